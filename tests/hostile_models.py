@@ -168,11 +168,11 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "a wrapped copy": (tensors(lambda c: c | {f"ema.{n}": t * 2 for n, t in c.items()}), r"32 \(ema.encoder"),
     "a tensor that no shard holds": (
         misplaced({"classifier.weight": "b.safetensors"}),
-        "index.json has classifier.weight in b.safetensors, and no file holds it; copy the files and the index again",
+        "index.json has classifier.weight in b.safetensors, which does not hold it",
     ),
     "a tensor in another shard": (
         misplaced({WEIGHT: ""}),
-        r"index.json has encoder.layer.1.attention.self.query.weight in (a|b).safetensors, and (b|a).safetensors holds",
+        r"index.json has encoder.layer.1.attention.self.query.weight in (a|b).safetensors, which does not hold it",
     ),
     "both names": (tensors(lambda c: c | {f"bert.{n}": t * 3 for n, t in c.items()}), "are one tensor of the model"),
     "half a pooler": (

@@ -69,7 +69,7 @@ def not_measured_lines(runs: Sequence[Run]) -> list[str]:
     The shares are known from the model's configuration: no weight is read. Each run's record has all groups, the norms
     and biases too (`coverage`).
     """
-    from lorax_lab.models import choose, groups, in_words, matrix_shapes, not_measured
+    from lorax_lab.models import census, choose, in_words, matrix_shapes, not_measured, without_weights
     from lorax_lab.tasks import kind_of
 
     trained: dict[tuple[str, str, tuple[str, ...]], bool] = {}
@@ -79,7 +79,7 @@ def not_measured_lines(runs: Sequence[Run]) -> list[str]:
     lines = []
     for (model, model_class, targets), in_full in trained.items():
         names = choose(list(matrix_shapes(model, model_class)), list(targets))
-        if shares := not_measured(groups(model, tuple(names), model_class)):
+        if shares := not_measured(census(without_weights(model, model_class), names)):
             which = "not measured, though full fine-tuning trains it" if in_full else "neither adapted nor measured"
             lines.append(f"model={model}: {len(names)} matrices are measured; {which}: {in_words(shares)}")
     return lines

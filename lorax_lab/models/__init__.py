@@ -25,4 +25,4 @@ from lorax_lab.models.matrices import (
 )
 from lorax_lab.models.savings import keep_frozen_in_bf16, shrink_step
 from lorax_lab.models.settings import check_sizes
-from lorax_lab.models.skeleton import groups, matrix_shapes, most_tokens, vocabulary
+from lorax_lab.models.skeleton import matrix_shapes, most_tokens, vocabulary, without_weights

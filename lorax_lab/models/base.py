@@ -6,6 +6,7 @@ class that the task needs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from torch import nn
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, model_sha256, quiet, resolve
-from lorax_lab.models.fit import check_fit, check_values, refuse_infinite, refuse_misfits
+from lorax_lab.models.fit import check_fit, refuse_infinite
 from lorax_lab.models.pooling import BY_MEAN, check_mean, read_mean
 from lorax_lab.models.settings import check_settings
 from lorax_lab.models.skeleton import readable, tokenizer_of, without_weights
-from lorax_lab.models.weights import read_json
+from lorax_lab.models.weights import infinite, is_finite, read_json
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
@@ -67,23 +68,21 @@ def load_base(
     skeleton, sha256 = without_weights(name, model_class), model_sha256(name)
     check_base(name, head, model_class)
     with readable(name, folder, model_class), global_stream(seed, "init"), quiet():
-        model, loading = getattr(transformers, model_class).from_pretrained(
+        model = getattr(transformers, model_class).from_pretrained(
             folder,
             dtype=torch.float32,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
             **{key: value for key, value in head.items() if key != BY_MEAN},
         )
         if head.get(BY_MEAN):
             read_mean(model)
-    refuse_misfits(name, folder, model, loading)
     _leave_the_file(model)
-    _refuse_infinite(name, folder, model)
+    refuse_infinite(name, folder, [key for key, tensor in model.named_parameters() if not is_finite(tensor)])
     _keep_fixed(model, skeleton)
     if (tokenizer := tokenizer_of(processor)) is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)), sha256)
+    public_name = Path(name).name if os.path.isdir(os.path.expanduser(name)) else name
+    return Base(model, processor, PUBLIC_NAMES.get(name, public_name), sha256)
 
 
 def check_base(
@@ -107,10 +106,10 @@ def check_base(
     if head.get(BY_MEAN):
         check_mean(name, skeleton)
     with readable(name, folder, model_class), quiet():
-        own_head = check_fit(name, folder, skeleton, head)
+        pretrained_head, parameters = check_fit(name, folder, skeleton, head)
         if values and name not in PRESETS:
-            check_values(name, folder, skeleton, head)
-        if not own_head or head.get(BY_MEAN):
+            refuse_infinite(name, folder, infinite(folder, parameters))
+        if not pretrained_head or head.get(BY_MEAN):
             return []
         labels = read_json(name, folder / "config.json").get("id2label") or {}
     return [str(labels.get(str(i), f"LABEL_{i}")) for i in range(head.get("num_labels", 0))]
@@ -125,12 +124,6 @@ def _leave_the_file(model: nn.Module) -> None:
         before = tensor.data_ptr() % ALIGNED // tensor.element_size()
         place = torch.empty(before + tensor.numel(), dtype=tensor.dtype)[before:].view(tensor.shape)
         tensor.data = place.copy_(tensor.detach())
-
-
-def _refuse_infinite(name: str, folder: Path, model: nn.Module) -> None:
-    ends = {key: torch.stack(tensor.detach().aminmax()) for key, tensor in model.named_parameters() if tensor.numel()}
-    bad = [key for key, pair in ends.items() if not pair.isfinite().all()]  # nan is in both ends
-    refuse_infinite(name, folder, bad)
 
 
 def _keep_fixed(model: nn.Module, skeleton: nn.Module) -> None:
@@ -161,7 +154,3 @@ def load_processor(name: str, processor_class: str) -> Any:
     if tokenizer is not None and tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return processor
-
-
-def _public_name(name: str) -> str:
-    return Path(name).name if Path(name).expanduser().is_dir() else name

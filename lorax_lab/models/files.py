@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
+from lorax_lab.data.assets import ASSETS, fetch
 from lorax_lab.errors import ConfigError, first_line, suggest
 from lorax_lab.models.weights import HASHED, folder_sha256
 
@@ -26,8 +29,6 @@ def resolve(name: str) -> Path:
         ConfigError: there is no such model; a preset's files in the cache are not those that were fetched.
     """
     if name == "minilm":
-        from lorax_lab.data.assets import fetch
-
         folder = fetch("minilm")
         if folder_sha256(folder) != MINILM:
             altered = f"model=minilm: the files in {folder} are not those that were fetched"
@@ -35,14 +36,14 @@ def resolve(name: str) -> Path:
         return folder
     if name == "smollm2":
         return _smollm2()
-    folder = Path(name).expanduser()
-    if _is(folder, Path.is_dir):
-        if not (folder / "config.json").is_file():
-            raise ConfigError(f"model={name}: the folder has no config.json; {_what_to_type()}")
-        return folder
-    if _is(folder, Path.is_file):
+    folder = Path(os.path.expanduser(name))
+    if os.path.isfile(folder):
         raise ConfigError(f"model={name} is a file; type model={folder.parent}, the folder that it is in")
-    return from_hub(name, HASHED)
+    if not os.path.isdir(folder):
+        return from_hub(name, HASHED)
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"model={name}: the folder has no config.json; {_what_to_type()}")
+    return folder
 
 
 def preset_named(name: str) -> str:
@@ -54,14 +55,6 @@ def preset_named(name: str) -> str:
     return next((preset for preset, public in PUBLIC_NAMES.items() if public == name), name)
 
 
-def _is(path: Path, what: Callable[[Path], bool]) -> bool:
-    """`Path.is_dir` or `Path.is_file`; False for a name that no file can have."""
-    try:
-        return what(path)
-    except (OSError, ValueError):
-        return False
-
-
 def model_sha256(name: str) -> str:
     """What identifies the model's weights, configuration and tokenizer: the pinned archive's SHA-256 for a
     preset (nothing is fetched), else the SHA-256 over the names and contents of the folder's files.
@@ -70,8 +63,6 @@ def model_sha256(name: str) -> str:
         ConfigError: as `resolve`; weights that are not in the folder.
     """
     if name in PRESETS:
-        from lorax_lab.data.assets import ASSETS
-
         return ASSETS[name].archive_sha256
     return folder_sha256(resolve(name))
 
@@ -105,10 +96,6 @@ def _what_to_type(name: str = "") -> str:
 
 def _smollm2() -> Path:
     """SmolLM2-135M-Instruct from its GGUF file, dequantized once to an fp32 folder in the cache."""
-    from lorax_lab.data.assets import fetch
-
-    if find_spec("gguf") is None:
-        raise ConfigError("model=smollm2 needs the gguf package: type pip install lorax_lab")
     source = fetch("smollm2")
     target = source.parent / "smollm2-fp32"
     if not target.exists():
@@ -117,8 +104,6 @@ def _smollm2() -> Path:
 
 
 def _dequantize(source: Path, target: Path) -> None:
-    import tempfile
-
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -134,19 +119,17 @@ def _dequantize(source: Path, target: Path) -> None:
             folder.rename(target)
 
 
-class quiet:
-    """Transformers' report of freshly drawn head weights is expected here: keep it off the screen."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' report of freshly drawn head weights, which is expected, and its bars off the screen."""
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self.level, self.bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self.level)
-        if self.bars:
+    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if has_bars:
             logging.enable_progress_bar()

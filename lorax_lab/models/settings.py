@@ -11,12 +11,14 @@ from typing import Any
 from lorax_lab.errors import ConfigError, cut, suggest
 from lorax_lab.models.weights import read_json
 
-LAYERS = 1000
-"""The deepest model that is built; published ones have under 200 layers."""
-OUTPUTS = 100_000
-POSITIONS = 2**24
-"""More than any published model's; a model makes a list of its positions."""
-WHOLE = 2**31 - 1
+MOST = {
+    "^num_labels$": 100_000,
+    r"(^|_)(n?_?layers?|depths?|blocks)($|_)": 1000,
+    r"positions?($|_)": 2**24,
+    "": 2**31 - 1,
+}
+"""The largest number of a setting, by the first pattern that fits its name. Published models have under 200 layers; a
+model makes a list of its positions."""
 DEEPEST = 32
 """How deep a configuration is nested."""
 COUNTS = re.compile(
@@ -25,8 +27,6 @@ COUNTS = re.compile(
     r"|(encoder|decoder)_(layers|attention_heads|ffn_dim)|max_(source|target)_positions"
 )
 """Settings that are whole numbers from 1 on, in every family that has them."""
-DEPTHS = re.compile(r"(^|_)(n?_?layers?|depths?|blocks)($|_)")
-PLACES = re.compile(r"positions?($|_)")
 ACTIVATION = re.compile(r"hidden_act(ivation)?|activation_function")
 DROPOUT = re.compile(r"dropout|pdrop|layerdrop")
 REFUSED = {
@@ -48,10 +48,8 @@ def check_settings(name: str, folder: Path) -> None:
     path = folder / "config.json"
     content = read_json(name, path)
     if (folder / ADAPTER).is_file():
-        raise ConfigError(
-            f"model={name}: {folder} holds an adapter ({ADAPTER}), whose base would be read in its place; merge it, or "
-            "name a folder with a base alone"
-        )
+        held = f"{folder} holds an adapter ({ADAPTER}), whose base would be read in its place"
+        raise ConfigError(f"model={name}: {held}; merge it, or name a folder with a base alone")
     for key, reason in REFUSED.items():
         if content.get(key):
             raise ConfigError(f"model={name}: {key}={_short(content[key])} in {path} is not possible: {reason}")
@@ -65,17 +63,15 @@ def check_sizes(name: str, path: Path, content: dict[str, Any]) -> None:
     Raises:
         ConfigError: as `check_settings`.
     """
-    for place, value in _walk(name, path, content):
-        if reason := _fault(place, value):
-            raise ConfigError(f"model={name}: {place}={_short(value)} in {path} is not possible: {reason}")
+    for key, value in _walk(name, path, content):
+        if reason := _fault(key.rpartition(".")[2], value):
+            raise ConfigError(f"model={name}: {key}={_short(value)} in {path} is not possible: {reason}")
 
 
 def _check_type(name: str, path: Path, content: dict[str, Any]) -> None:
     from transformers import CONFIG_MAPPING, __version__
 
     kind = content.get("model_type")
-    if kind is None:
-        raise ConfigError(f"model={name}: {path} has no model_type; save the model with save_pretrained")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         known = suggest(str(kind), tuple(CONFIG_MAPPING)).partition("allowed:")[0]
         code = "; the code that it brings (auto_map) is never run" if "auto_map" in content else ""
@@ -83,31 +79,30 @@ def _check_type(name: str, path: Path, content: dict[str, Any]) -> None:
         raise ConfigError(f"model={name}: {unknown}{code}; {known}type model=minilm, or name another model")
 
 
-def _walk(name: str, path: Path, content: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _walk(name: str, path: Path, content: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Every value with its dotted key; a list's entries have the key of the list."""
     if depth > DEEPEST:
         raise ConfigError(f"model={name}: {path} is nested more than {DEEPEST} deep; copy it again")
+    if key:
+        yield key, content
     if isinstance(content, dict):
-        for key, value in content.items():
-            inner = f"{place}.{key}" if place else str(key)
-            yield inner, value
-            yield from _walk(name, path, value, inner, depth + 1)
+        for inner, value in content.items():
+            yield from _walk(name, path, value, f"{key}.{inner}" if key else str(inner), depth + 1)
     elif isinstance(content, list):
         for value in content:
-            if isinstance(value, int | float):
-                yield place, value
-            yield from _walk(name, path, value, place, depth + 1)
+            yield from _walk(name, path, value, key, depth + 1)
 
 
-def _fault(place: str, value: Any) -> str | None:
+def _fault(key: str, value: Any) -> str | None:
     """Why a setting cannot be, in words; None where it can."""
-    key = place.rpartition(".")[2]
+    from transformers.activations import ACT2FN
+
     if isinstance(value, float) and not math.isfinite(value):
         return "allowed are finite numbers"
     if key in ("attn_implementation", "_attn_implementation") and value not in (None, *ATTENTION):
         return f"allowed: {', '.join(ATTENTION)}"
-    if ACTIVATION.fullmatch(key) and (reason := _unknown_activation(value)):
-        return reason
+    if ACTIVATION.fullmatch(key) and value is not None and str(value) not in ACT2FN:
+        return suggest(str(value), tuple(ACT2FN))
     whole = isinstance(value, int) and not isinstance(value, bool)
     may_be = isinstance(value, list) or (value is None and MAY_BE_NULL.fullmatch(key))
     if COUNTS.fullmatch(key) and not may_be and (not whole or value < 1):
@@ -116,24 +111,10 @@ def _fault(place: str, value: Any) -> str | None:
         return "allowed are numbers from 0 to 1"
     if key == "id2label" and not isinstance(value, dict | None):
         return "allowed is an object, from numbers to names"
-    most = _most(key)
+    most = next(most for pattern, most in MOST.items() if re.search(pattern, key))
     if whole and value > most:
         return f"allowed are numbers up to {most:,}; correct it, or name another model"
     return None
-
-
-def _most(key: str) -> int:
-    if key == "num_labels":
-        return OUTPUTS
-    return LAYERS if DEPTHS.search(key) else POSITIONS if PLACES.search(key) else WHOLE
-
-
-def _unknown_activation(value: Any) -> str | None:
-    from transformers.activations import ACT2FN
-
-    if value is None or (isinstance(value, str) and value in ACT2FN):
-        return None
-    return suggest(str(value), tuple(ACT2FN))
 
 
 def _short(value: Any) -> str:

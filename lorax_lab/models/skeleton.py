@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from lorax_lab.errors import ConfigError, first_line, in_short, is_out_of_memory
-from lorax_lab.models.coverage import Census, census
 from lorax_lab.models.files import quiet, resolve
 from lorax_lab.models.matrices import shapes_of
 from lorax_lab.models.settings import check_settings
@@ -29,22 +28,9 @@ def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassificat
     """
     shapes = shapes_of(without_weights(name, model_class))
     if not shapes:
-        raise ConfigError(
-            f"model={name} has no linear layer, so nothing of it is adapted or measured; name another model"
-        )
+        nothing = "has no linear layer, so nothing of it is adapted or measured"
+        raise ConfigError(f"model={name} {nothing}; name another model")
     return shapes
-
-
-def groups(name: str, names: tuple[str, ...], model_class: str = "AutoModelForSequenceClassification") -> Census:
-    """`census` of the model `name`, from its configuration alone.
-
-    Args:
-        names: the matrices whose update is measured.
-
-    Raises:
-        ConfigError: as `load_base`.
-    """
-    return census(without_weights(name, model_class), names)
 
 
 def without_weights(name: str, model_class: str) -> nn.Module:
@@ -61,24 +47,22 @@ def _built(name: str, folder: Path, model_class: str, state: tuple[int, ...]) ->
 
     with readable(name, folder, model_class), torch.device("meta"), quiet():
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        whole = getattr(config, "is_encoder_decoder", False)
+        reads_encoder = getattr(config, "is_encoder_decoder", False)
         model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
+    reason = None
     if _sees_ahead(model):
-        encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"
-        raise ConfigError(f"{encoder}; type model=smollm2, or name a model such as GPT-2 or Llama")
-    if whole and not getattr(model.config, "is_encoder_decoder", True):
-        half = f"model={name} is a {config.model_type}, whose decoder reads its encoder, and here there is none"
-        raise ConfigError(f"{half}; type model=smollm2, or name a model such as GPT-2 or Llama")
+        reason = f"is no causal language model: a {config.model_type} reads what it should predict"
+    elif reads_encoder and not getattr(model.config, "is_encoder_decoder", True):
+        reason = f"is a {config.model_type}, whose decoder reads its encoder, and here there is none"
+    if reason:
+        raise ConfigError(f"model={name} {reason}; type model=smollm2, or name a model such as GPT-2 or Llama")
     return model
-
-
-CAUSAL = ("gpt_neox", "gpt_neox_japanese")
 
 
 def _sees_ahead(model: Any) -> bool:
     """Whether a model that generates text from its own beginning was trained to see the text's end as well, as encoders
     are. GPT-NeoX's configuration does not say that it is a decoder, which it always is."""
-    if model.config.model_type in CAUSAL:
+    if model.config.model_type.startswith("gpt_neox"):
         return False
     alone = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
     return bool(alone and getattr(model.config, "is_decoder", True) is False)
@@ -107,8 +91,7 @@ def most_tokens(name: str, processor: Any, model_class: str = "AutoModelForSeque
         getattr(config, "max_target_positions", None),
         getattr(tokenizer_of(processor), "model_max_length", None),
     ]
-    known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < UNBOUNDED]
-    return min(known, default=None)
+    return min((limit for limit in limits if isinstance(limit, int) and 0 < limit < UNBOUNDED), default=None)
 
 
 def tokenizer_of(processor: Any) -> Any:

@@ -1,22 +1,21 @@
-"""The files that a model's weights are read from, the tensors that they state, and the hash that identifies them all.
-
-A file that changes has another size, inode or time of change: `state_of` sees it without reading the file, so each
-state is hashed once.
-"""
+"""The files that a model's weights are read from, the tensors that they hold, and the hash that identifies them all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import warnings
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from lorax_lab.data.assets import sha256_of_file
 from lorax_lab.errors import ConfigError, first_line, in_short
 
 HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
@@ -26,19 +25,8 @@ FORMS = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"
 LARGEST = 2**26
 """Bytes of an index or a config.json."""
-STATED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""safetensors' names of the dtypes whose entries are the weights themselves."""
-BF16_EXPONENT = 0x7F80
-"""The bits that are all set in a number of bf16 that is not finite."""
-State = tuple[tuple[str, int, int, int, int], ...]
-
-
-@dataclass(frozen=True)
-class Stated:
-    """A tensor as its file states it; `dtype` is None where its entries are no weights, such as integers."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype | None
+WEIGHTS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""The dtypes whose entries are the weights themselves; integers and float8 are not."""
 
 
 def weight_files(name: str, folder: Path) -> list[Path]:
@@ -48,16 +36,12 @@ def weight_files(name: str, folder: Path) -> list[Path]:
         ConfigError: there is none; an index that cannot be read, or that names a file outside of the folder, or one
             that is not there.
     """
-    if files := _files(name, folder):
-        return files
+    if index := _index(folder):
+        return sorted(set(_places(name, index).values()))
+    if files := [folder / form for form in FORMS if (folder / form).is_file()]:
+        return files[:1]
     looked_for = " or ".join(f"{form}[{INDEX}]" for form in FORMS)
     raise ConfigError(f"model={name} has no weights in {folder}: it needs {looked_for}; save them, or copy them again")
-
-
-def _files(name: str, folder: Path) -> list[Path]:
-    if index := _index(folder):
-        return _shards(name, index)
-    return [folder / form for form in FORMS if (folder / form).is_file()][:1]
 
 
 def _index(folder: Path) -> Path | None:
@@ -70,25 +54,20 @@ def _index(folder: Path) -> Path | None:
     return None
 
 
-def _shards(name: str, index: Path) -> list[Path]:
-    files = sorted(set(_weight_map(name, index).values()))
-    if outside := [file for file in files if PurePosixPath(file).is_absolute() or {"..", ""} & {*file.split("/")}]:
-        allowed = "allowed are files in the model's own folder: move the weights there and correct the index"
-        raise ConfigError(f"model={name}: {index} names {outside[0]}; {allowed}")
-    if lacking := [file for file in files if not (index.parent / file).is_file()]:
-        raise ConfigError(f"model={name}: {index} names {lacking[0]}, which is not there; copy it too")
-    return [index.parent / file for file in files]
-
-
-def _weight_map(name: str, index: Path) -> dict[str, str]:
+def _places(name: str, index: Path) -> dict[str, Path]:
     """The file of each tensor, as an index of shards says."""
     content = read_json(name, index)
-    places = content.get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(place, str) for place in places.values()):
-        raise ConfigError(f"model={name}: {index} has no weight_map of tensors to files; copy it again")
-    if not isinstance(content.get("metadata"), dict):
-        raise ConfigError(f"model={name}: {index} has no metadata, which transformers reads; copy it again")
-    return places
+    places: Any = content.get("weight_map")
+    is_map = isinstance(places, dict) and places and all(isinstance(place, str) for place in places.values())
+    if not is_map or not isinstance(content.get("metadata"), dict):  # transformers reads both
+        raise ConfigError(f"model={name}: {index} has no weight_map of tensors to files, or no metadata; copy it again")
+    for place in sorted(set(places.values())):
+        if PurePosixPath(place).is_absolute() or {"..", ""} & {*place.split("/")}:
+            allowed = "allowed are files in the model's own folder: move the weights there and correct the index"
+            raise ConfigError(f"model={name}: {index} names {place}; {allowed}")
+        if not (index.parent / place).is_file():
+            raise ConfigError(f"model={name}: {index} names {place}, which is not there; copy it too")
+    return {key: index.parent / place for key, place in places.items()}
 
 
 def read_json(name: str, path: Path) -> dict[str, Any]:
@@ -110,141 +89,89 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
     return content
 
 
-def state_of(folder: Path) -> State:
-    """Name, size, inode and times of change (ns) of every file that identifies a model. No file is read.
+def folder_sha256(folder: Path) -> str:
+    """The SHA-256 over the names and contents of the files that identify a model. A file is read once for each state.
 
     Raises:
-        ConfigError: an index of weights that cannot be read, or that names a file outside of the folder, or one that
-            is not there.
+        ConfigError: as `weight_files`.
     """
     top = {path for pattern in HASHED for path in folder.glob(pattern) if path.is_file()}
-    files = sorted(top | set(_files(str(folder), folder)))
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-    return tuple((name, s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for name, s in stats)
-
-
-def folder_sha256(folder: Path) -> str:
-    """The SHA-256 over the names and contents of the files that identify a model.
-
-    Raises:
-        ConfigError: as `state_of`.
-    """
-    return _sha256(folder, state_of(folder))
-
-
-@lru_cache(maxsize=16)
-def _sha256(folder: Path, state: State) -> str:
     digest = hashlib.sha256()
-    for name, *_ in state:
-        with (folder / name).open("rb") as file:
-            digest.update(f"{name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    for path in sorted(top | set(weight_files(str(folder), folder))):
+        digest.update(f"{path.relative_to(folder).as_posix()}:{sha256_of_file(path)}\n".encode())
     return digest.hexdigest()
 
 
-def stated(name: str, folder: Path) -> dict[str, Stated]:
-    """Every tensor of the weights' files, by name; no data is read, and no code is run.
+def empty_tensors(name: str, folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the weights' files by name, on the meta device; no data is read, and no code is run.
 
     Raises:
         ConfigError: as `weight_files`; a file that is damaged, that holds more than tensors, or none; shards that are
             not what their index says.
     """
-    tensors: dict[str, Stated] = {}
-    places: dict[str, Path] = {}
+    tensors: dict[str, Tensor] = {}
+    files: dict[str, Path] = {}
     for file in weight_files(name, folder):
         try:
-            held = _of_safetensors(file) if file.suffix == ".safetensors" else _of_torch(file)
+            held = _tensors(file, "meta")
         except Exception as error:
             raise ConfigError(f"model={name}: {_why(file, error)}") from error
         if twice := sorted(held.keys() & tensors.keys()):
             also = f"{file} holds {twice[0]}, which another of its files holds too"
             raise ConfigError(f"model={name}: {also}; save the model anew, so that each tensor is in one file")
         tensors |= held
-        places |= dict.fromkeys(held, file)
+        files |= dict.fromkeys(held, file)
     if not tensors:
         raise ConfigError(f"model={name}: its weights in {folder} hold no tensor; copy them again")
-    _refuse_misplaced(name, folder, places)
-    return tensors
-
-
-def _refuse_misplaced(name: str, folder: Path, places: Mapping[str, Path]) -> None:
-    """Refuse shards of which one lacks a tensor that the index has in it, or holds one that it has in another.
-
-    Args:
-        places: the file that holds each tensor.
-    """
     index = _index(folder)
-    for key, place in _weight_map(name, index).items() if index else ():
-        if places.get(key) != folder / place:
-            other = f"{places[key].relative_to(folder)} holds it" if key in places else "no file holds it"
-            wrong = f"{index} has {key} in {place}, and {other}"
+    for key, place in _places(name, index).items() if index else ():
+        if files.get(key) != place:
+            wrong = f"{index} has {key} in {place.relative_to(folder)}, which does not hold it"
             raise ConfigError(f"model={name}: {wrong}; copy the files and the index again, or save the model anew")
+    return tensors
 
 
 def infinite(folder: Path, keys: Collection[str]) -> list[str]:
     """Those of the named tensors that have nan or inf inside, in fp32. Every byte of them is read."""
-    return [key for key in keys if key in _infinite(folder, state_of(folder))]
+    return [key for key in keys if key in _infinite(folder, folder_sha256(folder))]
 
 
 @lru_cache(maxsize=16)
-def _infinite(folder: Path, state: State) -> frozenset[str]:
-    from safetensors import safe_open
-
+def _infinite(folder: Path, sha256: str) -> frozenset[str]:
     bad: list[str] = []
-    for file in _files(str(folder), folder):
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as content:
-                bad += [key for key in content.keys() if not _is_finite(content.get_tensor(key))]  # noqa: SIM118
-        else:
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-            bad += [key for key, tensor in loaded.items() if not _is_finite(tensor)]
+    for file in weight_files(str(folder), folder):
+        bad += [key for key, tensor in _tensors(file, "cpu").items() if not is_finite(tensor)]
     return frozenset(bad)
 
 
-def _is_finite(tensor: torch.Tensor) -> bool:
-    """By numpy, in one thread: waking several costs more than they save."""
-    if tensor.dtype not in STATED.values() or not tensor.numel():
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor of weights has neither nan nor inf inside, in fp32; what holds no weights is not looked at."""
+    if tensor.dtype not in WEIGHTS or not tensor.numel():
         return True
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-        return not ((tensor.contiguous().view(torch.int16).numpy() & BF16_EXPONENT) == BF16_EXPONENT).any()
-    values = tensor.numpy()
-    ends = torch.tensor([float(values.min()), float(values.max())], dtype=torch.float64)  # nan is in both
-    return bool(ends.float().isfinite().all())
+    return bool(torch.stack(tensor.detach().aminmax()).float().isfinite().all())  # nan is in both ends
 
 
-def _is_zip(file: Path) -> bool:
-    import zipfile
+def _tensors(file: Path, device: str) -> dict[str, Tensor]:
+    """The tensors of one file, mapped into memory where their form allows it; `meta` reads no data."""
+    if file.suffix == ".safetensors":
+        from safetensors import safe_open
 
-    return zipfile.is_zipfile(file)
-
-
-def _of_safetensors(file: Path) -> dict[str, Stated]:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as content:
-        slices = {key: content.get_slice(key) for key in content.keys()}  # noqa: SIM118
-        return {key: Stated(tuple(s.get_shape()), STATED.get(s.get_dtype())) for key, s in slices.items()}
-
-
-def _of_torch(file: Path) -> dict[str, Stated]:
+        with safe_open(file, framework="pt") as opened:
+            return {key: opened.get_tensor(key).to(device) for key in opened.keys()}  # noqa: SIM118
+    is_mapped = device == "cpu" and zipfile.is_zipfile(file)
     with warnings.catch_warnings(action="ignore"):
-        content = torch.load(file, map_location="meta", weights_only=True)
-    if not isinstance(content, dict) or not all(isinstance(t, torch.Tensor) for t in content.values()):
+        content = torch.load(file, map_location=device, weights_only=True, mmap=is_mapped)
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise ValueError("it is no dict of tensors: save model.state_dict() alone")
-    known = STATED.values()
-    return {key: Stated(tuple(t.shape), t.dtype if t.dtype in known else None) for key, t in content.items()}
+    return {key: tensor.detach() for key, tensor in content.items()}
 
 
 def _why(file: Path, error: Exception) -> str:
-    from pickle import UnpicklingError
-
-    if isinstance(error, UnpicklingError):
-        return (
-            f"{file} cannot be read: it is damaged, or holds more than tensors, and code is never run; name a folder "
-            "with model.safetensors"
-        )
+    if isinstance(error, pickle.UnpicklingError):
+        holds = "it is damaged, or holds more than tensors, and code is never run"
+        return f"{file} cannot be read: {holds}; name a folder with model.safetensors"
     with file.open("rb") as content:
-        pointer = content.read(64).startswith(b"version https://git-lfs")
-    if pointer:
+        is_pointer = content.read(64).startswith(b"version https://git-lfs")
+    if is_pointer:
         return f"{file} cannot be read: it is a git-lfs pointer; type git lfs pull in its folder"
     return f"{file} cannot be read: {first_line(error)}; copy it again"
