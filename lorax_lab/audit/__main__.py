@@ -7,13 +7,9 @@ import functools
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.redact import guard
-
-if TYPE_CHECKING:
-    from lorax_lab.audit.card import Request
 
 AFTER = "; what is measured is kept: type the same command to go on"
 MARGIN = 0.02
@@ -53,16 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write. Returns the exit code: 0 done, 1 some matrices could not be measured, or an extract is not
     what was asked, 2 a wrong input, 130 stopped. Of several cards the highest."""
     typed = sys.argv[1:] if arguments is None else arguments
-    if typed[:1] == ["card"]:
-        options = _card_parser().parse_args(typed[1:])
-        return answer(lambda: _cards(options), AFTER)
-    options = _audit_parser().parse_args(typed)
-    return answer(lambda: _audit(options), AFTER)
+    is_card = typed[:1] == ["card"]
+    parser, work = (_card_parser(), _cards) if is_card else (_audit_parser(), _audit)
+    options = parser.parse_args(typed[is_card:])
+    return answer(functools.partial(work, options), AFTER)
 
 
 def _audit(options: argparse.Namespace) -> int:
-    if options.top is not None and options.top < 1:
-        raise ConfigError(f"--top {options.top}: allowed are numbers ≥ 1; type --top 64")
+    _check_number("top", options.top, options.top is None or options.top >= 1, "numbers ≥ 1; type --top 64")
     _check_alpha(options.alpha)
     from lorax_lab.audit import extract, findings
     from lorax_lab.audit.measure import device_of, measure_all
@@ -94,57 +88,46 @@ def _audit(options: argparse.Namespace) -> int:
 
 def _cards(options: argparse.Namespace) -> int:
     """Make each card; a wrong input of one stops no other. Several end with how many were made."""
-    requests = _requests(options)
+    is_margin = 0 <= options.margin < math.inf
+    _check_number("margin", options.margin, is_margin, "numbers ≥ 0, in the metric's unit; type --margin 0.02")
+    _check_alpha(options.alpha)
+    several = len(options.tuned) > 1
+    if options.extract == "" and options.task is None:
+        raise ConfigError("--extract needs a rank, or --task to choose one by; type --extract rank=16")
+    if options.out is not None and several:
+        raise ConfigError(
+            f"--out {options.out} is one card's folder, and {len(options.tuned)} are asked for; leave it out"
+        )
     from lorax_lab.audit.card import make
 
-    if len(requests) == 1:
-        return make(requests[0])
+    if not several:
+        return make(options.tuned[0], options)
     codes: list[int] = []
-    for place, request in enumerate(requests, 1):
-        print(f"[{place}/{len(requests)}] {request.tuned}", flush=True)
-        codes.append(answer(functools.partial(make, request), AFTER))
+    for place, tuned in enumerate(options.tuned, 1):
+        print(f"[{place}/{len(options.tuned)}] {tuned}", flush=True)
+        codes.append(answer(functools.partial(make, tuned, options), AFTER))
         if codes[-1] == STOPPED:
             break
     counts = {"made": codes.count(0), "not as asked": len(codes) - codes.count(0)}
-    counts |= {"not reached": len(requests) - len(codes)}
-    print(f"of {len(requests)} cards: {', '.join(f'{count} {words}' for words, count in counts.items() if count)}")
+    counts |= {"not reached": len(options.tuned) - len(codes)}
+    ends = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+    print(f"of {len(options.tuned)} cards: {ends}")
     return max(codes)
 
 
-def _requests(options: argparse.Namespace) -> list[Request]:
-    """The checked command line, a request for each card.
-
-    Raises:
-        ConfigError: a number that is not possible, or an --extract that has no rank.
-    """
-    if not 0 <= options.margin < math.inf:
-        allowed = "allowed are numbers ≥ 0, in the metric's unit; type --margin 0.02"
-        raise ConfigError(f"--margin {options.margin:g}: {allowed}")
-    _check_alpha(options.alpha)
-    if options.extract == "" and options.task is None:
-        raise ConfigError("--extract needs a rank, or --task to choose one by; type --extract rank=16")
-    if options.out is not None and len(options.tuned) > 1:
-        raise ConfigError(
-            f"--out {options.out} is the folder of one card, and {len(options.tuned)} are asked for; leave --out out"
-        )
-    from lorax_lab.audit.card import Request
-
-    return [Request(**(vars(options) | {"tuned": tuned})) for tuned in options.tuned]
-
-
 def _check_alpha(alpha: float | None) -> None:
-    if alpha is not None and not 0 < alpha < math.inf:
-        raise ConfigError(f"--alpha {alpha:g}: allowed are numbers > 0; type --alpha 16")
+    _check_number("alpha", alpha, alpha is None or 0 < alpha < math.inf, "numbers > 0; type --alpha 16")
+
+
+def _check_number(key: str, value: float | None, is_possible: bool, allowed: str) -> None:
+    if not is_possible:
+        raise ConfigError(f"--{key} {value:g}: allowed are {allowed}")
 
 
 def _parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """What an audit and a card have in common."""
-    parser = argparse.ArgumentParser(
-        prog=name,
-        description=description,
-        epilog=ADAPTERS + epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    looks = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(name, description=description, epilog=ADAPTERS + epilog, formatter_class=looks)
     parser.add_argument("--out", type=Path, help="folder of the results; by default named after what is measured")
     parser.add_argument("--alpha", type=float, metavar="N", help="lora_alpha of a plain file that does not contain it")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")

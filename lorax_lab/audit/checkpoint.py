@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.errors import ConfigError, first_line
+from lorax_lab.errors import ConfigError, first_line, suggest
 from lorax_lab.methods.names import is_embedding, natural
 from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, pieces, read_tensors
 from lorax_lab.models import PRESETS, resolve
 
-FORMS = (
-    ("model.safetensors", "*.safetensors"),
-    ("pytorch_model.bin", "*.bin"),
-    ("model.pt", "*.pt"),
-    ("model.pth", "*.pth"),
-)
+FORMS = {
+    "model.safetensors": "*.safetensors",
+    "pytorch_model.bin": "*.bin",
+    "model.pt": "*.pt",
+    "model.pth": "*.pth",
+}
 """What a folder is searched for, in order: a file of that name, its index, any file of the pattern."""
 NOT_WEIGHTS = ("adapter_", "training_args", "optimizer", "scheduler", "rng_state", "scaler")
 NOT_FETCHED = ["*/*", "consolidated*"]
@@ -40,36 +40,23 @@ class Checkpoint:
 
     Args:
         name: as the user typed it.
-        folder: where the files are.
         files: the weights' files.
         tensors: every tensor by name, aliases too.
         config: the content of config.json; {} where there is none.
-        tied: `{alias: kept}`, tensors that are bit for bit another one, see `find_tied`.
+        tied: `{alias: name}`, tensors that are bit for bit another one, see `find_tied`.
     """
 
     name: str
-    folder: Path
     files: tuple[Path, ...]
     tensors: dict[str, Tensor]
     config: dict[str, Any]
     tied: dict[str, str]
 
-    def fingerprint(self) -> str:
-        """As `fingerprint_of` its files."""
-        return fingerprint_of(self.files)
-
 
 def fingerprint_of(files: Iterable[Path]) -> str:
     """A cheap identity: the SHA-256 over each file's name, size and time of change (ns). It reads no data: a copy of
-    the files has another, and so has a file that was written again.
-
-    Raises:
-        ConfigError: a file is gone.
-    """
-    try:
-        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    except OSError as error:
-        raise ConfigError(f"{error.filename} cannot be read any more ({error.strerror}); start again") from error
+    the files has another, and so has a file that was written again."""
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
@@ -88,7 +75,7 @@ def open_checkpoint(name: str) -> Checkpoint:
     files, places = _files(path)
     folder = path if path.is_dir() else path.parent
     tensors = _collect(files, places)
-    return Checkpoint(name, folder, tuple(files), tensors, _json(folder / "config.json"), find_tied(tensors))
+    return Checkpoint(name, tuple(files), tensors, _json(folder / "config.json"), find_tied(tensors))
 
 
 def _path(name: str) -> Path:
@@ -108,6 +95,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repo, _, revision = name.partition("@")
+    folder = Path()
     for weights in ("*.safetensors", "*.bin"):
         wanted = [weights, "*.json"]
         try:
@@ -116,19 +104,12 @@ def _from_hub(name: str) -> Path:
             )
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             raise ConfigError(
-                f"checkpoint {name!r} is no folder, no file and no preset, and the hub did not give it "
-                f"({first_line(error)}){_nearest(name)}; {TO_TYPE}"
+                f"checkpoint {name!r} is no folder, no file and no preset ({suggest(name, PRESETS)}), and the hub did "
+                f"not give it ({first_line(error)}); {TO_TYPE}"
             ) from error
         if any(folder.glob(weights)):
             break
     return folder
-
-
-def _nearest(name: str) -> str:
-    """A question, where the name looks like that of a preset."""
-    from difflib import get_close_matches
-
-    return "".join(f" (did you mean {preset!r}?)" for preset in get_close_matches(name, PRESETS, n=1))
 
 
 def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
@@ -137,7 +118,7 @@ def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
         return _indexed(path)
     if path.is_file():
         return [path], {}
-    for single, pattern in FORMS:
+    for single, pattern in FORMS.items():
         if (path / single).is_file():
             return [path / single], {}
         if (path / f"{single}{INDEX}").is_file():
@@ -146,8 +127,7 @@ def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
             return files, {}
     if any(path.glob("adapter_model.*")):
         raise ConfigError(f"{path} holds an adapter, not a whole checkpoint: merge it into its base and save that")
-    looked_for = ", ".join(f"{single}[{INDEX}], {pattern}" for single, pattern in FORMS)
-    raise ConfigError(f"{path} has no weights: looked for {looked_for}; {TO_TYPE}")
+    raise ConfigError(f"{path} has no weights: looked for {', '.join([*FORMS, *FORMS.values()])}; {TO_TYPE}")
 
 
 def _indexed(index: Path) -> tuple[list[Path], dict[str, str]]:
@@ -155,23 +135,21 @@ def _indexed(index: Path) -> tuple[list[Path], dict[str, str]]:
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
         raise ConfigError(f"{index} has no weight_map of tensor names to files: copy or download it again")
     shards = sorted(set(places.values()))
-    if outside := [shard for shard in shards if Path(shard).name != shard]:
-        raise ConfigError(f"{index} names {outside[0]}, which is not a file beside it: only files beside it are read")
-    if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
-        raise ConfigError(f"{index.parent} lacks {', '.join(missing)}, named in {index.name}: download them as well")
+    for shard in shards:
+        if Path(shard).name != shard or not (index.parent / shard).is_file():
+            raise ConfigError(f"{index} names {shard}, which is no file beside it: download it as well")
     return [index.parent / shard for shard in shards], places
 
 
-def _collect(files: Sequence[Path], places: Mapping[str, str]) -> dict[str, Tensor]:
+def _collect(files: list[Path], places: Mapping[str, str]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    holder: dict[str, Path] = {}
     for file in files:
         for name, tensor in read_tensors(file).items():
             if places.get(name, file.name) != file.name:
                 continue
             if name in tensors:
-                raise ConfigError(f"{holder[name]} and {file} both hold {name}: type the file that is meant")
-            tensors[name], holder[name] = tensor, file
+                raise ConfigError(f"{file} holds {name}, and so does another file: type the file that is meant")
+            tensors[name] = tensor
     if absent := [name for name in places if name not in tensors]:
         file = files[0].parent / places[absent[0]]
         raise ConfigError(f"{file} lacks {len(absent)} tensors of the index, such as {absent[0]}: download both again")
@@ -184,24 +162,28 @@ def _json(path: Path) -> dict[str, Any]:
     """A JSON file's object; {} where there is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read as JSON ({error}): copy or download it again") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} is no JSON object: copy or download it again")
     return content
 
 
 def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """`{alias: kept}`: matrices with the very bits of an embedding, as an output layer that is the embedding under a
+    """`{alias: name}`: matrices with the very bits of an embedding, as an output layer that is the embedding under a
     second name. Reads the embeddings and what has their shape, in pieces, as far as they agree."""
-    matrices = [n for n in sorted(tensors, key=natural) if len(tensors[n].shape) == 2 and tensors[n].dtype in MEASURED]
+    matrices = [n for n in sorted(tensors, key=natural) if tensors[n].ndim == 2 and tensors[n].dtype in MEASURED]
     tied: dict[str, str] = {}
-    for kept in filter(is_embedding, matrices):
+    for embedding in filter(is_embedding, matrices):
         for alias in matrices:
-            if alias != kept and not {alias, kept} & tied.keys() and _same(tensors[alias], tensors[kept]):
-                tied[alias] = kept
+            if (
+                alias != embedding
+                and not {alias, embedding} & tied.keys()
+                and _same(tensors[alias], tensors[embedding])
+            ):
+                tied[alias] = embedding
     return tied
 
 

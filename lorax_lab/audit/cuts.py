@@ -25,6 +25,7 @@ from lorax_lab.audit.updates import Updates
 from lorax_lab.errors import ConfigError
 from lorax_lab.measure.rows import decompose
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
+from lorax_lab.methods.adapters import Adapter
 from lorax_lab.methods.names import plain_name
 from lorax_lab.methods.tensor_files import MEASURED
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head
@@ -41,7 +42,6 @@ STATELESS = ("position_ids", "num_batches_tracked")
 """Endings of tensors in whole checkpoints that no output depends on: the model counts them itself."""
 NAMED = 20
 """Tensors that a refusal names at most."""
-Answers = dict[str, np.ndarray]
 Z_ONE, Z_TWO = 1.6448536269514722, 1.959963984540054
 """Of the normal law: one-sided 95 % for choosing, two-sided 95 % for reporting."""
 NO_INTERVAL = "This metric is no mean over examples: its differences have no interval, and they choose alone."
@@ -90,8 +90,8 @@ def _paired(whole: np.ndarray, cut: np.ndarray) -> tuple[float, float]:
         n = len(whole) + 4 * PSEUDO
         middle = (won - lost) / n
         return middle, math.sqrt(max((won + lost) / n - middle**2, 0.0) / n)
-    each = cut.astype(float) - whole.astype(float)
-    return float(each.mean()), float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.inf
+    gains = cut.astype(float) - whole.astype(float)
+    return float(gains.mean()), float(gains.std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
 
 
 def chosen(changes: Mapping[int, Change], margin: float) -> int:
@@ -106,18 +106,14 @@ def chosen(changes: Mapping[int, Change], margin: float) -> int:
     ranks = sorted(changes, reverse=True)
     smallest = ranks[0]
     for k in ranks[1:]:
-        if not worst(changes[k]) >= -margin:
+        lowest = changes[k].difference if math.isnan(changes[k].surely) else changes[k].surely
+        if not lowest >= -margin:
             break
         smallest = k
     return smallest
 
 
-def worst(change: Change) -> float:
-    """What a cut surely keeps to: the lower end of its interval, or its difference where it has none."""
-    return change.difference if math.isnan(change.surely) else change.surely
-
-
-def ranks_to_try(full: int) -> Sequence[int]:
+def ranks_to_try(full: int) -> list[int]:
     """0, the powers of two below `full`, and half-way between them from 4 on, then `full`.
 
     >>> ranks_to_try(16)
@@ -125,39 +121,6 @@ def ranks_to_try(full: int) -> Sequence[int]:
     """
     powers = [2**i for i in range(full.bit_length())]
     return [0, *sorted({k for power in powers for k in (power, 3 * power // 2) if k < full}), full]
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """What was scored.
-
-    Args:
-        task, metric: their names.
-        margin: how much worse a cut may be, in the metric's unit.
-        higher_is_better: of the metric.
-        examples: of each split.
-        whole: scores of the whole update, by split.
-        cuts: score on validation and what the cut changes there, by k; the largest k is the whole.
-        chosen: the smallest k that is surely within the margin on validation, with every larger one.
-        test: score on test at the chosen k, and what it changes there.
-        notes: what a reader of the scores has to know.
-    """
-
-    task: str
-    metric: str
-    margin: float
-    higher_is_better: bool
-    examples: dict[str, int]
-    whole: dict[str, float]
-    cuts: dict[int, tuple[float, Change]]
-    chosen: int
-    test: tuple[float, Change]
-    notes: list[str]
-
-    @property
-    def full(self) -> int:
-        """The rank of the whole."""
-        return max(self.cuts)
 
 
 def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
@@ -173,30 +136,29 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     """
     from lorax_lab.launch.compose import compose, recorded
 
-    if not words and not (folder / "config.yaml").is_file():
-        raise ConfigError(
-            f"--task needs a task's name here: {folder} has no config.yaml of a run; type --task movie_reviews, or "
-            "what follows task= in python -m lorax_lab.run"
-        )
     model = [f"model={base}"] if base else []
     if not words:
-        own = [word for word in recorded(folder) if not base or not word.lstrip("+").startswith("model=")]
-        return compose([*own, *model])
+        if not (folder / "config.yaml").is_file():
+            raise ConfigError(f"--task needs a task's name: {folder} is no run's folder; type --task movie_reviews")
+        return compose([*(w for w in recorded(folder) if not base or not w.lstrip("+").startswith("model=")), *model])
     named = [word if "=" in word else f"task={word}" for word in words]
-    if other := [word for word in named if not word.lstrip("+").startswith(("task=", "task."))]:
-        raise ConfigError(f"--task {other[0]} is no setting of a task; type --task NAME task.KEY=VALUE")
-    if len(names := [word.removeprefix("task=") for word in named if word.startswith("task=")]) > 1:
+    settings = [word for word in named if word.lstrip("+").startswith("task.")]
+    if len(settings) != len(named) - 1 or sum(word.startswith("task=") for word in named) != 1:
         raise ConfigError(
-            f"--task names {len(names)} tasks: {' '.join(names)}; name one. Adapters stand before --task: "
-            "python -m lorax_lab.audit card ADAPTER ADAPTER --task movie_reviews"
+            f"--task {' '.join(words)} is not possible: it is one task's name and its settings, as in --task local "
+            "task.path=my.csv; adapters stand before --task"
         )
-    if not any(word.startswith("task=") for word in named):
-        raise ConfigError(f"--task {' '.join(words)} names no task; name it first, as in --task local")
     return compose([*named, *model, "reference=false"])
 
 
-def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnScore) -> Scores:
+def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnScore) -> dict[str, Any]:
     """Score the whole update, every cut on validation, and the chosen one on test.
+
+    Returns:
+        task, metric: their names. margin, higher_is_better: of the metric. examples: of each split. whole: scores of
+        the whole update, by split. cuts: for each k its score on validation and its `Change` there; the largest k,
+        `full`, is the whole. chosen: the smallest k that is surely within the margin on validation, with every larger
+        one. test: score and `Change` on test at the chosen k. notes: what a reader of the scores has to know.
 
     Raises:
         ConfigError: an example that the model cannot read, or a split without examples.
@@ -208,39 +170,41 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
             raise ConfigError(f"task.{name}_examples=0: a cut is chosen on validation and judged on test; leave it out")
     validation, test = (Split.of(task, task.splits[name], processor) for name in ("validation", "test"))
     ranks = ranks_to_try(tuned.full)
-    whole = _seen(validation, tuned.model)
     passes = len(ranks) + 1
+    whole = _seen(validation, tuned.model)
     seen = tuned.under(ranks[:-1], whole, lambda cut: _seen(validation, cut), lambda done, _: on_score(done, passes))
-    cuts = {k: _change(validation, whole, cut) for k, cut in zip(ranks, [*seen, whole], strict=True)}
-    k = chosen({rank: of for rank, (_, of) in cuts.items()}, margin)
+    answers = dict(zip(ranks, [*seen, whole], strict=True))
+    changes = {k: _change(validation, whole, cut) for k, cut in answers.items()}
+    k = chosen(changes, margin)
     on_test = _seen(test, tuned.model)
     (at_k,) = tuned.under([k], on_test, lambda cut: _seen(test, cut)) if k < tuned.full else [on_test]
     on_score(passes, passes)
-    return Scores(
-        task=str(task.config.name),
-        metric=task.metric,
-        margin=margin,
-        higher_is_better=task.higher_is_better,
-        examples={"validation": len(validation.rows), "test": len(test.rows)},
-        whole={"validation": whole[0], "test": on_test[0]},
-        cuts=cuts,
-        chosen=k,
-        test=_change(test, on_test, at_k),
-        notes=[NO_INTERVAL] if all(math.isnan(of.surely) for _, of in cuts.values()) else [],
-    )
+    return {
+        "task": str(task.config.name),
+        "metric": task.metric,
+        "margin": margin,
+        "higher_is_better": task.higher_is_better,
+        "examples": {"validation": len(validation.rows), "test": len(test.rows)},
+        "whole": {"validation": whole[0], "test": on_test[0]},
+        "cuts": [{"k": rank, "score": answers[rank][0]} | changes[rank]._asdict() for rank in ranks],
+        "chosen": k,
+        "full": tuned.full,
+        "test": {"score": at_k[0]} | _change(test, on_test, at_k)._asdict(),
+        "notes": [NO_INTERVAL] if all(math.isnan(found.surely) for found in changes.values()) else [],
+    }
 
 
-def _seen(split: Split, model: torch.nn.Module) -> tuple[float, Answers]:
+def _seen(split: Split, model: torch.nn.Module) -> tuple[float, dict[str, np.ndarray]]:
     outputs = split.outputs(model).numpy()
     return split.task.score(outputs, split.labels)[split.task.metric], split.answered(outputs)
 
 
-def _change(split: Split, whole: tuple[float, Answers], cut: tuple[float, Answers]) -> tuple[float, Change]:
-    """A cut's score, and what it changes. Answers that are right or wrong are compared where the score is their share,
-    else what each adds to the score."""
+def _change(
+    split: Split, whole: tuple[float, dict[str, np.ndarray]], cut: tuple[float, dict[str, np.ndarray]]
+) -> Change:
+    """Answers that are right or wrong are compared where the score is their share, else what each adds to the score."""
     key = "correct" if split.task.metric == "accuracy" else "pseudo_values"
-    pair = (whole[1].get(key), cut[1].get(key))
-    return cut[0], change(*pair, cut[0] - whole[0], split.task.higher_is_better)
+    return change(whole[1].get(key), cut[1].get(key), cut[0] - whole[0], split.task.higher_is_better)
 
 
 # ---- the tuned model, put together from a base and the tensors of an adapter or of a checkpoint
@@ -298,65 +262,47 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         tensors = {plain_name(n): t for n, t in tuned.tensors.items() if t.dtype in MEASURED and t.ndim}
         _load(model, tensors, f"the checkpoint {tuned.name}")
         _check_head(model, {plain_name(name) for name in tuned.tensors}, updates)
-        changed: dict[str, Update] = {name: _difference(model, name, original[name]) for name in names}
+        changed: dict[str, Update] = {name: _weight(model, name).cpu().double() - original[name] for name in names}
     else:
-        places = _places(model, updates)
+        places, saved = _places(model, updates.adapter)
         original = base_weights(model, list(places))
-        saved = _saved(model, updates)
         _load(model, saved, f"the adapter {updates.adapter.name}")
         _check_head(model, set(saved), updates)
         changed = {name: updates.adapter.updates[module].update(original[name]) for name, module in places.items()}
-        _add(model, changed, original)
+        for name, update in changed.items():
+            dense = update if isinstance(update, Tensor) else update.dense()
+            _weight(model, name).copy_(original[name].double() + dense)
     heads = head_modules(model)
     head = {name: p.detach().clone() for name, p in model.named_parameters() if is_head(name, heads)}
     return Tuned(model.eval(), original, decompose(changed), head)
 
 
-def _places(model: nn.Module, updates: Updates) -> dict[str, str]:
-    """`{name of the model's module: name of its update}`."""
-    assert updates.adapter is not None
-    known = {plain_name(f"{name}.weight"): name for name, module in model.named_modules() if hasattr(module, "weight")}
-    places, unknown = {}, []
-    for name, update in updates.adapter.updates.items():
-        place = None if update.group else known.get(plain_name(f"{name}.weight"))
-        if place is None or tuple(delta_view(model.get_submodule(place)).shape) != update.shape:
-            unknown.append(name)
+def _weight(model: nn.Module, name: str) -> Tensor:
+    return delta_view(model.get_submodule(name)).detach()
+
+
+def _places(model: nn.Module, adapter: Adapter) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """`{name of the model's module: name of its update}`, and what the adapter saved in full, by plain name. All of it
+    has a place in the model, else another one than the user's would be scored."""
+    modules = {plain_name(f"{name}.weight"): name for name, own in model.named_modules() if hasattr(own, "weight")}
+    places, without_place = {}, list(adapter.unplaced)
+    for name, update in adapter.updates.items():
+        place = None if update.group else modules.get(plain_name(f"{name}.weight"))
+        if place is None or tuple(_weight(model, place).shape) != update.shape:
+            without_place.append(name)
         else:
             places[place] = name
-    if unknown:
+    stored = {plain_name(name) for name in model.state_dict()}
+    saved = {name: tensor for name, tensor in adapter.saved.items() if not name.endswith(STATELESS)}
+    without_place += [name for name, t in saved.items() if plain_name(name) not in stored or t.dtype not in MEASURED]
+    if without_place:
+        more = f" and {len(without_place) - NAMED} more" if len(without_place) > NAMED else ""
         raise ConfigError(
-            f"--task: the model has no matrix for {len(unknown)} of the adapter's updates, such as {unknown[0]}; "
-            "name the base that the adapter was trained on, --base BASE, or leave --task out"
+            f"--task: {len(without_place)} tensors of the adapter {adapter.name} have no place in the model, so the "
+            f"score would be another model's: {', '.join(without_place[:NAMED])}{more}; name the base and the task "
+            "that it was trained on, merge it into its base and give the merged checkpoint, or leave --task out"
         )
-    return places
-
-
-def _saved(model: nn.Module, updates: Updates) -> dict[str, Tensor]:
-    """What an adapter saved in full, by plain name. All of it has a place in the model, else another one than the
-    user's would be scored."""
-    assert updates.adapter is not None
-    held = {name: tensor for name, tensor in updates.adapter.saved.items() if not name.endswith(STATELESS)}
-    known = {plain_name(name) for name in model.state_dict()}
-    unknown = [name for name, tensor in held.items() if plain_name(name) not in known or tensor.dtype not in MEASURED]
-    if left := [*updates.adapter.unplaced, *unknown]:
-        names = ", ".join(left[:NAMED]) + (f" and {len(left) - NAMED} more" if len(left) > NAMED else "")
-        raise ConfigError(
-            f"--task: {len(left)} tensors of the adapter {updates.adapter.name} have no place in the model, so the "
-            f"score would be another model's: {names}; name the base and the task that it was trained on, merge it "
-            "into its base and give the merged checkpoint, or leave --task out"
-        )
-    return {plain_name(name): tensor for name, tensor in held.items()}
-
-
-@torch.no_grad()
-def _add(model: nn.Module, changed: dict[str, Update], original: dict[str, Tensor]) -> None:
-    for name, update in changed.items():
-        dense = update if isinstance(update, Tensor) else update.dense()
-        delta_view(model.get_submodule(name)).copy_(original[name].double() + dense)
-
-
-def _difference(model: nn.Module, name: str, original: Tensor) -> Tensor:
-    return delta_view(model.get_submodule(name)).detach().cpu().double() - original.double()
+    return places, {plain_name(name): tensor for name, tensor in saved.items()}
 
 
 @torch.no_grad()
@@ -377,9 +323,9 @@ def _load(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
 
 def _check_head(model: nn.Module, saved: set[str], updates: Updates) -> None:
     """Refuse a head that nobody trained: neither what was tuned nor the base has it, so it was drawn at random."""
-    known = saved | {plain_name(name) for name in (updates.base.tensors if updates.base else ())}
+    stored = saved | {plain_name(name) for name in (updates.base.tensors if updates.base else ())}
     heads = head_modules(model)
-    lacking = [n for n, _ in model.named_parameters() if is_head(n, heads) and plain_name(n) not in known]
+    lacking = [n for n, _ in model.named_parameters() if is_head(n, heads) and plain_name(n) not in stored]
     if lacking:
         raise ConfigError(
             f"--task: {updates.title} has no head for this task: {', '.join(lacking[:3])} is in no file; name the task "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -53,11 +52,15 @@ def directions_of(matrix: Matrix, update_norm: float, base_fingerprint: str, dev
 
 def base_directions(base: Tensor, identity: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """(all singular vectors of W0's smaller side as columns, its singular values), from the cache where it has them."""
+    from safetensors.torch import load_file
+
     path = cache_folder() / "bases" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
-    if (cached := _cached(path, min(base.shape))) is None:
-        cached = short_directions(_OnDevice(base, device))
-        save_tensors(path, {"vectors": cached[0].float(), "sigma": cached[1]})
-    vectors, sigma = cached
+    if path.is_file():
+        cached = load_file(path)
+        vectors, sigma = cached["vectors"], cached["sigma"]
+    else:
+        vectors, sigma = short_directions(_OnDevice(base, device))
+        save_tensors(path, {"vectors": vectors.float(), "sigma": sigma})
     return vectors.to(device, torch.float64), sigma.to(device)
 
 
@@ -69,18 +72,6 @@ class _OnDevice:
 
     def block(self, dim: int, start: int, stop: int) -> Tensor:
         return self.stored.narrow(dim, start, stop - start).to(self.device)
-
-
-def _cached(path: Path, size: int) -> tuple[Tensor, Tensor] | None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError):
-        return None
-    fits = {name: tuple(t.shape) for name, t in tensors.items()} == {"vectors": (size, size), "sigma": (size,)}
-    return (tensors["vectors"], tensors["sigma"]) if fits else None
 
 
 def _amplification(matrix: Matrix, update_norm: float, sigma: Tensor, device: torch.device) -> Row:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Model types whose matrices are stored (in, out)."""
 
 
-@dataclass(frozen=True)
-class Extraction:
+class Extraction(NamedTuple):
     """How much of each update is kept: its top `rank` directions, or, where rank is None, as many as hold the share
     `energy` of ‖ΔW‖²_F."""
 
@@ -82,10 +81,11 @@ def check(updates: Updates) -> None:
             f"--extract: bias={bias} of {SETTINGS} says that biases were trained too, and an extract holds matrices "
             "and heads; leave --extract out"
         )
-    if foreign := next((update for update in updates.adapter.updates.values() if update.foreign), None):
-        raise ConfigError(
-            f"--extract: {foreign.name} is {foreign.foreign}, and no LoRA of PEFT can hold it so; leave --extract out"
-        )
+    for update in updates.adapter.updates.values():
+        if update.foreign:
+            raise ConfigError(
+                f"--extract: {update.name} is {update.foreign}, and no LoRA of PEFT can hold it so; leave --extract out"
+            )
 
 
 def write_adapter(
@@ -125,8 +125,8 @@ def write_adapter(
     for index, matrix in enumerate(matrices):
         rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
         module = (names or {}).get(matrix.name, matrix.module or matrix.name.removesuffix(".weight"))
-        if not _is_linear(updates, matrix):
-            left += [matrix.name] if rank else []
+        if rank and not _is_linear(updates, matrix):
+            left.append(matrix.name)
         elif rank:
             B, A = _factors(matrix, rank, device)
             ranks[module] = len(A)
@@ -138,8 +138,8 @@ def write_adapter(
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
     tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
-    settings = _settings(updates, ranks, conv1d) | ({"modules_to_save": list(heads)} if heads else {})
-    write_json(folder / SETTINGS, settings, indent=2)
+    settings = _settings(updates, ranks) | {"fan_in_fan_out": conv1d}
+    write_json(folder / SETTINGS, settings | ({"modules_to_save": list(heads)} if heads else {}), indent=2)
     return ranks, left
 
 
@@ -153,20 +153,20 @@ def _is_linear(updates: Updates, matrix: Matrix) -> bool:
 def _factors(matrix: Matrix, rank: int, device: torch.device) -> tuple[Tensor, Tensor]:
     update = matrix.update()
     if isinstance(update, LowRank):
-        U, sigma, Vh = (part[..., :rank] if i < 2 else part[:rank] for i, part in enumerate(svd(update)))
+        U, sigma, Vh = svd(update)
     else:
         U, sigma, Vh = top_directions(update.to(device) if isinstance(update, Tensor) else update, rank)
-    root = sigma.sqrt()
-    return (U * root).cpu(), (root[:, None] * Vh).cpu()
+    root = sigma[:rank].sqrt()
+    return (U[:, :rank] * root).cpu(), (root[:, None] * Vh[:rank]).cpu()
 
 
-def _settings(updates: Updates, ranks: dict[str, int], conv1d: bool) -> dict[str, object]:
+def _settings(updates: Updates, ranks: dict[str, int]) -> dict[str, object]:
     """alpha = rank in every module, so that the scaling is 1."""
     common = max(set(ranks.values()), key=list(ranks.values()).count)
-    name = updates.base.name if updates.base else None
-    base_name = Path(name).name if name and Path(name).exists() else name
+    base_name = updates.base.name if updates.base else None
+    if base_name and Path(base_name).exists():
+        base_name = Path(base_name).name  # where it lies here is nobody's business
     before = updates.adapter.settings if updates.adapter else {}
     settings = lora.peft_settings(ranks, common, base_name)
-    alphas = {"lora_alpha": common, "alpha_pattern": settings.get("rank_pattern", {})}
-    from_before = {key: before.get(key) for key in ("task_type", "modules_to_save")}
-    return settings | alphas | from_before | {"fan_in_fan_out": conv1d}
+    settings |= {"lora_alpha": common, "alpha_pattern": settings.get("rank_pattern", {})}
+    return settings | {key: before.get(key) for key in ("task_type", "modules_to_save")}

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import poisson
 
-from lorax_lab.audit.cuts import Scores
-from lorax_lab.audit.findings import median, median_of, number, spikes_told, uniform_ranks
-from lorax_lab.audit.store import Measured, by_module
+from lorax_lab.audit.findings import median_of, uniform_ranks
 from lorax_lab.audit.updates import Updates
 from lorax_lab.spectra import (
     LowRank,
@@ -24,20 +22,24 @@ from lorax_lab.spectra import (
     product_test,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 HARDLY = 0.1
 """A matrix hardly moved where its size is at most this share of the median of its module type; a layer where the median
 of its matrices' shares is."""
-LISTED = 12
-"""Names of matrices and notes that a page lists; `card.json` has all."""
 POINTS = 512
 """Directions of a curve at most; of a longer spectrum, evenly spaced ones."""
 Facts = dict[str, Any]
-STARTS = {
-    "eva": "EVA starts from an orthogonal factor",
-    "mica": "MiCA keeps an orthogonal factor",
+NO_NULL = {
+    "adalora": "AdaLoRA prunes directions and keeps its factors orthogonal: no null is known",
+    "pissa": "PiSSA starts from the base's own directions: its noise is not that of random factors",
+    "olora": "OLoRA starts from the base's own directions: its noise is not that of random factors",
+    "eva": "EVA starts from an orthogonal factor: its noise is not that of random factors",
+    "mica": "MiCA keeps an orthogonal factor: its noise is not that of random factors",
 }
-"""Values of PEFT's init_lora_weights by which noise is called something else. Noise added to the starts of True,
-gaussian and orthogonal is not."""
+"""Kinds of updates, and values of PEFT's init_lora_weights, by which noise is called something else. Noise added to the
+starts of True, gaussian and orthogonal is not."""
 LEVEL = 0.01
 """Chance that a card of pure noise says anything else, over all of its module types (Bonferroni)."""
 ABOVE = 0.002
@@ -45,28 +47,38 @@ ABOVE = 0.002
 NOISE, FEWER, MORE, SPIKES, UNTESTED = "noise", "fewer", "more", "spikes", "cannot be tested"
 STILL = "it did not change"
 PRODUCT, IID = "Gaussian factors of its rank", "iid noise"
+SUMMARY = ("relative_norm", "effective_rank", "stable_rank", "energy_rank_90", "energy_rank_99")
+"""Medians that a card has of each module type."""
 
 
-def facts_of(updates: Updates, measured: dict[str, Measured], failures: Sequence[str], scores: Scores | None) -> Facts:
-    """Everything that a card says; what is not finite is None."""
-    by_type = verdicts(updates, measured)
-    rows = list(measured.values())
+def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scores: Facts | None) -> Facts:
+    """Everything that a card says; what is not finite is None.
+
+    Args:
+        rows: of the measured matrices, `complete`.
+        scores: as `cuts.score` has them.
+    """
+    by_type = verdicts(updates, rows)
+    notes = [f"{note.kind}: {note.name}: {note.detail}" for note in updates.notes]
     return _finite(
         {
             "title": updates.title,
             "base": updates.base.name if updates.base else None,
-            "kinds": sorted({str(m.row["kind"]) for m in rows}),
+            "kinds": sorted(set(rows["kind"])),
             "parameters": _parameters(updates, rows),
-            "verdict": asdict(overall(by_type)),
-            "energy": {f"{share:.0%}": rank for share, rank in uniform_ranks(rows).items()},
-            "modules": [_module(name, members, by_type[name]) for name, members in by_module(rows).items()],
+            "verdict": overall(by_type)._asdict(),
+            "energy": uniform_ranks(rows),
+            "modules": [_module(str(name), members, by_type[str(name)]) for name, members in _by_module(rows)],
             "untested": _untested(by_type),
             "layers": _layers(rows),
-            "scores": _scored(scores) if scores else None,
-            "notes": [f"{note.kind}: {note.name}: {note.detail}" for note in updates.notes]
-            + [f"not measured: {failure}" for failure in failures],
+            "scores": scores,
+            "notes": notes + [f"not measured: {failure}" for failure in failures],
         }
     )
+
+
+def _by_module(rows: pd.DataFrame) -> Any:
+    return rows.groupby("module", sort=False)
 
 
 def _untested(by_type: dict[str, Verdict]) -> dict[str, list[str]]:
@@ -79,95 +91,81 @@ def _untested(by_type: dict[str, Verdict]) -> dict[str, list[str]]:
     return reasons
 
 
-def _parameters(updates: Updates, rows: Sequence[Measured]) -> Facts:
+def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
     """How many numbers were trained, and of how many weights they are an update."""
-    adapted = sum(int(m.row["out"]) * int(m.row["in"]) for m in rows)
-    counts: Facts = {"matrices": len(rows), "adapted_weights": adapted}
+    counts: Facts = {"matrices": len(rows), "adapted_weights": int((rows["out"] * rows["in"]).sum())}
     if updates.base:
         untied = [stored for name, stored in updates.base.tensors.items() if name not in updates.base.tied]
         counts["base"] = sum(math.prod(stored.shape) for stored in untied)
     if updates.adapter is None:
-        return counts | {"changed_matrices": sum(m.row["frobenius_norm"] > 0 for m in rows)}
+        return counts | {"changed_matrices": int((rows["frobenius_norm"] > 0).sum())}
     products = [update.product for update in updates.adapter.updates.values()]
     magnitudes = [u.magnitude for u in updates.adapter.updates.values() if u.magnitude is not None]
     return counts | {
         "factors": sum(p.B.numel() + p.A.numel() for p in products) + sum(m.numel() for m in magnitudes),
         "beside": sum(tensor.numel() for tensor in updates.adapter.saved.values()),
         "ranks": sorted({len(p.A) for p in products}),
-        "update_ranks": sorted({int(m.row["numerical_rank"]) for m in rows}),
+        "update_ranks": sorted(set(rows["numerical_rank"].astype(int))),
         "scalings": sorted({round(p.scaling, 6) for p in products}),
     }
 
 
-def _module(name: str, members: Sequence[Measured], verdict: Verdict) -> Facts:
-    keys = ("relative_norm", "effective_rank", "stable_rank", "energy_rank_90", "energy_rank_99")
-    facts: Facts = {"module": name, "count": len(members), "verdict": asdict(verdict)}
-    facts |= {key: median_of([m.row for m in members], key) for key in keys}
+def _module(name: str, members: pd.DataFrame, verdict: Verdict) -> Facts:
+    facts: Facts = {"module": name, "count": len(members), "verdict": verdict._asdict()}
+    facts |= {key: median_of(members, key) for key in SUMMARY}
     if verdict.null:
-        facts["null"] = {key: median_of([m.row for m in members], f"null.{key}") for key in keys[1:]}
+        facts["null"] = {key: median_of(members, f"null.{key}") for key in SUMMARY[1:]}
     return facts | {"curve": _curve(members, verdict)}
 
 
-def _curve(members: Sequence[Measured], verdict: Verdict) -> list[Facts]:
+def _curve(members: pd.DataFrame, verdict: Verdict) -> list[Facts]:
     """The share of the energy ‖ΔW‖²_F in the top k directions: median, least and most over layers, and the null's."""
-    shares = [_shares(m.sigma[None], float(m.row["frobenius_norm"]))[0] for m in members if m.row["frobenius_norm"]]
-    if not shares:
+    moved = members[members["frobenius_norm"] > 0]
+    if moved.empty:
         return []
-    longest = max(map(len, shares))
-    grid = np.stack([np.pad(share, (0, longest - len(share)), mode="edge") for share in shares])
-    null = _null_shares(members, verdict, longest)
+    longest = max(map(len, moved["sigma"]))
+    energy = np.square([np.pad(sigma, (0, longest - len(sigma))) for sigma in moved["sigma"]])
+    shares = np.cumsum(energy, axis=1) / np.square(moved["frobenius_norm"].to_numpy(float))[:, None]
+    curves = {"median": np.median(shares, axis=0), "low": shares.min(axis=0), "high": shares.max(axis=0)}
+    curves["null"] = _null_shares(members, verdict, longest)
     ks = np.unique(np.linspace(1, longest, min(longest, POINTS)).round().astype(int))
-    columns = (np.median(grid, axis=0), grid.min(axis=0), grid.max(axis=0), null)
-    return [
-        dict(zip(("k", "median", "low", "high", "null"), (k, *(c[k - 1] for c in columns)), strict=True)) for k in ks
-    ]
+    return [{"k": k} | {name: curve[k - 1] for name, curve in curves.items()} for k in ks]
 
 
-def _null_shares(members: Sequence[Measured], verdict: Verdict, longest: int) -> np.ndarray:
+def _null_shares(members: pd.DataFrame, verdict: Verdict, longest: int) -> np.ndarray:
     """The mean over the members' nulls; NaN where no null is valid."""
     if verdict.null not in (PRODUCT, IID):
         return np.full(longest, math.nan)
-    forms = [(int(m.row["out"]), int(m.row["in"]), int(m.row.get("rank", 0))) for m in members]
     total = np.zeros(longest)
-    for form in set(forms):
-        drawn = product_spectra(form[:2], form[2]) if form[2] else gaussian_singular_values(form[:2])[None]
-        shares = _shares(drawn.numpy()).mean(axis=0)
-        total += forms.count(form) * np.pad(shares, (0, longest - len(shares)), mode="edge")
-    return total / len(forms)
+    forms = members[["out", "in", "rank"]].fillna(0).astype(int).itertuples(index=False, name=None)
+    for (*sides, rank), count in Counter(forms).items():
+        drawn = product_spectra(sides, rank) if rank else gaussian_singular_values(sides)[None]
+        energy = np.square(drawn.numpy())
+        shares = (np.cumsum(energy, axis=1) / energy.sum(axis=1, keepdims=True)).mean(axis=0)
+        total += count * np.pad(shares, (0, longest - len(shares)), mode="edge")
+    return total / len(members)
 
 
-def _shares(sigma: np.ndarray, norm: float | None = None) -> np.ndarray:
-    energy = np.square(sigma)
-    return np.cumsum(energy, axis=1) / (energy.sum(axis=1, keepdims=True) if norm is None else norm**2)
-
-
-def _layers(rows: Sequence[Measured]) -> Facts:
+def _layers(rows: pd.DataFrame) -> Facts:
     """How large each matrix's update is, and which layers and matrices hardly moved."""
-    relative = all(not math.isnan(number(m.row.get("relative_norm"))) for m in rows)
-    sizes = {str(m.row["matrix"]): _size(m, relative) for m in rows}
-    every = median([size for size in sizes.values() if size > 0])  # a type that did not move is held against others
-    usual = {
-        module: (median([sizes[str(m.row["matrix"])] for m in members]) if len(members) > 1 else 0.0) or every
-        for module, members in by_module(rows).items()
-    }
-    shares: dict[str, list[float]] = defaultdict(list)
-    matrices = []
-    for m in rows:
-        name, middle = str(m.row["matrix"]), usual[str(m.row["module"])]
-        share = sizes[name] / middle
-        shares[layer_of(name)].append(share)
-        place = {"matrix": name, "module": m.row["module"], "layer": layer_of(name)}
-        matrices.append(place | {"size": sizes[name], "share": share})
-    layers = {layer: median(those) for layer, those in shares.items()}
-    hardly = [layer for layer, share in layers.items() if share <= HARDLY]
-    single = [m["matrix"] for m in matrices if m["share"] <= HARDLY and m["layer"] not in hardly]
+    relative = bool(rows["relative_norm"].notna().all())
+    size = rows["relative_norm"] if relative else rows["frobenius_norm"] / np.sqrt(rows["out"] * rows["in"])
+    middle = size.groupby(rows["module"]).transform("median")
+    alone = rows["module"].map(rows["module"].value_counts()) < 2
+    middle[alone | (middle == 0)] = size[size > 0].median()  # a type that did not move is held against others
+    layer = rows["matrix"].map(layer_of)
+    sizes = rows[["matrix", "module"]].assign(layer=layer, size=size, share=size / middle)
+    layers = sizes.groupby("layer", sort=False)["share"].median()
+    hardly = list(layers.index[layers <= HARDLY])
+    single = sizes[(sizes["share"] <= HARDLY) & ~layer.isin(hardly)]
+    known = layers.dropna()
     return {
         "unit": "‖ΔW‖ / ‖W0‖" if relative else "root mean square entry of ΔW",
-        "moved": any(size > 0 for size in sizes.values()),
+        "moved": bool((size > 0).any()),
         "hardly": hardly,
-        "hardly_matrices": single,
-        "least": min(((share, layer) for layer, share in layers.items() if not math.isnan(share)), default=None),
-        "matrices": matrices,
+        "hardly_matrices": list(single["matrix"]),
+        "least": min(zip(known, known.index, strict=True)) if len(known) else None,
+        "matrices": sizes.to_dict("records"),
     }
 
 
@@ -178,20 +176,8 @@ def layer_of(name: str) -> str:
     ('bert.encoder.layer.3', 'classifier.weight')
     """
     parts = name.split(".")
-    first = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-    return name if first is None else ".".join(parts[: first + 1])
-
-
-def _size(m: Measured, relative: bool) -> float:
-    if relative:
-        return float(m.row["relative_norm"])
-    return float(m.row["frobenius_norm"]) / math.sqrt(int(m.row["out"]) * int(m.row["in"]))
-
-
-def _scored(scores: Scores) -> Facts:
-    cuts = [{"k": k, "score": value} | change._asdict() for k, (value, change) in sorted(scores.cuts.items())]
-    test = {"score": scores.test[0]} | scores.test[1]._asdict()
-    return asdict(scores) | {"cuts": cuts, "test": test, "full": scores.full}
+    first = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
+    return ".".join(parts[: first + 1])
 
 
 def _finite(value: Any) -> Any:
@@ -200,11 +186,13 @@ def _finite(value: Any) -> Any:
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return _finite(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, str):
         return " ".join(value.split()).replace("¦", "|")  # signs that `card.txt.j2` parts its text by
-    return int(value) if isinstance(value, np.integer) else bool(value) if isinstance(value, np.bool_) else value
+    return value
 
 
 # ---- whether an update is told from noise, module type by module type, each against a null that is valid for it
@@ -214,8 +202,7 @@ def _finite(value: Any) -> Any:
 # LoRA's own singular values are never held against that edge: it is the edge of another matrix.
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What is known of one module type, or of the whole update.
 
     Args:
@@ -235,13 +222,11 @@ class Verdict:
     matrices: int = 0
 
 
-def verdicts(updates: Updates, measured: dict[str, Measured]) -> dict[str, Verdict]:
+def verdicts(updates: Updates, rows: pd.DataFrame) -> dict[str, Verdict]:
     """The verdict on each module type."""
-    groups = by_module(measured.values())
+    groups = _by_module(rows)
     level = LEVEL / max(len(groups), 1)
-    return {
-        module: replace(_verdict(updates, members, level), matrices=len(members)) for module, members in groups.items()
-    }
+    return {str(name): _verdict(updates, members, level)._replace(matrices=len(members)) for name, members in groups}
 
 
 def overall(by_type: dict[str, Verdict]) -> Verdict:
@@ -258,67 +243,49 @@ def overall(by_type: dict[str, Verdict]) -> Verdict:
     return Verdict(UNTESTED, reason=reason, untested=untested[reason], matrices=matrices)
 
 
-def _verdict(updates: Updates, members: Sequence[Measured], level: float) -> Verdict:
-    moved = [m for m in members if m.row["frobenius_norm"] > 0]
-    if not moved:
+def _verdict(updates: Updates, members: pd.DataFrame, level: float) -> Verdict:
+    moved = members[members["frobenius_norm"] > 0]
+    if moved.empty:
         return Verdict(UNTESTED, reason=STILL, untested=len(members))
-    if all("rank" in m.row for m in moved):
-        reason = _no_product_null(updates, moved)
-        return Verdict(UNTESTED, reason=reason, untested=len(moved)) if reason else _product(moved, level)
-    return _dense(moved, level)
-
-
-def _no_product_null(updates: Updates, moved: Sequence[Measured]) -> str:
-    """Why products of trained factors are no null of these, or empty."""
-    kinds = {str(m.row["kind"]) for m in moved}
-    if "adalora" in kinds:
-        return "AdaLoRA prunes directions and keeps its factors orthogonal: no null is known"
-    for name in ("PiSSA", "OLoRA"):
-        if any(name.lower() in kind for kind in kinds):
-            return f"{name} starts from the base's own directions: its noise is not that of random factors"
-    start = str(updates.adapter.settings.get("init_lora_weights")).lower() if updates.adapter else ""
-    if start in STARTS:
-        return f"{STARTS[start]}: its noise is not that of random factors"
-    if all(len(m.sigma) < 2 for m in moved):
-        return "rank 1 has one singular value, and a spectrum needs two"
-    names = {str(m.row["matrix"]) for m in moved}
-    factors = [matrix.update() for matrix in updates.matrices if matrix.name in names]
-    products = [update for update in factors if isinstance(update, LowRank)]
-    if not products:
-        return ""
-    if all(map(made_by_svd, products)):
-        return "an SVD made its factors: what was cut away is not in the file"
-    if all(map(has_orthogonal_factor, products)):
-        return "a factor is orthogonal, or begins so: its noise is not that of random factors"
-    return ""
-
-
-def _product(moved: Sequence[Measured], level: float) -> Verdict:
-    forms = [(int(m.row["out"]), int(m.row["in"]), int(m.row["rank"])) for m in moved]
-    test = product_test([torch.from_numpy(m.sigma) for m in moved], forms)
+    if moved["rank"].isna().any():
+        return _dense(moved, level)
+    if reason := _no_product_null(updates, moved):
+        return Verdict(UNTESTED, reason=reason, untested=len(moved))
+    sigmas = [torch.from_numpy(sigma) for sigma in moved["sigma"]]
+    forms = moved[["out", "in", "rank"]].astype(int).itertuples(index=False, name=None)
+    test = product_test(sigmas, list(forms))
     if not test.p < level:
         return Verdict(NOISE, PRODUCT, p=test.p)
     strongest = max(test.z.values(), key=abs)
     return Verdict(FEWER if strongest < 0 else MORE, PRODUCT, p=test.p)
 
 
-def _dense(moved: Sequence[Measured], level: float) -> Verdict:
-    if any("dora" in str(m.row["kind"]) for m in moved):
+def _no_product_null(updates: Updates, moved: pd.DataFrame) -> str:
+    """Why products of trained factors are no null of these, or empty."""
+    start = str(updates.adapter.settings.get("init_lora_weights")).lower() if updates.adapter else ""
+    kinds = {part for kind in set(moved["kind"]) for part in kind.split("+")}
+    for name, reason in NO_NULL.items():
+        if name in (*kinds, start):
+            return reason
+    if all(len(sigma) < 2 for sigma in moved["sigma"]):
+        return "rank 1 has one singular value, and a spectrum needs two"
+    names = set(moved["matrix"])
+    factors = [matrix.update() for matrix in updates.matrices if matrix.name in names]
+    products = [update for update in factors if isinstance(update, LowRank)]
+    if products and all(map(made_by_svd, products)):
+        return "an SVD made its factors: what was cut away is not in the file"
+    if products and all(map(has_orthogonal_factor, products)):
+        return "a factor is orthogonal, or begins so: its noise is not that of random factors"
+    return ""
+
+
+def _dense(moved: pd.DataFrame, level: float) -> Verdict:
+    if moved["kind"].str.contains("dora").any():
         reason = "DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk"
         return Verdict(UNTESTED, reason=reason, untested=len(moved))
-    untold = [m for m in moved if "spikes" not in m.row or "spikes_not_told" in spikes_told(m.row)]
-    if untold:
-        why = "its bulk is not that of iid noise" if "spikes" in untold[0].row else "it has no bulk"
+    untold = moved[moved["spikes"].isna() | moved["spikes_not_told"].notna()]
+    if len(untold):
+        why = "it has no bulk" if math.isnan(untold["spikes"].iloc[0]) else "its bulk is not that of iid noise"
         return Verdict(UNTESTED, reason=why, untested=len(untold))
-    count = sum(int(m.row["spikes"]) for m in moved)
-    p = _poisson_tail(count, ABOVE * len(moved))
+    p = float(poisson.sf(int(moved["spikes"].sum()) - 1, ABOVE * len(moved)))
     return Verdict(NOISE if p >= level else SPIKES, IID, p=p)
-
-
-def _poisson_tail(count: int, mean: float) -> float:
-    """Chance of `count` or more where `mean` are expected.
-
-    >>> _poisson_tail(0, 0.1), round(_poisson_tail(1, 0.1), 4)
-    (1.0, 0.0952)
-    """
-    return 1.0 - sum(math.exp(-mean) * mean**i / math.factorial(i) for i in range(count)) if count < 100 else 0.0

@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lorax_lab.audit.measure import DRAWN
-from lorax_lab.audit.store import Measured, by_module
+from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
-from lorax_lab.console import WIDTH, Console, console
+from lorax_lab.console import WIDTH, Console, console, say
 from lorax_lab.record.files import write_csv, write_text, write_whole
 from lorax_lab.spectra import MEASURES, NULLS, Row, noise_misfit, tells_spikes
 
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 SHARES = (0.5, 0.9, 0.99)
 SHOWN = 10
 """How many notes of one kind are printed; the report has all."""
-NOT_TOLD = "not told"
+OPTIONAL = (
+    *("rank", "relative_norm", "effective_rank", "stable_rank", "spikes", "spike_energy", "bulk_misfit", "untrusted"),
+    *("spikes_told", "spikes_not_told", "rounding_share", "null.effective_rank", "null.energy_rank_90"),
+    *(f"energy_rank_{round(100 * share)}" for share in SHARES),
+    *(f"nulls.{name}.effective_rank" for name in NULLS),
+)
+"""Columns that not every audit has."""
 SIGNS = re.compile(r"([\\`*_<\[\]!])")
 """Signs that mean something in Markdown."""
 
@@ -57,47 +63,28 @@ def render(template: str, facts: Mapping[str, Any]) -> str:
     return environment().get_template(template).render(**facts)
 
 
-def paragraphs(template: str, facts: Mapping[str, Any]) -> list[str]:
-    """The sentences of a template whose paragraphs are apart by an empty line, each on one line."""
-    return [" ".join(part.split()) for part in render(template, facts).split("\n\n") if part.strip()]
-
-
 # ---- numbers
 
 
-def number(value: float | None) -> float:
-    """NaN for what was not measured."""
-    return math.nan if value is None else float(value)
+def frame(measured: Iterable[Measured]) -> pd.DataFrame:
+    """One row per matrix, in the order of the layers: its measures, whether its spikes are told, and `sigma`."""
+    import pandas as pd
+
+    rows = pd.DataFrame([m.row | spikes_told(m.row) for m in measured])
+    sigmas: list[Any] = [m.sigma for m in measured]
+    return rows.assign(sigma=sigmas)
 
 
-def median(values: Sequence[float]) -> float:
-    """The median of those that are no NaN; NaN where all are."""
-    measured = [value for value in values if not math.isnan(value)]
-    return float(np.median(measured)) if measured else math.nan
+def as_written(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `frame` as `audit.csv` has them."""
+    return rows.drop(columns=["sigma", "directions", DRAWN], errors="ignore")
 
 
-def median_of(rows: Sequence[Row], key: str) -> float | None:
-    """The median of a column where it is known, None where it nowhere is."""
-    value = median([number(row.get(key)) for row in rows])
-    return None if math.isnan(value) else value
-
-
-def uniform_ranks(measured: Sequence[Measured]) -> dict[float, int | None]:
-    """For each share, the smallest rank r such that the best rank-r updates of all matrices hold it of Σ‖ΔW‖²_F.
-
-    Eckart & Young 1936, matrix by matrix. None where only the top of each spectrum is known and does not hold it.
-    """
-    longest = max((len(m.sigma) for m in measured), default=0)
-    held, total = np.zeros(longest), 0.0
-    for m in measured:
-        energy = np.square(m.sigma)
-        held += np.pad(np.cumsum(energy), (0, longest - len(energy)), mode="edge") if len(energy) else 0.0
-        total += m.row["frobenius_norm"] ** 2
-    ranks: dict[float, int | None] = {}
-    for share in SHARES:
-        enough = np.flatnonzero(held >= share * total * (1 - 1e-9))
-        ranks[share] = int(enough[0]) + 1 if total and len(enough) else None
-    return ranks
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `frame` with every column of `OPTIONAL`."""
+    absent = [name for name in OPTIONAL if name not in rows]
+    rows = rows.assign(**dict.fromkeys(absent, math.nan))
+    return rows.assign(untrusted=rows["untrusted"].fillna(""))
 
 
 def spikes_told(row: Row) -> Row:
@@ -105,83 +92,102 @@ def spikes_told(row: Row) -> Row:
     not, and then `spikes_not_told`, why."""
     if "spikes" not in row:
         return {}
-    shape, misfit = (row["out"], row["in"]), number(row.get("bulk_misfit"))
-    if tells_spikes(misfit, number(row.get("noise_std")), shape):
+    shape, misfit = (row["out"], row["in"]), row.get("bulk_misfit", math.nan)
+    if tells_spikes(misfit, row["noise_std"], shape):
         return {"spikes_told": row["spikes"]}
     iid = noise_misfit(shape)
     reason = f"the bulk is not that of iid noise: misfit {misfit:.2g}, iid noise has {iid:.2g}"
     return {"spikes_told": math.nan, "spikes_not_told": "no bulk was measured" if math.isnan(misfit) else reason}
 
 
-def least_null(row: Row) -> float:
-    """The lowest effective rank of the nulls that keep an update's structure; NaN where they were not drawn."""
-    drawn = [number(row.get(f"nulls.{name}.effective_rank")) for name in NULLS]
-    return math.nan if any(map(math.isnan, drawn)) else min(drawn)
+def median_of(rows: pd.DataFrame, key: str) -> float | None:
+    """The median of a column where it is known, None where it nowhere is."""
+    median = float(rows[key].astype(float).median()) if key in rows else math.nan
+    return None if math.isnan(median) else median
 
 
-def facts_of(measured: Sequence[Measured]) -> dict[str, Any]:
-    """Every number of `findings.md.j2`."""
-    moved = [m for m in measured if m.row["frobenius_norm"] > 0]
-    rows = [m.row for m in moved]
-    dense = [row for row in rows if "rank" not in row]
-    facts: dict[str, Any] = {
-        "matrices": len(measured),
-        "weights": sum(m.row["out"] * m.row["in"] for m in measured),
-        "still": len(measured) - len(moved),
-        "moved": bool(moved),
-        "relative_norm": median_of(rows, "relative_norm"),
-        "effective_rank": median_of(rows, "effective_rank"),
-        "null_effective_rank": median_of(rows, "null.effective_rank"),
-        "factors": sorted({int(row["rank"]) for row in rows if "rank" in row}),
-        "noise": _beside_noise([row for row in rows if "spikes" in row]),
-        "uniform": {f"{share:.0%}": rank for share, rank in uniform_ranks(moved).items()},
-        "values": max((len(m.sigma) for m in moved), default=0),
+def uniform_ranks(rows: pd.DataFrame) -> dict[str, int | None]:
+    """For each share, the smallest rank r such that the best rank-r updates of all matrices hold it of Σ‖ΔW‖²_F.
+
+    Eckart & Young 1936, matrix by matrix. None where only the top of each spectrum is known and does not hold it.
+    """
+    longest = max((len(sigma) for sigma in rows["sigma"]), default=0)
+    held = np.zeros(longest)
+    for sigma in rows["sigma"]:
+        held += np.square(np.pad(sigma, (0, longest - len(sigma)))).cumsum()
+    total = float((rows["frobenius_norm"] ** 2).sum())
+    enough = {share: np.flatnonzero(held >= share * total * (1 - 1e-9)) for share in SHARES}
+    return {f"{share:.0%}": int(at[0]) + 1 if total and len(at) else None for share, at in enough.items()}
+
+
+def facts_of(rows: pd.DataFrame) -> dict[str, Any]:
+    """Every number of `findings.md.j2`, from `complete` rows."""
+    moved = rows[rows["frobenius_norm"] > 0]
+    dense = moved[moved["rank"].isna()]
+    return {
+        "matrices": len(rows),
+        "weights": int((rows["out"] * rows["in"]).sum()),
+        "still": len(rows) - len(moved),
+        "moved": len(moved) > 0,
+        "relative_norm": median_of(moved, "relative_norm"),
+        "effective_rank": median_of(moved, "effective_rank"),
+        "null_effective_rank": median_of(moved, "null.effective_rank"),
+        "factors": sorted({int(rank) for rank in moved["rank"].dropna()}),
+        "noise": _beside_noise(moved[moved["spikes"].notna()]),
+        "uniform": uniform_ranks(moved),
+        "values": max((len(sigma) for sigma in moved["sigma"]), default=0),
         "null_ninety": median_of(dense, "null.energy_rank_90"),
-        "sides": float(np.median([min(row["out"], row["in"]) for row in dense])) if dense else None,
+        "sides": float(dense[["out", "in"]].min(axis=1).median()) if len(dense) else None,
+        "storage": _storage(moved[moved["kind"] == "pair"]),
     }
-    return facts | {"storage": _storage([row for row in rows if row["kind"] == "pair"])}
 
 
-def _beside_noise(dense: Sequence[Row]) -> dict[str, Any] | None:
+def _beside_noise(dense: pd.DataFrame) -> dict[str, Any] | None:
     """The ranks of dense updates beside those of noise, and how many directions stand above it where that is told."""
-    if not dense:
+    if dense.empty:
         return None
-    counted = [row for row in dense if "spikes_not_told" not in spikes_told(row)]
-    untold = [row for row in dense if "spikes_not_told" in spikes_told(row)]
-    counts = sorted(int(row["spikes"]) for row in counted)
-    held = sum(row["spike_energy"] * row["frobenius_norm"] ** 2 for row in counted)
-    misfits = [misfit for row in untold if not math.isnan(misfit := number(row.get("bulk_misfit")))]
+    is_told = dense["spikes_not_told"].isna()
+    told, untold = dense[is_told], dense[~is_told]
+    energy = told["frobenius_norm"] ** 2
+    misfit = untold["bulk_misfit"].max()
     return {
         "effective_rank": median_of(dense, "effective_rank"),
         "iid": median_of(dense, "null.effective_rank"),
         "drawn": {name: median_of(dense, f"nulls.{name}.effective_rank") for name in NULLS},
         "matrices": len(dense),
-        "counts": counts,
-        "median_count": float(np.median(counts)) if counts else None,
-        "share": held / sum(row["frobenius_norm"] ** 2 for row in counted) if counted else None,
+        "counts": sorted(told["spikes"].astype(int)),
+        "median_count": median_of(told, "spikes"),
+        "share": float((told["spike_energy"] * energy).sum() / energy.sum()) if len(told) else None,
         "untold": len(untold),
-        "misfit": max(misfits, default=None),
-        "iid_misfit": max((noise_misfit((row["out"], row["in"])) for row in untold), default=None),
+        "misfit": None if math.isnan(misfit) else misfit,
+        "iid_misfit": max(
+            (noise_misfit(shape) for shape in zip(untold["out"], untold["in"], strict=True)), default=None
+        ),
     }
 
 
-def _storage(pairs: Sequence[Row]) -> dict[str, Any] | None:
+def _storage(pairs: pd.DataFrame) -> dict[str, Any] | None:
     """What the rounding of stored weights makes of ΔW, and in how many matrices it decides each measure."""
-    if not pairs:
+    if pairs.empty:
         return None
-    rounded = sum(row["rounding_share"] * row["frobenius_norm"] ** 2 for row in pairs)
+    energy = pairs["frobenius_norm"] ** 2
     return {
-        "dtypes": sorted({f"{row['base_dtype']} → {row['tuned_dtype']}" for row in pairs}),
-        "share": rounded / sum(row["frobenius_norm"] ** 2 for row in pairs),
-        "flagged": Counter(name for row in pairs for name in str(row.get("untrusted") or "").split()),
+        "dtypes": sorted(set(pairs["base_dtype"] + " → " + pairs["tuned_dtype"])),
+        "share": float((pairs["rounding_share"] * energy).sum() / energy.sum()),
+        "flagged": _flags(pairs),
         "pairs": len(pairs),
     }
+
+
+def _flags(rows: pd.DataFrame) -> Counter[str]:
+    """How many matrices each measure is not to be trusted in."""
+    return Counter(" ".join(rows["untrusted"]).split())
 
 
 # ---- the table
 
 
-def table(measured: Sequence[Measured]) -> Table:
+def table(rows: pd.DataFrame) -> Table:
     """One line per module type: medians over its matrices, and how many measures rounding decides in any of them."""
     title = "by module type: medians over its matrices"
     shown = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
@@ -189,38 +195,30 @@ def table(measured: Sequence[Measured]) -> Table:
     columns = ("n", "‖ΔW‖/‖W‖", "effective/noise", "null", "stable", "spikes", *(f"{share:.0%}" for share in SHARES))
     for heading in (*columns, "flagged"):
         shown.add_column(heading, justify="right")
-    for module, members in by_module(measured).items():
-        shown.add_row(module, *_cells([m.row for m in members]))
+    # the lowest effective rank of the nulls that keep an update's structure, where all were drawn
+    least = rows[[f"nulls.{name}.effective_rank" for name in NULLS]].astype(float).min(axis=1, skipna=False)
+    for module, members in rows.assign(least=least).groupby("module", sort=False):
+        shown.add_row(
+            str(module),
+            str(len(members)),
+            _cell(members, "relative_norm", ".2g"),
+            f"{_cell(members, 'effective_rank')} / {_cell(members, 'null.effective_rank')}",
+            _cell(members, "least"),
+            _cell(members, "stable_rank"),
+            "not told" if members["spikes_not_told"].notna().any() else _cell(members, "spikes", ",.0f"),
+            *(_cell(members, f"energy_rank_{round(100 * share)}", ",.0f") for share in SHARES),
+            str(len(_flags(members))),
+        )
     shown.caption = " ".join(render("table.md.j2", {"measures": len(MEASURES)}).split())
     return shown
 
 
-def _cells(rows: Sequence[Row]) -> list[str]:
-    flags = {name for row in rows for name in str(row.get("untrusted") or "").split()}
-    untold = any("spikes_not_told" in spikes_told(row) for row in rows)
-    return [
-        str(len(rows)),
-        _cell(rows, "relative_norm", ".2g"),
-        f"{_cell(rows, 'effective_rank')} / {_cell(rows, 'null.effective_rank')}",
-        _cell([{"least": least_null(row)} for row in rows], "least"),
-        _cell(rows, "stable_rank"),
-        NOT_TOLD if untold else _cell(rows, "spikes", ",.0f"),
-        *(_cell(rows, f"energy_rank_{round(100 * share)}", ",.0f") for share in SHARES),
-        str(len(flags)),
-    ]
-
-
-def _cell(rows: Sequence[Row], key: str, form: str = "") -> str:
+def _cell(rows: pd.DataFrame, key: str, form: str = "") -> str:
     median = median_of(rows, key)
     return "–" if median is None else format(median, form or (",.0f" if median >= 100 else ".1f"))
 
 
 # ---- what is printed and written
-
-
-def say(text: str, **look: Any) -> None:
-    """Print a text of others as it is, on one line."""
-    console.print(text, soft_wrap=True, markup=False, **look)
 
 
 def introduce(updates: Updates, folder: Path, page: str = "report.md") -> None:
@@ -240,19 +238,19 @@ def close(updates: Updates, measured: Mapping[str, Measured], failures: Sequence
         say(f"not measured: {failure}", style="red")
     if not measured:
         return
-    matrices = list(measured.values())
-    rows = frame(matrices)
-    write_csv(folder / "audit.csv", rows)
-    write_whole(folder / "audit.parquet", lambda scratch: rows.to_parquet(scratch, index=False))
-    console.print(table(matrices))
-    sentences = paragraphs("findings.md.j2", facts_of(matrices))
+    written = as_written(frame(measured.values()))
+    write_csv(folder / "audit.csv", written)
+    write_whole(folder / "audit.parquet", lambda scratch: written.to_parquet(scratch, index=False))
+    rows = complete(frame(measured.values()))
+    console.print(table(rows))
+    paragraphs = render("findings.md.j2", facts_of(rows)).split("\n\n")
+    sentences = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
     for sentence in sentences:
         console.print(sentence, markup=False)
     page = io.StringIO()
-    Console(width=WIDTH, file=page, color_system=None).print(table(matrices))
-    notes, text = {"notes": updates.notes, "failures": failures}, page.getvalue().rstrip()
-    report = {"title": updates.title, "sentences": sentences, "table": text} | notes
-    write_text(folder / "report.md", render("report.md.j2", report))
+    Console(width=WIDTH, file=page, color_system=None).print(table(rows))
+    report = {"title": updates.title, "sentences": sentences, "table": page.getvalue().rstrip()}
+    write_text(folder / "report.md", render("report.md.j2", report | {"notes": updates.notes, "failures": failures}))
     say(f"in {folder}: audit.csv, audit.parquet, report.md")
     say(f"for the figures type: python -m analysis audit {folder}")
 
@@ -264,11 +262,3 @@ def extracted(ranks: Mapping[str, int], left: Sequence[str], folder: Path) -> No
     say(f"{folder}: a PEFT adapter on {len(ranks)} matrices, {rank}")
     for name in left:
         say(f"  left out, an embedding or an output layer: {name}")
-
-
-def frame(measured: Sequence[Measured]) -> pd.DataFrame:
-    """One row per matrix, in the order of the layers, and whether its spikes are told."""
-    import pandas as pd
-
-    rows = pd.DataFrame([m.row | spikes_told(m.row) for m in measured])
-    return rows.drop(columns=["directions", DRAWN], errors="ignore")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lorax_lab.audit import store
+from lorax_lab.audit.checkpoint import fingerprint_of
 from lorax_lab.audit.directions import directions_of
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Difference, Matrix, Updates
@@ -58,12 +59,17 @@ class Watched:
             self.rounded.append(self.base)
 
     def block(self, dim: int, start: int, stop: int) -> Tensor:
-        if start == 0:  # a solver that reads again begins again
+        """The blocks of `Difference`; a solver that reads again begins the sums again."""
+        if start == 0:
             self.base_energy, self.unchanged = 0.0, 0
             self.rounding = [torch.zeros(side, dtype=torch.float64) for side in self.shape]
         base, tuned = (side.narrow(dim, start, stop - start) for side in (self.base, self.tuned))
         difference = tuned.to(self.device, torch.float64) - base.to(self.device)
-        self._watch(base, tuned, dim, slice(start, start + tuned.shape[dim]))
+        self.base_energy += float(torch.linalg.vector_norm(base, dtype=torch.float64)) ** 2
+        for weight in (tuned, base)[: len(self.rounded)]:
+            energy = rounding_energy(weight, weight.dtype)
+            self.rounding[dim][start:stop] += energy[dim]
+            self.rounding[1 - dim] += energy[1 - dim]
         self.unchanged += difference.numel() - int(difference.count_nonzero())
         return difference
 
@@ -76,13 +82,6 @@ class Watched:
     def base_norm(self) -> float:
         """‖W0‖_F, as the last pass found it."""
         return math.sqrt(self.base_energy)
-
-    def _watch(self, base: Tensor, tuned: Tensor, dim: int, place: slice) -> None:
-        self.base_energy += float(torch.linalg.vector_norm(base, dtype=torch.float64)) ** 2
-        for weight in (tuned, base)[: len(self.rounded)]:
-            along = rounding_energy(weight, weight.dtype)
-            self.rounding[dim][place] += along[dim]
-            self.rounding[1 - dim] += along[1 - dim]
 
 
 def measure_all(
@@ -104,12 +103,12 @@ def measure_all(
     """
     done: dict[str, Measured] = {}
     failures: list[str] = []
-    base_fingerprint = updates.base.fingerprint() if directions and updates.base else ""
+    base_fingerprint = fingerprint_of(updates.base.files) if directions and updates.base else ""
     for index, matrix in enumerate(updates.matrices):
         bar.begin(matrix.name)
-        kept = store.load(folder, index, matrix.name)
+        before = store.load(folder, index, matrix.name)
         try:
-            measured = kept or measure(matrix, device, top)
+            measured = before or measure(matrix, device, top)
             if nulls and top is None and DRAWN not in measured.row:
                 measured = Measured(measured.row | _nulls(matrix), measured.sigma)
             if directions and not measured.row.get("directions"):
@@ -118,7 +117,7 @@ def measure_all(
         except (ValueError, ArithmeticError) as error:
             failures.append(f"{matrix.name}: {error}")
         else:
-            if measured is not kept:
+            if measured is not before:
                 store.save(folder, index, measured)
             done[matrix.name] = measured
         bar.advance(matrix.cost, matrix.name)
@@ -136,66 +135,32 @@ def measure(matrix: Matrix, device: torch.device, top: int | None = None) -> Mea
         ValueError: nan or inf in the weights. ArithmeticError: no solver worked.
     """
     update = matrix.update()
-    if isinstance(update, LowRank):
-        row, sigma = _low_rank(update, _base_norm(matrix.base))
-    elif isinstance(update, Tensor):
-        row, sigma = _dense(update.to(device), matrix.shape, _base_norm(matrix.base))
-    else:
+    if isinstance(update, Difference):
         row, sigma = _pair(Watched(update, device), top)
+        return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
+    base_norm = math.nan if matrix.base is None else norm(matrix.base)
+    if isinstance(update, LowRank):
+        (sigma,) = low_rank_singular_values([update])
+        rank = update.B.shape[1]
+        row = row_of(sigma, update.shape, base_norm, rank) | {"rank": rank, "route": "factors"}
+    else:  # DoRA's: computed in fp64 from the factors and W0, so no storage rounds it
+        result = spectrum(update.to(device), WANTED)
+        sigma = result.sigma
+        row = row_of(sigma, matrix.shape, base_norm) | _solved(result)
     return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
 
 
-def _nulls(matrix: Matrix) -> Row:
-    """Columns `nulls.<null>.<measure>` of a dense update that fits into memory a few times; else `DRAWN` is False."""
-    if math.prod(matrix.shape) > NULL_ENTRIES or isinstance(update := matrix.update(), LowRank):
-        return {DRAWN: False}
-    whole = update if isinstance(update, Tensor) else update.block(0, 0, matrix.shape[0])
-    drawn = structured_nulls(whole, generator(0, f"nulls/{matrix.name}"))
-    return flatten({"nulls": drawn}) | {DRAWN: True}
-
-
-def _place(matrix: Matrix) -> Row:
-    sides = (("base", matrix.base), ("tuned", matrix.tuned))
-    return {
-        "matrix": matrix.name,
-        "module": short_name(matrix.name.removesuffix(".weight")),
-        "layer": layer_number(matrix.name),
-        "kind": matrix.kind,
-        "out": matrix.shape[0],
-        "in": matrix.shape[1],
-        **{f"{side}_dtype": None if stored is None else dtype_of(stored) for side, stored in sides},
-    }
-
-
-def _pair(watched: Watched, top: int | None) -> tuple[Row, Tensor]:
-    entries = math.prod(watched.shape)
-    row, sigma = _top(watched, top) if top and entries <= CERTIFIED_ENTRIES else _exact(watched)
-    return row | {"unchanged": watched.unchanged / entries if entries else math.nan}, sigma
-
-
-def _exact(watched: Watched) -> tuple[Row, Tensor]:
-    result = spectrum(watched, WANTED)
-    row = row_of(result.sigma, watched.shape, watched.base_norm, rounding=watched.stored)
-    return row | _solved(result), result.sigma
-
-
-def _top(watched: Watched, top: int) -> tuple[Row, Tensor]:
-    shape = watched.shape
-    result = certified(watched.block(0, 0, shape[0]), min(top, min(shape) - 1), generator(0, "audit"))
-    row = row_of_top(result, shape, watched.base_norm, watched.stored)
-    return row | {"route": "; ".join(result.route)}, result.sigma
-
-
-def _dense(update: Tensor, shape: tuple[int, int], base_norm: float) -> tuple[Row, Tensor]:
-    """DoRA's update: computed in fp64 from the factors and W0, so no storage rounds it."""
-    result = spectrum(update, WANTED)
-    return row_of(result.sigma, shape, base_norm) | _solved(result), result.sigma
-
-
-def _low_rank(update: LowRank, base_norm: float) -> tuple[Row, Tensor]:
-    (sigma,) = low_rank_singular_values([update])
-    rank = update.B.shape[1]
-    return row_of(sigma, update.shape, base_norm, rank) | {"rank": rank, "route": "factors"}, sigma
+def _pair(update: Watched, top: int | None) -> tuple[Row, Tensor]:
+    shape, entries = update.shape, math.prod(update.shape)
+    if top and entries <= CERTIFIED_ENTRIES:
+        largest = certified(update.block(0, 0, shape[0]), min(top, min(shape) - 1), generator(0, "audit"))
+        row = row_of_top(largest, shape, update.base_norm, update.stored) | {"route": "; ".join(largest.route)}
+        sigma = largest.sigma
+    else:
+        result = spectrum(update, WANTED)
+        sigma = result.sigma
+        row = row_of(sigma, shape, update.base_norm, rounding=update.stored) | _solved(result)
+    return row | {"unchanged": update.unchanged / entries if entries else math.nan}, sigma
 
 
 def _solved(result: Spectrum) -> Row:
@@ -205,8 +170,26 @@ def _solved(result: Spectrum) -> Row:
     return {"error": error, "route": "; ".join(result.route)}
 
 
-def _base_norm(stored: Tensor | None) -> float:
-    return math.nan if stored is None else norm(stored)
+def _nulls(matrix: Matrix) -> Row:
+    """Columns `nulls.<null>.<measure>` of a dense update that fits into memory a few times; else `DRAWN` is False."""
+    if math.prod(matrix.shape) > NULL_ENTRIES or isinstance(update := matrix.update(), LowRank):
+        return {DRAWN: False}
+    dense = update if isinstance(update, Tensor) else update.block(0, 0, matrix.shape[0])
+    drawn = structured_nulls(dense, generator(0, f"nulls/{matrix.name}"))
+    return flatten({"nulls": drawn}) | {DRAWN: True}
+
+
+def _place(matrix: Matrix) -> Row:
+    return {
+        "matrix": matrix.name,
+        "module": short_name(matrix.name.removesuffix(".weight")),
+        "layer": layer_number(matrix.name),
+        "kind": matrix.kind,
+        "out": matrix.shape[0],
+        "in": matrix.shape[1],
+        "base_dtype": None if matrix.base is None else dtype_of(matrix.base),
+        "tuned_dtype": None if matrix.tuned is None else dtype_of(matrix.tuned),
+    }
 
 
 def device_of(name: str | None) -> torch.device:

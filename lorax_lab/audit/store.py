@@ -7,8 +7,6 @@ is written whole. The tables, the report and the figures are made from these fil
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +30,6 @@ class Measured:
     sigma: np.ndarray
 
 
-def by_module(measured: Iterable[Measured]) -> dict[str, list[Measured]]:
-    """The measured matrices of each module type."""
-    groups: dict[str, list[Measured]] = {}
-    for matrix in measured:
-        groups.setdefault(str(matrix.row["module"]), []).append(matrix)
-    return groups
-
-
 def open_store(folder: Path, identity: dict[str, Any]) -> Path:
     """The folder, which is made if needed, after a check that it holds no other audit.
 
@@ -49,22 +39,14 @@ def open_store(folder: Path, identity: dict[str, Any]) -> Path:
     path = folder / IDENTITY
     identity = redacted({"format": FORMAT, **identity}, keys=False)  # as it is written
     if path.is_file():
-        try:
-            before = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        before = json.loads(path.read_text())
+        if changed := [key for key in identity if before.get(key) != identity[key]]:
             raise ConfigError(
-                f"{path} cannot be read ({error}); type --out ANOTHER_FOLDER, or delete this one"
-            ) from None
-        changed = [key for key in identity if before.get(key) != json.loads(json.dumps(identity[key]))]
-        if changed:
-            raise ConfigError(
-                f"--out {folder} holds another audit: {', '.join(changed)} differ; what was measured there is kept: "
-                "type --out ANOTHER_FOLDER, or delete this one"
+                f"--out {folder} holds another audit: {', '.join(changed)} differ; type --out ANOTHER_FOLDER, or "
+                "delete this one"
             )
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"--out {folder} holds other files; type --out with a new folder's name")
-    elif folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {folder} is a file; type --out with a folder's name")
+    elif folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise ConfigError(f"--out {folder} is a file, or holds other files; type --out with a new folder's name")
     else:
         write_json(path, identity, indent=1)
     return folder
@@ -81,13 +63,13 @@ def save(folder: Path, index: int, measured: Measured) -> None:
 
 
 def load(folder: Path, index: int, name: str) -> Measured | None:
-    """What was measured of a matrix; None where nothing was, or nothing that can be read."""
-    try:
-        with _path(folder, index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            measured = Measured(json.loads(str(arrays["row"])), arrays["sigma"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    """What was measured of a matrix; None where nothing was."""
+    path = _path(folder, index)
+    if not path.is_file():
         return None
-    return measured if measured.row.get("matrix") == name else None
+    with np.load(path, allow_pickle=False) as arrays:
+        measured = Measured(json.loads(str(arrays["row"])), arrays["sigma"])
+    return measured if measured.row["matrix"] == name else None
 
 
 def _path(folder: Path, index: int) -> Path:

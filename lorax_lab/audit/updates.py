@@ -23,7 +23,7 @@ COMMON = 0.5
 """Share of the matrices that two checkpoints must have in common. A tuned model has nearly all of its base's; some may
 be cut away, or have another vocabulary."""
 TYPED = "python -m lorax_lab.audit BASE ADAPTER"
-IN_BOTH = ("tied", "transposed", "unsupported dtype", "3-D")
+IN_BOTH = ("tied", "unsupported dtype", "3-D")
 """Notes on matrices that both sides have, and that are not measured, or under another name."""
 
 
@@ -107,21 +107,16 @@ def open_updates(base: str, tuned: str | None, alpha: float | None = None, with_
         ConfigError: a name is no checkpoint and no adapter, a checkpoint stands alone, or the alpha is missing, is not
             the file's own, or has nothing to scale.
     """
-    if tuned is None:
-        if not is_adapter(base):
-            raise ConfigError(
-                f"{base} alone is no adapter folder (adapter_config.json, adapter_model.safetensors) and no file with "
-                "tensors named lora_A and lora_B, or lora_down and lora_up; type: python -m lorax_lab.audit BASE TUNED"
-            )
+    if tuned is None and is_adapter(base):
         return _adapter(None, base, alpha, with_base)
+    if tuned is None:
+        raise ConfigError(f"{base} is no adapter, so it needs a second name: type python -m lorax_lab.audit BASE TUNED")
     if is_adapter(base):
         raise ConfigError(f"BASE={base} is an adapter; type: {with_base}")
     if is_adapter(tuned):
         return _adapter(open_checkpoint(base), tuned, alpha, with_base)
     if alpha is not None:
-        raise ConfigError(
-            f"--alpha {alpha:g} scales an adapter's factors, and {tuned} is no adapter; leave --alpha out"
-        )
+        raise ConfigError(f"--alpha {alpha:g} scales an adapter's factors, and {tuned} is no adapter; leave it out")
     return _pair(base, tuned)
 
 
@@ -148,62 +143,62 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
     _check_related(base, tuned, pairing)
-    fingerprint = base.fingerprint() + tuned.fingerprint()
+    fingerprint = fingerprint_of(base.files) + fingerprint_of(tuned.files)
     title = f"{tuned_name} against {base_name}"
     return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, fingerprint, base, None)
 
 
 def _check_related(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> None:
     """Refuse two models of which neither was tuned from the other: a matrix or two of one name and shape, such as an
-    embedding, are no finding.
-
-    Raises:
-        ConfigError: less than half of the matrices of the side with fewer are in the other one.
-    """
-    both = len(pairing.pairs) + sum(note.kind in IN_BOTH for note in pairing.notes)
-    fewest = min(sum(len(stored.shape) >= 2 for stored in side.tensors.values()) for side in (base, tuned))
-    if both < COMMON * fewest:
-        share = f"{base.name} and {tuned.name} have {both} of {fewest} matrices in common, by name and shape"
+    embedding, are no finding."""
+    in_both = len(pairing.pairs) + sum(note.kind in IN_BOTH for note in pairing.notes)
+    fewest = min(sum(stored.ndim >= 2 for stored in side.tensors.values()) for side in (base, tuned))
+    if in_both < COMMON * fewest:
+        share = f"{base.name} and {tuned.name} have {in_both} of {fewest} matrices in common, by name and shape"
         raise ConfigError(f"{share}; needed is half of them: name a base and a model that was tuned from it")
 
 
 def _adapter(base: Checkpoint | None, name: str, alpha: float | None, with_base: str) -> Updates:
     path = Path(name).expanduser()
     adapter = read_adapter(path, alpha, base.tensors if base else None)
-    keys = {plain_name(key): key for key in base.tensors} if base else {}  # aliases of ties too
-    notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
-    matrices = []
-    for update in adapter.updates.values():
-        if base and update.group:
-            raise ConfigError(
-                f"{name}: {update.name} of a MergedLinear: which rows of its weight the group belongs to is not in the "
-                "file; leave BASE out"
-            )
-        key = keys.get(plain_name(f"{update.name}.weight"))
-        stored = as_matrix(base.tensors[key]) if base and key else None
-        if stored is None and (base or update.needs_base):
-            where = f"BASE has no {update.name}.weight" if base else f"a {update.kind} update needs its base"
-            raise ConfigError(f"{name}: {where}; type: {with_base} with the adapter's own base")
-        if stored is not None and tuple(stored.shape) not in (update.shape, update.shape[::-1]):
-            raise ConfigError(
-                f"{name}: {update.name} is {update.shape}, in BASE {tuple(stored.shape)}; give the adapter's own base"
-            )
-        matrices.append(_matrix(update, stored, key or f"{update.name}.weight"))
-        if update.note:
-            notes.append(Note("caution", update.name, update.note))
+    weights = {plain_name(key): (key, as_matrix(stored)) for key, stored in base.tensors.items()} if base else None
+    matrices = [_matrix(update, weights, name, with_base) for update in adapter.updates.values()]
     if not matrices:
         raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
+    notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
+    notes += [Note("caution", update.name, update.note) for update in adapter.updates.values() if update.note]
     folder = path if path.is_dir() else path.parent
-    files = {path, *(file for file in folder.iterdir() if file.name.startswith("adapter_"))}
-    fingerprint = (base.fingerprint() if base else "") + fingerprint_of(sorted(f for f in files if f.is_file()))
+    files = {path, *folder.glob("adapter_*")}
+    fingerprint = fingerprint_of(base.files) if base else ""
+    fingerprint += fingerprint_of(sorted(file for file in files if file.is_file()))
     title = f"the adapter {name}" + (f" on {base.name}" if base else "")
     slug = _slug(*([base.name] if base else []), name)
     return Updates(title, slug, matrices, notes, fingerprint, base, adapter)
 
 
-def _matrix(update: AdapterUpdate, stored: Tensor | None, name: str) -> Matrix:
+def _matrix(
+    update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None, adapter: str, with_base: str
+) -> Matrix:
+    """An adapter's update beside the base's own matrix; `weights` has name and matrix by plain name."""
+    if weights is None:
+        if update.needs_base:
+            raise ConfigError(f"{adapter}: a {update.kind} update needs its base; type: {with_base}")
+        return Matrix(f"{update.name}.weight", update.kind, update.shape, None, None, update.update, update.name)
+    if update.group:
+        raise ConfigError(
+            f"{adapter}: {update.name} of a MergedLinear: which rows of its weight the group belongs to is not in the "
+            "file; leave BASE out"
+        )
+    wanted = f"{adapter}: {update.name} is {update.shape}"
+    own_base = f"type: {with_base} with the adapter's own base"
+    if plain_name(f"{update.name}.weight") not in weights:
+        raise ConfigError(f"{wanted}, and BASE has no such weight; {own_base}")
+    name, stored = weights[plain_name(f"{update.name}.weight")]
+    if tuple(stored.shape) not in (update.shape, update.shape[::-1]):
+        raise ConfigError(f"{wanted}, in BASE {tuple(stored.shape)}; {own_base}")
+
     def make() -> Update:
-        return update.update(update.oriented(stored) if update.needs_base and stored is not None else None)
+        return update.update(update.oriented(stored) if update.needs_base else None)
 
     return Matrix(name, update.kind, update.shape, stored, None, make, update.name)
 
