@@ -40,9 +40,9 @@ class Decomposition:
         """[ΔW]_k = U_k diag(σ_k) V_kᵀ, (out, in)."""
         return self.part(slice(k))
 
-    def part(self, kept: slice | Tensor) -> Tensor:
-        """Σ σ_i u_i v_iᵀ over the indices kept, (out, in)."""
-        return (self.U[:, kept] * self.sigma[kept]) @ self.Vh[kept]
+    def part(self, indices: slice | Tensor) -> Tensor:
+        """Σ σ_i u_i v_iᵀ over these indices, (out, in)."""
+        return (self.U[:, indices] * self.sigma[indices]) @ self.Vh[indices]
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,6 @@ class TopSpectrum:
         low, high = self._curves()
         return Bracket(float(low[j]), float(high[j]))
 
-    def tail_energy(self) -> Bracket:
-        """‖A − [A]_k‖²_F / ‖A‖²_F, the share that the best rank-k update leaves out."""
-        top = self.energy(len(self.sigma))
-        return Bracket(1 - top.high, 1 - top.low)
-
     def energy_rank(self, share: float) -> Bracket:
         """Smallest number of directions that hold `share` of ‖A‖²_F. It is low if they hold as much as they can, high
         if they hold as little as they can."""
@@ -75,10 +70,10 @@ class TopSpectrum:
         large as they can be."""
         low, high = self._shares()
         left, k, m = max(1 - float(low.sum()), 0.0), len(low), min(self.shape)
-        known = float(low.square().sum())
-        most = min(float(high.square().sum()) + left * float(high[-1]), known + 2 * left * float(high[0]))
+        least_sum = float(low.square().sum())
+        most = min(float(high.square().sum()) + left * float(high[-1]), least_sum + 2 * left * float(high[0]))
         even = left / (m - k) if m > k else 0.0
-        least = known + (left * even if even <= float(low[-1]) else 0.0)
+        least = least_sum + (left * even if even <= float(low[-1]) else 0.0)
         return Bracket(max(1 / most, 1.0), min(1 / least, float(m)))
 
     def brackets(self) -> dict[str, Bracket]:

@@ -228,8 +228,8 @@ def cosines_through(
         raise ValueError(f"U is {tuple(U.shape)}, image {tuple(image.shape)} and sigma {sigma.shape[1]}; they must fit")
     if (sigma < 0).any() or not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance}, {int((sigma < 0).sum())} of sigma are negative; expected all ≥ 0")
-    kept = sigma[0] > tolerance * max(sigma[0].tolist(), default=0.0)
-    return (U[:, kept].T @ image).abs() / sigma[0, kept, None]
+    is_used = sigma[0] > tolerance * max(sigma[0].tolist(), default=0.0)
+    return (U[:, is_used].T @ image).abs() / sigma[0, is_used, None]
 
 
 def _norm(x: Float64[Tensor, "*size"]) -> float:

@@ -132,11 +132,11 @@ def _by_triangle(x: Tensor | Blocks, solve: Callable[[Tensor], Tensor]) -> Solve
     """The singular values of R, where A = Q R is built up as [R; block] → R."""
     triangle, exponent, energy = None, 0, 0.0
     for block in tall(x):
-        own = exponent
+        block_exponent = exponent
         if block.any():
-            block, own = scaled(block)
-        largest = max(exponent, own) if energy else own
-        block = block * power_of_two(own - largest)
+            block, block_exponent = scaled(block)
+        largest = max(exponent, block_exponent) if energy else block_exponent
+        block = block * power_of_two(block_exponent - largest)
         if triangle is None:
             triangle = block
         else:

@@ -58,11 +58,11 @@ def gram(x: Tensor | Blocks, name: str = "the matrix") -> Gram:
         largest = float(torch.linalg.vector_norm(block, math.inf)) if block.numel() else 0.0
         if not largest:
             continue
-        own = 0 if PLAIN[0] <= largest <= PLAIN[1] else math.frexp(largest)[1] - 1
-        if not energy or own > exponent:
-            total *= power_of_two(2 * (exponent - own))
-            energy *= power_of_two(2 * (exponent - own))
-            exponent = own
+        block_exponent = 0 if PLAIN[0] <= largest <= PLAIN[1] else math.frexp(largest)[1] - 1
+        if not energy or block_exponent > exponent:
+            total *= power_of_two(2 * (exponent - block_exponent))
+            energy *= power_of_two(2 * (exponent - block_exponent))
+            exponent = block_exponent
         if exponent:
             block = block / math.ldexp(1.0, exponent)
         _add_lower(total, block, scratch)

@@ -98,11 +98,11 @@ def top_spectrum(
     slack = svd_error((len(V), k)) * sigma[0]
     sigma = (sigma - slack).clamp(min=0)
     left = max(norm**2 - float(sigma.square().sum()), 0.0)
-    low, whole = (times_power_of_two(v, exponent) for v in (sigma, sigma.new_tensor([norm])))
+    low, frobenius = (times_power_of_two(v, exponent) for v in (sigma, sigma.new_tensor([norm])))
     U, V = (V, U) if tall is not A else (U, V)
     for beyond in bounds:
         high = torch.minimum(sigma.square() + left, (sigma + 2 * slack).square().clamp(min=beyond) + residual).sqrt()
-        top = TopSpectrum(U, low, V.T, times_power_of_two(high, exponent), whole.item(), shape)
+        top = TopSpectrum(U, low, V.T, times_power_of_two(high, exponent), frobenius.item(), shape)
         if all(bracket.width <= width for bracket in top.brackets().values()):
             break
     return top
@@ -160,28 +160,28 @@ def _ritz_vectors(
     generator: torch.Generator,
     block: int,
     depths: list[int],
-    away: Float64[Tensor, "m known"] | None = None,
+    away: Float64[Tensor, "m given"] | None = None,
 ) -> Iterator[Float64[Tensor, "m k"]]:
     """Orthonormal top-k Ritz vectors of AᵀA in the block Krylov space of each depth, ascending, by full
     orthogonalisation in fp32; of AᵀA on the complement of `away`, orthonormal columns, if these are given. No depth
     follows the one whose space is everything."""
-    known = 0 if away is None else away.shape[1]
-    stops = {min(block * (depth + 1), A.shape[1] - known) for depth in depths}
+    given = 0 if away is None else away.shape[1]
+    stops = {min(block * (depth + 1), A.shape[1] - given) for depth in depths}
     columns = max(stops)
-    V = A.new_empty(A.shape[1], known + columns)
+    V = A.new_empty(A.shape[1], given + columns)
     image = A.new_empty(A.shape[0], columns)
     if away is not None:
-        V[:, :known] = away
+        V[:, :given] = away
     new = torch.randn(A.shape[1], block, generator=generator, dtype=torch.float32).to(A.device)
     for start in range(0, columns, block):
-        old, stop = V[:, : known + start], min(start + block, columns)
+        old, stop = V[:, : given + start], min(start + block, columns)
         for _ in range(3):  # an exhausted space leaves only rounding, which the first pass makes a new direction
             new = torch.linalg.qr(new[:, : stop - start] - old @ (old.T @ new[:, : stop - start])).Q
-        V[:, known + start : known + stop] = new
+        V[:, given + start : given + stop] = new
         image[:, start:stop] = made = A @ new
         if stop in stops:
             _, vectors = torch.linalg.eigh((image[:, :stop].T @ image[:, :stop]).double())
-            ritz = V[:, known : known + stop].double() @ vectors[:, -k:].flip(1)
+            ritz = V[:, given : given + stop].double() @ vectors[:, -k:].flip(1)
             yield torch.linalg.qr(ritz if away is None else ritz - away @ (away.T @ ritz)).Q
         if stop < columns:
             new = A.T @ made

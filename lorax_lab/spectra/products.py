@@ -71,13 +71,13 @@ def product_test(spectra: Sequence[Float64[Tensor, " m"]], forms: Sequence[tuple
     pairs = [(sigma, form) for sigma, form in zip(spectra, forms, strict=True) if len(sigma) > 1 and sigma[0] > 0]
     if not pairs:
         return ProductTest(math.nan, dict.fromkeys(STATISTICS, math.nan))
-    counts = {form: sum(form == other for _, other in pairs) for form in dict.fromkeys(form for _, form in pairs)}
+    counts = {form: sum(form == its_form for _, its_form in pairs) for form in dict.fromkeys(form for _, form in pairs)}
     z = {}
     for name, statistic in STATISTICS.items():
         total, variance = 0.0, 0.0
         for form, count in counts.items():
             mean, std = _moments(form)[name]
-            total += sum(statistic(sigma) - mean for sigma, other in pairs if other == form)
+            total += sum(statistic(sigma) - mean for sigma, its_form in pairs if its_form == form)
             variance += std**2 * (count + count**2 / _draws(form[2]))
         z[name] = total / math.sqrt(variance)
     return ProductTest(min(1.0, len(z) * math.erfc(max(map(abs, z.values())) / math.sqrt(2))), z)
@@ -154,5 +154,7 @@ def _largest_cosine(factor: Tensor) -> float:
 def _moments(form: tuple[int, int, int]) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation of each statistic on noise."""
     spectra = product_spectra(form[:2], form[2])
-    drawn = {name: torch.tensor([of(sigma) for sigma in spectra]).double() for name, of in STATISTICS.items()}
+    drawn = {
+        name: torch.tensor([statistic(sigma) for sigma in spectra]).double() for name, statistic in STATISTICS.items()
+    }
     return {name: (float(values.mean()), float(values.std())) for name, values in drawn.items()}

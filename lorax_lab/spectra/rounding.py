@@ -148,18 +148,18 @@ def untrusted(
     """
     if not (edge >= 0 and tolerance >= 0):
         raise ValueError(f"edge is {edge} and tolerance {tolerance}; expected numbers ≥ 0")
-    whole, trusted = summary(sigma, shape, eps), summary(sigma[sigma > edge], shape, eps)
+    everything, trusted = summary(sigma, shape, eps), summary(sigma[sigma > edge], shape, eps)
     if not trusted["spectral_norm"]:
-        return tuple(whole)
-    return tuple(name for name, value in trusted.items() if abs(whole[name] - value) > tolerance * value)
+        return tuple(everything)
+    return tuple(name for name, value in trusted.items() if abs(everything[name] - value) > tolerance * value)
 
 
 def _format(dtype: torch.dtype | str) -> torch.dtype:
-    known = FORMATS.get(dtype) if isinstance(dtype, str) else dtype
-    if known is None or known not in FORMATS.values():
+    format_ = FORMATS.get(dtype) if isinstance(dtype, str) else dtype
+    if format_ is None or format_ not in FORMATS.values():
         allowed = ", ".join(f"{name!r} ({dtype})" for name, dtype in FORMATS.items())
         raise ValueError(f"dtype is {dtype!r}; expected one of {allowed}")
-    return known
+    return format_
 
 
 def _rms(x: Tensor) -> float:

@@ -160,13 +160,13 @@ def _gavish_donoho(sigma: Tensor, shape: Sequence[int]) -> float:
 def _above_remaining_noise(sigma: Tensor, norm: float, shape: Sequence[int]) -> Row:
     """As `_above_noise`, the noise being the energy that the spikes leave over; from no spike on, those of one fit are
     left out of the next. Where the rest is not iid noise, this and the fit to the bulk differ."""
-    count, known = -1, 0
-    while known > count:
-        count = known
+    count, above = -1, 0
+    while above > count:
+        count = above
         left = max(norm**2 - float(sigma[:count].square().sum()), 0.0)
         std = math.sqrt(left / ((shape[0] - count) * (shape[1] - count)))
         edge = noise_ceiling(shape, std)
-        known = int((sigma > edge).sum())
+        above = int((sigma > edge).sum())
     energy = float(sigma[:count].square().sum()) / norm**2 if norm else math.nan
     return {"noise_std": std, "noise_edge": edge, "spikes": float(count), "spike_energy": energy}
 

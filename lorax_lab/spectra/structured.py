@@ -59,9 +59,10 @@ def structured_nulls(
     >>> nulls["signs"]["effective_rank"], nulls["signs"]["above"]
     (1.0, 0.0)
     """
-    own = singular_values(delta_weight.detach().cpu())
+    update_sigma = singular_values(delta_weight.detach().cpu())
     return {
-        name: measures_of_null(own, drawn) for name, drawn in structured_spectra(delta_weight, generator, draws).items()
+        name: measures_of_null(update_sigma, drawn)
+        for name, drawn in structured_spectra(delta_weight, generator, draws).items()
     }
 
 
@@ -78,12 +79,12 @@ def structured_spectra(
     }
 
 
-def measures_of_null(own: Float64[Tensor, " m"], drawn: Sequence[Float64[Tensor, " m"]]) -> dict[str, float]:
+def measures_of_null(update_sigma: Float64[Tensor, " m"], drawn: Sequence[Float64[Tensor, " m"]]) -> dict[str, float]:
     """The means of `MEASURES` over the spectra of one null's draws, and how many of the update's own values are
     `ABOVE` the largest of them all."""
     means = {name: sum(float(measure(sigma)) for sigma in drawn) / len(drawn) for name, measure in MEASURES.items()}
     largest = max(float(sigma[0]) if len(sigma) else 0.0 for sigma in drawn)
-    return means | {ABOVE: float((own > largest).sum())}
+    return means | {ABOVE: float((update_sigma > largest).sum())}
 
 
 def scaled_noise(update: Float64[Tensor, "out in"], generator: Generator) -> Float64[Tensor, "out in"]:

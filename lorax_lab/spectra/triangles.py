@@ -45,18 +45,18 @@ def triangles(factors: Sequence[Float[Tensor, "_ _"]], name: str, transposed: bo
     5.0
     """
     long, rank = factors[0].shape[::-1] if transposed else factors[0].shape
-    found: dict[int, Triangle] = {}
+    solved: dict[int, Triangle] = {}
     if long > rank > 0:
         products = [gram(factor, name) for factor in factors]
         R, good = _cholesky(torch.stack([product.matrix for product in products]), (long, rank))
-        found = {i: (R[i], products[i].exponent) for i, is_good in enumerate(good.tolist()) if is_good}
-    rest = [i for i in range(len(factors)) if i not in found]
+        solved = {i: (R[i], products[i].exponent) for i, is_good in enumerate(good.tolist()) if is_good}
+    rest = [i for i in range(len(factors)) if i not in solved]
     if rest:
         ready = [scaled(checked_matrix(factors[i], name)) for i in rest]
         stacked = torch.stack([factor for factor, _ in ready])
         R = torch.linalg.qr(stacked.mT if transposed else stacked, mode="r").R
-        found |= {i: (R[place], ready[place][1]) for place, i in enumerate(rest)}
-    return [found[i] for i in range(len(factors))]
+        solved |= {i: (R[place], ready[place][1]) for place, i in enumerate(rest)}
+    return [solved[i] for i in range(len(factors))]
 
 
 def _cholesky(

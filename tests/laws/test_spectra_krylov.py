@@ -72,8 +72,6 @@ def check(top: TopSpectrum, true: torch.Tensor, every: bool = False) -> None:
     for j in range(m + 1) if every else {0, 1, k // 2, k - 1, k, min(k + 1, m), (k + m) // 2, m}:
         found = top.energy(j)
         assert found.low - ROUNDING <= curve[j] <= found.high + ROUNDING, (j, found)
-    tail = top.tail_energy()
-    assert tail.low - ROUNDING <= 1 - curve[k] <= tail.high + ROUNDING, tail
     brackets = top.brackets()
     assert tuple(brackets) == NAMES
     for name, bracket in brackets.items():
