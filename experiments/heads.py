@@ -81,7 +81,6 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
     from lorax_lab.launch.compose import compose
     from lorax_lab.models import load_base
     from lorax_lab.tasks import load_task
-    from lorax_lab.tasks.classification import head
 
     runs = folder.with_name(f"{folder.name}-runs")
     command = [sys.executable, "-m", "lorax_lab.run", f"model={model}", *task, *ALONE, f"runs_dir={runs}"]
@@ -91,7 +90,7 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
         raise ConfigError(f"the run that trains the head in {runs} did not end well; what stands above says why")
     if len(trained) > 1:
         raise ConfigError(f"{runs} has {len(trained)} trained heads, of which one is meant; remove that folder")
-    base = load_base(model, head(load_task(compose(list(task)).task).classes), 0)
+    base = load_base(model, load_task(compose(list(task)).task).head, 0)
     tensors = load_file(trained[0])
     assert tensors.keys() <= base.model.state_dict().keys()
     base.model.load_state_dict(tensors, strict=False)

@@ -32,7 +32,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.models import Base, load_base
 from lorax_lab.record.files import save_tensors
 from lorax_lab.streams import generator
-from lorax_lab.tasks.classification import head
+from lorax_lab.tasks import KINDS
 from lorax_lab.tasks.text import collate, tokenize
 
 MATRIX = "encoder.layer.{layer}.output.dense"
@@ -101,7 +101,8 @@ def bert(model: str, classes: int) -> Base:
     Raises:
         ConfigError: the model is none.
     """
-    base = load_base(model, head([str(number) for number in range(classes)]), 0)
+    head = KINDS["classification"].head([str(number) for number in range(classes)])
+    base = load_base(model, head, 0)
     if base.model.config.model_type != "bert":
         raise ConfigError(f"model={model} is no BERT; type model=minilm")
     return base

@@ -6,6 +6,7 @@ of its own (3-D experts, convolutions), is no linear layer (embeddings, routers)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,12 +99,9 @@ def in_words(shares: dict[str, float]) -> str:
     >>> in_words({"3-D experts": 0.906, "routers": 0.0004})
     "3-D experts (91 % of the body's parameters), routers (under 1 %)"
     """
-    first = "of the body's parameters"
     texts = [f"{100 * share:.0f} %" if share >= 0.01 else "under 1 %" for share in shares.values()]
-    return ", ".join(
-        f"{reason} ({text}{f' {first}' if number == 0 else ''})"
-        for number, (reason, text) in enumerate(zip(shares, texts, strict=True))
-    )
+    texts[0] += " of the body's parameters"
+    return ", ".join(f"{reason} ({text})" for reason, text in zip(shares, texts, strict=True))
 
 
 class _Reasons:
@@ -111,46 +109,34 @@ class _Reasons:
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.heads, self.linear = model, head_modules(model), adaptable(model)
-        self.output = output_layer(model)
-        names: dict[int, list[str]] = {}
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            names.setdefault(id(parameter), []).append(name)
-        self.tied = {key for key, of_one in names.items() if len(of_one) > 1}
+        self.output = [layer] if (layer := output_layer(model)) is not None else []
+        counts = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+        self.tied = {key for key, count in counts.items() if count > 1}
 
     def of(self, name: str, parameter: nn.Parameter) -> str:
-        """The reason for the parameter of that dotted name."""
-        owner, _, own = name.rpartition(".")
+        """The reason for the parameter of that dotted name: the first that holds."""
+        owner, _, last = name.rpartition(".")
         module = self.model.get_submodule(owner)
-        kind = type(module).__name__.lower()
-        if not parameter.requires_grad:
-            return FIXED
-        if is_head(name, self.heads):
-            return HEAD
-        if owner in self.linear and own == "weight":
-            return NOT_TARGETED
-        if "norm" in kind:
-            return "norms"
-        if parameter.ndim < 2:
-            return "biases" if "bias" in own else "state-space parameters" if _is_state_space(module) else "vectors"
-        if self.output is not None and is_head(name, [self.output]):
-            return "output layer"
-        if isinstance(module, nn.Embedding) or "embedding" in kind:
-            return "tied embeddings" if id(parameter) in self.tied else "embeddings"
-        return _of_matrices(module, kind, own, parameter.ndim)
-
-
-def _of_matrices(module: nn.Module, kind: str, own: str, dimensions: int) -> str:
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return "convolutions"
-    if _is_state_space(module):
-        return "state-space parameters"
-    if dimensions > 2:
-        return f"{dimensions}-D experts" if "expert" in f"{kind}.{own}" else f"{dimensions}-D tensors"
-    return "routers" if "router" in kind else "other matrices"
-
-
-def _is_state_space(module: nn.Module) -> bool:
-    return hasattr(module, "A_log")
+        kind, sides = type(module).__name__.lower(), parameter.ndim
+        is_state_space, is_table = hasattr(module, "A_log"), isinstance(module, nn.Embedding) or "embedding" in kind
+        reasons = {
+            FIXED: not parameter.requires_grad,
+            HEAD: is_head(name, self.heads),
+            NOT_TARGETED: owner in self.linear and last == "weight",
+            "norms": "norm" in kind,
+            "biases": sides < 2 and "bias" in last,
+            "vectors": sides < 2 and not is_state_space,
+            "output layer": sides > 1 and is_head(name, self.output),
+            "tied embeddings": sides > 1 and is_table and id(parameter) in self.tied,
+            "embeddings": sides > 1 and is_table,
+            "convolutions": isinstance(module, nn.modules.conv._ConvNd),
+            "state-space parameters": is_state_space,
+            f"{sides}-D experts": sides > 2 and "expert" in f"{kind}.{last}",
+            f"{sides}-D tensors": sides > 2,
+            "routers": "router" in kind,
+            "other matrices": True,
+        }
+        return next(reason for reason, holds in reasons.items() if holds)
 
 
 def _place(name: str) -> str:
@@ -159,8 +145,8 @@ def _place(name: str) -> str:
     >>> _place("bert.encoder.layer.3.output.LayerNorm.bias"), _place("model.layers.0.mlp.experts.down_proj")
     ('output.LayerNorm', 'mlp.experts.down_proj')
     """
-    owner, _, own = name.rpartition(".")
-    return short_name(owner if own in ("weight", "bias") else name)
+    owner, _, last = name.rpartition(".")
+    return short_name(owner if last in ("weight", "bias") else name)
 
 
 def _count(parameters: Sequence[nn.Parameter], trained: bool = False) -> int:

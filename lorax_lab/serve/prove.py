@@ -19,7 +19,7 @@ from lorax_lab.models import Base, load_base
 from lorax_lab.record.record import DamagedRecord, read_record
 from lorax_lab.serve.exchange import Batch, Exchange
 from lorax_lab.tasks import load_task
-from lorax_lab.tasks.kind import logits
+from lorax_lab.tasks.kind import Kind
 from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_accelerator
 
@@ -136,7 +136,7 @@ def _config(folder: Path) -> RunConfig:
     except FileNotFoundError:
         raise ConfigError(f"{folder} has no record; name folders of runs, as in runs/minilm-*-lora-r8-*") from None
     task = load_task(config.task)
-    if task.kind.outputs is not logits:
+    if type(task.kind).outputs is not Kind.outputs:
         raise ConfigError(f"{folder}: task.kind={config.task.kind} is not served, since one answer takes many passes")
     if (pooling := getattr(config.task, "pooling", OWN)) != OWN:
         raise ConfigError(f"{folder}: task.pooling={pooling} is not served; serve runs of task.pooling={OWN}")

@@ -1,6 +1,6 @@
 """What is learned: examples in three splits, fixed by the data and `task.split_seed`, with their score.
 
-A new kind of task is one module here with a `Kind`, its line in `KINDS`, and a file in `conf/task/`.
+A new kind of task is one module here with a subclass of `Kind`, its line in `KINDS`, and a file in `conf/kind/`.
 """
 
 from __future__ import annotations
@@ -8,15 +8,19 @@ from __future__ import annotations
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Pools, source_of
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.tasks import classification, image_classification, language_modeling, regression, speech_recognition
+from lorax_lab.tasks.classification import Classification
+from lorax_lab.tasks.image_classification import ImageClassification
 from lorax_lab.tasks.kind import Kind, Task
+from lorax_lab.tasks.language_modeling import LanguageModeling
+from lorax_lab.tasks.regression import Regression
+from lorax_lab.tasks.speech_recognition import SpeechRecognition
 
 KINDS: dict[str, Kind] = {
-    "classification": classification.KIND,
-    "regression": regression.KIND,
-    "language_modeling": language_modeling.KIND,
-    "image_classification": image_classification.KIND,
-    "speech_recognition": speech_recognition.KIND,
+    "classification": Classification(),
+    "regression": Regression(),
+    "language_modeling": LanguageModeling(),
+    "image_classification": ImageClassification(),
+    "speech_recognition": SpeechRecognition(),
 }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lorax_lab.tasks import text
 from lorax_lab.tasks.kind import Kind, Metric
+from lorax_lab.tasks.text import TextConfig, TextKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     >>> accuracy(np.array([[2, 1], [0, 3], [0, 1], [1, 4]]), np.array([0, 1, 0, 1]))
     0.75
     """
-    return float(correct(outputs, labels).mean())
+    return float((outputs.argmax(axis=1) == labels).mean())
 
 
 def f1(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -31,70 +31,57 @@ def f1(outputs: np.ndarray, labels: np.ndarray) -> float:
 
     classes = outputs.shape[1]
     average = {"average": "binary"} if classes == 2 else {"average": "macro", "labels": range(classes)}
-    return float(f1_score(labels, answers(outputs), zero_division=0.0, **average))
+    return float(f1_score(labels, outputs.argmax(axis=1), zero_division=0.0, **average))
 
 
 def matthews(outputs: np.ndarray, labels: np.ndarray) -> float:
     """Matthews' correlation of the predicted with the true classes, in [-1, 1]; 0 for a constant prediction."""
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(labels, answers(outputs)))
+    return float(matthews_corrcoef(labels, outputs.argmax(axis=1)))
 
 
-def majority(labels: np.ndarray, classes: int) -> float:
-    """The accuracy of the most frequent class for every input.
+def best_class(score: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[np.ndarray, int], float]:
+    """The best score of one class for every input, of the labels and the number of classes.
 
     >>> import numpy as np
-    >>> majority(np.array([0, 1, 1, 1]), 2)
+    >>> best_class(accuracy)(np.array([0, 1, 1, 1]), 2)
     0.75
     """
-    return _best_class(accuracy, labels, classes)
+
+    def best(labels: np.ndarray, classes: int) -> float:
+        import numpy as np
+
+        outputs = [np.eye(classes)[[c] * len(labels)] for c in range(classes)]
+        return max(score(one, labels) for one in outputs)
+
+    return best
 
 
-def _best_class(score: Callable[[np.ndarray, np.ndarray], float], labels: np.ndarray, classes: int) -> float:
-    """The best score of one class for every input."""
-    import numpy as np
+class OfClasses(Kind):
+    """A kind whose labels are classes: a new head has an output for each, and the largest is the answer."""
 
-    every = np.eye(classes)
-    return max(score(np.repeat(every[[c]], len(labels), axis=0), labels) for c in range(classes))
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "accuracy": Metric(accuracy, constant=best_class(accuracy)),
+        "f1": Metric(f1, constant=best_class(f1)),
+        "matthews": Metric(matthews, constant=lambda labels, classes: 0.0),
+    }
+    always = ("accuracy",)
 
+    def head(self, classes: Sequence[str]) -> dict[str, Any]:
+        return {"num_labels": len(classes), "problem_type": "single_label_classification"}
 
-def answers(outputs: np.ndarray) -> np.ndarray:
-    """The class with the largest output, (n,)."""
-    classes: np.ndarray = outputs.argmax(axis=1)
-    return classes
+    def answers(self, outputs: np.ndarray) -> np.ndarray:
+        classes: np.ndarray = outputs.argmax(axis=1)
+        return classes
 
-
-def correct(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether each example's class has the largest output, (n,) bool."""
-    right: np.ndarray = answers(outputs) == labels
-    return right
-
-
-def head(classes: Sequence[str]) -> dict[str, Any]:
-    """A new head with an output for each class."""
-    return {"num_labels": len(classes), "problem_type": "single_label_classification"}
+    def correct(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        right: np.ndarray = self.answers(outputs) == labels
+        return right
 
 
-METRICS = {
-    "accuracy": Metric(accuracy, constant=majority),
-    "f1": Metric(f1, constant=lambda labels, classes: _best_class(f1, labels, classes)),
-    "matthews": Metric(matthews, constant=lambda labels, classes: 0.0),
-}
-KIND = Kind(
-    config=text.TextConfig,
-    model_class="AutoModelForSequenceClassification",
-    processor_class="AutoTokenizer",
-    head=head,
-    encode=text.encode,
-    size=text.length,
-    collate=text.collate,
-    tokens=text.tokens,
-    metrics=METRICS,
-    always=("accuracy",),
-    answers=answers,
-    correct=correct,
-    notes=text.notes,
-    smaller=text.SMALLER,
-    seen=text.seen,
-)
+class Classification(OfClasses, TextKind):
+    """One class for each text or pair of texts."""
+
+    config = TextConfig
+    model_class = "AutoModelForSequenceClassification"

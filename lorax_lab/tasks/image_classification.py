@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, in_short
-from lorax_lab.tasks.classification import METRICS, answers, correct, head
-from lorax_lab.tasks.kind import Inputs, Kind, Row
+from lorax_lab.tasks.classification import OfClasses
+from lorax_lab.tasks.kind import Inputs, Row
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+INSTEAD = "set do_resize and size in its preprocessor_config.json, or scale the images yourself"
 
 
 @dataclass
@@ -26,88 +28,64 @@ class ImageConfig(TaskConfig):
     image: str | None = None
 
 
-def encode(processor: Any, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
-    """The images as they were read, (height, width, 3), uint8; the processor makes them ready batch by batch.
-
-    Raises:
-        ConfigError: images of which the processor makes tensors of more than one size.
-    """
-    import numpy as np
-
-    images = [example.inputs["image"] for example in examples]
-    shapes = sorted({image.shape for image in images})
-    sizes = {tuple(pixels(processor, [np.zeros(shape, np.uint8)]).shape[1:]) for shape in shapes}
-    if len(sizes) > 1:
-        listed = " and ".join("×".join(map(str, size[1:])) for size in sorted(sizes)[:2])
-        uneven = f"the image processor of the model leaves images of task={config.name} at {listed} pixels"
-        raise ConfigError(f"{uneven}; set do_resize in its preprocessor_config.json, or scale the images yourself")
-    return [{"image": image} for image in images]
-
-
-def require_readable(folder: Path, processor: Any, rows: Sequence[Row], config: TaskConfig) -> None:
-    """Refuse images of a size that the model does not take. No weight is read: a model without values is tried first,
-    and one with random weights where that fails.
-
-    Raises:
-        ConfigError: the model refuses an image as its processor leaves it.
-    """
-    import torch
-    import transformers
-
-    values = pixels(processor, [rows[0]["image"]])
-    settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    for device in ("meta", "cpu"):
-        try:
-            with torch.random.fork_rng(), torch.device(device), torch.inference_mode():
-                model = transformers.AutoModelForImageClassification.from_config(settings)
-                model.eval()(values.to(device))
-            return
-        except (ValueError, RuntimeError, IndexError, TypeError) as error:
-            problem = in_short(error, 120)
-    size = "×".join(map(str, values.shape[2:]))
-    raise ConfigError(
-        f"task={config.name}: the image processor leaves an image at {size} pixels, and the model does not read that "
-        f"({problem}); set do_resize and size in its preprocessor_config.json, or scale the images yourself"
-    )
-
-
 def pixels(processor: Any, images: Sequence[Any]) -> Tensor:
     """What the model sees of the images, (n, 3, height, width), fp32."""
     values: Tensor = processor(images=list(images), input_data_format="channels_last", return_tensors="pt").pixel_values
     return values
 
 
-def collate(processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
-    """`pixel_values` (n, 3, height, width), fp32, and `labels` (n,), long."""
-    import torch
+class ImageClassification(OfClasses):
+    """One class for each image. A row is the image as it was read, (height, width, 3), uint8; the processor makes it
+    ready batch by batch. All images are of one size when the model reads them."""
 
-    return {"pixel_values": pixels(processor, [row["image"] for row in rows]), "labels": torch.as_tensor(labels)}
+    config = ImageConfig
+    model_class = "AutoModelForImageClassification"
+    processor_class = "AutoImageProcessor"
+    smaller = "smaller images (size in preprocessor_config.json), a smaller model"
 
+    def encode(self, processor: Any, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
+        """Raises ConfigError for images of which the processor makes tensors of more than one size."""
+        import numpy as np
 
-def size(row: Row) -> int:
-    """All images are of one size when the model reads them."""
-    return 1
+        images = [example.inputs["image"] for example in examples]
+        shapes = sorted({image.shape for image in images})
+        sizes = {tuple(pixels(processor, [np.zeros(shape, np.uint8)]).shape[1:]) for shape in shapes}
+        if len(sizes) > 1:
+            listed = " and ".join("×".join(map(str, size[1:])) for size in sorted(sizes)[:2])
+            uneven = f"the image processor of the model leaves images of task={config.name} at {listed} pixels"
+            raise ConfigError(f"{uneven}; {INSTEAD}")
+        return [{"image": image} for image in images]
 
+    def require_readable(self, folder: Path, processor: Any, rows: Sequence[Row], config: TaskConfig) -> None:
+        """Refuse images of a size that the model does not take. No weight is read: a model without values is tried
+        first, and one with random weights where that fails."""
+        import torch
+        import transformers
 
-def positions(inputs: Inputs) -> int:
-    """Pixels of a batch that the model reads."""
-    images, _, height, width = inputs["pixel_values"].shape
-    return images * height * width
+        values = pixels(processor, [rows[0]["image"]])
+        settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        for device in ("meta", "cpu"):
+            try:
+                with torch.random.fork_rng(), torch.device(device), torch.inference_mode():
+                    model = transformers.AutoModelForImageClassification.from_config(settings)
+                    model.eval()(values.to(device))
+                return
+            except (ValueError, RuntimeError, IndexError, TypeError) as error:
+                problem = in_short(error, 120)
+        size = "×".join(map(str, values.shape[2:]))
+        unread = f"the image processor leaves an image at {size} pixels, and the model does not read that ({problem})"
+        raise ConfigError(f"task={config.name}: {unread}; {INSTEAD}")
 
+    def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
+        """`pixel_values` (n, 3, height, width), fp32, and `labels` (n,), long."""
+        import torch
 
-KIND = Kind(
-    config=ImageConfig,
-    model_class="AutoModelForImageClassification",
-    processor_class="AutoImageProcessor",
-    head=head,
-    encode=encode,
-    size=size,
-    collate=collate,
-    tokens=positions,
-    metrics=METRICS,
-    always=("accuracy",),
-    answers=answers,
-    correct=correct,
-    require_readable=require_readable,
-    smaller="smaller images (size in preprocessor_config.json), a smaller model",
-)
+        return {"pixel_values": pixels(processor, [row["image"] for row in rows]), "labels": torch.as_tensor(labels)}
+
+    def size(self, row: Row) -> int:
+        return 1
+
+    def tokens(self, inputs: Inputs) -> int:
+        """Pixels."""
+        images, _, height, width = inputs["pixel_values"].shape
+        return images * height * width

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorax_lab.config import MEAN, OWN, TaskConfig
 from lorax_lab.data import Example
@@ -39,91 +39,87 @@ class Metric:
     pseudo_values: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
-def own_loss(model: nn.Module, inputs: Inputs) -> Tensor:
-    """The mean loss that the model's class computes from the labels of a batch, a scalar."""
-    loss: Tensor = model(**inputs).loss
-    return loss
-
-
-def logits(model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
-    """The model's outputs (n, width), without its loss. The processor is not needed."""
-    outputs: Tensor = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits
-    return outputs
-
-
-def examples_of(inputs: Inputs) -> int:
-    """How many examples a batch holds."""
-    return len(inputs["labels"])
-
-
-def no_notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
-    """Nothing is to be said of the rows."""
-    return []
-
-
-def no_baselines(
-    processor: Any, train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None
-) -> dict[str, list[Row]]:
-    """An untrained model is not scored: its head is drawn at random."""
-    return {}
-
-
-def any_rows(folder: Path, processor: Any, rows: Sequence[Row], config: TaskConfig) -> None:
-    """The model reads all that the processor makes."""
-
-
-@dataclass(frozen=True)
 class Kind:
-    """A kind of task.
+    """A kind of task, which says everything that differs between one form of learning and another.
 
-    Args:
+    Attributes:
         config: its settings under `task.` with their defaults and checks. `config.inputs` names the inputs that it
             reads of an example, `config.labels` the form of its labels.
         model_class: the auto-class of transformers that reads the base. What this class adds to the pretrained body,
             and no checkpoint of a base holds, is the head.
         processor_class: the auto-class of transformers that reads the tokenizer or the image processor.
-        head: the settings of the head, by the names of the classes.
-        encode: examples as rows. It raises ConfigError for one that the model cannot read.
-        size: how long a row is. Rows of like size make a batch.
-        collate: the batch of some rows and their labels.
-        tokens: how many tokens, or other units, of a batch the model reads.
         metrics: the scores that `task.metric` can name; the first one is the default.
         always: the scores that are always reported.
-        answers: the answer (n,) that each row of outputs gives, to compare with labels.
-        correct: which answers are right (n,), bool. None where an answer is more or less right.
-        weight: how much a batch's mean loss counts among the batches of one step.
-        loss: the mean loss of a batch.
-        outputs: (model, batch, processor) gives what the score is computed from, (n, width), in the order of the batch.
-        notes: what a person should know of the rows before anything trains, such as what was cut.
-        require_readable: raises ConfigError for rows that the model in a folder cannot read, by its configuration.
-        baselines: the rows on which the model is scored before it trains, by name. They are made of the training and
-            the test rows; they have the test rows' labels, and at most `limit` tokens where the model has a limit.
         smaller: what makes one example take less memory, in words; it may name a key of the kind.
-        seen: the tokens of a row that the model reads before it answers. None where it reads something else.
+        correct: which answers are right, of (outputs, labels), (n,) bool. None where an answer is more or less right.
     """
 
-    config: type[TaskConfig]
-    model_class: str
-    processor_class: str
-    head: Callable[[Sequence[str]], dict[str, Any]]
-    encode: Callable[[Any, Sequence[Example], TaskConfig], list[Row]]
-    size: Callable[[Row], int]
-    collate: Callable[[Any, Sequence[Row], Any], Inputs]
-    tokens: Callable[[Inputs], int]
-    metrics: Mapping[str, Metric]
-    always: tuple[str, ...]
-    answers: Callable[[np.ndarray], np.ndarray]
-    correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
-    weight: Callable[[Inputs], float] = examples_of
-    loss: Callable[[nn.Module, Inputs], Tensor] = own_loss
-    outputs: Callable[[nn.Module, Inputs, Any], Tensor] = logits
-    notes: Callable[[Sequence[Row], TaskConfig], list[str]] = no_notes
-    require_readable: Callable[[Path, Any, Sequence[Row], TaskConfig], None] = any_rows
-    baselines: Callable[[Any, Sequence[Row], Sequence[Row], TaskConfig, int | None], dict[str, list[Row]]] = (
-        no_baselines
-    )
-    smaller: str = "a smaller model"
-    seen: Callable[[Row], Sequence[int]] | None = None
+    config: ClassVar[type[TaskConfig]]
+    model_class: ClassVar[str]
+    processor_class: ClassVar[str] = "AutoTokenizer"
+    metrics: ClassVar[Mapping[str, Metric]]
+    always: ClassVar[tuple[str, ...]]
+    smaller: ClassVar[str] = "a smaller model"
+    correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+
+    def head(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The settings of the head, by the names of the classes; none where the output layer is pretrained."""
+        return {}
+
+    def encode(self, processor: Any, examples: Sequence[Example], config: Any) -> list[Row]:
+        """Examples as rows. It raises ConfigError for one that the model cannot read."""
+        raise NotImplementedError
+
+    def size(self, row: Row) -> int:
+        """How long a row is. Rows of like size make a batch."""
+        raise NotImplementedError
+
+    def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
+        """The batch of some rows and their labels (n,)."""
+        raise NotImplementedError
+
+    def tokens(self, inputs: Inputs) -> int:
+        """How many tokens, or other units, of a batch the model reads."""
+        raise NotImplementedError
+
+    def answers(self, outputs: np.ndarray) -> np.ndarray:
+        """The answer (n,) that each row of outputs gives, to compare with labels."""
+        raise NotImplementedError
+
+    def weight(self, inputs: Inputs) -> float:
+        """How much a batch's mean loss counts among the batches of one step: as many as it has examples."""
+        return len(inputs["labels"])
+
+    def loss(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """The mean loss of a batch, a scalar: the one that the model's class computes from the labels."""
+        loss: Tensor = model(**inputs).loss
+        return loss
+
+    def outputs(self, model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
+        """What the score is computed from (n, width), in the order of the batch: the model's outputs."""
+        outputs: Tensor = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits
+        return outputs
+
+    def notes(self, rows: Sequence[Row], config: Any) -> list[str]:
+        """What a person should know of the rows before anything trains, such as what was cut."""
+        return []
+
+    def require_readable(self, folder: Path, processor: Any, rows: Sequence[Row], config: TaskConfig) -> None:
+        """Raise ConfigError for rows that the model in a folder cannot read, by its configuration."""
+
+    def baselines(
+        self, processor: Any, train: Sequence[Row], test: Sequence[Row], config: Any, limit: int | None
+    ) -> dict[str, list[Row]]:
+        """The rows on which the model is scored before it trains, by name: none where its head is drawn at random.
+
+        They are made of the training and the test rows; they have the test rows' labels, and at most `limit` tokens
+        where the model has a limit.
+        """
+        return {}
+
+    def seen(self, row: Row) -> Sequence[int] | None:
+        """The tokens of a row that the model reads before it answers. None where it reads something else."""
+        return None
 
 
 @dataclass(frozen=True)

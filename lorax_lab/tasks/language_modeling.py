@@ -16,9 +16,10 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import require
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
-from lorax_lab.tasks import greedy, text
+from lorax_lab.tasks import greedy
 from lorax_lab.tasks.greedy import IGNORED, end_token
-from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
+from lorax_lab.tasks.kind import Inputs, Metric, Row
+from lorax_lab.tasks.text import TextKind, require_length
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,36 +52,8 @@ class LanguageConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shortest = f"at least {text.SHORTEST} tokens, for instance task.max_length=128"
-        require(self.max_length >= text.SHORTEST, "task.max_length", self.max_length, shortest)
+        require_length(self.max_length)
         require(self.few_shot >= 0, "task.few_shot", self.few_shot, "0 or more; task.few_shot=0 for no such score")
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
-    """The tokens of each example: `input_ids`, how many of them `completion` counts (the end token is one), how many
-    tokens of the prompt were `cut`, and whether the answer is generated (`greedy`).
-
-    Raises:
-        ConfigError: a tokenizer without an end token; a completion of which it makes no token, or that is too long.
-    """
-    assert isinstance(config, LanguageConfig)
-    if not examples:
-        return []
-    end, start = end_token(tokenizer), _start(tokenizer)
-    prompts = _tokens(tokenizer, [example.inputs.get("prompt", "") for example in examples])
-    separators = [config.separator if "prompt" in example.inputs else "" for example in examples]
-    texts = [f"{separator}{example.label}" for separator, example in zip(separators, examples, strict=True)]
-    completions = [[*ids, end] for ids in _tokens(tokenizer, texts)]
-    _require_completions(examples, completions, config, tokenizer.unk_token_id)
-    asked = config.metric == greedy.METRIC
-    rows = []
-    for prompt, completion in zip(prompts, completions, strict=True):
-        first = start or ([] if prompt else [end])
-        room = config.max_length - len(completion) - len(first)
-        kept = prompt[max(0, len(prompt) - room) :]
-        row = {"input_ids": [*first, *kept, *completion], "completion": len(completion)}
-        rows.append(row | {"cut": len(prompt) - len(kept), "greedy": asked})
-    return rows
 
 
 def _require_completions(
@@ -112,100 +85,6 @@ def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The token that the tokenizer puts before every text, where it does."""
     begun = tokenizer("")["input_ids"][:1]
     return begun if begun and begun[0] == tokenizer.bos_token_id else []
-
-
-def seen(row: Row) -> list[int]:
-    """Tokens of the prompt, and what stands before it."""
-    return row["input_ids"][: -row["completion"]]
-
-
-def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
-    """How many prompts were cut."""
-    assert isinstance(config, LanguageConfig)
-    cut = [row["cut"] for row in rows if row["cut"]]
-    if not cut:
-        return []
-    counted = f"{len(cut)} of {len(rows)} prompts do not fit task.max_length={config.max_length}"
-    return [f"{counted}: each is cut on its left, by up to {max(cut)} tokens; no completion is cut"]
-
-
-def baselines(
-    tokenizer: PreTrainedTokenizerBase,
-    train: Sequence[Row],
-    test: Sequence[Row],
-    config: TaskConfig,
-    limit: int | None,
-) -> dict[str, list[Row]]:
-    """The test rows as they are (`untrained`), and behind the first `task.few_shot` training rows (`few_shot_4`).
-
-    The first training rows are fixed by the data and `task.split_seed`. Each has its end token, as in training, and a
-    line break, without which a model does not tell the examples apart. A token that begins texts stands once. Where so
-    many do not fit before the longest test row, only the first that fit are taken; the name says how many.
-    """
-    assert isinstance(config, LanguageConfig)
-    (line_break,) = _tokens(tokenizer, ["\n"])
-    shots = [row["input_ids"] + line_break for row in train[: config.few_shot]]
-    longest = max(map(text.length, test))
-    while limit is not None and shots and sum(map(len, shots)) + longest > limit:
-        shots.pop()
-    rows = {"untrained": list(test)}
-    if shots:
-        begun = len(_start(tokenizer))
-        first, *others = shots
-        before = [*first, *(token for shot in others for token in shot[begun:])]
-        rows[f"few_shot_{len(shots)}"] = [row | {"input_ids": before + row["input_ids"][begun:]} for row in test]
-    return rows
-
-
-def collate(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], labels: Any) -> Inputs:
-    """One batch, padded on the right: `input_ids`, `attention_mask` and `labels`, each (n, longest), and `greedy` (n,)
-    where answers are to be generated.
-
-    A label is the token itself in the completion, its end token included, and `IGNORED` elsewhere. Only a token's place
-    decides that: the padding may have the end token's id.
-    """
-    import torch
-
-    batch = greedy.pad(tokenizer, [row["input_ids"] for row in rows], "right")
-    targets = torch.full_like(batch["input_ids"], IGNORED)
-    for target, row in zip(targets, rows, strict=True):
-        completion = row["input_ids"][-row["completion"] :]
-        target[text.length(row) - len(completion) : text.length(row)] = torch.tensor(completion)
-    batch["labels"] = targets
-    return batch | ({"greedy": torch.ones(len(rows))} if rows[0]["greedy"] else {})
-
-
-def completion_tokens(inputs: Inputs) -> float:
-    """How many tokens of a batch are predicted."""
-    return float((inputs["labels"] != IGNORED).sum())
-
-
-def loss(model: nn.Module, inputs: Inputs) -> Tensor:
-    """−log p in nats of the completions' tokens, the mean over all of them in the batch, a scalar."""
-    from torch.nn import functional as F
-
-    logits, targets = _predictions(model, inputs)
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
-
-
-def outputs(model: nn.Module, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """For each example the −log p of its completion in nats, the completion's number of tokens and, where it is asked
-    for, whether greedy decoding gives the completion: (n, 2) or (n, 3)."""
-    import torch
-    from torch.nn import functional as F
-
-    labels = inputs["labels"]
-    vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", 1))  # type: ignore[operator,union-attr]
-    each = max(1, LOGITS // (vocabulary * (labels.shape[1] - _first(labels) + 1)))
-    parts = []
-    for start in range(0, len(labels), each):
-        logits, targets = _predictions(model, {key: value[start : start + each] for key, value in inputs.items()})
-        nats = F.cross_entropy(logits.transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none")
-        parts.append(torch.stack([nats.sum(1), (targets != IGNORED).sum(1)], 1))
-    scores = torch.cat(parts)
-    if "greedy" not in inputs:
-        return scores
-    return torch.cat([scores, greedy.matches(model, inputs, tokenizer)[:, None]], 1)
 
 
 def _first(labels: Tensor) -> int:
@@ -266,40 +145,124 @@ def commonest(labels: np.ndarray, classes: int) -> float:
     return max(counts.values()) / len(labels)
 
 
-def answers(outputs: np.ndarray) -> np.ndarray:
-    """Nats per token of each completion, (n,)."""
-    each: np.ndarray = outputs[:, 0] / outputs[:, 1]
-    return each
+class LanguageModeling(TextKind):
+    """Completions of prompts, or whole texts, by a causal model, whose output layer is pretrained."""
 
-
-def head(classes: Sequence[str]) -> dict[str, Any]:
-    """No head: the output layer over the vocabulary is pretrained."""
-    return {}
-
-
-KIND = Kind(
-    config=LanguageConfig,
-    model_class="AutoModelForCausalLM",
-    processor_class="AutoTokenizer",
-    head=head,
-    encode=encode,
-    size=text.length,
-    collate=collate,
-    tokens=text.tokens,
-    metrics={
+    config = LanguageConfig
+    model_class = "AutoModelForCausalLM"
+    metrics: ClassVar[Mapping[str, Metric]] = {
         "nats": Metric(nats, best=0.0, higher_is_better=False, pseudo_values=pseudo_values_of_nats),
         greedy.METRIC: Metric(
             exact_match, constant=commonest, pseudo_values=lambda outputs, labels: outputs[:, 2].astype("f8")
         ),
-    },
-    always=("nats",),
-    answers=answers,
-    correct=None,
-    weight=completion_tokens,
-    loss=loss,
-    outputs=outputs,
-    notes=notes,
-    baselines=baselines,
-    smaller=text.SMALLER,
-    seen=seen,
-)
+    }
+    always = ("nats",)
+
+    def encode(self, processor: Any, examples: Sequence[Example], config: Any) -> list[Row]:
+        """The tokens of each example: `input_ids`, how many of them `completion` counts (the end token is one), how
+        many tokens of the prompt were `cut`, and whether the answer is generated (`greedy`).
+
+        Raises:
+            ConfigError: a tokenizer without an end token; a completion of which it makes no token, or that is too long.
+        """
+        if not examples:
+            return []
+        end, start = end_token(processor), _start(processor)
+        prompts = _tokens(processor, [example.inputs.get("prompt", "") for example in examples])
+        separators = [config.separator if "prompt" in example.inputs else "" for example in examples]
+        texts = [f"{separator}{example.label}" for separator, example in zip(separators, examples, strict=True)]
+        completions = [[*ids, end] for ids in _tokens(processor, texts)]
+        _require_completions(examples, completions, config, processor.unk_token_id)
+        rows = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            first = start or ([] if prompt else [end])
+            room = config.max_length - len(completion) - len(first)
+            tail = prompt[max(0, len(prompt) - room) :]
+            row = {"input_ids": [*first, *tail, *completion], "completion": len(completion)}
+            rows.append(row | {"cut": len(prompt) - len(tail), "greedy": config.metric == greedy.METRIC})
+        return rows
+
+    def seen(self, row: Row) -> Sequence[int]:
+        """Tokens of the prompt, and what stands before it."""
+        ids: list[int] = row["input_ids"][: -row["completion"]]
+        return ids
+
+    def notes(self, rows: Sequence[Row], config: Any) -> list[str]:
+        cut = [row["cut"] for row in rows if row["cut"]]
+        if not cut:
+            return []
+        counted = f"{len(cut)} of {len(rows)} prompts do not fit task.max_length={config.max_length}"
+        return [f"{counted}: each is cut on its left, by up to {max(cut)} tokens; no completion is cut"]
+
+    def baselines(
+        self, processor: Any, train: Sequence[Row], test: Sequence[Row], config: Any, limit: int | None
+    ) -> dict[str, list[Row]]:
+        """The test rows as they are (`untrained`), and behind the first `task.few_shot` training rows (`few_shot_4`).
+
+        The first training rows are fixed by the data and `task.split_seed`. Each has its end token, as in training, and
+        a line break, without which a model does not tell the examples apart. A token that begins texts stands once.
+        Where so many do not fit before the longest test row, only the first that fit are taken; the name says how many.
+        """
+        (line_break,) = _tokens(processor, ["\n"])
+        shots = [row["input_ids"] + line_break for row in train[: config.few_shot]]
+        longest = max(map(self.size, test))
+        while limit is not None and shots and sum(map(len, shots)) + longest > limit:
+            shots.pop()
+        rows = {"untrained": list(test)}
+        if shots:
+            begun = len(_start(processor))
+            before = shots[0] + [token for shot in shots[1:] for token in shot[begun:]]
+            rows[f"few_shot_{len(shots)}"] = [row | {"input_ids": before + row["input_ids"][begun:]} for row in test]
+        return rows
+
+    def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
+        """One batch, padded on the right: `input_ids`, `attention_mask` and `labels`, each (n, longest), and `greedy`
+        (n,) where answers are to be generated.
+
+        A label is the token itself in the completion, its end token included, and `IGNORED` elsewhere. Only a token's
+        place decides that: the padding may have the end token's id.
+        """
+        import torch
+
+        batch = greedy.pad(processor, [row["input_ids"] for row in rows], "right")
+        targets = torch.full_like(batch["input_ids"], IGNORED)
+        for target, row in zip(targets, rows, strict=True):
+            end, start = self.size(row), self.size(row) - row["completion"]
+            target[start:end] = torch.tensor(row["input_ids"][start:])
+        batch["labels"] = targets
+        return batch | ({"greedy": torch.ones(len(rows))} if rows[0]["greedy"] else {})
+
+    def weight(self, inputs: Inputs) -> float:
+        """How many tokens of a batch are predicted."""
+        return float((inputs["labels"] != IGNORED).sum())
+
+    def loss(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """−log p in nats of the completions' tokens, the mean over all of them in the batch, a scalar."""
+        from torch.nn import functional as F
+
+        logits, targets = _predictions(model, inputs)
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
+
+    def outputs(self, model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
+        """For each example the −log p of its completion in nats, the completion's number of tokens and, where it is
+        asked for, whether greedy decoding gives the completion: (n, 2) or (n, 3)."""
+        import torch
+        from torch.nn import functional as F
+
+        labels = inputs["labels"]
+        vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", 1))  # type: ignore[operator,union-attr]
+        rows = max(1, LOGITS // (vocabulary * (labels.shape[1] - _first(labels) + 1)))
+        parts = []
+        for start in range(0, len(labels), rows):
+            logits, targets = _predictions(model, {key: value[start : start + rows] for key, value in inputs.items()})
+            nats = F.cross_entropy(logits.transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none")
+            parts.append(torch.stack([nats.sum(1), (targets != IGNORED).sum(1)], 1))
+        scores = torch.cat(parts)
+        if "greedy" not in inputs:
+            return scores
+        return torch.cat([scores, greedy.matches(model, inputs, processor)[:, None]], 1)
+
+    def answers(self, outputs: np.ndarray) -> np.ndarray:
+        """Nats per token of each completion, (n,)."""
+        nats_per_token: np.ndarray = outputs[:, 0] / outputs[:, 1]
+        return nats_per_token

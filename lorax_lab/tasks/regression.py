@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lorax_lab.tasks import text
-from lorax_lab.tasks.kind import Kind, Metric
+from lorax_lab.tasks.kind import Metric
+from lorax_lab.tasks.text import TextConfig, TextKind
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 @dataclass
-class RegressionConfig(text.TextConfig):
+class RegressionConfig(TextConfig):
     """Settings of regression: those of texts, with numbers as labels."""
 
     labels: ClassVar[str] = "numbers"
@@ -55,39 +55,19 @@ def _correlation(statistic: Callable[..., Any], outputs: np.ndarray, labels: np.
     return 0.0 if constant else float(statistic(predicted, true).statistic)
 
 
-def none(labels: np.ndarray, classes: int) -> float:
-    """The correlation of one number for every input, 0."""
-    return 0.0
+class Regression(TextKind):
+    """One number for each text or pair of texts. One number for every input has a correlation of 0."""
 
+    config = RegressionConfig
+    model_class = "AutoModelForSequenceClassification"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "pearson": Metric(pearson, constant=lambda labels, classes: 0.0, pseudo_values=pseudo_values_of_pearson),
+        "spearman": Metric(spearman, constant=lambda labels, classes: 0.0),
+    }
+    always = ("pearson", "spearman")
 
-def answers(outputs: np.ndarray) -> np.ndarray:
-    """The predicted number, (n,)."""
-    return outputs[:, 0]
+    def head(self, classes: Sequence[str]) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": "regression"}
 
-
-def head(classes: Sequence[str]) -> dict[str, Any]:
-    """A new head with one output."""
-    assert not classes, classes
-    return {"num_labels": 1, "problem_type": "regression"}
-
-
-KIND = Kind(
-    config=RegressionConfig,
-    model_class="AutoModelForSequenceClassification",
-    processor_class="AutoTokenizer",
-    head=head,
-    encode=text.encode,
-    size=text.length,
-    collate=text.collate,
-    tokens=text.tokens,
-    metrics={
-        "pearson": Metric(pearson, constant=none, pseudo_values=pseudo_values_of_pearson),
-        "spearman": Metric(spearman, constant=none),
-    },
-    always=("pearson", "spearman"),
-    answers=answers,
-    correct=None,
-    notes=text.notes,
-    smaller=text.SMALLER,
-    seen=text.seen,
-)
+    def answers(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs[:, 0]

@@ -37,33 +37,6 @@ class SpeechConfig(TaskConfig):
     audio: str | None = None
 
 
-def encode(processor: Any, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
-    """Each recording at the model's rate, `samples` (n,), and its transcript: the `prompt` of start tokens, and the
-    `text` of tokens that follow, the end token among them.
-
-    Raises:
-        ConfigError: a processor that reads no audio or starts no transcript; recordings longer than the model hears; a
-            transcript that the tokenizer cannot write.
-    """
-    _require_speech(processor, config)
-    extractor, rows = processor.feature_extractor, []
-    heard = extractor.n_samples / extractor.sampling_rate
-    if cut := [example for example in examples if example.inputs["audio"].seconds > heard]:
-        longest = max((example.inputs["audio"] for example in cut), key=lambda sound: sound.seconds)
-        too_long = f"{len(cut)} of {len(examples)} recordings are longer than the {heard:g} s that the model hears"
-        raise ConfigError(
-            f"task={config.name}: {too_long}, the longest with {longest.seconds:.1f} s is {longest.name}; "
-            "split them with their transcripts, or leave them out"
-        )
-    for example in examples:
-        sound = example.inputs["audio"]
-        prompt, text = _tokens(processor.tokenizer, str(example.label), sound.name)
-        heard_as = {"samples": at_rate(sound, extractor.sampling_rate), "rate": sound.rate}
-        resampled = sound.rate != extractor.sampling_rate
-        rows.append(heard_as | {"resampled": resampled, "prompt": prompt, "text": text})
-    return rows
-
-
 def _require_speech(processor: Any, config: TaskConfig) -> None:
     extractor = getattr(processor, "feature_extractor", None)
     if extractor is None or not hasattr(processor, "tokenizer"):
@@ -102,61 +75,6 @@ def at_rate(sound: Sound, rate: int) -> np.ndarray:
     shared = gcd(rate, sound.rate)
     samples: np.ndarray = resample_poly(sound.samples, rate // shared, sound.rate // shared)
     return samples.astype(sound.samples.dtype)
-
-
-def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
-    """How many recordings are resampled, and from which rates."""
-    others = [row["rate"] for row in rows if row["resampled"]]
-    rates = ", ".join(f"{rate:,}" for rate in sorted(set(others)))
-    change = f"{len(others)} of {len(rows)} recordings are resampled, from {rates} Hz to the rate that the model hears"
-    return [change] if others else []
-
-
-def collate(processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
-    """One batch: `input_features` (n, mel bands, frames), padded with silence to what the model hears;
-    `decoder_input_ids` and `labels` (n, longest), long, the labels -100 at start tokens and padding.
-
-    Args:
-        labels: not read; the rows have the transcripts' tokens.
-    """
-    import torch
-
-    extractor = processor.feature_extractor
-    features = extractor([row["samples"] for row in rows], sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    longest, end = max(map(size, rows)), processor.tokenizer.eos_token_id
-    given = torch.full((len(rows), longest), end)
-    wanted = torch.full((len(rows), longest), IGNORED)
-    for i, row in enumerate(rows):
-        tokens, start = torch.tensor(row["prompt"] + row["text"]), len(row["prompt"])
-        given[i, : len(tokens) - 1] = tokens[:-1]
-        wanted[i, start - 1 : len(tokens) - 1] = tokens[start:]
-    return {"input_features": features.input_features, "decoder_input_ids": given, "labels": wanted}
-
-
-def size(row: Row) -> int:
-    """Tokens that the decoder is given of a row."""
-    return len(row["prompt"]) + len(row["text"]) - 1
-
-
-def tokens(inputs: Inputs) -> int:
-    """Tokens of a batch that the model learns to write: the loss is their mean."""
-    return int((inputs["labels"] != IGNORED).sum())
-
-
-def outputs(model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
-    """For each transcript (n, 4): errors in words (substituted, left out and added) of what the model writes greedily,
-    words, nats of the transcript's tokens, and tokens."""
-    import torch
-    from torch.nn import functional as F
-
-    labels = inputs["labels"]
-    logits = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits.float()
-    nats = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(1)
-    references = [_words(processor.tokenizer, row[row != IGNORED]) for row in labels]
-    written = [_words(processor.tokenizer, row) for row in _greedy(model, inputs, processor.tokenizer.eos_token_id)]
-    counts = [word_errors(*pair) for pair in zip(references, written, strict=True)]
-    errors = torch.tensor(counts, dtype=nats.dtype, device=nats.device).reshape(-1, 2)
-    return torch.cat([errors, nats[:, None], (labels != IGNORED).sum(1, keepdim=True)], dim=1)
 
 
 def _greedy(model: Any, inputs: Inputs, end: int) -> Tensor:
@@ -210,47 +128,112 @@ def nats(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(outputs[:, NATS].sum(dtype="f8") / outputs[:, TOKENS].sum(dtype="f8"))
 
 
-def answers(outputs: np.ndarray) -> np.ndarray:
-    """Errors in words of each transcript, (n,)."""
-    return outputs[:, ERRORS]
+class SpeechRecognition(Kind):
+    """Transcripts of recordings; the output layer over the vocabulary is pretrained."""
 
-
-def correct(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether every word of a transcript is right, (n,) bool."""
-    right: np.ndarray = answers(outputs) == 0
-    return right
-
-
-def baselines(
-    processor: Any, train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None
-) -> dict[str, list[Row]]:
-    """The test rows as they are: the base writes transcripts before it trains."""
-    return {"untrained": list(test)}
-
-
-def head(classes: Sequence[str]) -> dict[str, Any]:
-    """None: the output layer over the vocabulary is pretrained."""
-    return {}
-
-
-KIND = Kind(
-    config=SpeechConfig,
-    model_class="AutoModelForSpeechSeq2Seq",
-    processor_class="AutoProcessor",
-    head=head,
-    encode=encode,
-    size=size,
-    collate=collate,
-    tokens=tokens,
-    metrics={
+    config = SpeechConfig
+    model_class = "AutoModelForSpeechSeq2Seq"
+    processor_class = "AutoProcessor"
+    metrics: ClassVar[Mapping[str, Metric]] = {
         "word_error_rate": Metric(word_error_rate, best=0.0, higher_is_better=False, constant=silence),
         "nats": Metric(nats, best=0.0, higher_is_better=False),
-    },
-    always=("word_error_rate", "nats"),
-    answers=answers,
-    correct=correct,
-    weight=tokens,
-    notes=notes,
-    baselines=baselines,
-    outputs=outputs,
-)
+    }
+    always = ("word_error_rate", "nats")
+
+    def encode(self, processor: Any, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
+        """Each recording at the model's rate, `samples` (n,), and its transcript: the `prompt` of start tokens, and the
+        `text` of tokens that follow, the end token among them.
+
+        Raises:
+            ConfigError: a processor that reads no audio or starts no transcript; recordings longer than the model
+                hears; a transcript that the tokenizer cannot write.
+        """
+        _require_speech(processor, config)
+        extractor, rows = processor.feature_extractor, []
+        heard = extractor.n_samples / extractor.sampling_rate
+        if longer := [e.inputs["audio"] for e in examples if e.inputs["audio"].seconds > heard]:
+            longest = max(longer, key=lambda sound: sound.seconds)
+            too_long = (
+                f"{len(longer)} of {len(examples)} recordings are longer than the {heard:g} s that the model hears"
+            )
+            which = f"the longest with {longest.seconds:.1f} s is {longest.name}"
+            split = "split them with their transcripts, or leave them out"
+            raise ConfigError(f"task={config.name}: {too_long}, {which}; {split}")
+        for example in examples:
+            sound = example.inputs["audio"]
+            prompt, text = _tokens(processor.tokenizer, str(example.label), sound.name)
+            samples, resampled = at_rate(sound, extractor.sampling_rate), sound.rate != extractor.sampling_rate
+            row = {"samples": samples, "rate": sound.rate, "resampled": resampled, "prompt": prompt, "text": text}
+            rows.append(row)
+        return rows
+
+    def notes(self, rows: Sequence[Row], config: TaskConfig) -> list[str]:
+        others = [row["rate"] for row in rows if row["resampled"]]
+        rates = ", ".join(f"{rate:,}" for rate in sorted(set(others)))
+        change = (
+            f"{len(others)} of {len(rows)} recordings are resampled, from {rates} Hz to the rate that the model hears"
+        )
+        return [change] if others else []
+
+    def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
+        """One batch: `input_features` (n, mel bands, frames), padded with silence to what the model hears;
+        `decoder_input_ids` and `labels` (n, longest), long, the labels -100 at start tokens and padding.
+
+        Args:
+            labels: not read; the rows have the transcripts' tokens.
+        """
+        import torch
+
+        extractor = processor.feature_extractor
+        samples = [row["samples"] for row in rows]
+        features = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        longest, end = max(map(self.size, rows)), processor.tokenizer.eos_token_id
+        given = torch.full((len(rows), longest), end)
+        wanted = torch.full((len(rows), longest), IGNORED)
+        for i, row in enumerate(rows):
+            tokens, start = torch.tensor(row["prompt"] + row["text"]), len(row["prompt"])
+            given[i, : len(tokens) - 1] = tokens[:-1]
+            wanted[i, start - 1 : len(tokens) - 1] = tokens[start:]
+        return {"input_features": features.input_features, "decoder_input_ids": given, "labels": wanted}
+
+    def size(self, row: Row) -> int:
+        """Tokens that the decoder is given of a row."""
+        return len(row["prompt"]) + len(row["text"]) - 1
+
+    def tokens(self, inputs: Inputs) -> int:
+        """Tokens of a batch that the model learns to write."""
+        return int((inputs["labels"] != IGNORED).sum())
+
+    def weight(self, inputs: Inputs) -> float:
+        """As many as `tokens`: the loss is their mean."""
+        return self.tokens(inputs)
+
+    def outputs(self, model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
+        """For each transcript (n, 4): errors in words (substituted, left out and added) of what the model writes
+        greedily, words, nats of the transcript's tokens, and tokens."""
+        import torch
+        from torch.nn import functional as F
+
+        labels, tokenizer = inputs["labels"], processor.tokenizer
+        logits = super().outputs(model, inputs, processor).float()
+        nats = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(1)
+        references = [_words(tokenizer, row[row != IGNORED]) for row in labels]
+        written = [_words(tokenizer, row) for row in _greedy(model, inputs, tokenizer.eos_token_id)]
+        counts = [word_errors(*pair) for pair in zip(references, written, strict=True)]
+        errors = torch.tensor(counts, dtype=nats.dtype, device=nats.device).reshape(-1, 2)
+        return torch.cat([errors, nats[:, None], (labels != IGNORED).sum(1, keepdim=True)], dim=1)
+
+    def answers(self, outputs: np.ndarray) -> np.ndarray:
+        """Errors in words of each transcript, (n,)."""
+        return outputs[:, ERRORS]
+
+    def correct(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Whether every word of a transcript is right, (n,) bool."""
+        right: np.ndarray = outputs[:, ERRORS] == 0
+        return right
+
+    def baselines(
+        self, processor: Any, train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None
+    ) -> dict[str, list[Row]]:
+        """The test rows as they are: the base writes transcripts before it trains."""
+        return {"untrained": list(test)}

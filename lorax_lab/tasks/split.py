@@ -165,10 +165,10 @@ def alike(split: Split, limit: int | None) -> list[str]:
     Raises:
         ConfigError: all of them are, so that nothing can be learned.
     """
-    seen, kind = split.task.kind.seen, split.task.kind
-    if seen is None or not split.task.train[0].inputs:
+    kind, seen = split.task.kind, [split.task.kind.seen(row) for row in split.rows]
+    if None in seen or not split.task.train[0].inputs:
         return []
-    inputs = [tuple(seen(row)) for row in split.rows]
+    inputs = [tuple(ids or ()) for ids in seen]
     unk, special = getattr(split.processor, "unk_token_id", None), set(split.processor.all_special_ids)
     unknown = [unk in ids and special.issuperset(ids) for ids in inputs]
     keys = [() if strange else ids for ids, strange in zip(inputs, unknown, strict=True)]

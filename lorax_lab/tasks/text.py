@@ -7,18 +7,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorax_lab.config import MEAN, OWN, TaskConfig
-from lorax_lab.config.checks import require_choice
+from lorax_lab.config.checks import require, require_choice
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
-from lorax_lab.tasks.kind import Inputs, Row
+from lorax_lab.tasks.kind import Inputs, Kind, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHORTEST = 4
 """The least `max_length`: two special tokens and two of the text."""
-SMALLER = "fewer tokens (task.max_length)"
-"""What makes an example take less memory."""
 
 
 @dataclass
@@ -34,20 +32,14 @@ class TextConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_length < SHORTEST:
-            too_short = f"task.max_length={self.max_length} is not possible: at least {SHORTEST} tokens"
-            raise ConfigError(f"{too_short}, for instance task.max_length=128")
+        require_length(self.max_length)
         require_choice("task.pooling", self.pooling, (OWN, MEAN))
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
-    """The tokens of each example, cut at `task.max_length`.
-
-    Raises:
-        ConfigError: a text of which the tokenizer makes no token.
-    """
-    assert isinstance(config, TextConfig)
-    return tokenize(tokenizer, examples, config.max_length)
+def require_length(tokens: int) -> None:
+    """A row has room for something."""
+    allowed = f"at least {SHORTEST} tokens, for instance task.max_length=128"
+    require(tokens >= SHORTEST, "task.max_length", tokens, allowed)
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int) -> list[Row]:
@@ -92,7 +84,7 @@ def collate(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], labels: Any
 
     pad = tokenizer.pad_token_id
     fillers = {"input_ids": pad if isinstance(pad, int) else 0}
-    longest = max(map(length, rows))
+    longest = max(len(row["input_ids"]) for row in rows)
     batch = {}
     for key in rows[0]:
         padded = [row[key] + [fillers.get(key, 0)] * (longest - len(row[key])) for row in rows]
@@ -100,25 +92,28 @@ def collate(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], labels: Any
     return batch | {"labels": torch.as_tensor(labels)}
 
 
-def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
-    """How many texts may have been cut."""
-    assert isinstance(config, TextConfig)
-    full = sum(length(row) == config.max_length for row in rows)
-    counted = f"{full} of {len(rows)} texts fill task.max_length={config.max_length} tokens"
-    return [f"{counted}: what is beyond is cut"] if full else []
+class TextKind(Kind):
+    """A kind that reads texts by a tokenizer, and pads them."""
 
+    smaller = "fewer tokens (task.max_length)"
 
-def seen(row: Row) -> list[int]:
-    """Tokens that are read, all of them."""
-    ids: list[int] = row["input_ids"]
-    return ids
+    def encode(self, processor: Any, examples: Sequence[Example], config: Any) -> list[Row]:
+        return tokenize(processor, examples, config.max_length)
 
+    def size(self, row: Row) -> int:
+        return len(row["input_ids"])
 
-def length(row: Row) -> int:
-    """Tokens of a row."""
-    return len(row["input_ids"])
+    def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
+        return collate(processor, rows, labels)
 
+    def tokens(self, inputs: Inputs) -> int:
+        return int(inputs["attention_mask"].sum())
 
-def tokens(inputs: Inputs) -> int:
-    """Tokens of a batch, padding left out."""
-    return int(inputs["attention_mask"].sum())
+    def notes(self, rows: Sequence[Row], config: Any) -> list[str]:
+        full = sum(self.size(row) == config.max_length for row in rows)
+        counted = f"{full} of {len(rows)} texts fill task.max_length={config.max_length} tokens"
+        return [f"{counted}: what is beyond is cut"] if full else []
+
+    def seen(self, row: Row) -> Sequence[int]:
+        ids: list[int] = row["input_ids"]
+        return ids
