@@ -4,17 +4,16 @@ large losses."""
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from lorax_lab.record.direction import oriented
 
 from . import style
 from .scores import higher_is_better
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 LEAST = 0.5
 """Stands for 0 on the axis."""
@@ -36,12 +35,10 @@ def estimate_points(axes: Axes, places: Any, rows: pd.DataFrame, shift: float = 
         rows: `estimate`, `low`, `high` and `tried`, as `Smallest.as_numbers` has them.
         shift: as in `style.bars`.
     """
-    import numpy as np
-
     at = np.asarray(places, float)
     mean, low, high = (np.maximum(np.asarray(rows[key], float), LEAST) for key in ("estimate", "low", "high"))
-    ends = [np.nan_to_num(np.maximum(mean - low, 0)), np.nan_to_num(np.maximum(high - mean, 0))]
-    style.bars(axes, at, mean, ends, shift, **({"capsize": 1.5, "elinewidth": 0.7} | look))
+    ends = [np.where(np.isnan(end), mean, end) for end in (low, high)]
+    style.bars(axes, at, mean, *ends, shift=shift, **({"capsize": 1.5, "elinewidth": 0.7} | look))
     open_, above = np.isnan(mean) & ~np.isnan(low), np.isnan(mean) & np.isnan(low)
     arrows: dict[str, Any] = {"color": look.get("color"), "linestyle": "", "markersize": 7}
     arrows["transform"] = style.shifted(axes, shift)
@@ -71,8 +68,6 @@ def margin_axis(axes: Axes, values: np.ndarray, worse: float) -> None:
         values: what has to lie within.
         worse: as `worse_by_margin` gives it.
     """
-    import numpy as np
-
     margin = abs(worse)
     if not margin > 0:
         return

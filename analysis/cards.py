@@ -169,10 +169,8 @@ def _by_rank(axes: Axes, rows: pd.DataFrame, key: str) -> list[int]:
         apart = min(APART, WIDEST / len(cards))
         for place, card in enumerate(cards):
             look = UNCUT if not card["is_cut"] else HELD if card["held"] else LOST
-            value, ends = max(card["chosen"], LEAST), (0.0, 0.0)
-            if key == "gain":
-                value = card["gain"]
-                ends = (0.0, 0.0) if math.isnan(card["low"]) else (value - card["low"], card["high"] - value)
+            value = card["gain"] if key == "gain" else max(card["chosen"], LEAST)
+            ends = [[card[end]] if key == "gain" else [value] for end in ("low", "high")]
             shift = style.spread_out(place, len(cards), apart)
-            style.bars(axes, [rank], [value], [[end] for end in ends], shift, linestyle="", elinewidth=0.7, **look)
+            style.bars(axes, [rank], [value], *ends, shift=shift, linestyle="", elinewidth=0.7, **look)
     return ranks

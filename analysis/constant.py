@@ -7,16 +7,15 @@ Runs keep the labels of their test examples. The published lines of studies do n
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from lorax_lab.record.folder import OUTPUTS, load_arrays
 
 from .groups import Group
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 CONSTANT, IS = "constant", "constant_is"
 """The columns of what one answer for every input scores, and of what that answer is. A table has them only if it is
@@ -35,12 +34,9 @@ def of_labels(metric: str, labels: np.ndarray, classes: int) -> tuple[float, str
         labels: of the split, (n,): indices of classes, or numbers.
         classes: how many there are; 0 where labels are none.
 
-    >>> import numpy as np
     >>> of_labels("accuracy", np.array([0, 1, 1, 1]), 2), of_labels("pearson", np.array([0.1, 0.9]), 0)
     ((0.75, 'the majority class'), (0.0, 'one answer for every input'))
     """
-    import numpy as np
-
     if metric in CORRELATIONS:
         return 0.0, ANSWER
     if metric == "word_error_rate":
@@ -50,8 +46,8 @@ def of_labels(metric: str, labels: np.ndarray, classes: int) -> tuple[float, str
     shares = np.bincount(labels.astype(int), minlength=classes) / len(labels)
     if metric == "accuracy":
         return float(shares.max()), MAJORITY
-    of_class = 2 * shares / (1 + shares)  # of the class that is always the answer; the others have 0
-    return float(of_class[1] if classes == 2 else of_class.max() / classes), ANSWER
+    f1 = 2 * shares / (1 + shares)  # of the class that is always the answer; the others have 0
+    return float(f1[1] if classes == 2 else f1.max() / classes), ANSWER
 
 
 def guess(metric: str, classes: int) -> tuple[float, str] | None:
@@ -61,10 +57,8 @@ def guess(metric: str, classes: int) -> tuple[float, str] | None:
 
 def of_group(group: Group) -> tuple[float, str] | None:
     """Of the test examples of a group of runs, which all have the same."""
-    import numpy as np
-
-    for folder, record in zip(group.runs["folder"], map(group.records.get, group.runs["run_id"]), strict=True):
-        classes = len(record.completed.inputs.classes) if record else 0
+    classes = len(next(iter(group.records.values())).completed.inputs.classes)
+    for folder in group.runs["folder"]:
         try:
             labels = load_arrays(Path(folder), OUTPUTS)["test"]["labels"]
         except (OSError, ValueError, KeyError):
@@ -96,12 +90,14 @@ def of_rows(rows: pd.DataFrame) -> tuple[float, str] | None:
 
 
 def draw_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
-    """A dashed line at what one answer for every input scores, where the rows know it. Each kind of answer stands once
-    in the legend of the axes `legend`."""
-    if (level := of_rows(rows)) is None:
-        return
-    score, name = level
-    label = "_" if name in legend.get_legend_handles_labels()[1] else name
-    axes.axhline(score, label=label if axes is legend else "_", **LOOK)
-    if axes is not legend and label != "_":
-        legend.plot([], [], label=label, **LOOK)
+    """A dashed line at what one answer for every input scores, where the rows know it."""
+    if level := of_rows(rows):
+        draw_level(axes, *level, legend, LOOK)
+
+
+def draw_level(axes: Axes, score: float, name: str, legend: Axes, look: dict[str, Any]) -> None:
+    """A level line. Its name stands once in the legend of the axes `legend`."""
+    is_new = name not in legend.get_legend_handles_labels()[1]
+    axes.axhline(score, label=name if axes is legend and is_new else "_", **look)
+    if axes is not legend and is_new:
+        legend.plot([], [], label=name, **look)

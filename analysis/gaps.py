@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from lorax_lab.record import record, variation
 from lorax_lab.record.folder import QUARANTINE
@@ -15,9 +16,6 @@ from lorax_lab.record.record import Record
 
 from .groups import Group, Recorded, command, config_of, settings_of
 from .variants import METHOD_NAMES, REFERENCE
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")
 """Files that only a run writes. They tell a run's folder from any other folder."""

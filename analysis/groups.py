@@ -11,7 +11,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.record import variation
@@ -21,9 +23,6 @@ from lorax_lab.record.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.record.variation import Settings
 
 from .variants import COLLAPSED, DEFAULTS, REFERENCE, named
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RUNS = Path("runs")
 """Where a run's record goes unless `runs_dir` says otherwise."""
@@ -117,7 +116,7 @@ class Group:
     def measures(self) -> pd.DataFrame:
         """The mean of each measure of `spectra.MEASURES` over a run's matrices, by run id, and that of noise under
         `null.…`; NaN where one of them has none. Empty where no update was measured."""
-        from lorax_lab.spectra import MEASURES
+        from lorax_lab.spectra import MEASURES  # torch, which a page of help needs not
 
         names = [name for name in (*MEASURES, *(NULL + name for name in MEASURES)) if name in self.matrices]
         if not names:

@@ -11,9 +11,10 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record import variation
@@ -28,9 +29,6 @@ from lorax_lab.study.answers import log_losses_of
 from .gaps import unlike
 from .groups import RUNS, settings_of
 from .study.statistics import t_interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NAME = "pairs"
 CLOSE = 0.01
@@ -85,8 +83,6 @@ def compare(records: dict[Path, Record], key: str, base: str | None = None) -> p
     Raises:
         ConfigError: a setting that no pair differs in, or a value that no run has.
     """
-    import pandas as pd
-
     cells: dict[str, dict[str, tuple[Settings, dict[str, float]]]] = {}
     for folder, record in records.items():
         rest = settings_of(record) | {"measure": record.config.get("measure")}

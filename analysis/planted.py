@@ -15,23 +15,26 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Generator, Tensor
+
+from lorax_lab import spectra
 from lorax_lab.errors import ConfigError, answer
+from lorax_lab.spectra.structured import ABOVE
+from lorax_lab.streams import generator
 
 from . import style
 from .axes import ARROWS, LEAST, estimate_axis, estimate_points
 from .folders import check_out
-from .study.records import RECORDS, NoStudy, load
+from .study import update
+from .study.records import RECORDS, NoStudy, Records, load
 from .study.validator import breaches
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from torch import Generator, Tensor
-
-    from .study.records import Records
+from .study.verdict import low_rank, of_tasks
 
 NAME, TRAINED, EVERYWHERE = "planted", "planted_ranks", "planted_everywhere"
 """The command, the study of trained updates, and the table of a rank in every matrix."""
@@ -97,8 +100,6 @@ def _main(draws: int, out: Path, records: Path) -> int:
         print(f"r* and k* of trained updates are not drawn: {error}")
     path = records / f"{EVERYWHERE}.csv"
     if path.is_file():
-        import pandas as pd
-
         every = everywhere_table(pd.read_csv(path))
         _save(every, draw_everywhere(every), out / EVERYWHERE)
     else:
@@ -155,8 +156,6 @@ def table(draws: int = DRAWS, ranks: tuple[int, ...] = RANKS, side: int = SIDE) 
     Columns: noise, ratio (‖signal‖ / ‖noise‖), rank (planted), estimator, draws, told (of how many draws it has a
     value), mean, low, high (of the estimates: their mean, least and most), error (mean octaves from the planted rank).
     """
-    import pandas as pd
-
     rows = []
     for noise, ratio, rank in product(NOISES, RATIOS, ranks):
         of_draws = [estimates(*planted(noise, ratio, rank, draw, side)) for draw in range(draws)]
@@ -167,10 +166,6 @@ def table(draws: int = DRAWS, ranks: tuple[int, ...] = RANKS, side: int = SIDE) 
 
 def planted(noise: str, ratio: float, rank: int, draw: int, side: int = SIDE) -> tuple[Tensor, Generator]:
     """A matrix with a signal of this rank, and the generator that goes on to draw its nulls."""
-    import torch
-
-    from lorax_lab.streams import generator
-
     stream = generator(draw, f"planted/{noise}/{ratio:g}/{rank}")
 
     def gaussian(*size: int) -> Tensor:
@@ -184,9 +179,6 @@ def planted(noise: str, ratio: float, rank: int, draw: int, side: int = SIDE) ->
 
 def estimates(update: Tensor, stream: Generator) -> dict[str, float]:
     """Every estimator's rank of a matrix; NaN where it is not told."""
-    from lorax_lab import spectra
-    from lorax_lab.spectra.structured import ABOVE
-
     shape = (int(update.shape[0]), int(update.shape[1]))
     sigma = spectra.singular_values(update)
     std, count = spectra.noise_scale(sigma, shape), float(spectra.spikes(sigma, shape))
@@ -265,11 +257,6 @@ def trained_table(records: Records) -> pd.DataFrame:
     found), low, high (the interval, NaN where it is open), error (octaves from the planted rank), tried (the largest
     size, NaN of the spectrum's), verdict, largest_low (the largest rank that is called low).
     """
-    import pandas as pd
-
-    from .study import update
-    from .study.verdict import low_rank, of_tasks
-
     rows: list[dict[str, Any]] = []
     for ruling in of_tasks(records):
         level = LEVEL.fullmatch(ruling.task)
@@ -290,8 +277,6 @@ def trained_table(records: Records) -> pd.DataFrame:
 
 def joined(trained: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
     """The table of trained updates, and without a level the same estimators' rows of `table`."""
-    import pandas as pd
-
     same = noise[noise["estimator"].isin(OF_TRAINED)].rename(columns={"mean": "estimate"})
     columns = ["level", "noisy", "noise", "ratio", "rank", "estimator", "estimate", "low", "high", "error"]
     columns += ["tried", "verdict", "largest_low"]
@@ -372,8 +357,6 @@ def everywhere_table(rows: pd.DataFrame) -> pd.DataFrame:
     mean, least and most), error (mean octaves from the planted rank), whole, without (share of right answers with the
     whole update and with none, mean over draws).
     """
-    import pandas as pd
-
     made = []
     for (ratio, _), cell in rows.groupby(["ratio", "rank"], sort=False):
         planted = int(cell["rank"].iloc[0])

@@ -13,7 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from lorax_lab.errors import ConfigError, answer, in_short
 from lorax_lab.record.direction import labelled
@@ -26,9 +30,6 @@ from .figures import FIGURES, functional_rank, learning_curves
 from .folders import check_out
 from .groups import FIRST, NULL, RUNS, CannotDraw, Group, Recorded, command, load
 from .variants import METHOD_NAMES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NAME = "report"
 OUT = Path("report.html")
@@ -77,8 +78,6 @@ def _main(runs_dir: Path, out: Path) -> int:
 
 def render(page: Row) -> str:
     """The page as HTML. Every text is redacted, then escaped, since an escaped secret would not be seen as one."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "pages"),
         autoescape=True,
@@ -169,8 +168,6 @@ def _curves(recorded: Recorded, runs_dir: Path) -> str:
 
 def _picture(figure: Figure) -> str:
     """A PNG in base 64, which `render` takes as it is."""
-    from markupsafe import Markup
-
     buffer = BytesIO()
     style.write_png(figure, buffer, DPI)
     return Markup(base64.b64encode(buffer.getvalue()).decode())

@@ -6,8 +6,13 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lorax_lab.record.direction import HIGHER, LOWER, labelled
 from lorax_lab.record.folder import OUTPUTS, load_arrays
@@ -16,11 +21,6 @@ from lorax_lab.study.answers import PSEUDO_VALUES
 from . import style
 from .groups import Group
 from .variants import COLLAPSED, collapsed, shared
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 CROSS: dict[str, Any] = {"color": "black", "marker": "x", "markersize": 7, "mew": 1.3, "linestyle": "", "zorder": 6}
 """The mark of a collapsed run."""
@@ -73,8 +73,6 @@ def scores(group: Group, split: str) -> pd.DataFrame:
 
 def directed(table: pd.DataFrame, higher_is_better: bool | pd.Series[Any]) -> pd.DataFrame:
     """The table with its column `DIRECTION` where lower scores are better, of all rows or of some."""
-    import numpy as np
-
     if np.all(higher_is_better):
         return table
     return table.assign(**{DIRECTION: np.where(higher_is_better, HIGHER, LOWER)})
@@ -121,14 +119,10 @@ def split_label(split: str, rows: pd.DataFrame) -> str:
     return " or ".join(dict.fromkeys(rows[SCORED].replace("", split))) if SCORED in rows else split
 
 
-def intervals_over(rows: pd.DataFrame, name: str) -> str:
-    """What intervals a study's differences have, the columns that begin with `name`, and over what."""
+def intervals_over(rows: pd.DataFrame, besides: str = "") -> str:
+    """What intervals a study's numbers have, and over what, for a title."""
     count = int(rows["seeds"].max())
-    if count > 1:
-        return f"95 % intervals over {count} seeds and test examples"
-    if rows[f"{name}_low"].notna().any():
-        return "95 % intervals over the test examples of one seed"
-    return "one seed, no intervals"
+    return f"95 % intervals over {count} seeds{besides}" if count > 1 else "one seed, no interval"
 
 
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
@@ -205,14 +199,13 @@ def without_interval(rows: pd.DataFrame) -> str:
     return "\none seed, no intervals" if len(set(rows["seed"])) == 1 else "\nno interval where there is one seed"
 
 
-def intervals(rows: pd.DataFrame, place: str) -> tuple[pd.Series[Any], tuple[list[float], list[float]], str]:
-    """The mean score at each place of a variant's rows, how far `interval` reaches below and above it, and its name."""
-    means = seed_means(rows["score"], rows[place])
-    ends = {at: interval(part) for at, part in rows.groupby(place)}
-    low = [max(float(means[at]) - ends[at][0], 0.0) for at in means.index]
-    high = [max(ends[at][1] - float(means[at]), 0.0) for at in means.index]
-    bars = [0.0 if math.isnan(end) else end for end in low], [0.0 if math.isnan(end) else end for end in high]
-    return means, bars, " or ".join(dict.fromkeys(words for *_, words in ends.values()))
+def intervals(rows: pd.DataFrame, place: str) -> tuple[pd.DataFrame, str]:
+    """The mean score at each place of a variant's rows with its interval, as columns `mean`, `low` and `high`; and the
+    name of the intervals."""
+    ends = {value: interval(part) for value, part in rows.groupby(place)}
+    table = pd.DataFrame.from_dict(ends, orient="index", columns=["low", "high", "name"])
+    table["mean"] = seed_means(rows["score"], rows[place])
+    return table, " or ".join(dict.fromkeys(table["name"]))
 
 
 def seed_means(scores: pd.Series[Any], level: pd.Series[Any]) -> pd.Series[Any]:
@@ -245,9 +238,10 @@ def draw_variant(axes: Axes, rows: pd.DataFrame, place: str, name: str, shift: f
         name: of the variant in the legend.
         shift: of all points, in points of print to the right.
     """
-    several, (means, ends, words) = len(set(rows["seed"])) > 1, intervals(rows, place)
+    several, (means, words) = len(set(rows["seed"])) > 1, intervals(rows, place)
     label = f"{name}: mean, {words}; beside: each" if several else f"{name}, {words}"
-    style.bars(axes, means.index, means, ends, shift, label=label, elinewidth=0.8, capsize=2, **look)
+    ends = means["low"], means["high"]
+    style.bars(axes, means.index, means["mean"], *ends, shift=shift, label=label, elinewidth=0.8, capsize=2, **look)
     seeds_at = shift + several * style.BESIDE
     if several:
         small = {"linestyle": "", "markersize": 2.5, "alpha": 0.6, "transform": style.shifted(axes, seeds_at)}

@@ -5,19 +5,23 @@ from __future__ import annotations
 import functools
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import ScaledTranslation
 
 from lorax_lab.record.files import write_csv, write_whole
 from lorax_lab.record.palette import CATEGORICAL, SEQUENTIAL
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.5, 7.0
 """Widths of a paper's column and of its page, inches."""
@@ -39,7 +43,7 @@ BESIDE = 4.0
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
 INK = "0.15"
-LOOK = {
+LOOK: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 1.0),
     **dict.fromkeys(("patch.linewidth", "xtick.minor.width", "ytick.minor.width"), 0.8),
@@ -68,46 +72,56 @@ LOOK = {
     "pdf.fonttype": 42,  # letters stay letters, so a journal can edit and search them
 }
 METADATA: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}}
-Draw = Callable[["pd.DataFrame"], "Figure"]
+Draw = Callable[..., Figure]
+mpl.colormaps.register(LinearSegmentedColormap.from_list(PALETTE, (ENDS[0], *SEQUENTIAL, ENDS[1])), force=True)
 
 
 def styled(draw: Draw) -> Draw:
     """`draw` under the lab's style, whatever the caller's own style is; nothing of it stays behind."""
 
     @functools.wraps(draw)
-    def wrapper(table: pd.DataFrame) -> Figure:
-        import matplotlib as mpl
-
-        with mpl.rc_context(_settings()):
-            return draw(table)
+    def wrapper(*arguments: Any) -> Figure:
+        with mpl.rc_context(LOOK):
+            return draw(*arguments)
 
     return wrapper
 
 
 def canvas(width: float, height: float) -> Figure:
     """An empty figure, in inches, that belongs to no window."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def panels(count: int, height: float, xlabel: str, ylabel: str) -> tuple[Figure, list[Axes]]:
-    """A page-wide figure of `count` panels on common axes, at most three in a row, each row `height` inches high; the
-    outer ones are labelled."""
-    rows, across = -(-count // 3), min(count, 3)
-    figure = canvas(PAGE, 0.9 + height * rows)
-    every = list(figure.subplots(rows, across, squeeze=False, sharex=True, sharey=True).flat)
-    for axes in every[count:]:
+def panels(
+    count: int, height: float, xlabel: str, ylabel: str, across: int = 3, room: float = 0.9, sharey: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A page-wide figure of `count` panels on a common horizontal axis, at most `across` in a row, each row `height`
+    inches high; the outer ones are labelled.
+
+    Args:
+        room: inches for the title and the legend.
+    """
+    across = min(count, across)
+    rows = -(-count // across)
+    figure = canvas(PAGE, room + height * rows)
+    return figure, panels_in(figure, count, rows, across, xlabel, ylabel, sharex=True, sharey=sharey)
+
+
+def panels_in(
+    figure: Figure | SubFigure, count: int, rows: int, across: int, xlabel: str, ylabel: str, **share: Any
+) -> list[Axes]:
+    """`count` panels in a figure or a part of it, row by row; the outer ones are labelled."""
+    grid = list(figure.subplots(rows, across, squeeze=False, **share).flat)
+    for axes in grid[count:]:
         axes.remove()
-    for axes in every[:count:across]:
+    for axes in grid[:count:across]:
         axes.set_ylabel(ylabel)
-    for axes in every[count - across : count]:
+    for axes in grid[max(0, count - across) : count]:
         axes.set_xlabel(xlabel)
         axes.tick_params(labelbottom=True)
-    return figure, every[:count]
+    return grid[:count]
 
 
 def spectra_grid(layers: int, modules: int, height: float, longest: int) -> tuple[Figure, Any]:
@@ -134,8 +148,6 @@ def heat_map(
         values: of the colours, (layers, modules) fp64; NaN leaves a cell empty.
         texts: of the cells, row by row; none where there is no room for them.
     """
-    import numpy as np
-
     edges: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4} if texts else {}
     mesh = axes.pcolormesh(values, cmap=PALETTE, **scale, **edges)
     luminance = mesh.to_rgba(np.ma.masked_invalid(values))[..., :3] @ (0.21, 0.72, 0.07)
@@ -156,9 +168,6 @@ def heat_map(
 
 def colours(count: int) -> list[Any]:
     """`count` colours of things in an order, such as ranks, from light to dark; none too light for a line on white."""
-    import matplotlib as mpl
-
-    _settings()
     shades = mpl.colormaps[PALETTE]
     return [shades(place / (count + 3))[:3] for place in range(3, count + 3)]
 
@@ -167,6 +176,13 @@ def distinct(count: int) -> list[str]:
     """`count` colours of things without an order, such as tasks. After the last they begin again: marks and dashes
     tell those apart."""
     return [CATEGORICAL[i % len(CATEGORICAL)] for i in range(count)]
+
+
+def finish(figure: Figure, text: str, axes: Axes, columns: int) -> Figure:
+    """The figure with its title and, below it, the legend of `axes`."""
+    title(figure, text)
+    legend(figure, axes, columns)
+    return figure
 
 
 def title(figure: Figure, text: str) -> None:
@@ -245,27 +261,26 @@ def looks(count: int) -> list[dict[str, Any]]:
 
 def shifted(axes: Axes, points: float) -> Any:
     """The transform of data that are drawn so many points to the right of their place, on any scale of the axis."""
-    from matplotlib.transforms import ScaledTranslation
-
     return axes.transData + ScaledTranslation(points / 72, 0, _figure(axes).dpi_scale_trans)
 
 
-def bars(axes: Axes, places: Any, means: Any, ends: Any, shift: float = 0.0, **look: Any) -> None:
-    """Error bars that are drawn `shift` points to the right of their places; the axes make room for them as for any.
-
-    Args:
-        ends: how far the bars reach below and above the means, (2, n).
-    """
-    import numpy as np
-
-    low, high = (np.asarray(end, float) for end in ends)
-    mean, place = np.asarray(means, float), np.asarray(places, float)
-    axes.errorbar(place, mean, np.stack([low, high]), transform=shifted(axes, shift), **look)
-    corners = np.concatenate(
-        [np.column_stack([place, np.where(np.isnan(e), mean, e)]) for e in (mean - low, mean + high)]
-    )
+def bars(axes: Axes, places: Any, means: Any, low: Any, high: Any, *, shift: float = 0.0, **look: Any) -> None:
+    """Means with their intervals, drawn `shift` points to the right of their places; the axes make room for them as for
+    any. An end that is NaN has no bar."""
+    place, mean, low, high = (np.asarray(values, float) for values in (places, means, low, high))
+    reach = np.maximum([mean - low, high - mean], 0)  # an end may lie on the other side of its mean by rounding
+    axes.errorbar(place, mean, reach, transform=shifted(axes, shift), **look)
+    ends = [np.column_stack([place, np.where(np.isnan(end), mean, end)]) for end in (mean - reach[0], mean + reach[1])]
+    corners = np.concatenate(ends)
     axes.update_datalim(corners[np.isfinite(corners).all(axis=1)])
     axes.autoscale_view()
+
+
+def zero_and_margin(axes: Axes, margin: float | None, **look: Any) -> None:
+    """The level of no difference, and dashed the difference that is the margin, where there is one."""
+    axes.axhline(0, color="0.4", linewidth=0.8, **look)
+    if margin is not None:
+        axes.axhline(margin, color="0.4", linewidth=0.8, linestyle="--", **look)
 
 
 def _figure(axes: Axes) -> Figure:
@@ -284,6 +299,12 @@ def spread_out(number: float, count: int, apart: float = BESIDE) -> float:
     return apart * (number - (count - 1) / 2)
 
 
+def lines(names: Sequence[Any], apart: float = 2 * BESIDE) -> Iterator[tuple[Any, dict[str, Any], float]]:
+    """Each name with the look of its line, and by how many points it is shifted so that no line covers another."""
+    for number, (name, look) in enumerate(zip(names, looks(len(names)), strict=True)):
+        yield name, look, spread_out(number, len(names), apart)
+
+
 def sparse(number: int, points: int) -> tuple[int, int]:
     """Where line `number` of many has its marks, about 8 of them, none above those of its neighbours."""
     every = max(1, points // 8)
@@ -292,8 +313,6 @@ def sparse(number: int, points: int) -> tuple[int, int]:
 
 def halo(width: float = 2) -> dict[str, Any]:
     """Settings of a text, or a mark, that stays legible over lines."""
-    from matplotlib.patheffects import withStroke
-
     return {"path_effects": [withStroke(linewidth=width, foreground="white")]}
 
 
@@ -316,32 +335,17 @@ def wrapped(name: str, width: int) -> str:
 
 def write_png(figure: Figure, file: Any, dpi: int) -> None:
     """Write a figure into a file that is open, without a date."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_settings()):
+    with mpl.rc_context(LOOK):
         figure.savefig(file, format="png", dpi=dpi)
 
 
 def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png` (200 dpi), `.pdf` and `.csv`, each whole and without a date: the same table gives the
     same bytes."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_settings()):
+    with mpl.rc_context(LOOK):
         for kind, metadata in METADATA.items():
             write = functools.partial(figure.savefig, format=kind, dpi=200, metadata=metadata)
             write_whole(Path(f"{stem}.{kind}"), write)
             figure.set_layout_engine("none")  # the PDF keeps the layout of the PNG
     write_csv(Path(f"{stem}.csv"), table)
     return [Path(f"{stem}.{kind}") for kind in (*METADATA, "csv")]
-
-
-@functools.cache
-def _settings() -> Any:
-    """`LOOK`, once `PALETTE` is known to matplotlib by its name."""
-    import matplotlib as mpl
-    from matplotlib.colors import LinearSegmentedColormap
-
-    stops = (ENDS[0], *SEQUENTIAL, ENDS[1])
-    mpl.colormaps.register(LinearSegmentedColormap.from_list(PALETTE, stops), force=True)
-    return LOOK

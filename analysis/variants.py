@@ -4,13 +4,12 @@ rank)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from lorax_lab.record import variation
 from lorax_lab.record.variation import Settings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REFERENCE = "full"
 """The method that the others are compared with."""
@@ -42,8 +41,6 @@ def named(runs: pd.DataFrame, settings: dict[str, Settings]) -> pd.DataFrame:
     Args:
         settings: of each run by its id, as `variation.settings` gives them.
     """
-    import pandas as pd
-
     parts = []
     for method, part in runs.groupby("method"):
         own = [settings[run_id] for run_id in part["run_id"]]

@@ -103,8 +103,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> int:
-        if options.folder.exists() and not options.folder.is_dir():
-            raise ConfigError(f"{options.folder} is a file; name a folder")
         if not (options.folder / "config.json").is_file():
             BASES[options.base](options.folder)
         print(f"the base: model={options.folder}")
@@ -248,25 +246,20 @@ def record(folder: Path, phrases: Sequence[Sequence[str]], voice: Voice, seed: i
         The path of the table.
     """
     import soundfile
+    from scipy.signal import resample_poly
 
     draw = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for i, words in enumerate(phrases):
-        samples, name = say(words, voice, draw), f"{i:04}.wav"
-        telephone = i % EVERY == 0
-        heard = _telephone(samples) if telephone else samples
-        soundfile.write(folder / name, heard, OTHER_RATE if telephone else RATE, subtype="PCM_16")
+        samples, name, rate = say(words, voice, draw), f"{i:04}.wav", RATE
+        if i % EVERY == 0:
+            samples, rate = np.clip(resample_poly(samples, OTHER_RATE, RATE), -1.0, 1.0), OTHER_RATE
+        soundfile.write(folder / name, samples, rate, subtype="PCM_16")
         rows.append((name, " ".join(words)))
     with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("file_name", "text"), *rows])
     return folder / "metadata.csv"
-
-
-def _telephone(samples: np.ndarray) -> np.ndarray:
-    from scipy.signal import resample_poly
-
-    return np.clip(resample_poly(samples, OTHER_RATE, RATE), -1.0, 1.0)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from experiments.replay import RECORDS, check_versions, to_check
 from experiments.study import (
@@ -20,7 +21,6 @@ from experiments.study import (
     WRONG,
     Plan,
     Progress,
-    Study,
     check_launch,
     run_sweep,
     small,
@@ -35,7 +35,7 @@ from lorax_lab.record.redact import guard
 from lorax_lab.study.protocol import Cell
 
 
-def main(study: Study, arguments: list[str] | None = None) -> int:
+def main(study: ModuleType, arguments: list[str] | None = None) -> int:
     """Carry the study out. Returns the exit code: 0 all recorded, 1 some runs are not, 2 a wrong input, 130 stopped."""
     guard()
     options, launch = _parser(study).parse_known_args(arguments)
@@ -44,7 +44,7 @@ def main(study: Study, arguments: list[str] | None = None) -> int:
     return answer(lambda: _carry_out(study, options, launch), "; the same command goes on with what is missing")
 
 
-def _parser(study: Study) -> argparse.ArgumentParser:
+def _parser(study: ModuleType) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {_module(study)}",
         description=f"question: {study.QUESTION}\n\nprediction: {study.PREDICTION}\n\ncost: {study.COST}",
@@ -63,7 +63,7 @@ def _parser(study: Study) -> argparse.ArgumentParser:
     return parser
 
 
-def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> int:
+def _carry_out(study: ModuleType, options: argparse.Namespace, launch: list[str]) -> int:
     check_launch([f"runs_dir={quoted(str(options.runs))}"], ("runs_dir=",))
     check_launch(launch)
     if os.path.lexists(options.runs) and not os.path.isdir(options.runs):
@@ -181,7 +181,7 @@ def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
     return wanted
 
 
-def _module(study: Study) -> str:
+def _module(study: ModuleType) -> str:
     """The module's name for `python -m`, which runs it under the name `__main__`."""
     spec = getattr(study, "__spec__", None)
     return spec.name if spec else study.__name__

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from analysis.study.constants import COLUMNS, FILE, read
 from experiments.replay import RECORDS
-from experiments.study import Line, composed, plan_of
+from experiments.study import composed, plan_of
 from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
 from lorax_lab.record.redact import guard
@@ -24,40 +23,26 @@ from lorax_lab.study.published import read_lines
 def main(arguments: list[str] | None = None) -> int:
     """Write the rows anew. Returns the exit code: 0 written, 2 a wrong input, 130 stopped."""
     parser = argparse.ArgumentParser(prog="python -m experiments.constants", description=__doc__)
-    parser.add_argument("studies", nargs="+", metavar="study", help="such as rank_sweep; the rows of others are kept")
+    parser.add_argument("study", help="such as rank_sweep; the rows of others are kept")
     options = parser.parse_args(arguments)
-    return answer(lambda: _write(list(dict.fromkeys(options.studies))), "; nothing is written")
+    return answer(lambda: _write(options.study), "; nothing is written")
 
 
-def _write(studies: list[str]) -> int:
+def _write(study: str) -> int:
     """Data that a study generates differ in their last bits between processors, so the rows of published data stay,
     and none is added of data that no published line has."""
     import pandas as pd
 
-    rows: dict[tuple[str, ...], Mapping[Any, Any]] = {_key(row): row for row in read().to_dict("records")}
-    made = 0
-    for study in studies:
-        published = {line["inputs"]["data_sha256"] for line in _lines(study)}
-        read_now = rows_of(study)
-        new = [row for row in read_now if row["data_sha256"] in published or not published]
-        if published:
-            rows = {key: row for key, row in rows.items() if key[0] != study or row["data_sha256"] in published}
-        rows |= {_key(row): row for row in new}
-        made += len(new)
-        if len(new) < len(read_now):
-            print(f"{study}: {len(read_now) - len(new)} rows left out, of data that no published line has")
-    table = pd.DataFrame(list(rows.values()), columns=list(COLUMNS)).sort_values(["study"], kind="stable")
+    published = {line["inputs"]["data_sha256"] for line in read_lines(RECORDS / study) if "inputs" in line}
+    new = pd.DataFrame(rows_of(study), columns=list(COLUMNS))
+    new = new[new["data_sha256"].isin(published)] if published else new
+    before = read()
+    before = before[(before["study"] != study) | before["data_sha256"].isin(published)]
+    place = ["study", "condition", "data_sha256", "split"]
+    table = pd.concat([before, new]).drop_duplicates(place, keep="last").sort_values(["study"], kind="stable")
     write_text(FILE, table.to_csv(index=False, lineterminator="\n"))
-    print(f"{FILE}: {made} rows written, {len(rows) - made} kept")
+    print(f"{FILE}: {len(new)} rows of {study} written")
     return 0
-
-
-def _key(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    return tuple(str(row[column]) for column in ("study", "condition", "data_sha256", "split"))
-
-
-def _lines(study: str) -> list[Line]:
-    return [line for line in read_lines(RECORDS / study) if "inputs" in line]
 
 
 def rows_of(study: str) -> list[dict[str, Any]]:

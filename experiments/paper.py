@@ -7,17 +7,18 @@ rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments import study
 from experiments.rank_sweep_2 import LARGE
-from experiments.study import FULL, Afterwards
+from experiments.study import FULL, Plan
 from lorax_lab.study.protocol import Arm, Protocol
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
 
+Rows = Iterable[dict[str, Any]]
 TASKS = {name: (f"task={name}", *LARGE) for name in ("sarcasm", "movie_reviews")}
 BEGUN = {"sarcasm": TASKS["sarcasm"]}
 """What every study begins with; each may grow by movie_reviews."""
@@ -56,9 +57,11 @@ def lora(rank: int, name: str = "", targets: Iterable[str] = (), lowest: float =
     return study.lora(rank, lowest, *([f"method.target_modules=[{only}]"] if only else []), name=name)
 
 
-def protocol(arms: Iterable[Arm]) -> Protocol:
-    """Full fine-tuning against these arms; their grids grow once at most."""
-    return Protocol((study.full(7e-5), *arms), extensions=1, loss_margin=0.03)
+def plan(arms: Iterable[Arm], **more: Any) -> Plan:
+    """Full fine-tuning against these arms, whose grids grow once at most; `more` are other fields of the plan."""
+    protocol = Protocol((study.full(7e-5), *arms), extensions=1, loss_margin=0.03)
+    usual: dict[str, Any] = {"factors": {"task": BEGUN}, "common": COMMON, "seconds": SECONDS}
+    return Plan(protocol=protocol, **(usual | more))
 
 
 def pairs(low: str, high: str) -> dict[str, tuple[str, str]]:
@@ -78,35 +81,34 @@ def pairs(low: str, high: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def similarities(pairs: Mapping[str, tuple[str, str]], adapted: str = "") -> Afterwards:
+def similarities(pairs: Mapping[str, tuple[str, str]], adapted: str = "") -> Callable[[Runs], Rows]:
     """Which directions the arms of each pair share; where LoRA adapts one of `SETS` alone, in its matrices."""
 
-    def rows(runs: Runs) -> Iterator[dict[str, Any]]:
+    def rows(runs: Runs) -> Rows:
         from lorax_lab.afterwards.similarities import similarities
 
         measured = similarities(runs, pairs)
         return (row | {"adapted": adapted} for row in _within(measured, SETS[adapted])) if adapted else measured
 
-    return Afterwards(rows, part=lambda row: row["pair"], asked=frozenset(pairs))
+    return rows
 
 
-def factors(ranks: Mapping[str, Sequence[int]], targets: Iterable[str] = ()) -> Afterwards:
+def factors(ranks: Mapping[str, Sequence[int]], targets: Iterable[str] = ()) -> Callable[[Runs], Rows]:
     """How much the update amplifies W. An update of a higher rank is cut to each of its arm's ranks.
 
     Args:
         targets: ends of the names of the matrices; none means all.
     """
 
-    def rows(runs: Runs) -> Iterator[dict[str, Any]]:
+    def rows(runs: Runs) -> Rows:
         from lorax_lab.afterwards.amplification import amplifications
 
         return _within(amplifications(runs, ranks), targets)
 
-    asked = frozenset((arm, rank) for arm, of_arm in ranks.items() for rank in of_arm)
-    return Afterwards(rows, part=lambda row: (row["arm"], row["r"]), asked=asked)
+    return rows
 
 
-def _within(rows: Iterable[dict[str, Any]], targets: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _within(rows: Rows, targets: Iterable[str]) -> Rows:
     """The rows of these matrices; full fine-tuning has others too."""
     ends = tuple(f".{target}" for target in targets) or ("",)
     return (row for row in rows if row["matrix"].endswith(ends))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from experiments import paper, random_labels
 from experiments.command import main
 from experiments.paper_subspaces import DRAWN
 from experiments.study import FULL, Plan
-
-if TYPE_CHECKING:
-    pass
 
 QUESTION = """\
 By how much does the update amplify the directions of W that it uses? The LoRA paper gives 21.5 at rank 4 and 1.9 at
@@ -41,11 +37,9 @@ RANKS = (4, 64)
 
 def plan() -> Plan:
     """The grid."""
-    return Plan(
-        paper.protocol(paper.lora(rank) for rank in RANKS),
-        {"task": paper.TASKS | {"random labels": DRAWN}},
-        paper.COMMON,
-        paper.SECONDS,
+    return paper.plan(
+        (paper.lora(rank) for rank in RANKS),
+        factors={"task": paper.TASKS | {"random labels": DRAWN}},
         figures=("amplification", "trials"),
         afterwards={"factors": paper.factors({FULL: RANKS} | {f"LoRA r={rank}": (rank,) for rank in RANKS})},
         prepare=random_labels.write,

@@ -43,9 +43,8 @@ def plan() -> Plan:
     )
     pooled = {f"{name} with the usual head": (*overrides, USUAL) for name, overrides in paper.BEGUN.items()}
     linear = {name: (*overrides, *paper.COMMON[:1]) for name, overrides in paper.BEGUN.items()}
-    tasks = {"task": linear | pooled}
-    protocol = replace(paper.protocol(()), arms=arms, rates=4, factor=3.0)  # one grid for either head
-    return Plan(protocol, tasks, paper.COMMON[1:], paper.SECONDS, figures=paper.FIGURES)
+    plan = paper.plan((), factors={"task": linear | pooled}, common=paper.COMMON[1:], figures=paper.FIGURES)
+    return replace(plan, protocol=replace(plan.protocol, arms=arms, rates=4, factor=3.0))  # one grid for either head
 
 
 if __name__ == "__main__":

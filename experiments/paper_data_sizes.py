@@ -37,14 +37,14 @@ EPOCHS = {100: 30, 300: 10, 1000: 3, 3000: 1, 10_000: 1}
 def plan() -> Plan:
     """The grid."""
     sizes = {f"{count} examples": _size(count) for count in EPOCHS}
-    return Plan(
-        replace(paper.protocol(paper.lora(rank) for rank in RANKS), extensions=2),
-        {"examples": sizes},
-        paper.COMMON,
-        SECONDS,
+    plan = paper.plan(
+        (paper.lora(rank) for rank in RANKS),
+        factors={"examples": sizes},
+        seconds=SECONDS,
         final={FULL: ("measure=controls",)},
         figures=("answer", "sizes", "cost", "functional", "trials"),
     )
+    return replace(plan, protocol=replace(plan.protocol, extensions=2))
 
 
 def _size(count: int) -> tuple[str, ...]:

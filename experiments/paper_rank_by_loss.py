@@ -26,13 +26,8 @@ RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 def plan() -> Plan:
     """The grid."""
-    return Plan(
-        paper.protocol(paper.lora(rank) for rank in RANKS),
-        {"task": paper.TASKS},
-        paper.COMMON,
-        paper.SECONDS,
-        figures=("losses", "answer", "cost", "trials"),
-    )
+    arms = (paper.lora(rank) for rank in RANKS)
+    return paper.plan(arms, factors={"task": paper.TASKS}, figures=("losses", "answer", "cost", "trials"))
 
 
 if __name__ == "__main__":

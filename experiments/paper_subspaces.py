@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments import paper, random_labels
 from experiments.command import main
-from experiments.study import Afterwards, Plan
+from experiments.study import Plan
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -36,7 +34,6 @@ at about as much."""
 RANKS = (8, 64)
 R8, R64 = (f"LoRA r={rank}" for rank in RANKS)
 
-
 PAIRS = paper.pairs(R8, R64)
 SHOWN = tuple((f"attention.self.{kind}", layer) for kind in ("query", "value") for layer in (2, 5))
 """The matrices whose directions are kept."""
@@ -57,31 +54,19 @@ DRAWN = (
 
 def plan() -> Plan:
     """The grid."""
-    return Plan(
-        paper.protocol(paper.lora(rank) for rank in RANKS),
-        {"task": paper.TASKS | {"random labels": DRAWN}},
-        paper.COMMON,
-        paper.SECONDS,
-        afterwards={
-            "similarities": paper.similarities(PAIRS),
-            "directions": Afterwards(_directions, part=_kept, asked=frozenset(product(KEPT_SEEDS, SHOWN))),
-        },
+    return paper.plan(
+        (paper.lora(rank) for rank in RANKS),
+        factors={"task": paper.TASKS | {"random labels": DRAWN}},
+        afterwards={"similarities": paper.similarities(PAIRS), "directions": _directions},
         figures=(*paper.SHARED, "trials"),
         prepare=random_labels.write,
     )
 
 
-def _directions(runs: Runs) -> Iterator[dict[str, Any]]:
+def _directions(runs: Runs) -> paper.Rows:
     from lorax_lab.afterwards.directions import directions
 
     return directions(runs, KEPT_SEEDS, SHOWN)
-
-
-def _kept(row: Mapping[str, Any]) -> tuple[int, Any]:
-    """The seed and the matrix of a row of directions."""
-    matrix = str(row["matrix"])
-    named = [(module, layer) for module, layer in SHOWN if matrix.endswith(f".{layer}.{module}")]
-    return int(row["seed"]), named[0] if named else matrix
 
 
 if __name__ == "__main__":

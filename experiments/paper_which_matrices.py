@@ -45,7 +45,7 @@ def plan() -> Plan:
     """The grid."""
     arms = [paper.lora(rank, name, targets, paper.lowest(targets)) for name, (rank, targets) in BUDGET.items()]
     arms.append(paper.lora(1, "all r=1"))
-    return Plan(paper.protocol(arms), {"task": paper.BEGUN}, paper.COMMON, paper.SECONDS, figures=paper.FIGURES)
+    return paper.plan(arms, figures=paper.FIGURES)
 
 
 if __name__ == "__main__":

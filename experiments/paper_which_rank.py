@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments import paper
 from experiments.command import main
-from experiments.study import FULL, Afterwards, Plan
+from experiments.study import FULL, Plan
 from lorax_lab.study.protocol import Arm
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ are there. It grows by movie_reviews, at about as much."""
 RANKS = (1, 2, 4, 8, 64)
 CUT = (0, 1, 2, 4, 8, 16, 32, 64)
 """Numbers of directions to which the full update is cut in each set of matrices; no step is more than a doubling."""
-EVERY, WHOLE = "all", "whole"
+EVERY = "all"
 SETS = paper.SETS | {EVERY: ("all-linear",)}
 BOTH = "query and value"
 """The set that the paper adapts in its figures and in Table 7."""
@@ -61,16 +60,11 @@ OF_ARM = {FULL: (4, 64), R4: (4,), R64: (64,)}
 def plan() -> Plan:
     """The grid."""
     arms = [arm for name in SETS for arm in _of_set(name)]
-    return Plan(
-        paper.protocol([*arms, _unequal(12, 4), _unequal(4, 12)]),
-        {"task": paper.BEGUN},
-        paper.COMMON,
-        paper.SECONDS,
+    return paper.plan(
+        [*arms, _unequal(12, 4), _unequal(4, 12)],
         figures=("sets", *paper.SHARED, "amplification", *paper.FIGURES),
         afterwards={
-            "sets": Afterwards(
-                _sets, part=lambda row: (row["set"], row["k"]), asked=frozenset(product(SETS, (WHOLE, *map(str, CUT))))
-            ),
+            "sets": _sets,
             "similarities": paper.similarities(PAIRS, BOTH),
             "factors": paper.factors(OF_ARM, paper.SETS[BOTH]),
         },
@@ -90,7 +84,7 @@ def _unequal(query: int, value: int) -> Arm:
     return Arm(f"query r={query} and value r={value}", (*overrides, ranks), paper.LOWEST)
 
 
-def _sets(runs: Runs) -> Iterator[dict[str, Any]]:
+def _sets(runs: Runs) -> paper.Rows:
     from lorax_lab.afterwards.sets import sets
 
     return sets(runs, FULL, SETS, CUT)

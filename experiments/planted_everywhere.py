@@ -24,7 +24,7 @@ from experiments.teacher import BATCH, MAX_LENGTH, Coordinates, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar
 from lorax_lab.data.source import Example
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import answer
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
 from lorax_lab.models import Base
 from lorax_lab.record.files import write_text
@@ -69,8 +69,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _write(options: argparse.Namespace) -> int:
     import pandas as pd
 
-    if options.draws < 1:
-        raise ConfigError(f"--draws {options.draws}: allowed are numbers ≥ 1; type --draws {DRAWS}")
     base = bert(MODEL, CLASSES)
     model, batches = base.model.eval(), tokenized(base, headlines(TEXTS))
     cells = [(draw, rank) for draw in range(options.draws) for rank in RANKS]

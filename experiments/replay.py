@@ -15,18 +15,15 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.study import STOPPED, Line, Plan, plan_of, run_sweep, studies, typed, with_workers
-from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
 from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import line_of, read_lines
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RECORDS = Path(__file__).parent / "records"
 OUTCOME = Path(__file__).parents[1] / "docs" / "replay.csv"
@@ -46,42 +43,44 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("count", type=int, metavar="N", help="how many runs; most take a minute on one core")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (0)")
     parser.add_argument("--study", help="draw from this study alone, such as rank_sweep")
-    parser.add_argument("--trials", action="store_true", help="draw from the trials, which are shorter, not final runs")
-    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
-    parser.add_argument("--runs", type=Path, help="keep the new runs here (a temporary folder)")
     parser.add_argument("--out", type=Path, default=OUTCOME, help="where the outcome goes (docs/replay.csv)")
     options = parser.parse_args(arguments)
     return answer(lambda: _replay(options), "; nothing is written")
 
 
 def _replay(options: argparse.Namespace) -> int:
+    import pandas as pd
+
     if options.count < 1:
         raise ConfigError(f"N={options.count}: allowed are numbers ≥ 1; type python -m experiments.replay 3")
-    if options.study is not None and options.study not in studies():
-        raise ConfigError(f"--study {options.study}: {suggest(options.study, studies())}")
-    names = [options.study] if options.study else [name for name in studies() if (options.records / name).is_dir()]
-    published = [run for name in names for run in _published(options.records / name, options.trials)]
+    names = [options.study] if options.study else [name for name in studies() if (RECORDS / name).is_dir()]
+    published = [run for name in names for run in _published(RECORDS / name)]
     if options.count > len(published):
         raise ConfigError(f"N={options.count}: there are {len(published)} published runs to draw from; type that")
     rows = []
     with tempfile.TemporaryDirectory(prefix="replay-") as scratch:
         for study, cell, line in random.Random(options.seed).sample(published, options.count):
             print(f"{study}: {cell.condition}, {cell.arm}, seed {cell.seed} ({line['run_id']})", flush=True)
-            again = train_again(plan_of(study), cell, line, (options.runs or Path(scratch)) / study, [])
-            rows.append({"study": study, "condition": cell.condition, "arm": cell.arm} | compared(line, again))
-    table = _table(rows)
+            again = train_again(plan_of(study), cell, line, Path(scratch) / study, [])
+            place = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "study": study, "condition": cell.condition}
+            rows.append(place | {"arm": cell.arm} | compared(line, again))
+    table = pd.DataFrame(rows)
     write_csv(options.out, table)
     print(table.to_string(index=False))
     print(f"the outcome: {options.out}")
     return 0
 
 
-def _published(folder: Path, trials: bool) -> list[tuple[str, Cell, Line]]:
-    """The completed runs of a study that its present plan still has."""
-    declared, plan = read_declaration(folder), plan_of(folder.name)
+def _published(folder: Path) -> list[tuple[str, Cell, Line]]:
+    """The completed final runs of a study that its present plan still has."""
+    plan = plan_of(folder.name)
+    declared, arms = read_declaration(folder), {arm.name for arm in plan.protocol.arms}
     cells = [(declared.cell_of(line), line) for line in read_lines(folder) if line["status"] == "completed"]
-    stage = "trial" if trials else "final"
-    return [(folder.name, cell, line) for cell, line in cells if cell and cell.stage == stage and plan.has(cell)]
+    return [
+        (folder.name, cell, line)
+        for cell, line in cells
+        if cell and cell.stage == "final" and cell.condition in plan.conditions and cell.arm in arms
+    ]
 
 
 def train_again(plan: Plan, cell: Cell, line: Line, runs: Path, launch: list[str]) -> Line:
@@ -167,12 +166,6 @@ def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, l
             f"{'. '.join(faults)}. New runs could not be compared with these; check that commit out on that machine to "
             "go on, or start anew: --runs FOLDER --records FOLDER"
         )
-
-
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame([{"date": time.strftime("%Y-%m-%d", time.gmtime())} | row for row in rows])
 
 
 if __name__ == "__main__":

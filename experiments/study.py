@@ -11,18 +11,19 @@ import re
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
-from typing import Protocol as Interface
 
 from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.study.declaration import LOW_SHARE, conditions
-from lorax_lab.study.protocol import Arm, Cell, Protocol, Selection, finals, select
+from lorax_lab.study.declaration import Design
+from lorax_lab.study.protocol import Arm, Cell, Selection, finals, select
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -39,76 +40,33 @@ WRONG, STOPPED = 2, 130
 """Exit codes of a sweep: a wrong input, and stopped by a person."""
 GRACE = 30.0
 LAUNCH = (
-    "workers=",
-    "hydra/launcher",
-    "hydra.launcher.",
-    "tracking=",
-    "checkpoint_seconds=",
-    "time_limit_seconds=",
+    *("workers=", "hydra/launcher", "hydra.launcher.", "tracking="),
+    *("checkpoint_seconds=", "time_limit_seconds="),
 )
 """Overrides that may follow: how runs are launched and shown, not what they are."""
 
 
-@dataclass(frozen=True)
-class Afterwards:
-    """What is measured of the completed final runs of one condition (`lorax_lab.afterwards`).
+@dataclass(frozen=True, kw_only=True)
+class Plan(Design):
+    """A study's design, and how its runs are made.
 
     Attributes:
-        rows: takes the runs, and gives the rows.
-        part: of what was asked a row is; None where rows do not say.
-        asked: every part. Rows that have others, or fewer, are measured again. A part whose meaning changes, such as a
-            pair of other arms, needs a name of its own.
-    """
-
-    rows: Callable[[Runs], Iterable[dict[str, Any]]]
-    part: Callable[[Mapping[str, Any]], Any] | None = None
-    asked: frozenset[Any] = frozenset()
-
-    def has_all(self, rows: Iterable[Mapping[str, Any]]) -> bool:
-        """Whether rows have every part that is asked for, and no other."""
-        return self.part is None or {self.part(row) for row in rows} == self.asked
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study runs: a grid of factors, times arms, under a protocol.
-
-    Attributes:
-        protocol: the fair comparison, with its arms.
-        factors: overrides by level by factor, as `{"task": {"sarcasm": ("task=sarcasm",)}}`. Arms are compared within
-            each condition, which is one level of every factor.
-        common: overrides of every run.
-        final: overrides of the final runs of an arm, by the arm's name.
         seconds: time of a run on 2 cores by stage, used until some are recorded.
-        figures: names in `analysis.study.figures.FIGURES`; None means the standard ones.
-        control_of: name of the study that this one is a control of.
-        low_share: a rank up to this share of a matrix's smaller side is called low.
         shared: whether the directions that full fine-tunes share are measured.
-        afterwards: what is measured of the final runs, by the name of its table.
+        afterwards: by the name of its table, what takes the completed final runs of one condition and gives rows
+            (`lorax_lab.afterwards`).
         prepare: makes the files that the overrides name, if they do not exist yet.
     """
 
-    protocol: Protocol
-    factors: Mapping[str, Mapping[str, tuple[str, ...]]]
-    common: tuple[str, ...]
     seconds: Mapping[str, float]
-    final: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    figures: tuple[str, ...] | None = None
-    control_of: str | None = None
-    low_share: float = LOW_SHARE
     shared: bool = False
-    afterwards: Mapping[str, Afterwards] = field(default_factory=dict)
+    afterwards: Mapping[str, Callable[[Runs], Iterable[dict[str, Any]]]] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
-
-    @cached_property
-    def conditions(self) -> dict[str, tuple[str, ...]]:
-        """Overrides by condition."""
-        return conditions(self.factors)
 
     def levels(self, condition: str) -> dict[str, str]:
         """The level of each factor that a condition stands for."""
-        points = product(*([(factor, name) for name in levels] for factor, levels in self.factors.items()))
-        return dict(dict(zip(self.conditions, points, strict=True))[condition])
+        points = [dict(zip(self.factors, names, strict=True)) for names in product(*self.factors.values())]
+        return dict(zip(self.conditions, points, strict=True))[condition]
 
     def overrides(self, cell: Cell) -> list[str]:
         """The override list of one run."""
@@ -120,10 +78,6 @@ class Plan:
         """The run's name in the store, which depends on the content of the files that the overrides name."""
         self.prepare()
         return _run_id(tuple(self.overrides(cell)))
-
-    def has(self, cell: Cell) -> bool:
-        """Whether a recorded run is one of the plan's."""
-        return cell.condition in self.conditions and cell.arm in {arm.name for arm in self.protocol.arms}
 
 
 def full(lowest: float, *overrides: str) -> Arm:
@@ -164,18 +118,6 @@ def small(plan: Plan) -> Plan:
 def _fewer(overrides: Iterable[str]) -> tuple[str, ...]:
     pairs = [override.partition("=") for override in overrides]
     return tuple(f"{key}={min(int(value), SMALL[key]) if key in SMALL else value}" for key, _, value in pairs)
-
-
-class Study(Interface):
-    """What a study's module contains."""
-
-    __name__: str
-    QUESTION: str
-    PREDICTION: str
-    COST: str
-
-    def plan(self) -> Plan:
-        """What the study runs, in full."""
 
 
 def studies() -> list[str]:
@@ -260,17 +202,14 @@ class Progress:
     def seconds_left(self) -> float:
         """Estimated by the mean of the recorded runs of the same stage and arm, or else by the plan's guess. Runs that
         ran side by side share their time."""
-        times: dict[tuple[str, str], list[float]] = {}
+        times: dict[tuple[str, str], list[float]] = defaultdict(list)
         for cell in self.cells:
             line = self.settled(cell)
             if line and "time" in line:
-                machine = line["hardware"]
-                side_by_side = max(int(machine.get("processors") or 1) // int(machine["threads"]), 1)
-                seconds = float(line["time"]["total_seconds"]) / side_by_side
-                times.setdefault((cell.stage, cell.arm), []).append(seconds)
-        means = {key: sum(seconds) / len(seconds) for key, seconds in times.items()}
-        missing = (*self.missing, *self._waiting)
-        return sum(means.get((cell.stage, cell.arm), self.plan.seconds[cell.stage]) for cell in missing)
+                side_by_side = max((line["hardware"].get("processors") or 1) // line["hardware"]["threads"], 1)
+                times[cell.stage, cell.arm].append(line["time"]["total_seconds"] / side_by_side)
+        missing = [(cell.stage, cell.arm) for cell in (*self.missing, *self._waiting)]
+        return sum(fmean(times[key]) if times[key] else self.plan.seconds[key[0]] for key in missing)
 
 
 def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:

@@ -19,16 +19,16 @@ from experiments.study import SETTLED, Line, Plan, Progress, composed
 from lorax_lab.config.identity import plain, portable
 from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError
-from lorax_lab.record.record import DamagedRecord
+from lorax_lab.record.folder import SPECTRA
+from lorax_lab.record.record import RECORD, DamagedRecord
 from lorax_lab.study.declaration import (
     ANSWER,
     DECLARATION,
     NEUTRAL,
-    DamagedDeclaration,
     Declaration,
+    Design,
     Pair,
     Settings,
-    alike,
     decisive,
     read_declaration,
     same,
@@ -49,9 +49,9 @@ OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
-FIXED = ("reference", "rates", "factor", "selection_seeds", "final_seeds", "margin", "loss_margin", "extensions")
-"""The parts of the protocol that stay as they were declared. Were three seeds added to five whose scores are known, an
-arm at the margin would pass in .041 of studies, and not in .025."""
+DESIGN = [field.name for field in dataclasses.fields(Design)]
+"""What a plan and its declaration have in common, by name."""
+START_ANEW = "start anew: --runs FOLDER --records FOLDER"
 
 
 class StudyRecords:
@@ -71,12 +71,16 @@ class StudyRecords:
         self.folder, self.runs, self.plan, self.texts = folder, runs, plan, texts
         try:
             lines = read_lines(folder)
-            self.before = read_declaration(folder) if lines else None
+            self.before = read_declaration(folder) if (folder / DECLARATION).is_file() or lines else None
         except (OSError, ValueError, KeyError) as error:  # a damaged declaration is a ValueError
-            start_anew = "or start anew: --runs FOLDER --records FOLDER"
-            raise ConfigError(f"{error}; restore {folder} (git checkout -- {folder}), {start_anew}") from None
-        if self.before:
-            check_continues(self.before, plan, texts, folder.name)
+            raise ConfigError(f"{error}; restore {folder} (git checkout -- {folder}), or {START_ANEW}") from None
+        if self.before and (changes := broken_promises(self.before, _promised(plan, texts))):
+            if lines:
+                raise ConfigError(
+                    f"{folder.name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in "
+                    f"experiments/{folder.name}.py (arms and levels may be added), or {START_ANEW}"
+                )
+            self.before = None  # nothing was run under it
         self.published = {str(line["run_id"]): line for line in lines}
         self.of_cell = {cell: line for line in lines if self.before and (cell := self.before.cell_of(line))}
         self._read: dict[tuple[str, int], Line] = {}
@@ -90,12 +94,11 @@ class StudyRecords:
         """A run as it is published, or as it will be; None where it is not recorded."""
         if cell in self.of_cell:
             return self.of_cell[cell]
-        run = self.plan.run_id(cell)
-        path = self.runs / run / "record.json"
+        folder = self.runs / self.plan.run_id(cell)
         try:
-            key = (run, path.stat().st_mtime_ns)
+            key = (folder.name, (folder / RECORD).stat().st_mtime_ns)
             if key not in self._read:
-                self._read[key] = line_of(path.parent)
+                self._read[key] = line_of(folder)
             return self._read[key]
         except FileNotFoundError:
             return None
@@ -112,14 +115,13 @@ class StudyRecords:
         """
         self._check_rates(progress)
         self._check_order(progress)
-        if not progress.missing:
-            return
-        settings_of(self.plan)
-        if self.before and (moved := moved_settings(self.before, declaration_of(self.plan, self.texts, self.before))):
-            raise ConfigError(
-                f"{'; '.join(moved[:3])}: new runs could not be compared with the study's; write the old value into "
-                f"experiments/{self.folder.name}.py, or start anew: --runs FOLDER --records FOLDER"
-            )
+        if progress.missing:
+            declared = declaration_of(self.plan, self.texts, self.before)
+            if self.published and self.before and (moved := moved_settings(self.before, declared)):
+                raise ConfigError(
+                    f"{'; '.join(moved[:3])}: new runs could not be compared with the study's; write the old value "
+                    f"into experiments/{self.folder.name}.py, or {START_ANEW}"
+                )
 
     def _check_rates(self, progress: Progress) -> None:
         """Once an arm's final runs are published, its rate stays as chosen. New arms may extend the grid, but the rate
@@ -131,13 +133,12 @@ class StudyRecords:
                 if chosen != cell.rate:
                     raise ConfigError(
                         f"{cell.condition}, {cell.arm}: its final runs have the learning rate {cell.rate:g}, and the "
-                        f"extended grid now chooses {chosen:g}; take the new arms out, or start anew: --runs FOLDER "
-                        "--records FOLDER"
+                        f"extended grid now chooses {chosen:g}; take the new arms out, or {START_ANEW}"
                     )
 
     def _check_order(self, progress: Progress) -> None:
         """Refuse recorded runs that are older than what the study declared."""
-        first = (self.before or self._draft() or Declaration({}, self.plan.protocol, {})).written
+        first = self.before.written if self.before else ""
         lines = [line for cell in progress.cells if cell not in self.of_cell and (line := progress.settled(cell))]
         if early := [line["run_id"] for line in lines if not first or line["written"] < first]:
             raise ConfigError(
@@ -145,29 +146,20 @@ class StudyRecords:
                 f"{min(early)}; a study's runs follow what it declares: --runs FOLDER for a folder without them"
             )
 
-    def _draft(self) -> Declaration | None:
-        """What was declared before the first run, where the plan keeps it; None where it does not."""
-        try:
-            draft = read_declaration(self.folder) if (self.folder / DECLARATION).is_file() else None
-            if draft:
-                check_continues(draft, self.plan, self.texts, self.folder.name)
-        except (DamagedDeclaration, ConfigError):
-            return None
-        return draft
-
     def declare(self, progress: Progress) -> None:
         """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
         the code has now and its new runs will have."""
-        before = self.before or self._draft()
-        is_complete = not progress.missing and not progress.to_come
-        if before and is_complete and not is_grown(before, self.plan, self.texts):
-            self.before = before
+        if self.before and not progress.missing and not progress.to_come and not self._has_grown(self.before):
             return
-        declared = declaration_of(self.plan, self.texts, before)
-        if not before or is_grown(before, self.plan, self.texts) or has_new_settings(before, declared):
+        declared = declaration_of(self.plan, self.texts, self.before)
+        if declared != self.before:
             write_declaration(self.folder, declared)
             write_sums(self.folder.parent)
         self.before = declared
+
+    def _has_grown(self, before: Declaration) -> bool:
+        now = _promised(self.plan, self.texts)
+        return any(getattr(before, name) != getattr(now, name) for name in ("texts", *DESIGN))
 
     def publish(self, cells: Iterable[Cell]) -> None:
         """Write those runs that are finished."""
@@ -182,28 +174,24 @@ class StudyRecords:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
         two, into `shared.parquet`. Only pairs that it lacks are measured, and only if the runs folder has both spectra:
         of a study that grew on another machine the earlier ones are gone."""
-        path, reference = self.folder / SHARED, self.plan.protocol.reference
-        full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == reference]
-        ends = {(cell.condition, cell.seed): cell for cell in full}
-        known = list(read_table(path)) if path.is_file() else []
-        measured = {frozenset(((row[PAIR[0]], row[PAIR[1]]), (row[PAIR[2]], row[PAIR[3]]))) for row in known}
-        pairs = [
-            (one, other)
-            for one, other in combinations(ends, 2)
-            if (one[0] == other[0] or one[1] == other[1]) and frozenset((one, other)) not in measured
-        ]
-        folders = {end: self.runs / self.plan.run_id(ends[end]) for pair in pairs for end in pair}
-        here = {end for end, folder in folders.items() if (folder / "spectra.npz").is_file()}
-        if gone := sum(not here.issuperset(pair) for pair in pairs):
+        path, reference, gone = self.folder / SHARED, self.plan.protocol.reference, 0
+        rows = read_table(path) if path.is_file() else []
+        measured = {frozenset(((row[PAIR[0]], row[PAIR[1]]), (row[PAIR[2]], row[PAIR[3]]))) for row in rows}
+        full = {(c.condition, c.seed): c for c in progress.cells if c.stage == "final" and c.arm == reference}
+        for one, another in combinations(full, 2):
+            if frozenset((one, another)) in measured or (one[0] != another[0] and one[1] != another[1]):
+                continue
+            folders = [self.runs / self.plan.run_id(full[end]) for end in (one, another)]
+            if not all((folder / SPECTRA).is_file() for folder in folders):
+                gone += 1
+                continue
+            print(f"shared directions: {one} and {another}", flush=True)
+            pair = dict(zip(PAIR, (*one, *another), strict=True))
+            rows += [pair | row for row in shared_rows(*folders)]
+        if gone:
             print(f"spectra of runs are not here any more, so {gone} pairs' shared directions are not measured")
-        pairs = [pair for pair in pairs if here.issuperset(pair)]
-        rows: list[dict[str, Any]] = []
-        for number, (one, other) in enumerate(pairs, 1):
-            pair = dict(zip(PAIR, (*one, *other), strict=True))
-            rows += [pair | row for row in shared_rows(folders[one], folders[other])]
-            print(f"shared directions: {number} of {len(pairs)} pairs", flush=True)
         if rows:
-            write_table(path, [*known, *rows])
+            write_table(path, rows)
             write_sums(self.folder.parent)
 
     def measure(self, progress: Progress) -> None:
@@ -211,49 +199,40 @@ class StudyRecords:
 
         A condition is measured whole, or not at all: where the runs folder has not every run, as of a study that grew
         on another machine, or where a run diverged, it is named and left out. It is measured again where its rows are
-        of other runs than the study's, or of other parts than the plan asks for, such as pairs of arms or sizes.
+        of other runs than the study's; where a plan asks for other rows, remove the table.
         """
-        for name, asked in self.plan.afterwards.items():
+        for name, rows_of in self.plan.afterwards.items():
             measured = read_rows(self.folder, name)
             for condition in self.plan.conditions:
-                runs = self._completed(progress, condition)
-                ids, before = sorted(run.folder.name for run in runs.values()), measured.get(condition)
-                if before and before.runs == ids and asked.has_all(before.rows):
+                finals = [cell for cell in progress.cells if cell.stage == "final" and cell.condition == condition]
+                runs = self._completed(progress, finals)
+                ids = sorted(run.folder.name for run in runs.values())
+                if condition in measured and measured[condition].runs == ids:
                     continue
-                if lacking := self._lacking(progress, condition, runs):
-                    print(f"{condition}: {lacking}, so {name} is not measured")
+                lacking = len(finals) - sum((run.folder / RECORD).is_file() for run in runs.values())
+                if lacking:
+                    reason = f"{lacking} of {len(finals)} final runs diverged or are not in {self.runs}"
+                    print(f"{condition}: {reason}, so {name} is not measured")
                     continue
                 print(f"{condition}: measuring {name} of {len(runs)} runs", flush=True)
                 rows = list[dict[str, Any]]()
-                with bar(f"{condition}: rows of {name}") as at:
-                    for row in asked.rows(runs):
+                with bar(f"{condition}: rows of {name}") as on_done:
+                    for row in rows_of(runs):
                         rows.append(row)
-                        at(len(rows), None)
+                        on_done(len(rows), None)
                 measured[condition] = Afterwards(ids, rows)
                 write_rows(self.folder, name, measured)
                 write_sums(self.folder.parent)
 
-    def _lacking(self, progress: Progress, condition: str, runs: dict[tuple[str, int], Run]) -> str:
-        """Why a condition cannot be measured whole; nothing where it can."""
-        if (count := len(_finals(progress, condition))) > len(runs):
-            return f"{count - len(runs)} of {count} final runs diverged and have no update"
-        gone = [run.folder for run in runs.values() if not (run.folder / "record.json").is_file()]
-        return f"{len(gone)} of {len(runs)} runs are not in {self.runs}" if gone else ""
-
-    def _completed(self, progress: Progress, condition: str) -> dict[tuple[str, int], Run]:
-        """The condition's completed final runs."""
+    def _completed(self, progress: Progress, cells: Iterable[Cell]) -> dict[tuple[str, int], Run]:
         from lorax_lab.afterwards.trained import Run
 
-        lines = {cell: progress.settled(cell) for cell in _finals(progress, condition)}
+        lines = {cell: progress.settled(cell) for cell in cells}
         return {
             (cell.arm, cell.seed): Run(composed(tuple(self.plan.overrides(cell))), self.runs / self.plan.run_id(cell))
             for cell, line in lines.items()
             if line and line["status"] == "completed"
         }
-
-
-def _finals(progress: Progress, condition: str) -> list[Cell]:
-    return [cell for cell in progress.cells if cell.stage == "final" and cell.condition == condition]
 
 
 def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None = None) -> Declaration:
@@ -277,22 +256,14 @@ def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None
 
 def _promised(plan: Plan, texts: dict[str, Any]) -> Declaration:
     """What a plan says by itself, without composing a configuration."""
-    return Declaration(
-        texts=texts,
-        protocol=replace(
-            plan.protocol,
-            arms=tuple(replace(arm, overrides=_portable(arm.overrides)) for arm in plan.protocol.arms),
-        ),
-        factors={
-            factor: {name: _portable(overrides) for name, overrides in levels.items()}
-            for factor, levels in plan.factors.items()
-        },
-        common=_portable(plan.common),
-        final={arm: tuple(overrides) for arm, overrides in plan.final.items()},
-        figures=plan.figures,
-        control_of=plan.control_of,
-        low_share=plan.low_share,
-    )
+    design = {name: getattr(plan, name) for name in DESIGN}
+    arms = tuple(replace(arm, overrides=_portable(arm.overrides)) for arm in plan.protocol.arms)
+    design |= {"protocol": replace(plan.protocol, arms=arms), "common": _portable(plan.common)}
+    design["factors"] = {
+        factor: {name: _portable(overrides) for name, overrides in levels.items()}
+        for factor, levels in plan.factors.items()
+    }
+    return Declaration(texts=texts, **design)
 
 
 def _portable(overrides: Iterable[str]) -> tuple[str, ...]:
@@ -306,23 +277,19 @@ def check_arms(plan: Plan) -> None:
     Raises:
         ConfigError: names the arm or level, and what to change.
     """
-    protocol = plan.protocol
-    names = [arm.name for arm in protocol.arms]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"two arms are called {twice[0]}; give each a name of its own")
-    if protocol.reference not in names:
-        raise ConfigError(f"reference={protocol.reference} is no arm; arms: {', '.join(names)}")
-    parts = {f"arm {arm.name}": arm.overrides for arm in protocol.arms} | {"every run": plan.common}
+    names = [arm.name for arm in plan.protocol.arms]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"two arms are called {min(twice)}; give each a name of its own")
+    if unknown := {plan.protocol.reference, *plan.final} - set(names):
+        raise ConfigError(f"reference or final has {min(unknown)}, which is no arm; arms: {', '.join(names)}")
+    parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms} | {"every run": plan.common}
     parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}
-    for name, overrides in parts.items():
-        for override in overrides:
-            if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
-                raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
-            if override == "train.precision=auto":
-                raise ConfigError(f"{name} has {override}, which differs between machines; type train.precision=fp32")
+    for name, override in ((name, override) for name, overrides in parts.items() for override in overrides):
+        if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
+            raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
+        if override == "train.precision=auto":
+            raise ConfigError(f"{name} has {override}, which differs between machines; type train.precision=fp32")
     for arm, overrides in plan.final.items():
-        if arm not in names:
-            raise ConfigError(f"final={arm} is no arm; arms: {', '.join(names)}")
         if longer := [o for o in overrides if not o.startswith("measure=")]:
             raise ConfigError(f"final of {arm} has {longer[0]}; final runs differ from trials in measure= alone")
 
@@ -335,11 +302,12 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
     """
     apart = _meaning(plan)["apart"]
     settings = {pair: decisive(portable(plain(config)), apart) for pair, config in _configs(plan).items()}
-    for one, other in alike(settings):
-        raise ConfigError(
-            f"{' / '.join(one)} and {' / '.join(other)} have the same settings, and no record could tell them apart. "
-            "Change one of them. If only task.path differs, also set task.name=NAME in each."
-        )
+    for (first, one), (second, another) in combinations(settings.items(), 2):
+        if all(same(one, another, key, {}) for key in one.keys() | another.keys()):
+            raise ConfigError(
+                f"{' / '.join(first)} and {' / '.join(second)} have the same settings, and no record could tell them "
+                "apart. Change one of them. If only task.path differs, also set task.name=NAME in each."
+            )
     return settings
 
 
@@ -382,45 +350,34 @@ def _scores(plan: Plan) -> dict[str, tuple[str, bool]]:
     return scores
 
 
-def check_continues(before: Declaration, plan: Plan, texts: dict[str, Any], name: str) -> None:
-    """Refuse a plan that changes what was declared before runs that are recorded.
-
-    Raises:
-        ConfigError: names every change, and what to type.
-    """
-    if changes := list(broken_promises(before, _promised(plan, texts))):
-        raise ConfigError(
-            f"{name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in experiments/{name}.py "
-            "(arms and levels may be added), or start a study of its own: --runs FOLDER --records FOLDER"
-        )
-
-
-def broken_promises(before: Declaration, now: Declaration) -> Iterator[str]:
+def broken_promises(before: Declaration, now: Declaration) -> list[str]:
     """What an earlier declaration said and a later one says otherwise."""
-    for key in FIXED:
-        yield from _change(key, getattr(before.protocol, key), getattr(now.protocol, key))
-    for key in ("common", "control_of", "low_share"):
-        yield from _change(key, getattr(before, key), getattr(now, key))
-    arms = {arm.name: arm for arm in now.protocol.arms}
-    for arm in before.protocol.arms:
-        yield from _change(f"the arm {arm.name}", arm, arms.get(arm.name))
-        yield from _change(f"final overrides of {arm.name}", before.final.get(arm.name), now.final.get(arm.name))
-    yield from _change("factors", list(before.factors), list(now.factors))
-    for factor, levels in before.factors.items():
-        for name, overrides in levels.items():
-            yield from _change(f"{factor} {name}", overrides, now.factors.get(factor, {}).get(name))
+    was, present = _promises(before), _promises(now)
+    changes = [
+        f"{key} was {_text(value)} and is {_text(present.get(key))}"
+        for key, value in was.items()
+        if present.get(key) != value
+    ]
     if before.has_answer and not now.has_answer:
-        yield f"the figure {ANSWER} is gone, and with it the verdict"
-    for key in ("question", "budget"):
-        if _words(before, key) != _words(now, key):
-            yield f"the {key} was changed"
-    if _words(now, "prediction")[: len(_words(before, "prediction"))] != _words(before, "prediction"):
-        yield "the prediction was changed (a new one may follow the old text)"
+        changes.append(f"the figure {ANSWER} is gone, and with it the verdict")
+    said = _words(before, "prediction")
+    if _words(now, "prediction")[: len(said)] != said:
+        changes.append("the prediction was changed (a new one may follow the old text)")
+    return changes
 
 
-def _change(key: str, was: object, present: object) -> Iterator[str]:
-    if was != present:
-        yield f"{key} was {_text(was)} and is {_text(present)}"
+def _promises(declared: Declaration) -> dict[str, object]:
+    """What a declaration fixes, by name. Were three seeds added to five whose scores are known, an arm at the margin
+    would pass in .041 of studies, and not in .025."""
+    promises = {key: value for key, value in vars(declared.protocol).items() if key != "arms"}
+    promises |= {key: getattr(declared, key) for key in ("common", "control_of", "low_share")}
+    promises |= {f"the {key}": _words(declared, key) for key in ("question", "budget")}
+    promises |= {"factors": list(declared.factors)}
+    for arm in declared.protocol.arms:
+        promises |= {f"the arm {arm.name}": arm, f"final overrides of {arm.name}": declared.final.get(arm.name)}
+    for factor, levels in declared.factors.items():
+        promises |= {f"{factor} {name}": overrides for name, overrides in levels.items()}
+    return promises
 
 
 def _text(value: object) -> str:
@@ -429,19 +386,6 @@ def _text(value: object) -> str:
 
 def _words(declared: Declaration, key: str) -> list[str]:
     return str(declared.texts.get(key, "")).split()
-
-
-def is_grown(before: Declaration, plan: Plan, texts: dict[str, Any]) -> bool:
-    """Whether a plan declares more than before, or says it in other words."""
-    now = _promised(plan, texts)
-    first, second = ((declared.texts, declared.figures, declared.control_of) for declared in (before, now))
-    return bool(_added(before, now)) or first != second
-
-
-def has_new_settings(before: Declaration, now: Declaration) -> bool:
-    """Whether cells that both declare have a setting that the earlier one does not know."""
-    both = before.settings.keys() & now.settings.keys()
-    return any(now.settings[pair].keys() - before.settings[pair].keys() for pair in both)
 
 
 def moved_settings(before: Declaration, now: Declaration) -> list[str]:

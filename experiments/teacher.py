@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,17 +46,15 @@ LIVE = 0.1
 """The norm switches a coordinate off if its gain is below this share of the median gain."""
 SHARPNESS = 2.0
 """A coordinate of one standard deviation adds this to a class's logit in the head."""
-MOST = 64
 SLOPE = 0.25
 """The pooler gives tanh(SLOPE · coordinate), which is nearly straight where the largest of 64 coordinates lies."""
 WIDE_SHARPNESS = 20.0
 """Of a tanh in the logits: a text that is just clear has 1.5 nats between its class and the next."""
 HALVINGS = 40
+OnDone = Callable[[int, int], None]
 
 
-def plant_signs(
-    folder: Path, model: str, texts: list[str], rank: int, on_done: Callable[[int, int], None] = lambda *_: None
-) -> str:
+def plant_signs(folder: Path, model: str, texts: list[str], rank: int, on_done: OnDone = lambda *_: None) -> str:
     """Write `folder/model` (the base with the teacher's head), `folder/data.csv` (text and label, of the clear texts)
     and `folder/teacher.safetensors` (U (out, rank), scale (rank,), V (in, rank)).
 
@@ -85,14 +83,11 @@ def plant_signs(
         dense.weight.copy_(weight)
     coordinates = Coordinates.fitted(states, U / norm_gain(base)[:, None])
     standard = coordinates.read(states)
-    labels = ((standard > 0).long() * 2 ** torch.arange(rank)).sum(1).tolist()
-    clear = (standard.abs() > CLEAR).all(1).tolist()
+    labels = ((standard > 0).long() * 2 ** torch.arange(rank)).sum(1)
     signs = torch.tensor(list(product((-1.0, 1.0), repeat=rank))).flip(1)
     set_head(base.model, coordinates, SHARPNESS * signs, torch.zeros(2**rank))
-    rows = [(t, str(n)) for t, n, ok in zip(texts, labels, clear, strict=True) if ok]
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / "teacher.safetensors", {"U": U, "scale": scale, "V": V})
-    return write(base, folder / "model", folder / "data.csv", rows)
+    places = folder / "model", folder / "data.csv", folder / "teacher.safetensors"
+    return write(base, places, {"U": U, "scale": scale, "V": V}, texts, labels, (standard.abs() > CLEAR).all(1))
 
 
 def bert(model: str, classes: int) -> Base:
@@ -108,11 +103,21 @@ def bert(model: str, classes: int) -> Base:
     return base
 
 
-def write(base: Base, model: Path, table: Path, rows: list[tuple[str, str]]) -> str:
-    """Write the model's folder and, when that is whole, the table; give the planted matrix's name."""
+def write(
+    base: Base,
+    places: tuple[Path, Path, Path],
+    teacher: dict[str, Tensor],
+    texts: list[str],
+    labels: Tensor,
+    clear: Tensor,
+) -> str:
+    """Write the model's folder, the table of the clear texts, and the teacher; give the planted matrix's name."""
+    model, table, tensors = places
+    save_tensors(tensors, teacher)
     base.model.save_pretrained(model)
     base.processor.save_pretrained(model)
-    write_table(table, rows)
+    rows = zip(texts, labels.tolist(), clear.tolist(), strict=True)
+    write_table(table, [(text, str(label)) for text, label, is_clear in rows if is_clear])
     return MATRIX.format(layer=base.model.config.num_hidden_layers - 1)
 
 
@@ -228,32 +233,16 @@ def set_head(model: Any, coordinates: Coordinates, weight: Tensor, bias: Tensor,
     model.classifier.bias.copy_(bias)
 
 
-@dataclass(frozen=True)
-class Level:
-    """What is planted: an update of this rank, and the share of the labels that are drawn anew, from all classes alike.
-
-    Raises:
-        ConfigError: a rank or a share out of range.
-    """
+class Level(NamedTuple):
+    """What is planted: an update of this rank, up to 64, and the share of the labels that are drawn anew, from all
+    classes alike."""
 
     rank: int
     noise: float = 0.0
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.rank <= MOST:
-            raise ConfigError(f"rank={self.rank} is not possible: 1 to {MOST}; type rank=8")
-        if not 0 <= self.noise < 1:
-            raise ConfigError(
-                f"noise={self.noise} is not possible: a share of the labels, 0 ≤ noise < 1; for instance 0.1"
-            )
-
 
 def plant_largest(
-    folder: Path,
-    model: str,
-    texts: list[str],
-    levels: Mapping[str, Level],
-    on_done: Callable[[int, int], None] = lambda *_: None,
+    folder: Path, model: str, texts: list[str], levels: Mapping[str, Level], on_done: OnDone = lambda *_: None
 ) -> str:
     """Write for each level `folder/<name>`, which is the base with the teacher's head, `<name>.csv`, text and label of
     the clear texts, and `<name>.safetensors`: `left` (out, rank) and `right` (in, rank) of ΔW = left · rightᵀ.
@@ -271,11 +260,11 @@ def plant_largest(
     for name, level in levels.items():
         base = bert(model, level.rank + 1)
         seen = seen or features(base, texts, lambda done: on_done(done, len(texts)))
-        matrix = _plant_level(folder, name, base, seen, texts, level)
+        matrix = _plant_level(folder / name, base, seen, texts, level)
     return matrix
 
 
-def _plant_level(folder: Path, name: str, base: Base, seen: Features, texts: list[str], level: Level) -> str:
+def _plant_level(place: Path, base: Base, seen: Features, texts: list[str], level: Level) -> str:
     gain, rank = norm_gain(base), level.rank
     U, V = quiet(seen.sums, gain, rank), strong(seen.inputs, rank)
     left, right = _mixed(U * (STRENGTH * (seen.sums @ U).std(0))), V / (seen.inputs @ V).std(0)
@@ -287,12 +276,10 @@ def _plant_level(folder: Path, name: str, base: Base, seen: Features, texts: lis
     bias = torch.zeros(rank + 1)
     bias[0] = WIDE_SHARPNESS * math.tanh(SLOPE * first)
     set_head(base.model, coordinates, torch.cat([torch.zeros(1, rank), WIDE_SHARPNESS * torch.eye(rank)]), bias, SLOPE)
-    noisy = redrawn(labels, rank + 1, level.noise).tolist()
-    rows = [(text, str(label)) for text, label, ok in zip(texts, noisy, clear.tolist(), strict=True) if ok]
     base.model.config.update({"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / f"{name}.safetensors", {"left": left, "right": right})
-    return write(base, folder / name, folder / f"{name}.csv", rows)
+    places = place, place.with_suffix(".csv"), place.with_suffix(".safetensors")
+    noisy = redrawn(labels, rank + 1, level.noise)
+    return write(base, places, {"left": left, "right": right}, texts, noisy, clear)
 
 
 def labelled(standard: Tensor, first: float) -> tuple[Tensor, Tensor]:

@@ -194,7 +194,8 @@ def declaration(protocol: Protocol = PROTOCOL, tasks: tuple[str, ...] = ("review
         for arm in protocol.arms
     }
     more = {"final": full, "written": DECLARED, "settings": settings} | more
-    return Declaration(about, protocol, {"task": {task: (f"task={task}",) for task in tasks}}, **more)
+    factors = {"task": {task: (f"task={task}",) for task in tasks}}
+    return Declaration(texts=about, protocol=protocol, factors=factors, **more)
 
 
 def settings_of(declared: Declaration, lines: list[dict[str, Any]]) -> dict[Pair, Settings]:
@@ -262,7 +263,7 @@ def as_published(made: dict[str, Any]) -> dict[str, Any]:
     for key in ("matrices", "gaussian"):
         if key in made:
             lined[key] = {
-                name: row if isinstance(row, Measured) else Measured.of(_facts(row, no_value))
+                name: row if isinstance(row, Measured) else Measured(_facts(row, no_value))
                 for name, row in made[key].items()
             }
     return lined

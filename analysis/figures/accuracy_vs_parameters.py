@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from .. import constant, style
 from ..groups import Group
 from ..scores import draw_variant, finish, frame, intervals, scores
 from ..variants import REFERENCE, best_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 TITLE = "test score against the parameters trained, the head included"
 CLOSE = 1.2
@@ -28,8 +26,6 @@ def table(group: Group) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> Figure:
     """A mark per arm as `scores.draw_variant` draws it; the rank above as a number. Variants stand beside each
     other."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-
     figure, axes = frame(table)
     variants = table.groupby("variant", sort=False)
     ranked = [name for name, rows in variants if rows["rank"].notna().any()]
@@ -60,8 +56,8 @@ def _numbers(table: pd.DataFrame) -> list[tuple[float, float, float]]:
         while places:
             close = [place for place in places if place <= CLOSE * places[0]]
             at = rows[rows["trainable"].isin(close)]
-            tops = [intervals(part, "trainable") for _, part in at.groupby("variant", sort=False)]
-            top = max(float((means + high).max()) for means, (_, high), _ in tops)
+            means = pd.concat([intervals(part, "trainable")[0] for _, part in at.groupby("variant", sort=False)])
+            top = float(means[["mean", "high"]].max().max())
             numbers.append((float(rank), (close[0] * close[-1]) ** 0.5, top))  # type: ignore[arg-type]
             places = places[len(close) :]
     return numbers

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from itertools import cycle
-from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from .. import constant, style
 from ..groups import CannotDraw, Group
 from ..scores import BEFORE, draw_variant, finish, frame, interval, scores, with_baselines
 from ..variants import REFERENCE, best_of, of_collapsed
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TITLE = "test score against rank"
 

@@ -7,19 +7,17 @@ full fine-tuning, a product of Gaussian factors of the same rank for LoRA. Only 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lorax_lab.record.result import UNDEFINED
 
 from .. import style
 from ..groups import CannotDraw, Group, spread
 from ..variants import REFERENCE, choice, collapsed, of_collapsed, shared
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TITLE = "heat map of the effective rank, layer by module type, as a share of what noise has"
 NONE = "–"

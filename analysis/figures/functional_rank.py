@@ -10,7 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lorax_lab.record.direction import oriented
 
@@ -34,11 +38,6 @@ from ..scores import (
 )
 from ..variants import COLLAPSED, REFERENCE, best_of, collapsed, of_collapsed, shared
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 TITLE = "validation score of the full update cut at k, and of LoRA trained at rank k: the answer"
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cut": ("cut: W₀ + [ΔW]ₖ", {"marker": "o", "linestyle": "-"}),
@@ -60,8 +59,6 @@ def table(group: Group) -> pd.DataFrame:
     Raises:
         CannotDraw: there is no completed full fine-tune.
     """
-    import pandas as pd
-
     full = group.full
     cuts = group.truncation[group.truncation["run_id"].isin(full["run_id"])] if len(group.truncation) else full[:0]
     if cuts.empty:
@@ -177,10 +174,10 @@ def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
     variants = list(rows.groupby("variant", sort=False))
     for number, ((variant, part), marker) in enumerate(zip(variants, cycle("DPX^v<>hp*"), strict=False)):
-        mean, ends, _ = intervals(part, "k")
-        settings = look | {"marker": marker, "zorder": 5, "label": f"{variant}, trained at rank k"}
+        means, _ = intervals(part, "k")
         shift = style.spread_out(number, len(variants), 2 * style.BESIDE)
-        style.bars(axes, mean.index, mean, ends, shift, **settings)
+        look |= {"marker": marker, "zorder": 5, "label": f"{variant}, trained at rank k"}
+        style.bars(axes, means.index, means["mean"], means["low"], means["high"], shift=shift, **look)
         mark_collapsed(axes, part, "k", shift)
 
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
 
 from lorax_lab.record.folder import read_history
 from lorax_lab.record.record import Record
@@ -14,10 +17,6 @@ from lorax_lab.record.record import Record
 from .. import constant, style
 from ..groups import CannotDraw, Group, settings_of, spread
 from ..variants import COLLAPSED, METHOD_NAMES, collapsed, shared
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 TITLE = "what was logged while the runs trained: loss, validation score, learning rate"
 RUNS = 24
@@ -55,8 +54,6 @@ def table(group: Group) -> pd.DataFrame:
 
 def curves(runs: Iterable[tuple[Record, dict[str, Any]]], runs_dir: Path) -> pd.DataFrame | None:
     """One row per run and step: what is said of each run, then what was logged; None where no run has steps."""
-    import pandas as pd
-
     rows = []
     for record, columns in runs:
         folder = runs_dir / record.run_id

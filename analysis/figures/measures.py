@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from .. import style
 from ..groups import NULL, CannotDraw, Group
 from ..variants import REFERENCE, collapsed, shared
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TITLE = "every measure of the update against the rank, beside that of noise"
 
@@ -26,8 +25,6 @@ def table(group: Group) -> pd.DataFrame:
     Raises:
         CannotDraw: no matrix was measured.
     """
-    import pandas as pd
-
     from lorax_lab.record.measures import LIKE_NOISE
 
     means = group.measures
@@ -78,5 +75,5 @@ def _line(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
         return
     by_rank = rows.astype({"rank": int}).groupby("rank")
     means, low, high = by_rank["value"].mean(), by_rank["value"].min(), by_rank["value"].max()
-    style.bars(axes, means.index, means, (means - low, high - means), label=variant, capsize=2, **look)
+    style.bars(axes, means.index, means, low, high, label=variant, capsize=2, **look)
     axes.plot(by_rank["null"].mean(), color=colour, linestyle=":", linewidth=0.8, marker=look["marker"], mfc="white")

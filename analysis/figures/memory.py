@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
 
 from .. import style
 from ..groups import Group
 from ..variants import choice, collapsed, of_collapsed, shared
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 TITLE = "peak memory of a training step, by category"
 CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")
@@ -25,8 +24,6 @@ LINE = 0.13
 
 def table(group: Group) -> pd.DataFrame:
     """One row per run and category, MiB (2²⁰ bytes); `phase` is where the peak fell, `batch` examples × tokens."""
-    import pandas as pd
-
     runs, parts = group.runs, []
     described = runs[[*group.columns, "best"]].assign(
         batch=[" × ".join(map(str, shape)) for shape in runs["memory.batch_shape"]], phase=runs["memory.phase"]

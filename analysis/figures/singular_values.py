@@ -9,19 +9,18 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lorax_lab.record import load_spectra, variation
 
 from .. import style
 from ..groups import CannotDraw, Group, command, config_of, representative, spread
 from ..variants import COLLAPSED, REFERENCE, choice, collapsed, of_collapsed, shared
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TITLE = "singular values of the update in a few matrices, against noise of the same shape"
 NOISE = "noise"
@@ -44,9 +43,7 @@ def table(group: Group) -> pd.DataFrame:
     Raises:
         CannotDraw: no full fine-tune, one that changed nothing, or a `spectra.npz` that cannot be read.
     """
-    import pandas as pd
-
-    from lorax_lab.spectra import gaussian_singular_values
+    from lorax_lab.spectra import gaussian_singular_values, tells_spikes
 
     if group.full.empty:
         raise CannotDraw(f"there is no completed full fine-tune; type {group.command(f'method={REFERENCE}')}")
@@ -56,10 +53,11 @@ def table(group: Group) -> pd.DataFrame:
     matrices = group.matrices[group.matrices["run_id"] == full["run_id"]]
     for _, matrix in representative(matrices).iterrows():
         name = matrix["matrix"]
-        place = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")} | _trust(matrix)
-        edge = _number(matrix, "noise_edge")
+        edge, std, misfit = (_number(matrix, key) for key in ("noise_edge", "noise_std", MISFIT))
+        place = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")}
+        place |= {MISFIT: misfit, TOLD: tells_spikes(misfit, std, matrix["shape"])}
         lines = [(run, spectra[run["arm"]][name]["sigma"]) for run in (full, *others) if name in spectra[run["arm"]]]
-        null = gaussian_singular_values(matrix["shape"]).numpy() * _number(matrix, "noise_std")
+        null = gaussian_singular_values(matrix["shape"]).numpy() * std
         noise = pd.Series({**full, "method": NOISE, "variant": FITTED, "arm": FITTED, COLLAPSED: False})
         lines.append((noise, null))
         for run, sigma in lines:
@@ -75,14 +73,6 @@ def _number(matrix: pd.Series[Any], name: str) -> float:
     """NaN where the row of a matrix has none, as of an update of zero."""
     value = matrix.get(name)
     return math.nan if value is None else float(value)
-
-
-def _trust(matrix: pd.Series[Any]) -> dict[str, Any]:
-    """How far the bulk of the full update is from iid noise, NaN where that is not known, and whether it is close."""
-    from lorax_lab.spectra import tells_spikes
-
-    misfit = _number(matrix, MISFIT)
-    return {MISFIT: misfit, TOLD: tells_spikes(misfit, _number(matrix, "noise_std"), matrix["shape"])}
 
 
 @style.styled

@@ -9,7 +9,7 @@ from pathlib import Path
 from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
 
-from ..study.command import DOCS, load_every
+from ..study.command import DOCS, load_all
 from ..study.records import RECORDS
 from . import page
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(records: Path, out: Path, figures: Path) -> int:
-    studies, damaged = load_every(records, set(page.studies_of_paper()))
+    studies, damaged = load_all(records, set(page.studies_of_paper()))
     links = {study.name: os.path.relpath(figures / study.name, out.absolute().parent) for study in studies}
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")

@@ -51,56 +51,48 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write(options: argparse.Namespace) -> int:
     check_out(options.out)
-    studies, damaged = load_every(options.records)
+    studies, damaged = load_all(options.records)
     names = [study.name for study in studies]
     for name in options.names:
         if name not in (*names, *damaged):
-            if (options.records / f"{name}.json").is_file():
-                raise ConfigError(f"{name} has no published runs yet; type: python -m experiments.{name}")
             raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
     for name, reason in damaged.items():
-        print(f"{name} is left out: {reason}", *_earlier(options.out / name), sep="\n  ")
+        print(f"{name} is left out: {reason}")
         write_text(options.out / name / PAGE, page.write_damaged(name, reason))
-    drawn = [study for study in studies if not options.names or study.name in options.names]
-    for study in drawn:
+    chosen = [study for study in studies if not options.names or study.name in options.names]
+    for study in chosen:
         if options.output == "verdict" and (faults := breaches(study)):
-            print(f"{study.name} has no verdict, since the comparison breaks its own protocol, or is not complete:")
-            print(*(f"  {fault}" for fault in faults), sep="\n")
-        controls = [other for other in studies if other.declared.control_of == study.name]
+            heading = f"{study.name} has no verdict, since the comparison breaks its own protocol, or is not complete:"
+            print(heading, *faults, sep="\n  ")
+        controls = [control for control in studies if control.declared.control_of == study.name]
         write_text(options.out / study.name / PAGE, page.write(study, controls))
         if options.output == "study":
             print(*_draw(study, options.out / study.name, options.allow_unfair), sep="\n", flush=True)
     links = {name: os.path.relpath(options.out / name / PAGE, options.verdict.parent) for name in names}
     write_text(options.verdict, page.write_all(studies, links, damaged))
     print(options.verdict)
-    return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in drawn))
+    return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in chosen))
 
 
-def load_all(folder: Path) -> list[Records]:
-    """Every published study that can be read, the first recorded first, each followed by its controls.
+def load_all(folder: Path, names: Collection[str] | None = None) -> tuple[list[Records], dict[str, str]]:
+    """Every published study that can be read, the first recorded first, each followed by its controls; and why each
+    other study cannot be read, by its name.
+
+    Args:
+        names: the only studies that are read, of which none need be there.
 
     Raises:
         ConfigError: none is there.
     """
-    return load_every(folder)[0]
-
-
-def load_every(folder: Path, names: Collection[str] | None = None) -> tuple[list[Records], dict[str, str]]:
-    """As `load_all`, and why each other study cannot be read, by its name.
-
-    Args:
-        names: the only studies that are read, of which none need be there.
-    """
     there = names_in(folder)
     if not there:
         raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
-    paths = [folder / name for name in there if names is None or name in names]
     studies, damaged = [], dict[str, str]()
-    for path in paths:
+    for name in there if names is None else [name for name in there if name in names]:
         try:
-            studies.append(load(path))
+            studies.append(load(folder / name))
         except NoStudy as error:
-            damaged[path.name] = str(error)
+            damaged[name] = str(error)
     if not studies and names is None:
         raise ConfigError("; ".join(damaged.values()))
     began = {study.name: page.began(study) for study in studies}
@@ -112,26 +104,20 @@ def load_every(folder: Path, names: Collection[str] | None = None) -> tuple[list
     return sorted(studies, key=order), damaged
 
 
-def _earlier(folder: Path) -> list[str]:
-    """That figures of earlier records lie in a study's folder, if any do."""
-    names = sorted(path.stem for path in folder.glob("*.png"))
-    return [f"figures of earlier records lie in {folder}: {', '.join(names)}"] if names else []
-
-
 def _draw(records: Records, folder: Path, allow_unfair: bool) -> Iterator[object]:
     """Draw a study's figures with their tables: the files, and why figures are not drawn."""
-    faults = breaches(records)
+    faults, names = breaches(records), figures_of(records)
     if lacking := not_begun(records):
-        again = f"type: python -m experiments.{records.name}"
-        reasons = [f"{records.name} has nothing to draw yet:", *lacking, again]
+        heading = f"{records.name} has nothing to draw yet:"
+        reasons = [heading, *lacking, f"type: python -m experiments.{records.name}"]
     elif faults and not allow_unfair:
         heading = f"{records.name} is not drawn: the comparison breaks its own protocol, or is not complete:"
         reasons = [heading, *faults, "type --allow-unfair to draw it all the same, stamped"]
     else:
-        for name in figures_of(records):
+        for name in names:
             yield from _figure(records, name, folder, "not a fair comparison" if faults else "")
         return
-    yield "\n  ".join([*reasons, f"not drawn: {', '.join(figures_of(records))}", *_earlier(folder)])
+    yield "\n  ".join([*reasons, f"not drawn: {', '.join(names)}"])
 
 
 def _figure(records: Records, name: str, folder: Path, stamp: str) -> Iterator[object]:
@@ -139,9 +125,8 @@ def _figure(records: Records, name: str, folder: Path, stamp: str) -> Iterator[o
     if table is None:
         if records.declared.figures:
             reason = "the study has no such arms, or the records have not what is measured after the runs"
-            old = f"; {folder / name}.png is of earlier records" if (folder / f"{name}.png").exists() else ""
             again = f"where the runs are, type: python -m experiments.{records.name}"
-            yield f"{records.name}: {name} is not drawn: {reason}{old}; {again}"
+            yield f"{records.name}: {name} is not drawn: {reason}; {again}"
         return
     picture = FIGURES[name].draw(table)
     if note := collapsed(records):

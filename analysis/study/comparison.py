@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from lorax_lab.study.answers import (
     CORRECT,
@@ -19,15 +20,11 @@ from lorax_lab.study.answers import (
 )
 from lorax_lab.study.published import Line
 
-from ..scores import of_examples
 from ..variants import COLLAPSED
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
-from .statistics import Crossed, Interval, Smallest, crossed, holm, of_one_seed, smallest, t_interval
+from .statistics import Crossed, Interval, Smallest, crossed, holm, smallest, t_interval
 from .validator import failed_seeds, selection_of
 from .words import listed
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SPLIT = "test"
 COUNTED = ("accuracy",)
@@ -49,47 +46,40 @@ def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
 def every_seed(records: Records) -> pd.DataFrame:
     """One row per final run: task, arm, rank, seed, learning rate, status, validation and test score, and its
     difference on test from the reference of the same seed."""
-    import pandas as pd
-
     rows = []
-    for task in records.conditions:
-        reference = seeds_of(records, task, records.protocol.reference)
-        for line in sorted(records.of(task, "final"), key=_place(records)):
-            score, seed = score_of(line, SPLIT), line["seed"]
-            of_reference = score_of(reference[seed], SPLIT) if seed in reference else math.nan
-            rows.append(
-                {
-                    "task": task,
-                    "arm": records.arm_of(line),
-                    "rank": line["rank"],
-                    "seed": seed,
-                    "learning_rate": rate_of(line),
-                    "status": line["status"],
-                    "validation": score_of(line, "validation"),
-                    "test": score,
-                    "difference": score - of_reference,
-                    COLLAPSED: has_collapsed(line),
-                }
-            )
+    for task, line in _lines(records, "final"):
+        reference = seeds_of(records, task, records.protocol.reference).get(line["seed"])
+        score = score_of(line, SPLIT)
+        row = {"task": task, "arm": records.arm_of(line), "rank": line["rank"], "seed": line["seed"]}
+        row |= {RATE: rate_of(line), "status": line["status"], "validation": score_of(line, "validation")}
+        row |= {"test": score, "difference": score - score_of(reference, SPLIT) if reference else math.nan}
+        rows.append(row | {COLLAPSED: has_collapsed(line)})
     return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64"}))
 
 
 def trials(records: Records) -> pd.DataFrame:
     """One row per learning-rate trial: task, arm, learning rate, seed, status, validation score, and whether it is of
     the rate that was chosen."""
-    import pandas as pd
-
+    choices = {task: selection_of(records, task).choices for task in records.conditions}
     rows = []
-    for task in records.conditions:
-        chosen = selection_of(records, task).choices
-        for line in sorted(records.of(task, "trial"), key=_place(records)):
-            arm = str(records.arm_of(line))
-            step = records.protocol.step(arm, rate_of(line))
-            row = {"task": task, "arm": arm, "learning_rate": rate_of(line), "seed": line["seed"]}
-            row |= {"status": line["status"], "validation": score_of(line, "validation")}
-            row |= {"chosen": arm in chosen and chosen[arm].step == step}
-            rows.append(row | {COLLAPSED: has_collapsed(line)})
+    for task, line in _lines(records, "trial"):
+        arm, rate = str(records.arm_of(line)), rate_of(line)
+        choice = choices[task].get(arm)
+        row = {"task": task, "arm": arm, RATE: rate, "seed": line["seed"], "status": line["status"]}
+        row |= {"validation": score_of(line, "validation")}
+        row |= {"chosen": choice is not None and choice.step == records.protocol.step(arm, rate)}
+        rows.append(row | {COLLAPSED: has_collapsed(line)})
     return with_collapsed(records, pd.DataFrame(rows))
+
+
+def _lines(records: Records, stage: str) -> list[tuple[str, Line]]:
+    """The lines of a stage with their tasks, by arm as declared, then rate, then seed."""
+    order: list[str | None] = [arm.name for arm in records.protocol.arms]
+
+    def place(line: Line) -> tuple[int, float, int]:
+        return order.index(records.arm_of(line)), rate_of(line), line["seed"]
+
+    return [(task, line) for task in records.conditions for line in sorted(records.of(task, stage), key=place)]
 
 
 def with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
@@ -100,31 +90,30 @@ def with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
 def differences(records: Records, task: str, arm: str) -> np.ndarray:
     """(seeds, examples) of what each test example adds to the score, the arm's minus the reference's, seeds and test
     examples the same on both sides; (seeds, 1) differences of scores whose lines do not say so."""
-    pairs = _pairs(records, task, arm)
-    known = [(a, b) for a, b in ((added(one), added(other)) for one, other in pairs) if a is not None and b is not None]
-    if _one_split(pairs) and len(known) == len(pairs):
-        return np.array([a - b for a, b in known])
-    return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in pairs])
+    by_example = _by_example(records, task, arm, added)
+    if by_example is not None:
+        return by_example
+    return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in _pairs(records, task, arm)])
 
 
 def loss_differences(records: Records, task: str, arm: str) -> np.ndarray | None:
     """(seeds, examples) differences in log loss on test, in nats, as `differences`; None where a line has no losses."""
+    return _by_example(records, task, arm, log_losses)
+
+
+def _by_example(records: Records, task: str, arm: str, read: Callable[[Line], np.ndarray | None]) -> np.ndarray | None:
+    """What each test example has of an arm minus what it has of the reference; None where a line does not say."""
     pairs = _pairs(records, task, arm)
-    losses = [(log_losses(a), log_losses(b)) for a, b in pairs]
-    known = [(a, b) for a, b in losses if a is not None and b is not None]
-    if not known or len(known) < len(pairs) or not _one_split(pairs):
-        return None
-    return np.array([a - b for a, b in known])
+    splits = {line["inputs"]["examples"]["test"] for pair in pairs for line in pair}
+    values = [(read(line), read(reference)) for line, reference in pairs]
+    paired = [a - b for a, b in values if a is not None and b is not None]
+    return np.array(paired) if len(splits) == 1 and len(paired) == len(pairs) else None
 
 
 def _pairs(records: Records, task: str, arm: str) -> list[tuple[Line, Line]]:
     """The lines of the arm and of the reference that have one seed."""
-    ours, reference = seeds_of(records, task, arm), seeds_of(records, task, records.protocol.reference)
-    return [(ours[seed], reference[seed]) for seed in sorted(set(ours) & set(reference))]
-
-
-def _one_split(pairs: list[tuple[Line, Line]]) -> bool:
-    return len({line["inputs"]["examples"]["test"] for pair in pairs for line in pair}) == 1
+    lines, reference = seeds_of(records, task, arm), seeds_of(records, task, records.protocol.reference)
+    return [(lines[seed], reference[seed]) for seed in sorted(set(lines) & set(reference))]
 
 
 def added(line: Line) -> np.ndarray | None:
@@ -154,34 +143,27 @@ def is_counted(line: Line) -> bool:
     return line["metric"] in COUNTED and CORRECT in line
 
 
-@lru_cache(maxsize=KEPT * 16)
-def compared(records: Records, task: str) -> dict[str, Crossed]:
-    """For each arm but the reference, the paired difference on test with its components of variance."""
-    return _of_arms(records, lambda arm: differences(records, task, arm))
-
-
-@lru_cache(maxsize=KEPT * 16)
-def compared_losses(records: Records, task: str) -> dict[str, Crossed]:
-    """As `compared`, of the log loss, which is better lower; empty where an arm's lines have none."""
-    return _of_arms(records, lambda arm: loss_differences(records, task, arm))
-
-
-def _of_arms(records: Records, of_arm: Callable[[str], np.ndarray | None]) -> dict[str, Crossed]:
+@lru_cache(maxsize=KEPT * 32)
+def compared(records: Records, task: str, by_loss: bool = False) -> dict[str, Crossed]:
+    """For each arm but the reference, the paired difference on test with its components of variance: of the score, or
+    of the log loss, which is empty where an arm's lines have none."""
+    read = loss_differences if by_loss else differences
     others = [arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference]
-    by_arm = {arm: d for arm in others if (d := of_arm(arm)) is not None}
-    return {arm: crossed(d) for arm, d in by_arm.items()} if len(by_arm) == len(others) else {}
+    by_arm = {arm: values for arm in others if (values := read(records, task, arm)) is not None}
+    return {arm: crossed(values) for arm, values in by_arm.items()} if len(by_arm) == len(others) else {}
 
 
-def gains(records: Records, task: str) -> dict[str, Interval]:
+def gains(records: Records, task: str, by_loss: bool = False) -> dict[str, Interval]:
     """The gain over the reference on test by arm, above 0 is better whichever scores are: the one interval that r*, the
     column `matches` and every sentence are decided by. An arm of which a final run diverged falls short of any margin:
-    the lowest score there is stands for that run."""
-    higher = records.higher_is_better(task)
-    return _with_lost(records, task, {arm: c.interval().oriented(higher) for arm, c in compared(records, task).items()})
+    the lowest score there is stands for that run.
 
-
-def _with_lost(records: Records, task: str, gains: dict[str, Interval]) -> dict[str, Interval]:
-    return {arm: LOST if is_lost(records, task, arm) else gain for arm, gain in gains.items()}
+    Args:
+        by_loss: by how many nats the log loss is below the reference's; empty where lines have no losses.
+    """
+    higher = not by_loss and records.higher_is_better(task)
+    intervals = {arm: values.interval().oriented(higher) for arm, values in compared(records, task, by_loss).items()}
+    return {arm: LOST if is_lost(records, task, arm) else gain for arm, gain in intervals.items()}
 
 
 def is_lost(records: Records, task: str, arm: str) -> bool:
@@ -195,16 +177,10 @@ def covers_examples(records: Records, task: str) -> bool:
     return all(gain.examples for gain in gains(records, task).values() if gain is not LOST)
 
 
-def loss_gains(records: Records, task: str) -> dict[str, Interval]:
-    """By how many nats the log loss on test is below the reference's, by arm; empty where lines have no losses."""
-    nats = {arm: found.interval().oriented(False) for arm, found in compared_losses(records, task).items()}
-    return _with_lost(records, task, nats)
-
-
-def by_rank(records: Records, of_arms: Mapping[str, Value]) -> dict[int, Value]:
+def by_rank(records: Records, by_arm: Mapping[str, Value]) -> dict[int, Value]:
     """The values of the arms that differ only in their rank, by rank."""
     ranked = records.protocol.ranked()
-    return {arm.rank: of_arms[arm.name] for arm in ranked if arm.rank is not None and arm.name in of_arms}
+    return {arm.rank: by_arm[arm.name] for arm in ranked if arm.rank is not None and arm.name in by_arm}
 
 
 def enough(records: Records, task: str, margin: float | None = None) -> Smallest | None:
@@ -216,7 +192,7 @@ def enough(records: Records, task: str, margin: float | None = None) -> Smallest
 
 def enough_by_loss(records: Records, task: str) -> Smallest | None:
     """As `enough`, by the log loss and its own margin; None where that was not declared, or no losses are kept."""
-    ranked, margin = by_rank(records, loss_gains(records, task)), records.protocol.loss_margin
+    ranked, margin = by_rank(records, gains(records, task, by_loss=True)), records.protocol.loss_margin
     return smallest(ranked, margin) if ranked and margin is not None else None
 
 
@@ -224,44 +200,31 @@ def table(records: Records, task: str) -> pd.DataFrame:
     """One row per arm: learning rate, score, difference from the reference, p (Holm), whether it matches, the same of
     the log loss where it is kept, and its cost. An arm of which a final run diverged has no score and no difference; in
     the correction of the others' p it counts as 1."""
-    import pandas as pd
-
-    protocol, chosen, by_arm = records.protocol, selection_of(records, task).choices, compared(records, task)
-    gained, losses = gains(records, task), compared_losses(records, task)
+    protocol, choices, by_arm = records.protocol, selection_of(records, task).choices, compared(records, task)
+    matches = {arm: gain.low > -protocol.margin for arm, gain in gains(records, task).items()}
+    losses = compared(records, task, by_loss=True)
     lost = {arm for arm in by_arm if is_lost(records, task, arm)}
-    corrected = holm({arm: 1.0 if arm in lost else found.p() for arm, found in by_arm.items()})
+    corrected = holm({arm: 1.0 if arm in lost else values.p() for arm, values in by_arm.items()})
     rows: list[dict[str, Any]] = []
     for arm in protocol.arms:
-        lines = seeds_of(records, task, arm.name)
-        scores = NONE if arm.name in lost else _interval(list(lines.values()))
-        finals = [x for x in records.of(task, "final") if records.arm_of(x) == arm.name]
-        row: dict[str, Any] = {"task": task, "arm": arm.name, "rank": arm.rank}
-        row |= {"learning_rate": protocol.rate(arm.name, chosen[arm.name].step), "at_edge": chosen[arm.name].edge}
-        row |= {"seeds": len(lines), "diverged": sum(line["status"] == "diverged" for line in finals)}
-        row |= {COLLAPSED: sum(map(has_collapsed, lines.values()))}
-        row |= _columns("test", scores)
-        if arm.name in by_arm:
-            row |= _columns("difference", NONE if arm.name in lost else by_arm[arm.name].interval())
-            row |= {"p_holm": math.nan if arm.name in lost else corrected[arm.name]}
-            row |= {"matches": gained[arm.name].low > -protocol.margin}
-        if arm.name in losses:
-            row |= _columns("loss_difference", NONE if arm.name in lost else losses[arm.name].interval())
-        row |= _cost(list(lines.values()))
-        rows.append(row)
+        name, choice, lines = arm.name, choices[arm.name], list(seeds_of(records, task, arm.name).values())
+        finals = [line for line in records.of(task, "final") if records.arm_of(line) == name]
+        row: dict[str, Any] = {"task": task, "arm": name, "rank": arm.rank}
+        row |= {RATE: protocol.rate(name, choice.step), "at_edge": choice.edge, "seeds": len(lines)}
+        row |= {"diverged": sum(line["status"] == "diverged" for line in finals)}
+        row |= {COLLAPSED: sum(map(has_collapsed, lines))}
+        intervals = {"test": t_interval([score_of(line, SPLIT) for line in lines])}
+        if name in by_arm:
+            intervals["difference"] = by_arm[name].interval()
+        if name in losses:
+            intervals["loss_difference"] = losses[name].interval()
+        for column, interval in intervals.items():
+            shown = NONE if name in lost else interval
+            row |= {column: shown.mean, f"{column}_low": shown.low, f"{column}_high": shown.high}
+            if column == "difference":
+                row |= {"p_holm": math.nan if name in lost else corrected[name], "matches": matches[name]}
+        rows.append(row | _cost(lines))
     return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))
-
-
-def with_ends_of_one_seed(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
-    """`table` of some tasks as figures show it: a difference of one seed has the interval of its test examples, where
-    the lines keep what each adds. It says nothing of other seeds, so no verdict is made of it."""
-    rows = rows.copy()
-    for place, row in rows[rows["seeds"] == 1].iterrows():
-        pair = records, str(row["task"]), str(row["arm"])
-        for name, found in (("difference", differences(*pair)), ("loss_difference", loss_differences(*pair))):
-            if found is not None and found.shape[1] > 1 and len(found) == 1 and row.get(name) == row.get(name):
-                over = of_one_seed(found)
-                rows.loc[place, [f"{name}_low", f"{name}_high"]] = [over.low, over.high]
-    return rows
 
 
 def usual_rate(rows: pd.DataFrame) -> float | None:
@@ -306,26 +269,3 @@ def _cost(lines: list[Line]) -> dict[str, Any]:
         "peak_mib": float(np.median([line["memory"]["peak_bytes"] for line in lines])) / 2**20,
         "train_seconds": float(np.median([line["time"]["train_seconds"] for line in lines])),
     }
-
-
-def _interval(lines: list[Line]) -> Interval:
-    """The mean score on test with Student's interval over the seeds; one seed has the interval of its test examples,
-    which says nothing of other seeds: that of the metric, else Student's over what each example adds."""
-    scores = [score_of(line, SPLIT) for line in lines]
-    if len(lines) != 1:
-        return t_interval(scores)
-    (line,), (score,) = lines, scores
-    low, high = of_examples(score, line["metric"], line["inputs"]["examples"][SPLIT])
-    if math.isnan(low) and (values := added(line)) is not None:
-        over = of_one_seed(values[None])
-        low, high = over.low, over.high
-    return Interval(score, low, high, 1)
-
-
-def _columns(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def _place(records: Records) -> Any:
-    order: list[str | None] = [arm.name for arm in records.protocol.arms]
-    return lambda line: (order.index(records.arm_of(line)), rate_of(line), line["seed"])

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from lorax_lab.record.direction import TRAINING, labelled, oriented
 
 from ..pages import render
@@ -49,16 +51,16 @@ def write_all(studies: Sequence[Records], links: Mapping[str, str], damaged: Map
     """
     names = {study.name for study in studies}
     controls = [study for study in studies if study.declared.control_of in names]
-    main = sorted((study for study in studies if study not in controls), key=began, reverse=True)
-    main.sort(
-        key=lambda study: (study.declared.figures is None, update.has_answer(study), len(study.conditions)),
-        reverse=True,
-    )
-    of_main = {study.name: [other for other in controls if other.declared.control_of == study.name] for study in main}
-    in_order = [one for study in main for one in (study, *of_main[study.name])]
-    rows = [row for study in in_order for row in _rows(study)]
-    shown = [numbers(study, of_main[study.name]) for study in main]
+    main = sorted((study for study in studies if study not in controls), key=_leads, reverse=True)
+    by_main = {study.name: [other for other in controls if other.declared.control_of == study.name] for study in main}
+    rows = [row for study in main for one in (study, *by_main[study.name]) for row in _rows(one)]
+    shown = [numbers(study, by_main[study.name]) for study in main]
     return render("overview.md", studies=shown, rows=rows, links=links, damaged=damaged or {})
+
+
+def _leads(study: Records) -> tuple[bool, bool, int, str]:
+    declared = study.declared
+    return declared.figures is None, declared.has_answer, len(study.conditions), began(study)
 
 
 def write_damaged(name: str, reason: str) -> str:
@@ -74,7 +76,7 @@ def began(records: Records) -> str:
 def numbers(records: Records, controls: Sequence[Records]) -> Numbers:
     """What both pages say of a study; of one that is not fair, what is wrong with it."""
     facts: Numbers = {"name": records.name, "texts": _texts(records), "faults": breaches(records)}
-    facts |= {"has_answer": update.has_answer(records)}
+    facts |= {"has_answer": records.declared.has_answer}
     if facts["faults"]:
         return facts
     facts |= {"answer": answer(records), "asked": update.asks_how_low(records), "cut": update.has_cuts(records)}
@@ -104,7 +106,7 @@ def _source(records: Records) -> Numbers:
     return facts | {"days": sorted({days[0], days[-1]}), "trial_seeds": records.protocol.selection_seeds}
 
 
-def _coverage(records: Records) -> dict[str, list[str]]:
+def _coverage(records: Records) -> Numbers:
     """Of which tasks the intervals cover the test examples, and where k* is decided."""
     tasks = records.conditions
     counted = [task for task in tasks if comparison.covers_examples(records, task)]
@@ -113,74 +115,68 @@ def _coverage(records: Records) -> dict[str, list[str]]:
     if update.asks_how_low(records):
         on_test = [task for task in tasks if update.is_on_test(records, task)]
         by_module = [task for task in on_test if update.modules(update.functional(records, task))]
-        facts |= {"on_test": on_test, "modules": by_module}
-        facts |= {"on_validation": [task for task in tasks if task not in on_test]}
+        on_validation = [task for task in tasks if task not in on_test]
+        facts |= {"on_test": on_test, "modules": by_module, "on_validation": on_validation}
     return facts
 
 
 def _margin(records: Records, task: str) -> Numbers:
     """The margin as a share of what fine-tuning brings over the head alone, and the power of the study at it."""
     declared, scale = records.protocol.margin, records.scale(task)
-    gain = margin.over_head(records, task)
-    pairs = margin.powers(records, task).values()
-    powers = [[power for power in of_truth if not math.isnan(power)] for of_truth in zip(*pairs, strict=True)]
-    facts: Numbers = {
-        "task": task,
-        "amount": scale.amount(f"{declared:g}"),
-        "half": scale.amount(f"{declared / 2:g}"),
-    }
-    return facts | {"over_head": gain, "share": gain and gain.share(declared), "powers": powers}
+    gain, pairs = margin.over_head(records, task), margin.powers(records, task).values()
+    powers = [[power for power in chances if not math.isnan(power)] for chances in zip(*pairs, strict=True)]
+    facts: Numbers = {"task": task, "over_head": gain, "share": gain and gain.share(declared), "powers": powers}
+    return facts | {"amount": scale.amount(f"{declared:g}"), "half": scale.amount(f"{declared / 2:g}")}
 
 
 def _by_loss(records: Records) -> Numbers:
     """The second endpoint, the log loss on test: the tasks that have it, its margin, and r* by it."""
-    tasks = [task for task in records.conditions if comparison.compared_losses(records, task)]
+    tasks = [task for task in records.conditions if comparison.compared(records, task, by_loss=True)]
     stars = {task: star for task in tasks if (star := comparison.enough_by_loss(records, task))}
     return {"tasks": tasks, "margin": records.protocol.loss_margin, "stars": stars}
+
+
+def _spectral(records: Records, task: str) -> list[Numbers]:
+    return [update.entry(update.spectral(records, task), measure) for measure in update.MEASURES]
 
 
 def _gaussian(records: Records) -> list[Numbers]:
     """What the lab reads off Gaussian updates, and what they score in the place of the update, where there are any."""
     facts = []
     for task in records.conditions if update.has_cuts(records) else ():
-        rows = [update.entry(update.spectral(records, task), measure) for measure in update.MEASURES]
-        rows = [row for row in rows if row["gaussian"] is not None and not math.isnan(row["gaussian"])]
-        gains = update.gains(records, task, "gaussian").values()
-        facts += [{"task": task, "rows": rows, "gain": gain, "scale": records.scale(task)} for gain in gains]
+        rows = [row for row in _spectral(records, task) if not pd.isna(row["gaussian"])]
+        for gain in update.gains(records, task, "gaussian").values():
+            facts.append({"task": task, "rows": rows, "gain": gain, "scale": records.scale(task)})
     return facts
 
 
-def _control(other: Records) -> Numbers:
+def _control(control: Records) -> Numbers:
     """What a control says, task by task."""
-    facts: Numbers = {
-        "name": other.name,
-        "texts": _texts(other),
-        "faults": breaches(other),
-        "cut": update.has_cuts(other),
-    }
-    if facts["faults"] or not facts["cut"]:
-        return facts | ({} if facts["faults"] else {"answer": answer(other)})
-    ranks = [arm.rank for arm in other.protocol.arms if arm.rank is not None]
+    facts: Numbers = {"name": control.name, "texts": _texts(control), "faults": breaches(control)}
+    facts |= {"cut": update.has_cuts(control)}
+    if facts["faults"]:
+        return facts
+    if not facts["cut"]:
+        return facts | {"answer": answer(control)}
     tasks = []
-    for ruling in of_tasks(other):
-        spectra = update.spectral(other, ruling.task)
-        rows = [update.entry(spectra, measure) for measure in update.MEASURES]
-        arms = comparison.table(other, ruling.task).to_dict("records")
-        tasks.append({"ruling": ruling, "arms": arms, "split": other.scored_on(ruling.task), "rows": rows})
-    return facts | {"ranks": ranks, "tasks": tasks}
+    for ruling in of_tasks(control):
+        arms = comparison.table(control, ruling.task).to_dict("records")
+        shown: Numbers = {"ruling": ruling, "arms": arms, "split": control.scored_on(ruling.task)}
+        tasks.append(shown | {"rows": _spectral(control, ruling.task)})
+    return facts | {"ranks": [arm.rank for arm in control.protocol.arms if arm.rank is not None], "tasks": tasks}
 
 
 def _rows(study: Records) -> Iterable[Numbers]:
     """The rows of a study in the table over all."""
-    facts: Numbers = {
-        "study": study.name,
-        "control_of": study.declared.control_of,
-        "is_fair": not breaches(study),
-    }
+    is_fair = not breaches(study)
+    facts: Numbers = {"study": study.name, "control_of": study.declared.control_of, "is_fair": is_fair}
     facts |= {"tasks": study.conditions, "ranks": [arm.rank for arm in study.protocol.ranked()]}
-    by_task = {r.task: r for r in of_tasks(study)} if facts["is_fair"] and update.asks_how_low(study) else {}
-    for task in study.conditions if facts["is_fair"] else study.conditions[:1]:
-        yield facts | {"task": task, "ruling": by_task.get(task), "margin": facts["is_fair"] and _margin(study, task)}
+    if not is_fair:
+        yield facts
+        return
+    by_task = {r.task: r for r in of_tasks(study)} if update.asks_how_low(study) else {}
+    for task in study.conditions:
+        yield facts | {"task": task, "ruling": by_task.get(task), "margin": _margin(study, task)}
 
 
 def _details(records: Records) -> Numbers:
@@ -191,7 +187,7 @@ def _details(records: Records) -> Numbers:
     facts |= {"arms": [_arms(records, task) for task in records.conditions], "limits": _limits(records)}
     facts |= {"threads": sorted({line["hardware"]["threads"] for line in records.lines})}
     facts |= {"cuts": [_cuts(records, task) for task in records.conditions] if update.has_cuts(records) else []}
-    facts |= {"shared": None if records.shared is None else _shared(records)}
+    facts |= {"shared": None if records.shared is None else _shared(records.shared)}
     if update.asks_how_low(records):
         margins = [(task, share * records.protocol.margin) for task in records.conditions for share in MARGINS]
         changes = [(task, records.scale(task).amount(f"{m:g}"), *at_margin(records, task, m)) for task, m in margins]
@@ -220,24 +216,25 @@ def at_margin(records: Records, task: str, margin_: float) -> tuple[Smallest | N
 
 def _cuts(records: Records, task: str) -> Numbers:
     """The full update's spectral ranks on a task, and what its cuts score."""
-    spectra, low = update.spectral(records, task), low_rank(records, task)
-    entries = {measure: update.entry(spectra, measure) for measure in (*update.MEASURES, *update.COUNTS)}
-    rows = [entries[measure] | {"interval": interval_of(entries[measure])} for measure in update.MEASURES]
+    spectra, low, k = update.spectral(records, task), low_rank(records, task), _k_star(records, task)
+    rows = [row | {"interval": interval_of(row)} for row in _spectral(records, task)]
     rows = [row | {"reading": reading(row["interval"], low)} for row in rows]
-    finals = records.of(task, "final")
-    has_head = any(line["parameters"]["head"] for line in finals if "parameters" in line)
-    k = update.functional_rank(records, task).size
-    facts: Numbers = {"task": task, "low": low, "rows": rows, "scale": records.scale(task), "k": k}
-    facts |= {"counts": {measure: entries[measure]["mean"] for measure in update.COUNTS}}
-    facts |= {"matrices": entries["spikes"]["matrices"], "nulls": update.structured(records, task)}
-    facts |= {
-        "undefined": update.undefined(records, task),
-        "names_head": has_head and update.changes_all(records, task),
-    }
-    facts |= {"without": update.gains(records, task)[0], "rest": update.gains(records, task, "remainder").get(k or 0)}
+    counts = {measure: update.entry(spectra, measure) for measure in update.COUNTS}
+    has_head = any(line["parameters"]["head"] for line in records.of(task, "final") if "parameters" in line)
     is_apart = update.is_on_test(records, task) != update.is_on_test(records, task, "remainder")
+    facts: Numbers = {"task": task, "low": low, "rows": rows, "scale": records.scale(task), "k": k}
+    facts |= {"counts": {measure: row["mean"] for measure, row in counts.items()}}
+    facts |= {"matrices": counts["spikes"]["matrices"], "nulls": update.structured(records, task)}
+    facts |= {"undefined": update.undefined(records, task)}
+    facts |= {"names_head": has_head and update.changes_all(records, task)}
+    facts |= {"without": update.gains(records, task)[0], "rest": update.gains(records, task, "remainder").get(k)}
     facts |= {"rest_split": ", on validation" if is_apart else "", "shrunk": update.shrunk(records, task)}
-    return facts | {"controls": _beside_cut(records, task, k or 0), "largest": _largest(records, task, k or 0)}
+    return facts | {"controls": _controls_of_cut(records, task, k), "largest": _largest(records, task, k)}
+
+
+def _k_star(records: Records, task: str) -> int:
+    """0 where no cut is enough."""
+    return update.functional_rank(records, task).size or 0
 
 
 def _next(ranks: Iterable[int], k: int) -> int | None:
@@ -245,62 +242,56 @@ def _next(ranks: Iterable[int], k: int) -> int | None:
     return min((rank for rank in ranks if rank >= k), default=None) if k else None
 
 
-def _beside_cut(records: Records, task: str, k: int) -> list[Numbers]:
+def _controls_of_cut(records: Records, task: str, k: int) -> list[Numbers]:
     """What each control scores at the cut's k*, or at the next k that it has, against the whole update and the cut."""
     facts = []
     for part in CONTROLS:
         gains = update.gains(records, task, part)
         if (at := _next(gains, k)) is not None:
-            own = update.functional_rank(records, task, part=part)
             cut = update.against(records, task, part, "cut")[at]
-            facts.append({"part": part, "at": at, "whole": gains[at], "cut": cut, "k_star": own})
+            k_star = update.functional_rank(records, task, part=part)
+            facts.append({"part": part, "at": at, "whole": gains[at], "cut": cut, "k_star": k_star})
     return facts
 
 
 def _largest(records: Records, task: str, k: int) -> Numbers | None:
     """The cut that keeps as many directions, the largest over all matrices, beside the one that keeps k in each."""
-    over_all = update.against(records, task, "global", "cut")
-    if (at := _next(over_all, k)) is None:
+    over = update.against(records, task, "global", "cut")
+    if (at := _next(over, k)) is None:
         return None
-    each, of_all = (update.on_validation(records, task, part)[at] for part in ("cut", "global"))
-    return {"at": at, "each": each, "of_all": of_all, "over": over_all[at]}
+    in_each, of_all = (update.on_validation(records, task, part)[at] for part in ("cut", "global"))
+    return {"at": at, "each": in_each, "of_all": of_all, "over": over[at]}
 
 
-def _shared(records: Records) -> Numbers:
+def _shared(table: pd.DataFrame) -> Numbers:
     """How many directions pairs of full updates have in common, in all matrices and by type."""
-    table = records.shared
-    assert table is not None
     everywhere, most = update.shared(table), int(table["k"].max())
-    of_modules = {name: update.shared(rows[rows["k"] == most]) for name, rows in table.groupby("module", sort=False)}
-    by_module = {
-        pair: {name: chosen.loc[chosen["pair"] == pair, "common"].tolist() for name, chosen in of_modules.items()}
-        for pair in dict.fromkeys(everywhere["pair"])
-    }
-    rows = everywhere[everywhere["k"].isin(SHARED_SHOWN)].to_dict("records")
-    return {"rows": rows, "most": most, "by_module": by_module}
+    by_module: dict[str, dict[str, list[float]]] = {pair: {} for pair in dict.fromkeys(everywhere["pair"])}
+    for name, rows in table[table["k"] == most].groupby("module", sort=False):
+        for pair, common in update.shared(rows).groupby("pair", sort=False)["common"]:
+            by_module[str(pair)][str(name)] = common.tolist()
+    shown = everywhere[everywhere["k"].isin(SHARED_SHOWN)].to_dict("records")
+    return {"rows": shown, "most": most, "by_module": by_module}
 
 
 def _limits(records: Records) -> Numbers:
     """What the study's numbers do not reach beyond."""
     lines = [line for line in records.lines if line["status"] == "completed"]
-    total = min(line["parameters"]["total"] for line in lines)  # of the base: an adapter adds to it
-    alphas = sorted({alpha for line in lines if (alpha := line["config"]["method"].get("alpha")) is not None})
-    facts: Numbers = {
-        "models": sorted({line["config"]["model"] for line in lines}),
-        "parameters": total,
-        "alphas": alphas,
-    }
-    facts |= {"word": records.condition_word, "amounts": list(_amounts(records))}
-    return facts | {"samples": any(map(SAMPLE.search, records.conditions))}
+    alphas = {line["config"]["method"].get("alpha") for line in lines} - {None}
+    facts: Numbers = {"models": sorted({line["config"]["model"] for line in lines}), "alphas": sorted(alphas)}
+    # of the base: an adapter adds to it
+    facts |= {"parameters": min(line["parameters"]["total"] for line in lines), "word": records.condition_word}
+    return facts | {"samples": any(map(SAMPLE.search, records.conditions)), "amounts": list(_amounts(records).items())}
 
 
-def _amounts(records: Records) -> Iterable[tuple[tuple[int, int, int, int], list[str]]]:
+def _amounts(records: Records) -> dict[tuple[int, int, int, int], list[str]]:
     """Training examples, passes, steps and test examples of the completed final runs, with the conditions that have
     them."""
-    amounts: dict[tuple[int, int, int, int], dict[str, None]] = {}
+    amounts: dict[tuple[int, int, int, int], list[str]] = {}
     for name in records.conditions:
         for line in (line for line in records.of(name, "final") if line["status"] == "completed"):
             examples, epochs = line["inputs"]["examples"], line["config"]["train"]["epochs"]
-            key = examples["train"], epochs, line["time"]["steps"], examples["test"]
-            amounts.setdefault(key, {})[name] = None
-    return ((key, list(names)) for key, names in amounts.items())
+            names = amounts.setdefault((examples["train"], epochs, line["time"]["steps"], examples["test"]), [])
+            if name not in names:
+                names.append(name)
+    return amounts

@@ -7,9 +7,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.optimize import brentq
 
 from lorax_lab.record.redact import guard
 
@@ -17,10 +19,6 @@ from .. import style
 from .comparison import added, added_by_cuts, seeds_of
 from .records import RECORDS, Records, load
 from .statistics import Interval, crossed
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 STUDY, HEAD = "rank_sweep_2", "head alone"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -68,8 +66,6 @@ def interval(arm: np.ndarray, full: np.ndarray, head: np.ndarray) -> tuple[float
 
 def _root(end: Callable[[float], float], far: float, mean: float) -> float:
     """Where an end of the contrast's interval crosses 0 between a far share and the mean one."""
-    from scipy.optimize import brentq
-
     if end(far) <= 0:
         return math.copysign(math.inf, far)
     return float(brentq(end, far, mean)) if end(mean) < 0 else mean
@@ -78,8 +74,6 @@ def _root(end: Callable[[float], float], far: float, mean: float) -> float:
 def table(records: Records) -> pd.DataFrame:
     """One row per task, side and size: the share with its interval, whether `SURE` is surely kept, and the scores of
     full fine-tuning and of the head alone."""
-    import pandas as pd
-
     rows = []
     for task in records.conditions:
         by_place = scores(records, task)

@@ -136,19 +136,6 @@ def t_interval(values: Sequence[float]) -> Interval:
     return crossed(np.asarray(values, dtype=float)[:, None]).interval()
 
 
-def of_one_seed(differences: NDArray[np.floating]) -> Interval:
-    """Student's interval over the test examples of one seed's differences, (1, examples): what figures show where there
-    is no second seed. It says nothing of other seeds, so no verdict is made of it.
-
-    >>> of_one_seed(np.array([[0.0, 1.0, 0.0, -1.0]])).examples
-    4
-    """
-    (seeds, examples) = differences.shape
-    assert seeds == 1, differences.shape
-    over = t_interval(differences[0].tolist())
-    return Interval(over.mean, over.low, over.high, 1, examples if examples > 1 else 0)
-
-
 def power(found: Crossed, margin: float, truth: float) -> float:
     """The chance that a study with these components of variance finds the gain surely above −margin, by the same
     interval, where the true gain is `truth`. Simulated, with the same draws each time; NaN for a single seed."""

@@ -109,8 +109,9 @@ def _of_no_arm(records: Records) -> list[str]:
 
 def _difference(records: Records, line: Line) -> str:
     declared = records.declared
-    pair = min(declared.settings, key=lambda pair: len(declared.unlike(pair, line["config"])))
-    keys, settings = declared.unlike(pair, line["config"]), decisive(line["config"])
+    settings = decisive(line["config"], declared.apart)
+    pair = min(declared.settings, key=lambda pair: len(declared.unlike(pair, settings)))
+    keys = declared.unlike(pair, settings)
     if not keys:
         return "several are alike"
     values = [f"{key} is {settings.get(key)}, declared {declared.settings[pair].get(key)}" for key in keys[:2]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -32,18 +32,18 @@ class Ruling:
     task: str
     module: str
     verdict: str
-    r_star: Smallest | None
-    """For all matrices only, since LoRA was trained on all of them."""
     k_star: Smallest
-    at_r: Interval | None
-    """The gain over full fine-tuning at r*; None where no rank is enough."""
     at_k: Interval | None
     """The gain over the whole update at k*; None where no cut is enough."""
     effective: Interval
     null: float
     """The effective rank that noise of these shapes has."""
-    common: tuple[int, float, float] | None
+    common: tuple[int, float, float] | None = None
     """Of the top k directions, how many two seeds share beyond chance in the column and in the row space."""
+    r_star: Smallest | None = None
+    """For all matrices only, since LoRA was trained on all of them."""
+    at_r: Interval | None = None
+    """The gain over full fine-tuning at r*; None where no rank is enough."""
     by_loss: Smallest | None = None
     """r* by the log loss on test, for all matrices only; None where it has no declared margin."""
     on_test: bool = True
@@ -58,33 +58,39 @@ def rulings(records: Records) -> list[Ruling]:
     """One per task and type of matrix, the whole first."""
     made = []
     for task in records.conditions:
-        cuts, spectra = update.functional(records, task), update.spectral(records, task)
-        low, solved, scale = low_rank(records, task), head_is_enough(records, task), records.scale(task)
-        r_star, of_ranks = (
-            comparison.enough(records, task),
-            comparison.by_rank(records, comparison.gains(records, task)),
-        )
-        at_r: Interval | None = None
-        worse: tuple[int, ...] = ()
-        if r_star and r_star.size is not None:
-            at_r = of_ranks.get(r_star.size)
-            worse = tuple(sorted(rank for rank, gain in of_ranks.items() if rank > r_star.size and gain.high < 0))
-        alone = update.modules(cuts)
-        for module in (update.ALL, *(alone if len(alone) > 1 else [])):
-            whole = module == update.ALL
-            k_star = update.functional_rank(records, task, module)
-            at_k = update.gains(records, task, module=module).get(k_star.size) if k_star.size is not None else None
-            evidence = [k_star, r_star] if whole and r_star else [k_star]
-            effective = update.entry(spectra, "effective_rank", module)
-            stars = (r_star if whole else None, k_star, at_r if whole else None, at_k)
-            spectrum = (interval_of(effective), effective["null"], update.common(records, task, module))
-            beside = (
-                comparison.enough_by_loss(records, task) if whole else None,
-                update.is_on_test(records, task, module=module),
-                worse if whole else (),
-            )
-            made.append(Ruling(task, module, rule(evidence, low, solved), *stars, *spectrum, *beside, scale=scale))
+        made.append(_of_all_matrices(records, task))
+        modules = update.modules(update.functional(records, task))
+        made += [_ruling(records, task, module) for module in modules if len(modules) > 1]
     return made
+
+
+def _of_all_matrices(records: Records, task: str) -> Ruling:
+    r_star = comparison.enough(records, task)
+    ruling = _ruling(records, task, update.ALL, [r_star] if r_star else [])
+    ruling = replace(ruling, r_star=r_star, by_loss=comparison.enough_by_loss(records, task))
+    if r_star is None or r_star.size is None:
+        return ruling
+    by_rank = comparison.by_rank(records, comparison.gains(records, task))
+    worse = sorted(rank for rank, gain in by_rank.items() if rank > r_star.size and gain.high < 0)
+    return replace(ruling, at_r=by_rank[r_star.size], worse=tuple(worse))
+
+
+def _ruling(records: Records, task: str, module: str, r_stars: Sequence[Smallest] = ()) -> Ruling:
+    k_star = update.functional_rank(records, task, module)
+    gains = update.gains(records, task, module=module)
+    effective = update.entry(update.spectral(records, task), "effective_rank", module)
+    return Ruling(
+        task,
+        module,
+        rule([k_star, *r_stars], low_rank(records, task), head_is_enough(records, task)),
+        k_star,
+        at_k=None if k_star.size is None else gains[k_star.size],
+        effective=interval_of(effective),
+        null=effective["null"],
+        common=update.common(records, task, module),
+        on_test=update.is_on_test(records, task, module=module),
+        scale=records.scale(task),
+    )
 
 
 def rule(evidence: list[Smallest], low: int, solved: bool = False) -> str:
@@ -114,13 +120,13 @@ def headline(verdicts: Mapping[str, str]) -> str:
     'Low rank is supported on a and c, undecided on b'
     """
     kinds = [kind for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NO_VERDICT) if kind in verdicts.values()]
-    parts = [f"{kind} on {listed(task for task, own in verdicts.items() if own == kind)}" for kind in kinds]
+    parts = [f"{kind} on {listed(task for task in verdicts if verdicts[task] == kind)}" for kind in kinds]
     return f"Low rank is {', '.join(parts)}" if kinds != [NO_VERDICT] else f"Low rank: {NO_VERDICT}"
 
 
 def low_rank(records: Records, task: str) -> int:
     """The largest rank that is called low: the declared share of the matrices' smaller sides."""
-    line = next(iter(comparison.seeds_of(records, task, records.protocol.reference).values()))
+    line = update.lines_of(records, task)[0]
     return int(min(min(row["shape"]) for row in line["matrices"].values()) * records.declared.low_share)
 
 
@@ -151,23 +157,23 @@ def answer_of(rulings: list[Ruling], word: str = "task") -> str:
         rulings: of all matrices at once, one for each task.
         word: what a condition of the study is called.
     """
-    kinds = {kind: [r for r in rulings if r.verdict == kind] for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)}
-    counted = {kind: _with_ends(group) for kind, group in kinds.items() if group}
-    stars = {r.task: r.by_loss.high for r in rulings if r.by_loss}
-    by_loss: dict[str, Any] = {"high": [task for task, high in stars.items() if high], "several": len(stars) > 1}
-    by_loss |= {"without": [task for task, high in stars.items() if not high]}
-    by_loss |= {"most": max((high for high in stars.values() if high), default=None)}
-    numbers: dict[str, Any] = {"rulings": rulings, "word": word, "counted": counted if len(rulings) > FEW else {}}
+    counted: dict[str, Any] = {}
+    for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED) if len(rulings) > FEW else ():
+        if of_kind := [r for r in rulings if r.verdict == kind]:
+            stars = [r.r_star for r in of_kind if r.r_star]
+            counted[kind] = {"rulings": of_kind, "r": _highest(stars), "k": _highest([r.k_star for r in of_kind])}
+    by_task = {r.task: r.by_loss for r in rulings if r.by_loss}
+    by_loss: dict[str, Any] = {"high": [task for task, star in by_task.items() if star.high]}
+    by_loss |= {"without": [task for task, star in by_task.items() if not star.high]}
+    by_loss |= {"several": len(by_task) > 1, "most": _highest(list(by_task.values()))}
     repeated = sum(SAMPLE.search(r.task) is not None for r in rulings)
-    return render("answer.md", **numbers, repeated=repeated, by_loss=by_loss if stars else {}).strip()
+    numbers = {"rulings": rulings, "word": word, "counted": counted, "repeated": repeated}
+    return render("answer.md", **numbers, by_loss=by_loss if by_task else {}).strip()
 
 
-def _with_ends(rulings: list[Ruling]) -> dict[str, Any]:
-    """Rulings with the largest upper ends of the intervals of r* and k*; None where no interval has one."""
-    ends = {"r": [r.r_star.high for r in rulings if r.r_star], "k": [r.k_star.high for r in rulings]}
-    return {"rulings": rulings} | {
-        name: max((high for high in highs if high is not None), default=None) for name, highs in ends.items()
-    }
+def _highest(stars: list[Smallest]) -> int | None:
+    """The largest upper end of the intervals; None where no interval has one."""
+    return max((star.high for star in stars if star.high is not None), default=None)
 
 
 def by_match(records: Records, task: str) -> tuple[str, str, dict[str, list[str]]]:
@@ -190,17 +196,15 @@ def reading(interval: Interval, low: int) -> str:
 def by_spectrum(records: Records) -> list[dict[str, Any]]:
     """What the spectrum alone would have said, by the line that r* and k* are read by: which tasks are low, high or not
     sure (`kinds`), and by which measures, each with its means and those of noise over the tasks."""
-    groups: list[dict[str, Any]] = []
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
     for measure in update.MEASURES:
-        entries = {task: update.entry(update.spectral(records, task), measure) for task in records.conditions}
-        says = {task: reading(interval_of(row), low_rank(records, task)) for task, row in entries.items()}
+        rows = {task: update.entry(update.spectral(records, task), measure) for task in records.conditions}
+        says = {task: reading(interval_of(row), low_rank(records, task)) for task, row in rows.items()}
         kinds = {kind: [task for task in says if says[task] == kind] for kind in says.values()}
-        group = next((group for group in groups if group["kinds"] == kinds), None)
-        if group is None:
-            groups.append(group := {"kinds": kinds, "measures": []})
-        means, nulls = ([row[key] for row in entries.values()] for key in ("mean", "null"))
+        group = groups.setdefault(tuple(says.values()), {"kinds": kinds, "measures": []})
+        means, nulls = ([row[key] for row in rows.values()] for key in ("mean", "null"))
         group["measures"].append({"name": measure, "means": means, "nulls": nulls})
-    return groups
+    return list(groups.values())
 
 
 def interval_of(row: dict[str, Any]) -> Interval:

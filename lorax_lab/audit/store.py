@@ -37,7 +37,7 @@ def open_store(folder: Path, identity: dict[str, Any]) -> Path:
         ConfigError: the folder holds another audit, or other files.
     """
     path = folder / IDENTITY
-    identity = redacted({"format": FORMAT, **identity}, keys=False)  # as it is written
+    identity = redacted({"format": FORMAT, **identity})  # as it is written
     if path.is_file():
         before = json.loads(path.read_text())
         if changed := [key for key in identity if before.get(key) != identity[key]]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
-from collections.abc import Callable
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.config import BF16_WEIGHTS
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.redact import guard
 
@@ -34,7 +35,7 @@ overrides (conf/memory.yaml has their defaults; several values, separated by com
                          config.json is fetched
   rank=8                 LoRA's rank
   batch=16 sequence=128  examples, and tokens of each; sequence=null for images
-  optimizer=adamw        adamw, sgd (with momentum), adam8bit, lion
+  optimizer=adamw        adamw, sgd (with momentum), adam8bit
   precision=fp32         fp32, bf16 (autocast; LoRA's frozen matrices in bf16), bf16-true (LoRA's factors in fp32)
   attention=flash        flash (keeps no scores), eager (keeps all), sdpa (torch's choice on a CPU)
   checkpointing=false    true keeps only each layer's input and computes the rest again
@@ -60,19 +61,14 @@ MULTIRUN = ("-m", "--multirun")
 
 def main(arguments: list[str] | None = None) -> int:
     """Predict and print. Returns the exit code: 0 done, 2 a setting that is not allowed, 130 stopped."""
-    words = [word for word in (sys.argv[1:] if arguments is None else arguments) if word not in MULTIRUN]
-    if {"-h", "--help"} & set(words):
-        print(_help())
-        return 0
-    return answer(lambda: _write_tables(words) if words[:1] == ["--tables"] else _show(steps(words)))
-
-
-def _help() -> str:
-    import textwrap
-
     from lorax_lab.memory.architectures import PRESETS
 
-    return HELP.replace("{presets}", textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25))
+    words = [word for word in (sys.argv[1:] if arguments is None else arguments) if word not in MULTIRUN]
+    if {"-h", "--help"} & set(words):
+        names = textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25)
+        print(HELP.replace("{presets}", names))
+        return 0
+    return answer(lambda: _write_tables(words) if words[:1] == ["--tables"] else _show(steps(words)))
 
 
 def steps(words: list[str]) -> list[Step]:
@@ -93,21 +89,18 @@ def steps(words: list[str]) -> list[Step]:
         if key not in settings or not equals:
             raise ConfigError(f"{word} is not possible; settings are written key=value: {suggest(key, list(settings))}")
         grid[key] = values_of(word)
-        if any(isinstance(part, dict) for part in grid[key]):
-            raise ConfigError(f"{word} is not possible; allowed are plain values, such as {settings[key]}")
-        if key == "rank" and None in grid[key]:
-            raise ConfigError(f"{word}: full fine-tuning is shown beside LoRA anyway; type a rank, for instance rank=8")
+        if any(isinstance(part, dict) for part in grid[key]) or (key == "rank" and None in grid[key]):
+            raise ConfigError(f"{word} is not possible; allowed are plain values, such as {key}={settings[key]}")
     return [Step(**dict(zip(grid, values, strict=True))) for values in itertools.product(*grid.values())]
 
 
-def _show(asked: list[Step]) -> int:
-    from lorax_lab.config import PRECISIONS
+def _show(grid: list[Step]) -> int:
     from lorax_lab.console import bar, console
     from lorax_lab.memory.operations import count
 
-    for step in asked:
+    for step in grid:
         step.shape()
-    tables = {full: [full, *(s for s in dict.fromkeys(asked) if s.full == full)] for full in (s.full for s in asked)}
+    tables = {full: [full, *(s for s in dict.fromkeys(grid) if s.full == full)] for full in (s.full for s in grid)}
     wanted = list(itertools.chain(*tables.values()))
     answers: dict[Step, tuple[Prediction, Operations]] = {}
     with bar("predicting") as on_done:
@@ -117,11 +110,10 @@ def _show(asked: list[Step]) -> int:
     for full, columns in tables.items():
         console.print(table({step: answers[step] for step in columns}))
         console.print(NOTE, highlight=False)
-        of_runs = {"optimizer": ("adamw",), "precision": PRECISIONS}
-        values = {key: getattr(full, key) for key in of_runs}
-        if missing := [f"{key}={value}" for key, value in values.items() if value not in of_runs[key]]:
+        if full.optimizer != "adamw" or full.precision == BF16_WEIGHTS:
             does = "`python -m lorax_lab.run` has adamw, and trains fp32 weights, in products of fp32 or bf16"
-            console.print(f"Predicted only: {', '.join(missing)}; {does}.", soft_wrap=True, markup=False)
+            settings = f"optimizer={full.optimizer}, precision={full.precision}"
+            console.print(f"Predicted only ({settings}): {does}.", soft_wrap=True, markup=False)
     return 0
 
 
@@ -147,27 +139,26 @@ def table(answers: dict[Step, tuple[Prediction, Operations]]) -> Table:
             shown.add_column("of full", justify="right")
     predictions, operations = zip(*answers.values(), strict=True)
 
-    def add(name: str, counts: list[int], text: Callable[[int], str]) -> None:
-        cells = [text(counts[0])]
-        for count in counts[1:]:  # where full holds next to nothing of a category, a share says nothing
-            cells += [text(count), f"{count / counts[0]:.1%}" if count <= 10 * counts[0] and counts[0] else ""]
-        shown.add_row(name, *cells)
+    def add(name: str, texts: list[str], counts: list[int] | None = None) -> None:
+        shares = [""] * len(texts)
+        if counts and counts[0]:  # where full holds next to nothing of a category, a share says nothing
+            shares = [f"{count / counts[0]:.1%}" if count <= 10 * counts[0] else "" for count in counts]
+        shown.add_row(name, texts[0], *itertools.chain(*zip(texts[1:], shares[1:], strict=True)))
 
-    def add_texts(name: str, texts: list[str]) -> None:
-        shown.add_row(name, texts[0], *(cell for text in texts[1:] for cell in (text, "")))
-
-    for category in CATEGORIES:
-        add(category.replace("_", " "), [p.ledger.by_category[category] for p in predictions], size)
-    add("peak", [p.ledger.peak_bytes for p in predictions], size)
-    add_texts("peak falls into", [p.ledger.phase for p in predictions])
+    peaks = {name: [p.ledger.by_category[name] for p in predictions] for name in CATEGORIES}
+    for name, counts in (peaks | {"peak": [p.ledger.peak_bytes for p in predictions]}).items():
+        add(name.replace("_", " "), [size(count) for count in counts], counts)
+    add("peak falls into", [p.ledger.phase for p in predictions])
     shown.add_section()
-    add("checkpoint", [p.stored for p in predictions], size)
-    add_texts("trained", [f"{p.trained:,}" for p in predictions])
+    stored = [p.stored for p in predictions]
+    add("checkpoint", [size(count) for count in stored], stored)
+    add("trained", [f"{p.trained:,}" for p in predictions])
     for gib in GPU_SIZES:
-        add_texts(f"{gib} GiB GPUs", [str(gpus_needed(p, gib) or "none do") for p in predictions])
+        add(f"{gib} GiB GPUs", [str(gpus_needed(p, gib) or "none do") for p in predictions])
     shown.add_section()
     for part in ("forward", "backward", "update", "total"):
-        add(f"{part} operations", [getattr(o, part) for o in operations], "{:.2e}".format)
+        counts = [getattr(o, part) for o in operations]
+        add(f"{part} operations", [f"{count:.2e}" for count in counts], counts)
     return shown
 
 
@@ -177,12 +168,10 @@ def grids() -> dict[str, list[Step]]:
     from lorax_lab.memory.architectures import PRESETS
 
     common = ["batch=1", "sequence=512", "precision=bf16"]
-    powers = ",".join(str(2**power) for power in range(10))
+    llama = [*common, "model=llama-3.2-1b"]
     presets = steps([*common, f"model={','.join(PRESETS)}"])
-    batches = steps(
-        [*common, "model=llama-3.2-1b", "batch=1,2,4,8,16,32,64", "sequence=128,256,512,1024,2048,4096,8192"]
-    )
-    ranks = steps([*common, "model=llama-3.2-1b", f"rank={powers}"])
+    batches = steps([*llama, "batch=1,2,4,8,16,32,64", "sequence=128,256,512,1024,2048,4096,8192"])
+    ranks = steps([*llama, f"rank={','.join(str(2**power) for power in range(10))}"])
     both = {"step_presets": presets, "step_batches": batches}
     pairs = {name: [s for lora in steps for s in (lora.full, lora)] for name, steps in both.items()}
     return pairs | {"step_ranks": [ranks[0].full, *ranks]}
@@ -199,7 +188,6 @@ def _write_tables(words: list[str]) -> int:
     if len(words) != 2:
         raise ConfigError("--tables takes the folder that the tables go to and nothing else; type --tables FOLDER")
     folder = Path(words[1])
-    folder.mkdir(parents=True, exist_ok=True)
     with bar("predicting") as on_done:
         for name, grid in grids().items():
             rows = []

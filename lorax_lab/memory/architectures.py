@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,69 +27,52 @@ ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attn_pdrop", "attention_dr
 HEADS = ("auto", "classifier", "lm")
 
 
-def _llama(hidden: int, inner: int, layers: int, heads: int, key_values: int, **more: Any) -> dict[str, Any]:
-    sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
-    sizes |= {"num_attention_heads": heads, "num_key_value_heads": key_values}
-    return {"model_type": "llama", "vocab_size": 32000, "max_position_embeddings": 4096} | sizes | more
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
-def _llama_3(hidden: int, inner: int, layers: int, heads: int, width: int) -> dict[str, Any]:
-    more = {"vocab_size": 128256, "max_position_embeddings": 131072, "head_dim": width, "tie_word_embeddings": True}
-    return _llama(hidden, inner, layers, heads, 8, **more)
+def _bert(kind: str, *sizes: int, **more: Any) -> dict[str, Any]:
+    return {"model_type": kind} | dict(zip(SIZES, sizes, strict=True)) | more
 
 
-def _qwen3(hidden: int, inner: int, layers: int, heads: int, tied: bool) -> dict[str, Any]:
-    more = {"vocab_size": 151936, "max_position_embeddings": 40960, "head_dim": 128, "tie_word_embeddings": tied}
-    return _llama(hidden, inner, layers, heads, 8, **more) | {"model_type": "qwen3"}
+def _llama(kind: str, *sizes: int, **more: Any) -> dict[str, Any]:
+    *four, key_values = sizes
+    return _bert(kind, *four, num_key_value_heads=key_values, **more)
 
 
 def _gpt2(width: int, layers: int, heads: int, positions: int = 1024) -> dict[str, Any]:
     return {"model_type": "gpt2", "n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": positions}
 
 
-def _encoder(kind: str, hidden: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
-    sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
-    return {"model_type": kind, "num_attention_heads": heads} | sizes | more
-
-
 _ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
+_SMOL = {"vocab_size": 49152, "max_position_embeddings": 8192, "tie_word_embeddings": True}
+_LLAMA_2 = {"vocab_size": 32000, "max_position_embeddings": 4096}
+_LLAMA_3 = {"vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": True}
+_QWEN = {"vocab_size": 151936, "max_position_embeddings": 40960, "head_dim": 128}
+_TIED = {"tie_word_embeddings": True}
+_FALCON = {"num_kv_heads": 8, "new_decoder_architecture": True, "parallel_attn": True, "bias": False, "alibi": False}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "minilm": _encoder("bert", 384, 1536, 6, 12, vocab_size=30522),
-    "smollm2-135m": _llama(
-        576, 1536, 30, 9, 3, vocab_size=49152, max_position_embeddings=8192, tie_word_embeddings=True
-    ),
-    "roberta-base": _encoder("roberta", 768, 3072, 12, 12, **_ROBERTA),
-    "roberta-large": _encoder("roberta", 1024, 4096, 24, 16, **_ROBERTA),
+    "minilm": _bert("bert", 384, 1536, 6, 12, vocab_size=30522),
+    "smollm2-135m": _llama("llama", 576, 1536, 30, 9, 3, **_SMOL),
+    "roberta-base": _bert("roberta", 768, 3072, 12, 12, **_ROBERTA),
+    "roberta-large": _bert("roberta", 1024, 4096, 24, 16, **_ROBERTA),
     "gpt2": _gpt2(768, 12, 12),
     "gpt2-medium": _gpt2(1024, 24, 16),
     "gpt2-large": _gpt2(1280, 36, 20),
     "gpt2-xl": _gpt2(1600, 48, 25),
     "gpt3-175b": _gpt2(12288, 96, 96, positions=2048),
-    "llama-2-7b": _llama(4096, 11008, 32, 32, 32),
-    "llama-2-13b": _llama(5120, 13824, 40, 40, 40),
-    "llama-2-70b": _llama(8192, 28672, 80, 64, 8),
-    "llama-3.2-1b": _llama_3(2048, 8192, 16, 32, 64),
-    "llama-3.2-3b": _llama_3(3072, 8192, 28, 24, 128),
-    "falcon-180b": {
-        "model_type": "falcon",
-        "vocab_size": 65024,
-        "hidden_size": 14848,
-        "num_hidden_layers": 80,
-        "num_attention_heads": 232,
-        "num_kv_heads": 8,
-        "new_decoder_architecture": True,
-        "parallel_attn": True,
-        "bias": False,
-        "alibi": False,
-        "tie_word_embeddings": False,
-    },
-    "qwen3-0.6b": _qwen3(1024, 3072, 28, 16, True),
-    "qwen3-1.7b": _qwen3(2048, 6144, 28, 16, True),
-    "qwen3-4b": _qwen3(2560, 9728, 36, 32, True),
-    "qwen3-8b": _qwen3(4096, 12288, 36, 32, False),
-    "qwen3-14b": _qwen3(5120, 17408, 40, 40, False),
-    "qwen3-32b": _qwen3(5120, 25600, 64, 64, False),
+    "llama-2-7b": _llama("llama", 4096, 11008, 32, 32, 32, **_LLAMA_2),
+    "llama-2-13b": _llama("llama", 5120, 13824, 40, 40, 40, **_LLAMA_2),
+    "llama-2-70b": _llama("llama", 8192, 28672, 80, 64, 8, **_LLAMA_2),
+    "llama-3.2-1b": _llama("llama", 2048, 8192, 16, 32, 8, head_dim=64, **_LLAMA_3),
+    "llama-3.2-3b": _llama("llama", 3072, 8192, 28, 24, 8, head_dim=128, **_LLAMA_3),
+    "falcon-180b": _bert("falcon", 14848, 4 * 14848, 80, 232, vocab_size=65024, tie_word_embeddings=False, **_FALCON),
+    "qwen3-0.6b": _llama("qwen3", 1024, 3072, 28, 16, 8, **_QWEN, **_TIED),
+    "qwen3-1.7b": _llama("qwen3", 2048, 6144, 28, 16, 8, **_QWEN, **_TIED),
+    "qwen3-4b": _llama("qwen3", 2560, 9728, 36, 32, 8, **_QWEN, **_TIED),
+    "qwen3-8b": _llama("qwen3", 4096, 12288, 36, 32, 8, **_QWEN),
+    "qwen3-14b": _llama("qwen3", 5120, 17408, 40, 40, 8, **_QWEN),
+    "qwen3-32b": _llama("qwen3", 5120, 25600, 64, 64, 8, **_QWEN),
 }
 """Published shapes by name; a size that is not given is transformers' default for the model type. GPT-3 is a GPT-2 of
 the sizes published (Brown et al. 2020, table 2.1); its alternating sparse attention is taken as dense."""
@@ -109,10 +93,11 @@ class Architecture:
     @property
     def longest(self) -> int | None:
         """The longest sequence that the positions allow; None where there is no such limit."""
-        known = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_positions", None)
-        return known - 2 if self.config.model_type == "roberta" and known else known
+        positions = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_positions", None)
+        return positions - 2 if self.config.model_type == "roberta" and positions else positions
 
 
+@lru_cache(maxsize=64)
 def architecture(name: str, head: str = "auto") -> Architecture:
     """The architecture `name`: a preset, a `config.json` or its folder, or a hub id (only its config.json is fetched).
 
@@ -187,19 +172,15 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
     from huggingface_hub.errors import StrictDataclassError
 
     kind = settings.pop("model_type")
+    if kind not in transformers.CONFIG_MAPPING:
+        unknown = f"model={name}: model_type={kind} is no architecture of transformers {transformers.__version__}"
+        hint = suggest(str(kind), sorted(transformers.CONFIG_MAPPING)).partition(" allowed:")[0]
+        raise ConfigError(f"{unknown}. {hint} How its layers are joined is not known, so nothing is assumed")
     for unused in ("architectures", "auto_map", "torch_dtype", "dtype", "transformers_version", "quantization_config"):
         settings.pop(unused, None)
     try:
         config = transformers.AutoConfig.for_model(kind, **settings)
-    except ValueError:
-        sizes = {key: value for key, value in settings.items() if isinstance(value, int) and "size" in key}
-        read = f"; what could be read of it: {sizes}" if sizes else ""
-        known = suggest(str(kind), sorted(transformers.CONFIG_MAPPING)).partition(" allowed:")[0]
-        unknown = f"model={name}: model_type={kind} is no architecture of transformers {transformers.__version__}"
-        raise ConfigError(
-            f"{unknown}{read}. {known} How its layers are joined is not known, so nothing is assumed"
-        ) from None
-    except (TypeError, AttributeError, KeyError, StrictDataclassError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"model={name}: its settings are no {kind} configuration ({reason})") from None
     config.use_cache = False
@@ -208,19 +189,19 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
 
 
 def _kind(name: str, config: Any) -> str:
-    from transformers.models.auto import modeling_auto as known
+    from transformers.models.auto import modeling_auto
 
-    of = config.model_type
-    if of in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        raise ConfigError(
-            f"model={name}: {of} is an encoder-decoder; encoders, decoders and image models are predicted"
-        )
+    model_type = config.model_type
+    if model_type in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        predicted = "encoders, decoders and image models are predicted"
+        raise ConfigError(f"model={name}: {model_type} is an encoder-decoder; {predicted}")
     if any(getattr(config, key, None) for key in ("num_experts", "num_local_experts", "n_routed_experts")):
-        raise ConfigError(f"model={name}: {of} routes tokens to experts by their content, so no step can be predicted")
-    if of in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
-        return "image"
-    if of in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        return "encoder"
-    if of in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return "decoder"
-    raise ConfigError(f"model={name}: {of} is no encoder, decoder or image classifier; {_what_to_type()}")
+        raise ConfigError(f"model={name}: {model_type} routes tokens to experts by their content: no step is predicted")
+    for kind, names in (
+        ("image", modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES),
+        ("encoder", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+        ("decoder", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    ):
+        if model_type in names:
+            return kind
+    raise ConfigError(f"model={name}: {model_type} is no encoder, decoder or image classifier; {_what_to_type()}")

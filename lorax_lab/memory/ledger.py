@@ -17,10 +17,11 @@ nor is the allocator's rounding.
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -48,9 +49,9 @@ class Ledger:
 class _Storage:
     bytes: int
     phase: str
-    category: str | None = None
-    born: int = 0
-    died: int | None = None
+    category: str | None
+    born: int
+    died: float = math.inf
 
 
 @dataclass
@@ -72,70 +73,63 @@ class Recorder(TorchDispatchMode):
         return result
 
     def enter(self, phase: str) -> None:
+        """Begin a phase of the step."""
         self.phase = phase
         self.starts[phase] = self.time
 
     def see(self, tensors: Iterable[Tensor], category: str | None = None) -> None:
+        """Follow these tensors' storages from now on; the category, if given, is what they are for."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
             key = storage._cdata
             if key not in self.alive:
                 self.time += 1
-                entry = _Storage(storage.nbytes(), self.phase, born=self.time)
+                entry = _Storage(storage.nbytes(), self.phase, category, self.time)
                 self.storages.append(entry)
-                self.alive[key] = (weakref.ref(storage, partial(self.bury, key)), entry)
+                self.alive[key] = (weakref.ref(storage, partial(self._bury, key)), entry)
             if category is not None:
                 self.alive[key][1].category = category
 
-    def bury(self, key: int, _: object) -> None:
+    def _bury(self, key: int, _: object) -> None:
         _, entry = self.alive.pop(key)
         self.time += 1
         entry.died = self.time
 
-    def category_of(self, entry: _Storage) -> str:
+    def _category_of(self, entry: _Storage) -> str:
         if entry.category:
             return entry.category
-        outlives = entry.died is None or entry.died > self.starts["backward"]
-        return "activations" if entry.phase == "forward" and outlives else "temporaries"
+        outlives = entry.phase == "forward" and entry.died > self.starts["backward"]
+        return "activations" if outlives else "temporaries"
 
-    def peak(self) -> tuple[int, int]:
-        """The most live bytes, and the moment they were reached."""
-        events = [(e.born, e.bytes) for e in self.storages] + [(e.died, -e.bytes) for e in self.storages if e.died]
-        live = peak = moment = 0
-        for time, size in sorted(events):
-            live += size
-            if live > peak:
-                peak, moment = live, time
-        return peak, moment
+    def live(self) -> Iterator[tuple[float, dict[str, int]]]:
+        """Each moment, and the live bytes by category from then on."""
+        changes: list[tuple[float, _Storage, int]] = [(entry.born, entry, entry.bytes) for entry in self.storages]
+        changes += [(entry.died, entry, -entry.bytes) for entry in self.storages if entry.died < math.inf]
+        by_category = dict.fromkeys(CATEGORIES, 0)
+        for moment, entry, change in sorted(changes, key=lambda item: item[0]):
+            by_category[self._category_of(entry)] += change
+            yield moment, dict(by_category)
 
     def ledger(self, batch_shape: tuple[int, ...]) -> Ledger:
         """The live bytes by category at the peak."""
-        peak, moment = self.peak()
-        by_category = dict.fromkeys(CATEGORIES, 0)
-        for entry in self.storages:
-            if entry.born <= moment and (entry.died is None or entry.died > moment):
-                by_category[self.category_of(entry)] += entry.bytes
+        moment, by_category = max(self.live(), key=lambda item: sum(item[1].values()))
         begun = [(start, phase) for phase, start in self.starts.items() if start < moment]
-        return Ledger(peak, by_category, max(begun)[1] if begun else "start", batch_shape)
+        return Ledger(sum(by_category.values()), by_category, max(begun)[1] if begun else "start", batch_shape)
 
     def moments(self, categories: tuple[str, ...]) -> list[tuple[int, int]]:
         """(bytes in `categories`, other bytes) at each moment of the step that no other moment exceeds in both."""
-        changes = []
-        for entry in self.storages:
-            counted = self.category_of(entry) in categories
-            change = (entry.bytes, 0) if counted else (0, entry.bytes)
-            changes += [(entry.born, change)]
-            changes += [(entry.died, (-change[0], -change[1]))] if entry.died else []
-        inside = outside = 0
-        seen = set()
-        for _, (more_inside, more_outside) in sorted(changes):
-            inside, outside = inside + more_inside, outside + more_outside
-            seen.add((inside, outside))
-        kept: list[tuple[int, int]] = []
-        for inside, outside in sorted(seen, reverse=True):
-            if not kept or outside > kept[-1][1]:
-                kept.append((inside, outside))
-        return kept
+        points = set()
+        for _, by_category in self.live():
+            inside = sum(by_category[name] for name in categories)
+            points.add((inside, sum(by_category.values()) - inside))
+        highest: list[tuple[int, int]] = []
+        for inside, outside in sorted(points, reverse=True):
+            if not highest or outside > highest[-1][1]:
+                highest.append((inside, outside))
+        return highest
+
+
+LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 
 
 def _own_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -148,13 +142,9 @@ def measure_step(
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     accelerator: Any,
-    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = _own_loss,
+    loss_of: LossOf = _own_loss,
 ) -> Ledger:
-    """The ledger of one whole training step, the second: Adam's states appear at the end of the first.
-
-    The learning rate should be 0, so that the weights keep their bits. `model` is in the mode it will train in.
-    `loss_of` gives the loss of the model on the batch; without it, the model computes its own.
-    """
+    """The ledger of the step that `record_step` records."""
     return record_step(model, optimizer, batch, accelerator, loss_of).ledger(tuple(next(iter(batch.values())).shape))
 
 
@@ -163,15 +153,36 @@ def record_step(
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     accelerator: Any,
-    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = _own_loss,
+    loss_of: LossOf = _own_loss,
 ) -> Recorder:
-    """Every storage of the step that `measure_step` measures. A step before it is taken only if the optimizer has no
-    states yet."""
+    """Every storage of one whole training step, the second: Adam's states appear at the end of the first, which is
+    taken only if the optimizer has no states yet.
+
+    The learning rate should be 0, so that the weights keep their bits. `model` is in the mode it will train in.
+    `loss_of` gives the loss of the model on the batch; without it, the model computes its own.
+    """
+
+    def take_step(recorder: Recorder) -> None:
+        optimizer.zero_grad()
+        recorder.see([*model.parameters(), *model.buffers()], "weights")
+        recorder.see(_state_tensors(optimizer), "optimizer_states")
+        recorder.see(batch.values(), "activations")
+        recorder.enter("forward")
+        with accelerator.autocast():
+            loss = loss_of(model, batch)
+        recorder.enter("backward")
+        accelerator.backward(loss)
+        del loss
+        recorder.see([p.grad for p in model.parameters() if p.grad is not None], "gradients")
+        recorder.enter("optimizer")
+        optimizer.step()
+        recorder.see(_state_tensors(optimizer), "optimizer_states")
+
     if not optimizer.state:
-        take_step(model, optimizer, batch, accelerator, loss_of=loss_of)
+        take_step(Recorder())
     recorder = Recorder()
     with recorder:
-        take_step(model, optimizer, batch, accelerator, recorder, loss_of)
+        take_step(recorder)
     optimizer.zero_grad()
     return recorder
 
@@ -182,37 +193,7 @@ def peak_of(call: Callable[[], object], held: Iterable[Tensor]) -> int:
     with recorder:
         recorder.see(held, "weights")
         call()
-    before = sum(entry.bytes for entry in recorder.storages if entry.category == "weights")
-    return recorder.peak()[0] - before
-
-
-def take_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: dict[str, Tensor],
-    accelerator: Any,
-    recorder: Recorder | None = None,
-    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = _own_loss,
-) -> None:
-    """One training step; the recorder, if given, follows it."""
-    optimizer.zero_grad()
-    if recorder:
-        recorder.see([*model.parameters(), *model.buffers()], "weights")
-        recorder.see(_state_tensors(optimizer), "optimizer_states")
-        recorder.see(batch.values(), "activations")
-        recorder.enter("forward")
-    with accelerator.autocast():
-        loss = loss_of(model, batch)
-    if recorder:
-        recorder.enter("backward")
-    accelerator.backward(loss)
-    del loss
-    if recorder:
-        recorder.see([p.grad for p in model.parameters() if p.grad is not None], "gradients")
-        recorder.enter("optimizer")
-    optimizer.step()
-    if recorder:
-        recorder.see(_state_tensors(optimizer), "optimizer_states")
+    return max((sum(live.values()) - live["weights"] for _, live in recorder.live()), default=0)
 
 
 def _state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:

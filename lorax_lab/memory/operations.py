@@ -21,10 +21,9 @@ import torch
 
 from lorax_lab.memory.predict import Step
 
-UPDATE = {"adamw": 14, "sgd": 3, "adam8bit": 14, "lion": 10}
+UPDATE = {"adamw": 14, "sgd": 3, "adam8bit": 14}
 """Operations for each trained parameter. AdamW: decay 1, first moment 3 (a lerp), second 1 + 3, root 1, its correction
-1, eps 1, the step 3; in 8 bits the same, (de)quantizing not counted. SGD: momentum 2, the step 1. Lion: decay 1, two
-lerps of 3, sign 1, the step 2."""
+1, eps 1, the step 3; in 8 bits the same, (de)quantizing not counted. SGD: momentum 2, the step 1."""
 
 
 @dataclass(frozen=True)

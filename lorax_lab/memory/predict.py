@@ -8,10 +8,11 @@ prediction is the measurement of a step that did not happen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,49 +73,46 @@ class Plain:
         loss.backward()
 
 
-class States(torch.optim.Optimizer):
-    """An optimizer that only holds its states and computes nothing. They appear at the first step. A real one updates
-    each parameter in place by one kernel, and so makes no temporaries."""
+class AdamIn8Bits(torch.optim.Optimizer):
+    """The states of 8-bit AdamW, which appear at the first step; nothing is computed. A real one updates each parameter
+    in place by one kernel, and so makes no temporaries.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], make: Callable[[Tensor], dict[str, Tensor]]) -> None:
+    A moment has a byte for each value and an fp32 scale for each block of `BLOCK`; it is fp32 where a tensor has fewer
+    than `SMALLEST` values.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         super().__init__(parameters, {})
-        self.make = make
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Make the states that are missing."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if not self.state[parameter]:
-                    self.state[parameter] = self.make(parameter)
-
-
-def _full_states(count: int, parameter: Tensor) -> dict[str, Tensor]:
-    return {f"state{i}": torch.zeros_like(parameter, dtype=torch.float32) for i in range(count)}
-
-
-def _block_states(count: int, parameter: Tensor) -> dict[str, Tensor]:
-    """A byte for each value and an fp32 scale for each block of `BLOCK`; fp32 for tensors below `SMALLEST` values."""
-    if parameter.numel() < SMALLEST:
-        return _full_states(count, parameter)
-    blocks = math.ceil(parameter.numel() / BLOCK)
-    states = {f"state{i}": torch.zeros_like(parameter, dtype=torch.uint8) for i in range(count)}
-    return states | {f"absmax{i}": parameter.new_zeros(blocks, dtype=torch.float32) for i in range(count)}
+        for parameter in (p for group in self.param_groups for p in group["params"] if not self.state[p]):
+            small = parameter.numel() < SMALLEST
+            for moment in ("first", "second"):
+                values = torch.zeros_like(parameter, dtype=torch.float32 if small else torch.uint8)
+                self.state[parameter][moment] = values
+                if not small:
+                    scales = parameter.new_zeros(math.ceil(parameter.numel() / BLOCK), dtype=torch.float32)
+                    self.state[parameter][f"{moment}_scales"] = scales
 
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, lr=0.0, fused=True),
     "sgd": partial(torch.optim.SGD, lr=0.0, momentum=0.9, fused=True),
-    "adam8bit": partial(States, make=partial(_block_states, 2)),
-    "lion": partial(States, make=partial(_full_states, 1)),
+    "adam8bit": AdamIn8Bits,
 }
-"""torch's own AdamW and SGD with momentum, whose states have the parameters' dtype; 8-bit AdamW and Lion as
-bitsandbytes keeps them (but for its two tables of 256 values), with fp32 states for parameters of any dtype."""
+"""torch's own AdamW and SGD with momentum, whose states have the parameters' dtype; 8-bit AdamW as bitsandbytes keeps
+it, but for its two tables of 256 values."""
 
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
 """What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, and LoRA's frozen matrices are
 in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
+CHOICES: dict[str, Collection[Any]] = {
+    "optimizer": OPTIMIZERS, "precision": PRECISIONS, "attention": ATTENTION, "head": HEADS,
+    "checkpointing": (True, False),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,19 +141,9 @@ class Step:
             value = getattr(self, key)
             if value is not None and not (isinstance(value, int) and 0 < value < 2**31):
                 raise ConfigError(f"{key}={value} is not possible: a whole number above 0, for instance {key}=8")
-        if self.precision == "bf16-mixed":
-            raise ConfigError("precision=bf16-mixed is not possible: all entries call it bf16; type precision=bf16")
-        choices: dict[str, Any] = {
-            "optimizer": OPTIMIZERS,
-            "precision": PRECISIONS,
-            "attention": ATTENTION,
-            "head": HEADS,
-            "checkpointing": (True, False),
-        }
-        for key, known in choices.items():
-            if getattr(self, key) not in known:
-                value = getattr(self, key)
-                raise ConfigError(f"{key}={value} is not possible; {suggest(str(value), list(map(str, known)))}")
+        for key, allowed in CHOICES.items():
+            if (value := getattr(self, key)) not in allowed:
+                raise ConfigError(f"{key}={value} is not possible; {suggest(str(value), list(map(str, allowed)))}")
 
     @property
     def full(self) -> Step:
@@ -168,19 +156,15 @@ class Step:
         Raises:
             ConfigError: an unknown model; a sequence that its positions do not allow.
         """
-        shape = _architecture(self.model, self.head)
+        shape = architecture(self.model, self.head)
         if shape.kind == "image":
             if self.sequence is not None:
                 raise ConfigError(f"sequence={self.sequence}: {self.model} reads images; type sequence=null")
         elif self.sequence is None:
-            raise ConfigError(
-                f"sequence=null: {self.model} reads text; type a number of tokens, for instance sequence=512"
-            )
+            raise ConfigError(f"sequence=null: {self.model} reads text; type a number of tokens, as in sequence=512")
         elif shape.longest is not None and self.sequence > shape.longest:
-            raise ConfigError(
-                f"sequence={self.sequence} is above the {shape.longest} positions of {self.model}; "
-                f"type sequence={shape.longest}"
-            )
+            positions = f"the {shape.longest} positions of {self.model}"
+            raise ConfigError(f"sequence={self.sequence} is above {positions}; type sequence={shape.longest}")
         return shape
 
     def build(self) -> nn.Module:
@@ -225,11 +209,8 @@ class Step:
         tokens = torch.randint(2, shape.config.vocab_size, (self.batch, self.sequence), generator=draw)
         mask = torch.ones_like(tokens)
         mask[-1, (self.sequence + 1) // 2 :] = 0
-        return {
-            "input_ids": tokens,
-            "attention_mask": mask,
-            "labels": tokens.clone() if shape.head == "lm" else labels,
-        }
+        labels = tokens.clone() if shape.head == "lm" else labels
+        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
     def predict(self) -> Prediction:
         """What the step takes. No weight is made: the prediction takes seconds and a few megabytes for any model.
@@ -246,11 +227,6 @@ class Step:
             ledger = recorder.ledger(tuple(next(iter(batch.values())).shape))
             count, stored = sum(p.numel() for p in trained), sum(p.nbytes for p in trained)
             return Prediction(ledger, recorder.moments(STATIC), _gathered(model), count, stored)
-
-
-@lru_cache(maxsize=64)
-def _architecture(name: str, head: str) -> Architecture:
-    return architecture(name, head)
 
 
 GIB = 2**30
@@ -281,10 +257,6 @@ def gpus_needed(prediction: Prediction, size: int) -> int | None:
     room = size * GIB - RESERVED
     if sharded_peak(prediction, 1) <= room:
         return 1
-    if sharded_peak(prediction, MOST) > room:
-        return None
-    low, high = 2, MOST  # the peak falls with the number of GPUs
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if sharded_peak(prediction, middle) <= room else (middle + 1, high)
-    return low
+    sharded = range(2, MOST + 1)  # the peak falls with the number of GPUs
+    place = bisect_left(sharded, True, key=lambda gpus: sharded_peak(prediction, gpus) <= room)
+    return sharded[place] if place < len(sharded) else None

@@ -36,9 +36,8 @@ def free_bytes() -> int:
     its container."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    frees = [_available_bytes(), container_bytes(), None if limit < 0 else limit - _address_bytes()]
-    return min(free for free in frees if free is not None)
+    free = [_available_bytes(), container_bytes(), _address_bytes()]
+    return min(count for count in free if count is not None)
 
 
 def _available_bytes() -> int:
@@ -49,12 +48,14 @@ def _available_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _address_bytes() -> int:
-    """The address space that the process has; its limit is on this."""
+def _address_bytes() -> int | None:
+    """What the limit on the process's address space leaves; None without a limit, or where it is not told."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return 0
+        return None
+    return None if limit < 0 else limit - used
 
 
 def container_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -109,7 +110,9 @@ def _explanation(
         if not is_out_of_memory(second):
             raise
         return f"{shortage}; not even one example fits: {smaller} or LoRA would take less]"
-    per_example, constant = _split(step)
+    parts = step.by_category
+    per_example = (parts["activations"] + parts["temporaries"]) // max(step.batch_shape[0], 1)
+    constant = parts["gradients"] + parts["optimizer_states"]
     fits = min((free_bytes() - constant) // per_example, batch - 1) if per_example else batch - 1
     if fits < 1:
         return f"{shortage}; no batch would fit: {smaller} or LoRA would take less]"
@@ -117,13 +120,6 @@ def _explanation(
         f"{shortage}; one example takes {size(per_example)} of activations and temporaries, the rest of a step "
         f"{size(constant)}: train.batch_size={fits} would fit; train.gradient_accumulation makes up for it]"
     )
-
-
-def _split(step: Ledger) -> tuple[int, int]:
-    """Bytes per example that grow with the batch, and those of gradients and optimizer states, which do not."""
-    examples, parts = max(step.batch_shape[0], 1), step.by_category
-    growing = (parts["activations"] + parts["temporaries"]) // examples
-    return growing, parts["gradients"] + parts["optimizer_states"]
 
 
 def _category(where: TracebackType | None) -> str | None:
@@ -145,9 +141,11 @@ def size(count: int) -> str:
     >>> size(1536), size(3 * 2**30)
     ('1.5 KiB', '3.0 GiB')
     """
-    number, unit = float(count), "B"
-    for bigger in ("KiB", "MiB", "GiB", "TiB"):
+    if abs(count) < 1024:
+        return f"{count} B"
+    number = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        number /= 1024
         if abs(number) < 1024:
-            break
-        number, unit = number / 1024, bigger
-    return f"{number:.1f} {unit}" if unit != "B" else f"{count} B"
+            return f"{number:.1f} {unit}"
+    return f"{number / 1024:.1f} TiB"

@@ -20,12 +20,14 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lorax_lab.errors import ConfigError, cut, suggest
@@ -34,18 +36,14 @@ from lorax_lab.methods.names import is_embedding, plain_name
 from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, as_matrix, dtype_of, read_tensors
 from lorax_lab.spectra import LowRank, Update, svd
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-
 PREFIX = "base_model.model."
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PEFT_KEY = re.compile(r"(.+)\.(lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)|ranknum)(?:\.weight)?")
 LORALIB_KEY = re.compile(r"(.+)\.(lora_[AB])")
 KOHYA_KEY = re.compile(r"(.+?)[._]lora[._](down|up)\.weight")
 """The key maps: from the name of a factor's tensor to its module and its part."""
-FOREIGN_KEY = re.compile(r".+\.lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)\..+")
-PEFT_ALONE = re.compile(r".+\.lora_[AB](\.\w+)?\.weight")
-"""PEFT's names in a file without PEFT's settings."""
+PEFT_ALONE = re.compile(r".+\.lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)\..+")
+"""A name of PEFT in a file without its settings, or one with an adapter's name inside, which PEFT does not save."""
 INSERTED, UNTOUCHED = re.compile(r"\.(?:base_layer|modules_to_save)(?=\.)"), ".original_module."
 """Parts that PEFT inserts into the names of the base's own tensors, and of copies that it did not train."""
 LORA_BIAS, TRAINED_TOKENS = ".lora_B.bias", ".trainable_tokens_delta"
@@ -57,7 +55,6 @@ LONGEST_PATTERN = 1000
 METHODS = ("LORA", "ADALORA")
 PLAIN_STARTS = ("true", "false", "none", "gaussian", "eva", "orthogonal", "mica")
 """Values of init_lora_weights that leave W0 as it is."""
-CONVERTIBLE_STARTS = ("corda", "lora_ga")
 REFUSED = {
     "layer_replication": "it repeats layers of the base",
     "target_parameters": "its factors belong to slices of larger parameters",
@@ -140,8 +137,7 @@ class AdapterUpdate:
         if not self.needs_base:
             return self.product
         if base_weight is None:
-            needed = f"{self.name}: a {self.kind} update is measured against the original base weight"
-            raise ConfigError(f"{needed}; type `python -m lorax_lab.audit BASE ADAPTER`")
+            raise ConfigError(f"{self.name}: a {self.kind} update needs the original base weight; name the base")
         base = base_weight.detach().to(self.product.B.device, torch.float64)
         learned = self._learned(base) if self.start else self.product
         if self.magnitude is None:
@@ -151,11 +147,7 @@ class AdapterUpdate:
 
     def oriented(self, stored: Tensor) -> Tensor:
         """W0 (out, in) of the weight as the base stores it: transposed if only that fits, or if it is square and
-        `fan_in_fan_out` is set.
-
-        PEFT saves one `fan_in_fan_out` for all modules, the value of the last one. If the modules differ, it is wrong
-        for some.
-        """
+        `fan_in_fan_out` is set. PEFT saves one `fan_in_fan_out` for all modules, that of the last one."""
         turned = stored.shape[::-1] == self.shape and (stored.shape != self.shape or self.fan_in_fan_out)
         return stored.T if turned else stored
 
@@ -212,9 +204,9 @@ def format_of(path: Path) -> str:
         for form, key in (("kohya", KOHYA_KEY), ("loralib", LORALIB_KEY)):
             if any(key.fullmatch(name) for name in names):
                 return form
-        if other := next(filter(NO_PRODUCT.match, names), None):
+        if unlike := next(filter(NO_PRODUCT.match, names), None):
             raise ConfigError(
-                f"{path} holds {other}: LoHa, LoKr, OFT and the like are no product of two factors and are not read; "
+                f"{path} holds {unlike}: LoHa, LoKr, OFT and the like are no product of two factors and are not read; "
                 "merge it into its base, and give the merged checkpoint with its base"
             )
         if alone := next(filter(PEFT_ALONE.fullmatch, names), None):
@@ -231,7 +223,7 @@ def read_adapter(path: Path, alpha: float | None = None, base: Iterable[str] | N
 
     Args:
         alpha: of the training, as it was typed. loralib's file needs it where it states none; kohya's loaders take
-            alpha = rank there. Where the files state another one it is refused.
+            alpha = rank there. Where the files state it themselves it is refused.
         base: names of the base's tensors, by which kohya's modules are placed; a module that is in none of them is
             left out, and a note says so. None where there is no base.
 
@@ -240,19 +232,16 @@ def read_adapter(path: Path, alpha: float | None = None, base: Iterable[str] | N
             belong together; it names the file, the tensor and what is allowed.
     """
     form = format_of(path)
-    readers = {"kohya": _kohya, "loralib": _loralib}
-    file = path if form in readers else _weights_file(path)
-    settings = {} if form in readers else read_settings(file.parent)
-    tensors = read_tensors(file)
-    try:
-        if form in readers:
-            return readers[form](path.name, tensors, alpha, base)
-        stated = [settings.get("lora_alpha"), *_patterns(settings, "alpha_pattern").values()]
-        if alpha is not None and any(value != alpha for value in stated):
-            raise ConfigError(f"--alpha {alpha:g}: {SETTINGS} states {cut(stated, 80)}; leave --alpha out")
+    if form in ("kohya", "loralib"):
+        with _named(path):
+            tensors = read_tensors(path)
+            return _kohya(path.name, tensors, alpha, base) if form == "kohya" else _loralib(path.name, tensors, alpha)
+    settings, tensors = read_files(path)
+    file = _weights_file(path)
+    with _named(file):
+        if alpha is not None:
+            raise ConfigError(f"--alpha {alpha:g}: {SETTINGS} states lora_alpha; leave --alpha out")
         return _peft(file.resolve().parent.name, settings, tensors)
-    except ValueError as error:
-        raise ConfigError(f"{file}: {error}") from error
 
 
 def read_files(path: Path) -> tuple[Settings, dict[str, Tensor]]:
@@ -298,6 +287,15 @@ def _weights_file(path: Path) -> Path:
     return path / (OLD_WEIGHTS if old_only else WEIGHTS)
 
 
+@contextmanager
+def _named(place: object) -> Iterator[None]:
+    """What is wrong inside is said with the file's or the module's name."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
 def _by_module(tensors: dict[str, Tensor], key: re.Pattern[str]) -> tuple[dict[str, Parts], dict[str, Tensor]]:
     """The factors by module and part, and the tensors that are no factors."""
     modules: dict[str, Parts] = defaultdict(dict)
@@ -310,12 +308,24 @@ def _by_module(tensors: dict[str, Tensor], key: re.Pattern[str]) -> tuple[dict[s
     return modules, rest
 
 
-def _listed(notes: dict[str, list[str]], most: int) -> list[str]:
+def _factor(parts: Parts, name: str, sides: tuple[int, ...] = (2,)) -> Tensor:
+    """A module's factor as a matrix, a kernel with its inputs in one; a `ConfigError` unless it is one, and finite."""
+    if name not in parts:
+        raise ConfigError(f"{name} is missing: copy or save the file again")
+    tensor = parts[name]
+    if tensor.ndim not in sides or tensor.dtype not in MEASURED:
+        raise ConfigError(f"{name} is {tuple(tensor.shape)}, {dtype_of(tensor)}; expected a matrix of floating point")
+    if not torch.isfinite(tensor).all():
+        raise ConfigError(f"{name} has nan or inf inside: a diverged run or a bad file")
+    return as_matrix(tensor) if tensor.ndim > 2 else tensor
+
+
+def _listed(notes: dict[str, list[str]]) -> list[str]:
     """A note for each reason that holds of any names, with how many they are and the first of them."""
-    return [f"{note} ({len(names)}): {_first(names, most)}" for note, names in notes.items() if names]
+    return [f"{note} ({len(names)}): {_first(names)}" for note, names in notes.items() if names]
 
 
-def _first(names: list[str], most: int) -> str:
+def _first(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
 
 
@@ -331,14 +341,17 @@ def _peft(name: str, settings: Settings, tensors: dict[str, Tensor]) -> Adapter:
             raise ConfigError(f"{key}={settings[key]} is not possible: {reason}; allowed: none")
     named = {INSERTED.sub("", key.removeprefix(PREFIX)): tensor for key, tensor in tensors.items()}
     modules, rest = _by_module({key: tensor for key, tensor in named.items() if UNTOUCHED not in key}, PEFT_KEY)
-    if foreign := next((key for key in rest if FOREIGN_KEY.fullmatch(key) and not key.endswith(LORA_BIAS)), None):
-        raise ConfigError(f"{foreign} is not a name that PEFT saves; it expects for instance layer.lora_A.weight")
+    if odd := next((key for key in rest if PEFT_ALONE.fullmatch(key) and not key.endswith(LORA_BIAS)), None):
+        raise ConfigError(f"{odd} is not a name that PEFT saves; it expects for instance layer.lora_A.weight")
     if not modules:
         raise ConfigError("none of its tensors is a lora_A or lora_B")
-    kernels = [module for module, parts in modules.items() if any(t.ndim > 2 for t in parts.values())]
-    updates = {
-        module: _peft_update(module, parts, settings) for module, parts in modules.items() if module not in kernels
-    }
+    updates, kernels = {}, []
+    for module, parts in modules.items():
+        if any(tensor.ndim > 2 for tensor in parts.values()):
+            kernels.append(module)
+        else:
+            with _named(module):
+                updates[module] = _peft_update(module, parts, settings)
     biases, tokens = ([key for key in rest if key.endswith(end)] for end in (LORA_BIAS, TRAINED_TOKENS))
     saved = {key: tensor for key, tensor in rest.items() if key not in (*biases, *tokens)}
     notes = {
@@ -348,21 +361,40 @@ def _peft(name: str, settings: Settings, tensors: dict[str, Tensor]) -> Adapter:
         "saved in full beside the low-rank updates": list(saved),
     }
     unplaced = [f"{module}.{part}" for module in kernels for part in modules[module]] + biases + tokens
-    return Adapter(name, settings, updates, saved, _listed(notes, 3), unplaced)
+    return Adapter(name, settings, updates, saved, _listed(notes), unplaced)
 
 
 def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
     adalora, embedding = settings["peft_type"] == "ADALORA", any("embedding" in part for part in parts)
-    start = "" if adalora or embedding else _start_of(settings)
-    try:
-        _check_parts(parts, settings, embedding)
-        product = _adalora(name, parts, settings) if adalora else _lora(name, parts, settings, embedding, bool(start))
-    except ValueError as error:
-        raise ConfigError(f"{name}: {error}") from error
-    magnitude = parts.get("lora_magnitude_vector")
-    applied = [start, "rslora" if settings.get("use_rslora") else "", "dora" if magnitude is not None else ""]
-    kind = "adalora" if adalora else "+".join(filter(None, applied)) or "lora"
-    turned, note = bool(settings.get("fan_in_fan_out")) and not embedding, _caution(name, start, settings, magnitude)
+    dora, rslora = bool(settings.get("use_dora")) and not adalora, bool(settings.get("use_rslora"))
+    wanted = ["lora_embedding_A", "lora_embedding_B"] if embedding else ["lora_A", "lora_B"]
+    wanted += ["lora_E"] * adalora + ["lora_magnitude_vector"] * dora
+    if extra := sorted(parts.keys() - {*wanted, "ranknum"}):
+        raise ConfigError(f"{extra[0]} does not go with these settings, which expect {', '.join(wanted)}")
+    saved_A, saved_B = _factor(parts, wanted[0]), _factor(parts, wanted[1])
+    B, A = (saved_A.T, saved_B.T) if embedding else (saved_B, saved_A)
+    if adalora:
+        product = _adalora(name, B, A, _factor(parts, "lora_E"), parts.get("ranknum"), settings)
+        return AdapterUpdate(name, "adalora", product, embedding=embedding)
+    start = "" if embedding else _start_of(settings)
+    rank, alpha = number_for(settings, "r", name), number_for(settings, "lora_alpha", name)
+    # a start that is cut from W0 has at most min(out, in) directions, whatever the rank set
+    _check_rank(len(A), max(1, min(rank, len(B), A.shape[1])) if start else rank)
+    product = LowRank(B, A, scaling_of(alpha, int(rank), rslora))
+    magnitude, note = None, ""
+    if "niter" in str(settings.get("init_lora_weights")) and start:
+        note = (
+            f"{settings['init_lora_weights']} started from a randomised SVD that cannot be repeated; "
+            f"the exact SVD stands in, and may differ by more than the update itself: {CONVERT}"
+        )
+    if dora:
+        magnitude = _factor(parts, "lora_magnitude_vector", (1,))
+        if len(magnitude) != len(saved_B):
+            raise ConfigError(f"lora_magnitude_vector is {tuple(magnitude.shape)}; expected {(len(saved_B),)}")
+        if magnitude.element_size() < 4:
+            note += f"the magnitudes are stored in {magnitude.dtype}: their rounding is part of the update"
+    kind = "+".join(filter(None, [start, "rslora" * rslora, "dora" * dora])) or "lora"
+    turned = bool(settings.get("fan_in_fan_out")) and not embedding
     return AdapterUpdate(name, kind, product, start, magnitude, embedding, turned, note)
 
 
@@ -381,59 +413,19 @@ def _start_of(settings: Settings) -> str:
     if word == "olora" and not settings.get("fan_in_fan_out"):  # PEFT 0.21 forgets to transpose a Conv1D's
         return "olora"
     refusal = f"init_lora_weights={value} is not possible: what it takes out of the base weight is not in the files"
-    raise ConfigError(f"{refusal}; {CONVERT if word in CONVERTIBLE_STARTS else MERGE}")
+    raise ConfigError(f"{refusal}; {CONVERT if word in ('corda', 'lora_ga') else MERGE}")
 
 
-def _check_parts(parts: Parts, settings: Settings, embedding: bool) -> None:
-    """Raises a `ConfigError` unless one module's tensors are those its settings call for, flat and finite."""
-    wanted = {"lora_embedding_A", "lora_embedding_B"} if embedding else {"lora_A", "lora_B"}
-    if settings["peft_type"] == "ADALORA":
-        wanted.add("lora_E")
-    elif settings.get("use_dora"):
-        wanted.add("lora_magnitude_vector")
-    for part in sorted(wanted - parts.keys()):
-        raise ConfigError(f"{part} is missing")
-    for part in sorted(parts.keys() - wanted - {"ranknum"}):
-        raise ConfigError(f"{part} does not go with these settings, which expect {', '.join(sorted(wanted))}")
-    for part in sorted(wanted):
-        _check_factor(part, parts[part], (1,) if part == "lora_magnitude_vector" else (2,))
-    sizes = [parts[part].shape[:1] for part in ("lora_B", "lora_embedding_B") if part in parts]
-    if "lora_magnitude_vector" in wanted and (magnitudes := parts["lora_magnitude_vector"].shape) not in sizes:
-        raise ConfigError(f"lora_magnitude_vector is {tuple(magnitudes)}; expected {tuple(sizes[0])}")
-
-
-def _check_factor(name: str, tensor: Tensor, sides: tuple[int, ...] = (2,)) -> Tensor:
-    """The factor as a matrix, a kernel with its inputs in one; a `ConfigError` unless it is one, and finite."""
-    if tensor.ndim not in sides or tensor.dtype not in MEASURED:
-        kind = f"has the shape {tuple(tensor.shape)}, {dtype_of(tensor)}"
-        raise ConfigError(f"{name} {kind}; expected a matrix of floating point")
-    if not torch.isfinite(tensor).all():
-        raise ConfigError(f"{name} has nan or inf inside: a diverged run or a bad file")
-    return as_matrix(tensor) if tensor.ndim > 2 else tensor
-
-
-def _lora(name: str, parts: Parts, settings: Settings, embedding: bool, is_cut: bool) -> LowRank:
-    """s B A; a start that is cut from W0 has at most min(out, in) directions, whatever the rank set."""
-    if embedding:
-        B, A = parts["lora_embedding_A"].T, parts["lora_embedding_B"].T
-    else:
-        B, A = parts["lora_B"], parts["lora_A"]
-    rank, alpha = number_for(settings, "r", name), number_for(settings, "lora_alpha", name)
-    _check_rank(len(A), max(1, min(rank, len(B), A.shape[1]) if is_cut else rank))
-    return LowRank(B, A, scaling_of(alpha, int(rank), bool(settings.get("use_rslora"))))
-
-
-def _adalora(name: str, parts: Parts, settings: Settings) -> LowRank:
+def _adalora(name: str, B: Tensor, A: Tensor, E: Tensor, ranknum: Tensor | None, settings: Settings) -> LowRank:
     """s B (E ∘ A). PEFT does not save the rank by which it divides. On loading it is init_r, even if fewer directions
     are kept."""
     initial, alpha = number("init_r", settings.get("init_r")), number("lora_alpha", settings.get("lora_alpha"))
     mask = _patterns(settings, "rank_pattern").get(f"{name}.lora_E", initial)
-    A, E = parts["lora_A"], parts["lora_E"]
     _check_rank(len(A), sum(map(bool, mask)) if isinstance(mask, list) else number("rank_pattern", mask))
     if E.shape != (len(A), 1):
         raise ConfigError(f"lora_E is {tuple(E.shape)}; expected {(len(A), 1)}")
-    divisor = float(parts["ranknum"]) if "ranknum" in parts else initial
-    return LowRank(parts["lora_B"], E.double() * A.double(), (alpha if alpha > 0 else len(A)) / (divisor + RANKNUM_EPS))
+    divisor = initial if ranknum is None else float(ranknum)
+    return LowRank(B, E.double() * A.double(), (alpha if alpha > 0 else len(A)) / (divisor + RANKNUM_EPS))
 
 
 def _check_rank(rows: int, rank: float) -> None:
@@ -453,20 +445,14 @@ def number_for(settings: Settings, key: str, name: str) -> float:
     >>> [number_for(settings, "r", f"model.layers.{i}.q") for i in range(3)]
     [4, 4, 8]
     """
-    return number(key, next(iter(_matches(settings, key, name)), settings.get(key)))
-
-
-def _matches(settings: Settings, key: str, name: str) -> list[Any]:
-    """The values of the patterns for `r` or `lora_alpha` that match the module `name`, in the file's order.
-
-    PEFT takes the first one. It sorts the patterns when it saves them, so training may have used another one.
-    """
     patterns = _patterns(settings, PATTERNS[key])
     try:
-        return [value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
+        matching = (value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name))
+        value = next(matching, settings.get(key))
     except (re.error, OverflowError, RecursionError) as error:
         shown = cut(patterns, 200)
         raise ConfigError(f"{PATTERNS[key]}={shown}: expected numbers by regular expression: {error}") from error
+    return number(key, value)
 
 
 def _patterns(settings: Settings, key: str) -> dict[str, Any]:
@@ -477,26 +463,10 @@ def _patterns(settings: Settings, key: str) -> dict[str, Any]:
     return patterns
 
 
-def _caution(name: str, start: str, settings: Settings, magnitude: Tensor | None) -> str:
-    cautions = []
-    if start and "niter" in str(settings["init_lora_weights"]):
-        cautions.append(
-            f"{settings['init_lora_weights']} started from a randomised SVD that cannot be repeated; "
-            f"the exact SVD stands in, and may differ by more than the update itself: {CONVERT}"
-        )
-    if magnitude is not None and magnitude.element_size() < 4:
-        cautions.append(f"the magnitudes are stored in {magnitude.dtype}: their rounding is part of the update")
-    if settings["peft_type"] == "LORA" and len(alphas := set(map(str, _matches(settings, "lora_alpha", name)))) > 1:
-        cautions.append(
-            f"several alpha_patterns match ({', '.join(sorted(alphas))}): PEFT sorts them on saving and loads the first"
-        )
-    return "; ".join(cautions)
-
-
 # ---- loralib and kohya
 
 
-def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Iterable[str] | None) -> Adapter:
+def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None) -> Adapter:
     """A MergedLinear puts several matrices into one, as GPT-2's `c_attn` holds queries, keys and values, and adapts
     some of them. Each group is an update of its own; which of the three it is does not stand in the file."""
     modules, rest = _by_module(tensors, LORALIB_KEY)
@@ -508,40 +478,35 @@ def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None, base: I
                 "it holds loralib's factors and not their alpha, without which ΔW has no size: type --alpha 16, with "
                 "the lora_alpha of the training in the place of 16"
             )
-        updates |= {update.name: update for update in _loralib_updates(module, parts, tensors, stated)}
+        kernel = tensors.get(f"{module}.conv.weight", tensors.get(f"{module}.weight", torch.empty(0)))
+        with _named(module):
+            if kernel.ndim > 2 or f"{module}.conv.weight" in tensors or CONVOLUTION.search(module):
+                raise ConfigError("it is a convolution, and its rank is not in its shapes: take it out of the file")
+            updates |= {update.name: update for update in _loralib_updates(module, parts, stated)}
     saved = {key: tensor for key, tensor in rest.items() if not key.endswith(ALPHAS)}
-    return Adapter(name, {}, updates, saved, _listed({"saved beside the factors, and not measured": list(saved)}, 3))
+    return Adapter(name, {}, updates, saved, _listed({"saved beside the factors, and not measured": list(saved)}))
 
 
-def _loralib_updates(name: str, parts: Parts, tensors: dict[str, Tensor], alpha: float) -> list[AdapterUpdate]:
+def _loralib_updates(name: str, parts: Parts, alpha: float) -> list[AdapterUpdate]:
     """One update of a Linear or an Embedding, one for each group of a MergedLinear."""
-    weight = tensors.get(f"{name}.weight")
-    if (weight is not None and weight.ndim > 2) or f"{name}.conv.weight" in tensors or CONVOLUTION.search(name):
-        raise ConfigError(
-            f"{name} is a convolution, whose rank is not in the shapes of its factors (they are k times as large for "
-            "a kernel of side k), so alpha / r is not known: take its factors out of the file"
-        )
-    A, B = _both(name, parts, ("lora_A", "lora_B"))
+    A, B = _factor(parts, "lora_A"), _factor(parts, "lora_B")
     rank = B.shape[1]
     groups = len(A) // rank if rank else 0
     if not groups or len(A) != groups * rank or len(B) % groups:
         raise ConfigError(
-            f"{name} has lora_A {tuple(A.shape)} and lora_B {tuple(B.shape)}; allowed are (r, in) and (out, r) of a "
-            "Linear, (groups · r, in) and (groups · out, r) of a MergedLinear"
+            f"lora_A is {tuple(A.shape)} and lora_B {tuple(B.shape)}; allowed are (r, in) and (out, r) of a Linear, "
+            "(groups · r, in) and (groups · out, r) of a MergedLinear"
         )
     scaling = scaling_of(alpha, rank, False)
     if groups == 1 and is_embedding(f"{name}.weight"):  # loralib adds (B A)ᵀ to an embedding (num, dim)
         return [AdapterUpdate(name, "lora", LowRank(A.T, B.T, scaling), embedding=True)]
     if groups == 1:
         return [AdapterUpdate(name, "lora", LowRank(B, A, scaling))]
-    pairs = enumerate(zip(B.chunk(groups), A.chunk(groups), strict=True), start=1)
-    return [
-        AdapterUpdate(
-            f"{name} (group {g} of {groups})", "lora", LowRank(B_g, A_g, scaling), group=g,
-            foreign="a part of a MergedLinear",
-        )
-        for g, (B_g, A_g) in pairs
-    ]  # fmt: skip
+    foreign, updates = "a part of a MergedLinear", []
+    for group, (B_g, A_g) in enumerate(zip(B.chunk(groups), A.chunk(groups), strict=True), start=1):
+        title, product = f"{name} (group {group} of {groups})", LowRank(B_g, A_g, scaling)
+        updates.append(AdapterUpdate(title, "lora", product, group=group, foreign=foreign))
+    return updates
 
 
 def _kohya(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Iterable[str] | None) -> Adapter:
@@ -551,65 +516,54 @@ def _kohya(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Ite
     modules, _ = _by_module(tensors, KOHYA_KEY)
     places = None if base is None else _places(base)
     updates: dict[str, AdapterUpdate] = {}
-    placed: dict[str, str] = {}
-    unplaced, unlike, silent = [], [], []
+    read: dict[str, str] = {}
+    absent, unlike, silent = [], [], []
     for module, parts in modules.items():
         place = _dotted(module) if places is None else _place(module, places)
         if reasons := [reason for ending, reason in UNLIKE.items() if module + ending in tensors]:
             unlike.append(f"{module} ({reasons[0]})")
         elif place is None:
-            unplaced.append(module)
-        elif place in placed:
+            absent.append(module)
+        elif place in read:
             raise ConfigError(
-                f"{placed[place]} and {module} both are {place}, as where a file holds adapters of several models: "
+                f"{read[place]} and {module} both are {place}, as where a file holds adapters of several models: "
                 "keep one of them in the file, or give no base"
             )
         else:
             stated = _stated_alpha(module, tensors, alpha)
             silent += [module] if stated is None else []
-            placed[place] = module
-            updates[place] = _kohya_update(module, place, parts, stated, names_are_known=places is not None)
+            read[place] = module
+            with _named(module):
+                updates[place] = _kohya_update(place, parts, stated, has_base=places is not None)
     if not updates:
-        where = "BASE has none of its modules" if unplaced else "no module of it is a product of two factors"
-        raise ConfigError(
-            f"{where}: {_first([*unplaced, *unlike], 5)}; give the model that it was trained on, or no base"
-        )
+        where = "BASE has none of its modules" if absent else "no module of it is a product of two factors"
+        raise ConfigError(f"{where}: {_first([*absent, *unlike])}; give the model that it was trained on, or no base")
     of_modules = {module + ending for module in modules for ending in (*ALPHAS, *UNLIKE)}
     notes = {
-        "in no module of the base, not measured": unplaced,
+        "in no module of the base, not measured": absent,
         "no product of two factors, not measured": unlike,
         "no alpha in the file: alpha = rank is taken, as kohya's own loader does": silent,
         "keys that could not be placed": [k for k in tensors if k not in of_modules and not KOHYA_KEY.fullmatch(k)],
     }
-    read = set(placed.values())
-    left = [key for key in tensors if _module_of(key) not in read]
-    return Adapter(name, {}, updates, {}, _listed(notes, 5), left)
+    unplaced = [key for key in tensors if _module_of(key) not in read.values()]
+    return Adapter(name, {}, updates, {}, _listed(notes), unplaced)
 
 
 def _module_of(key: str) -> str:
     """The module of a kohya factor or of an alpha; of any other key, itself."""
     match = KOHYA_KEY.fullmatch(key)
-    return match[1] if match else key.removesuffix(".lora_alpha").removesuffix(".alpha")
+    return match[1] if match else key.removesuffix(ALPHAS[0]).removesuffix(ALPHAS[1])
 
 
-def _kohya_update(module: str, name: str, parts: Parts, alpha: float | None, names_are_known: bool) -> AdapterUpdate:
-    down, up = _both(module, parts, ("down", "up"), (2, 3, 4, 5))
-    rank, sides = len(down), parts["down"].ndim
-    if up.shape[1] != rank or not rank or set(parts["up"].shape[2:]) - {1}:
-        shapes = f"lora_down {tuple(parts['down'].shape)} and lora_up {tuple(parts['up'].shape)}"
-        raise ConfigError(f"{module} has {shapes}; allowed are (r, in) and (out, r), or those of a convolution")
-    foreign = "" if names_are_known else "under a name with underscores for dots: give its base"
-    note = "a convolution, measured as the matrix (out, in · kernel)" if set(parts["down"].shape[2:]) - {1} else ""
+def _kohya_update(name: str, parts: Parts, alpha: float | None, has_base: bool) -> AdapterUpdate:
+    down, up = (_factor(parts, part, (2, 3, 4, 5)) for part in ("down", "up"))
+    rank, kernel = len(down), parts["down"].shape[2:]
+    if not rank:
+        raise ConfigError("down has no rows; allowed are (r, in) and (out, r), or those of a convolution")
     product = LowRank(up, down, scaling_of(rank if alpha is None else alpha, rank, False))
-    return AdapterUpdate(name, "lora", product, note=note, foreign="a convolution" if sides > 2 else foreign)
-
-
-def _both(module: str, parts: Parts, names: tuple[str, str], sides: tuple[int, ...] = (2,)) -> tuple[Tensor, Tensor]:
-    """A module's two factors as matrices, of the shapes that they have in the file."""
-    if missing := [name for name in names if name not in parts]:
-        raise ConfigError(f"{module} has no {missing[0]}: copy or save the file again")
-    first, second = (_check_factor(f"{module} {name}", parts[name], sides) for name in names)
-    return first, second
+    note = "a convolution, measured as the matrix (out, in · kernel)" if set(kernel) - {1} else ""
+    foreign = "a convolution" if kernel else "" if has_base else "under a name with underscores for dots: give its base"
+    return AdapterUpdate(name, "lora", product, note=note, foreign=foreign)
 
 
 def _stated_alpha(module: str, tensors: dict[str, Tensor], typed: float | None) -> float | None:
@@ -622,12 +576,9 @@ def _stated_alpha(module: str, tensors: dict[str, Tensor], typed: float | None) 
     if key is None:
         return typed
     stated = tensors[key]
-    if stated.numel() != 1 or stated.dtype == torch.bool or stated.is_complex():
-        kind = f"{tuple(stated.shape)}, {dtype_of(stated)}"
-        raise ConfigError(f"{key} is {kind}; expected one number")
+    if stated.numel() != 1 or stated.dtype == torch.bool or stated.is_complex() or not 0 < float(stated) < math.inf:
+        raise ConfigError(f"{key} is {cut(stated.flatten()[:3].tolist(), 80)}; expected one number > 0: a bad file")
     alpha = float(stated)  # sd-scripts saves alpha as it was typed, so it may be an integer
-    if not 0 < alpha < float("inf"):
-        raise ConfigError(f"{key} is {alpha:g}; expected a number > 0: a bad file")
     if typed is not None and typed != alpha:
         raise ConfigError(f"--alpha {typed:g}: the file states alpha {alpha:g} as {key}; leave --alpha out")
     return alpha

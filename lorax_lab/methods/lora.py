@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from lorax_lab.config import MethodConfig
 from lorax_lab.config.checks import require, require_positive
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS, Adapter, number, read_adapter, read_settings
+from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS, Adapter, number, read_adapter
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
 from lorax_lab.methods.method import Method, Shapes
 from lorax_lab.models import head_modules, is_head, shape_of, shapes_of
 from lorax_lab.spectra import Update
 
-UNSUPPORTED = {"use_dora": False, "bias": "none", "lora_bias": False, "layer_replication": None}
-"""PEFT's settings with which an adapter is no plain LoRA, and the values with which it is."""
 OWN_RANK = re.compile(r"[^:\s]+:[1-9]\d*")
 """The end of a name and a rank."""
 
@@ -106,15 +104,19 @@ def attach(
     targets = {name: model.get_submodule(name) for name in names}
     check(settings, rank, {name: shape_of(module) for name, module in targets.items()})
     assert rank is not None
-    heads = head_modules(model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_head(name, heads))
+    _freeze_body(model)
     for name, module in targets.items():
         own = settings.rank_of(name, rank)
         layer = LoRALinear(module, own, scaling_of(settings.alpha, own, settings.rslora), settings.dropout)
         nn.init.kaiming_uniform_(layer.lora_A, a=math.sqrt(5), generator=generator)
         layer.train(model.training)
         set_module(model, name, layer)
+
+
+def _freeze_body(model: nn.Module) -> None:
+    heads = head_modules(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_head(name, heads))
 
 
 def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
@@ -134,27 +136,21 @@ def unmerge(model: nn.Module) -> None:
         layer.unmerge()
 
 
-def detach(model: nn.Module) -> None:
-    """Take the LoRA layers out again and leave the base as it was."""
-    unmerge(model)
-    for name, layer in lora_layers(model).items():
-        set_module(model, name, layer.base)
-
-
 def export(model: nn.Module, settings: LoraConfig, base_name: str) -> dict[str, dict[str, Any]]:
     """The adapter's two files in PEFT's format by name: tensors for the weights, plain values for the settings.
 
     `base_name` is the base's public name; the path it was read from is never written.
     """
-    layers, heads = lora_layers(model), head_modules(model)
-    tensors = {}
+    layers, heads, tensors = lora_layers(model), head_modules(model), {}
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach()
     tensors |= {PREFIX + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
     stated: dict[str, Any] = {
-        "task_type": _task_type(model),
+        "task_type": "CAUSAL_LM"
+        if _is_causal(model)
+        else "SEQ_CLS",  # by this PEFT finds the head, or that there is none
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
         "use_rslora": settings.rslora,
@@ -177,10 +173,8 @@ def peft_settings(ranks: Mapping[str, int], rank: int, base_name: str | None) ->
     } | ({"rank_pattern": others} if others else {})
 
 
-def _task_type(model: Any) -> str:
-    """What PEFT wraps the model as: by this it finds the head, or that there is none."""
-    causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
-    return "CAUSAL_LM" if causal else "SEQ_CLS"
+def _is_causal(model: Any) -> bool:
+    return model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
 
 
 def read(folder: Path, shapes: Shapes) -> Adapter:
@@ -190,11 +184,12 @@ def read(folder: Path, shapes: Shapes) -> Adapter:
         ConfigError: no adapter there, another adapter method, a matrix the base does not have, a shape or a rank that
             does not fit, or a number that is not finite.
     """
-    settings = read_settings(folder)
-    for key, plain in UNSUPPORTED.items():
-        if settings.get(key, plain) != plain:
-            raise ConfigError(f"{folder}: {key}={settings[key]} is not possible; allowed: {plain}")
     adapter = read_adapter(folder)
+    bias, dropout = (adapter.settings.get(key, plain) for key, plain in (("bias", "none"), ("lora_dropout", 0.0)))
+    if bias != "none":
+        raise ConfigError(f"{folder}: bias={bias} is not possible; allowed: none")
+    if not 0 <= number("lora_dropout", dropout) < 1:
+        raise ConfigError(f"{folder}: lora_dropout={dropout} is not possible: it is from 0 to 1, without 1")
     for name, update in adapter.updates.items():
         if name not in shapes:
             raise ConfigError(f"{folder}: no matrix {name} in the model; {suggest(name, tuple(shapes))}")
@@ -204,10 +199,6 @@ def read(folder: Path, shapes: Shapes) -> Adapter:
             raise ConfigError(f"{folder}: {name} is {update.shape}, the model's matrix is {tuple(shapes[name])}")
     if adapter.unplaced:
         raise ConfigError(f"{folder}: {adapter.unplaced[0]} is no factor of a matrix, and nothing holds it here")
-    if not 0 <= number("lora_dropout", settings.get("lora_dropout", 0.0)) < 1:
-        dropout = f"lora_dropout={settings['lora_dropout']}"
-        raise ConfigError(f"{folder}: {dropout} is not possible: allowed are numbers from 0 to 1, without 1")
-    number("r", settings.get("r"))
     if bad := [key for key, tensor in adapter.saved.items() if not torch.isfinite(tensor).all()]:
         raise ConfigError(f"{folder}: {bad[0]} has nan or inf inside: a diverged run or a bad file")
     return adapter
@@ -220,13 +211,11 @@ def load(model: nn.Module, folder: Path) -> None:
         ConfigError: as `read`, or a head that does not fit; the model is as it was.
     """
     adapter = read(folder, shapes_of(model))
-    own = model.state_dict()
-    if wrong := [key for key, t in adapter.saved.items() if key not in own or own[key].shape != t.shape]:
+    parameters = model.state_dict()
+    if wrong := [k for k, saved in adapter.saved.items() if k not in parameters or parameters[k].shape != saved.shape]:
         raise ConfigError(f"{folder}: the model's head does not fit these saved tensors: {', '.join(wrong)}")
     model.load_state_dict(adapter.saved, strict=False)
-    heads = head_modules(model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_head(name, heads))
+    _freeze_body(model)
     for name, update in adapter.factors.items():
         dropout = adapter.settings.get("lora_dropout", 0.0)
         layer = LoRALinear(model.get_submodule(name), len(update.A), update.scaling, dropout)

@@ -76,12 +76,8 @@ def _alone(name: str, shape: tuple[int, int]) -> nn.Module:
 
 def most_rank(settings: PeftSettings, rank: int | None, shape: tuple[int, int]) -> int:
     """The rank of ΔW at most: that of the table, or the smaller side."""
-    entry = settings.entry
-    if not entry.bound or (entry.unbounded and getattr(settings, entry.unbounded[0]) == entry.unbounded[1]):
-        return min(shape)
-    times = getattr(settings, entry.times) if entry.times else 1
-    plus = getattr(settings, entry.plus) if entry.plus else 0
-    return min(math.ceil(entry.bound * (rank or 0) ** entry.power) * times + plus, *shape)
+    most = settings.entry.most
+    return min(shape) if most is None else math.ceil(min(most(settings, rank or 0), *shape))
 
 
 def refused(name: str) -> str | None:
@@ -99,8 +95,9 @@ class PeftMethod(Method[PeftSettings]):
         parts: dict[str, Any] = {
             "name": name, "weights": WEIGHTS, "attach": peft_model.attach, "updates": peft_model.updates,
             "export": peft_model.export, "merge": peft_model.merge, "unmerge": peft_model.unmerge, "check": check,
-            "load": partial(peft_model.load, entry), "saved_updates": partial(peft_model.saved_updates, entry),
-            "start": entry.start, "update_rank": entry.update_rank, "most_rank": most_rank,
+            "load": partial(peft_model.load, name, entry),
+            "saved_updates": partial(peft_model.saved_updates, name, entry), "start": entry.start,
+            "update_rank": "full" if entry.most is None else "bounded", "most_rank": most_rank,
             "update_dtype": entry.computed_in, "has_rank": bool(entry.rank),
         }  # fmt: skip
         if entry.stepped:

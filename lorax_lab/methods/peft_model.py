@@ -21,8 +21,8 @@ from lorax_lab.methods import peft_adalora
 from lorax_lab.methods.adapters import PREFIX as KEY
 from lorax_lab.methods.adapters import RANKNUM_EPS, SETTINGS, WEIGHTS, read_files
 from lorax_lab.methods.method import Shapes
-from lorax_lab.methods.peft_settings import PREFIX, PeftSettings, config_class, refusal
-from lorax_lab.methods.peft_table import TABLE, Entry
+from lorax_lab.methods.peft_settings import PeftSettings, config_class, refusal
+from lorax_lab.methods.peft_table import Entry
 from lorax_lab.models import Turned, head_modules, is_head, out_in, shape_of
 from lorax_lab.spectra import LowRank, Update
 
@@ -30,7 +30,6 @@ NOISE = r".*(CUDA extension|boft_n_butterfly_factor|is_gradient_checkpointing|[S
 """Warnings of PEFT and of what it calls that ask for nothing."""
 REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError, AssertionError, Warning)
 """How PEFT says that it cannot."""
-
 ADAPTER = "default"
 """PEFT's name for the one adapter of a model."""
 
@@ -66,9 +65,10 @@ def _inject(model: nn.Module, config: Any, entry: Entry, names: list[str], gener
     heads = head_modules(model)
     with drawn_from(generator), calm():
         wrapper = PeftModel(model, config)
-    for layer in (model.get_submodule(name) for name in names):
-        if entry.factors == "lora" and entry.start != "zero":
-            keep_start(layer)
+    if entry.factors == "lora" and entry.start != "zero":
+        for name in names:  # PEFT took these factors out of W0
+            layer: Any = model.get_submodule(name)
+            layer.started_from = _lora_factors(layer)
     for name, parameter in model.named_parameters():
         if is_head(name, heads):
             parameter.requires_grad_(True)
@@ -78,11 +78,10 @@ def _inject(model: nn.Module, config: Any, entry: Entry, names: list[str], gener
     object.__setattr__(model, "peft_attached", Attached(wrapper, entry, names))  # no part of the model itself
 
 
-def attached_to(model: nn.Module) -> Attached:
+def attached_to(model: Any) -> Attached:
     """What PEFT made of this model."""
-    found = getattr(model, "peft_attached", None)
-    assert isinstance(found, Attached), "no method of PEFT is attached"
-    return found
+    attached: Attached = model.peft_attached
+    return attached
 
 
 def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
@@ -97,7 +96,7 @@ def merge(model: nn.Module) -> None:
     for name in attached_to(model).names:
         layer: Any = model.get_submodule(name)
         if not layer.merged:
-            layer.base_bits = {key: p.detach().clone() for key, p in bare(layer).named_parameters()}
+            layer.base_bits = {key: p.detach().clone() for key, p in layer.get_base_layer().named_parameters()}
             with torch.no_grad(), calm():
                 layer.merge()
 
@@ -107,7 +106,7 @@ def unmerge(model: nn.Module) -> None:
     for name in attached_to(model).names:
         layer: Any = model.get_submodule(name)
         if layer.merged:
-            for key, parameter in bare(layer).named_parameters():
+            for key, parameter in layer.get_base_layer().named_parameters():
                 parameter.data.copy_(layer.base_bits[key])
             layer.merged_adapters.clear()
             del layer.base_bits
@@ -119,53 +118,55 @@ def export(model: nn.Module, settings: PeftSettings, base_name: str) -> dict[str
 
     wrapper, heads = attached_to(model).wrapper, head_modules(model)
     tensors = get_peft_model_state_dict(wrapper, save_embedding_layers=False)
-    kept = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-    kept |= {KEY + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
+    saved = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+    saved |= {KEY + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
     config = {key: _plain(value) for key, value in wrapper.active_peft_config.to_dict().items()}
     ours = {"base_model_name_or_path": base_name, "modules_to_save": heads, "inference_mode": True}
-    return {WEIGHTS: kept, SETTINGS: config | ours | {"target_modules": attached_to(model).names}}
+    return {WEIGHTS: saved, SETTINGS: config | ours | {"target_modules": attached_to(model).names}}
 
 
-def load(entry: Entry, model: nn.Module, folder: Path) -> None:
-    """Put what `export` saved onto a bare base, head included.
+def load(name: str, entry: Entry, model: nn.Module, folder: Path) -> None:
+    """Put what `export` of the method of that name saved onto a bare base, head included.
 
     Raises:
         ConfigError: missing or damaged files, another method's, or tensors that do not fit; the model is as it was.
     """
-    _put(entry, copy.deepcopy(model), folder)
-    _put(entry, model, folder)
+    _put(name, entry, copy.deepcopy(model), folder)
+    _put(name, entry, model, folder)
 
 
-def saved_updates(entry: Entry, folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
+def saved_updates(
+    name: str, entry: Entry, folder: Path, model: nn.Module, base: dict[str, Tensor]
+) -> dict[str, Update]:
     """ΔW of what is saved in `folder`; `model` is a bare base and stays as it is.
 
     Raises:
         ConfigError: as `load`.
     """
     loaded = copy.deepcopy(model)
-    _put(entry, loaded, folder)
+    _put(name, entry, loaded, folder)
     return updates(loaded, base)
 
 
-def _put(entry: Entry, model: nn.Module, folder: Path) -> None:
+def _put(name: str, entry: Entry, model: nn.Module, folder: Path) -> None:
     from peft import set_peft_model_state_dict
 
     content, tensors = read_files(folder)
     if content["peft_type"] != entry.type:
         raise ConfigError(f"{folder}: peft_type={content['peft_type']} is not possible; allowed: {entry.type}")
-    kind, heads = config_class(_name_of(entry)), head_modules(model)
+    heads = head_modules(model)
     head = {key.removeprefix(KEY): t for key, t in tensors.items() if is_head(key.removeprefix(KEY), heads)}
-    own = {key: t for key, t in tensors.items() if key.removeprefix(KEY) not in head}
+    factors = {key: t for key, t in tensors.items() if key.removeprefix(KEY) not in head}
     left_out = ("modules_to_save", "inference_mode", "auto_mapping")
     given = {key: value for key, value in content.items() if key not in left_out}
     try:
-        config = kind(**given)
+        config = config_class(name)(**given)
         _inject(model, config, entry, list(content["target_modules"]), torch.Generator().manual_seed(0))
         with calm():
-            result: Any = set_peft_model_state_dict(attached_to(model).wrapper, own)
+            result: Any = set_peft_model_state_dict(attached_to(model).wrapper, factors)
         misfits = [key for key, t in head.items() if model.get_parameter(key).shape != t.shape]
         wrong = [*result.unexpected_keys, *misfits]
-        if wrong or len(head) != sum(is_head(name, heads) for name, _ in model.named_parameters()):
+        if wrong or len(head) != sum(is_head(key, heads) for key, _ in model.named_parameters()):
             raise ValueError(f"these tensors do not fit the model: {', '.join(wrong[:3]) or 'its head'}")
     except REFUSALS as error:
         raise ConfigError(f"{folder} cannot be put onto the model: {error}") from error
@@ -176,12 +177,8 @@ def _put(entry: Entry, model: nn.Module, folder: Path) -> None:
 
 def turned(settings: PeftSettings, shapes: Shapes) -> dict[str, Any]:
     """PEFT's setting for weights that are stored (in, out); LoRA sets it for each layer itself."""
-    known = config_class(settings.name).__dataclass_fields__
-    return {"fan_in_fan_out": any(isinstance(s, Turned) for s in shapes.values())} if "fan_in_fan_out" in known else {}
-
-
-def _name_of(entry: Entry) -> str:
-    return PREFIX + next(name for name, own in TABLE.items() if own is entry)
+    fields = config_class(settings.name).__dataclass_fields__
+    return {"fan_in_fan_out": any(isinstance(s, Turned) for s in shapes.values())} if "fan_in_fan_out" in fields else {}
 
 
 def _plain(value: Any) -> Any:
@@ -198,6 +195,7 @@ def drawn_from(generator: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def calm() -> Iterator[None]:
+    """Warnings that ask for nothing are not shown."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=NOISE)
         yield
@@ -206,35 +204,27 @@ def calm() -> Iterator[None]:
 # ---- ΔW of one layer: by its factors where it has such, else merged in fp64 and subtracted
 
 
-def keep_start(layer: Any) -> None:
-    """Remember the factors that PEFT took out of W0, before they are trained: ΔW = s (B A − B₀ A₀)."""
-    layer.started_from = tuple(_lora_factors(layer))
-
-
 def update_of(layer: Any, factors: str, base_weight: Tensor) -> Update:
     """ΔW (out, in) of one layer, on the CPU; `base_weight` is W0 (out, in)."""
     if factors:
         return FACTORS[factors](layer)
     merged = copy.deepcopy(layer).cpu().double().eval()
+    bare = merged.get_base_layer()
     if merged.merged:
-        bare(merged).weight.data.copy_(out_in(bare(merged), base_weight.double()))
+        bare.weight.data.copy_(out_in(bare, base_weight.double()))
         merged.merged_adapters.clear()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         merged.merge()
-    return out_in(bare(merged), bare(merged).weight.detach()) - base_weight.cpu().double()
-
-
-def bare(layer: Any) -> Any:
-    """The base's own module inside a layer of PEFT."""
-    return layer.get_base_layer()
+    return out_in(bare, bare.weight.detach()) - base_weight.cpu().double()
 
 
 def _lora_factors(layer: Any) -> tuple[Tensor, Tensor]:
-    return _kept(layer.lora_B[ADAPTER].weight), _kept(layer.lora_A[ADAPTER].weight)
+    return _copied(layer.lora_B[ADAPTER].weight), _copied(layer.lora_A[ADAPTER].weight)
 
 
 def _lora(layer: Any) -> LowRank:
+    """s B A, less the start that was taken out of W0: s (B A − B₀ A₀)."""
     B, A = _lora_factors(layer)
     scaling = float(layer.scaling[ADAPTER])
     if not hasattr(layer, "started_from"):
@@ -245,7 +235,7 @@ def _lora(layer: Any) -> LowRank:
 
 def _adalora(layer: Any) -> LowRank:
     """s B (E ∘ A) / (number of directions + 1e-5)."""
-    B, A, E = (_kept(part[ADAPTER]) for part in (layer.lora_B, layer.lora_A, layer.lora_E))
+    B, A, E = (_copied(part[ADAPTER]) for part in (layer.lora_B, layer.lora_A, layer.lora_E))
     scaling = float(layer.scaling[ADAPTER]) / (float(layer.ranknum[ADAPTER]) + RANKNUM_EPS)
     return LowRank(B, E.double() * A.double(), scaling)
 
@@ -253,7 +243,7 @@ def _adalora(layer: Any) -> LowRank:
 def _vera(layer: Any) -> LowRank:
     """diag(b) B diag(d) A, with the shared B and A cut to the layer's sides."""
     parts = (layer.vera_lambda_b, layer.vera_B, layer.vera_lambda_d, layer.vera_A)
-    b, B, d, A = (_kept(part[ADAPTER]).double() for part in parts)
+    b, B, d, A = (_copied(part[ADAPTER]).double() for part in parts)
     return LowRank(b[:, None] * B[: layer.out_features], d[:, None] * A[:, : layer.in_features])
 
 
@@ -265,7 +255,7 @@ def _shared(layer: Any) -> LowRank:
     return LowRank(B.detach(), A.detach())
 
 
-def _kept(tensor: Tensor) -> Tensor:
+def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone()
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import math
 import re
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -41,16 +40,9 @@ SEEDS = (
 """Seeds of PEFT's own; null draws them from the run's seed."""
 ENDS = {"feedforward_modules"}
 """Settings that list ends of names, some of the targets."""
-RANGES = {
-    **dict.fromkeys(("lora_alpha", "alpha", "randlora_alpha", "psoft_alpha", "delora_lambda", "scaling"), "above 0"),
-    "deltaT": "of 1 or more", "tinit": "of 0 or more", "tfinal": "of 0 or more",
-}  # fmt: skip
+LOWEST = {"deltaT": 1, "tinit": 0, "tfinal": 0}
+ABOVE_ZERO = ("lora_alpha", "alpha", "randlora_alpha", "psoft_alpha", "delora_lambda", "scaling")
 """Numbers that PEFT takes as they come: a scaling of 0 leaves ΔW at 0, and a step of 0 ends the run in an error."""
-IN_RANGE: dict[str, Callable[[float], bool]] = {
-    "above 0": lambda value: value > 0,
-    "of 1 or more": lambda value: value >= 1,
-    "of 0 or more": lambda value: value >= 0,
-}
 BAD_STARTS: dict[str, tuple[dict[str, bool], str]] = {
     "peft/tinylora": ({"init_weights": False}, "PEFT then starts from numbers that nobody drew"),
     "peft/hra": (
@@ -77,43 +69,38 @@ class PeftSettings(MethodConfig):
         """Its line in the table."""
         return TABLE[self.name.removeprefix(PREFIX)]
 
+    @property
+    def dials(self) -> dict[str, Any]:
+        """Its settings by PEFT's names."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {key: value for key, value in own.items() if key not in ("name", "target_modules")}
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, allowed in _choices(self.name).items():
-            if hasattr(self, key):
-                value = getattr(self, key)
-                require(value in allowed, f"method.{key}", value, f"allowed: {', '.join(map(_typed, allowed))}")
-        self._check_numbers()
-        for key in ENDS & {field.name for field in dataclasses.fields(self)}:
-            ends = getattr(self, key)
-            ok = isinstance(ends, list) and all(isinstance(end, str) for end in ends)
-            require(ok, f"method.{key}", ends, f"a list of names, for instance 'method.{key}=[output.dense]'")
-        start = getattr(self, "init_lora_weights", True)
-        others = f"allowed: {', '.join(map(_typed, STARTS))}; other starts are methods, as method=peft/pissa"
-        require(start in STARTS, "method.init_lora_weights", start, others)
+        choices = _choices(self.name) | {"init_lora_weights": STARTS}
+        for key, value in self.dials.items():
+            if key in choices:
+                allowed = f"allowed: {', '.join(map(_typed, choices[key]))}"
+                allowed += "; other starts are methods, as method=peft/pissa" * (key == "init_lora_weights")
+                require(value in choices[key], f"method.{key}", value, allowed)
+            elif key in ENDS:
+                is_list = isinstance(value, list) and all(isinstance(end, str) for end in value)
+                require(is_list, f"method.{key}", value, f"a list of names, for instance 'method.{key}=[output.dense]'")
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                _check_number(key, value)
+        bad, reason = BAD_STARTS.get(self.name, ({}, ""))
+        if bad and all(getattr(self, key) is value for key, value in bad.items()):
+            typed = " ".join(f"method.{key}={_typed(value)}" for key, value in bad.items())
+            raise ConfigError(f"{typed} is not possible: {reason}")
         self.peft(EXAMPLE_RANK, [])
-
-    def _check_numbers(self) -> None:
-        for field in dataclasses.fields(self):
-            key, value = f"method.{field.name}", getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            require(math.isfinite(value), key, value, "it is a finite number")
-            if field.name.endswith("dropout"):
-                require(0 <= value < 1, key, value, f"0 ≤ dropout < 1, for instance {key}=0.1")
-            if allowed := RANGES.get(field.name):
-                require(IN_RANGE[allowed](value), key, value, f"it is a number {allowed}")
-        if (bad := BAD_STARTS.get(self.name)) and all(getattr(self, key) is value for key, value in bad[0].items()):
-            typed = " ".join(f"method.{key}={_typed(value)}" for key, value in bad[0].items())
-            raise ConfigError(f"{typed} is not possible: {bad[1]}")
 
     def check_ends(self, names: list[str]) -> None:
         """Raises a `ConfigError` unless each setting of `ENDS` names some of these matrices."""
-        for key in ENDS & {field.name for field in dataclasses.fields(self)}:
-            for end in getattr(self, key):
-                known = sorted({short_name(name) for name in names})
+        types = sorted({short_name(name) for name in names})
+        for key in ENDS & self.dials.keys():
+            for end in self.dials[key]:
                 ok = any(f".{name}".endswith(f".{end}") for name in names)
-                require(ok, f"method.{key}", end, f"it is the end of no target's name; {suggest(end, known)}")
+                require(ok, f"method.{key}", end, f"it is the end of no target's name; {suggest(end, types)}")
 
     def peft(self, rank: int | None, names: list[str], generator: torch.Generator | None = None, **more: Any) -> Any:
         """PEFT's own configuration of these matrices.
@@ -121,11 +108,9 @@ class PeftSettings(MethodConfig):
         Raises:
             ConfigError: PEFT refuses a value; the message has PEFT's reason and the key here.
         """
-        ours = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        given = {key: value for key, value in ours.items() if key not in ("name", "target_modules")}
-        for key in SEEDS:
-            if key in given and given[key] is None:
-                given[key] = _draw(generator)
+        given = self.dials
+        for key in (key for key in SEEDS if key in given and given[key] is None):
+            given[key] = int(torch.randint(2**31 - 1, (1,), generator=generator)) if generator is not None else 0
         for key in ENDS & given.keys():
             given[key] = [name for name in names if any(f".{name}".endswith(f".{end}") for end in given[key])]
         given |= self.entry.fixed
@@ -139,15 +124,25 @@ class PeftSettings(MethodConfig):
             raise refusal(self, rank, error) from error
 
 
+def _check_number(key: str, value: float) -> None:
+    name = f"method.{key}"
+    require(math.isfinite(value), name, value, "it is a finite number")
+    if key.endswith("dropout"):
+        require(0 <= value < 1, name, value, f"0 ≤ dropout < 1, for instance {name}=0.1")
+    if key in ABOVE_ZERO:
+        require(value > 0, name, value, "it is a number above 0")
+    if key in LOWEST:
+        require(value >= LOWEST[key], name, value, f"it is a number of {LOWEST[key]} or more")
+
+
 def refusal(settings: PeftSettings, rank: int | None, error: Exception, where: str = "") -> ConfigError:
     """PEFT's reason as an error that names the key here."""
     asserted = isinstance(error, AssertionError) and not str(error)
     reason = str(traceback.extract_tb(error.__traceback__)[-1].line) if asserted else first_line(error).rstrip(".")
-    ranks = settings.entry.rank
-    own = [field.name for field in dataclasses.fields(settings) if field.name not in ("name", "target_modules")]
-    longest_first = sorted([*own, *ranks], key=len, reverse=True)
+    ranks, dials = settings.entry.rank, settings.dials
+    longest_first = sorted([*dials, *ranks], key=len, reverse=True)
     named = [key for key in longest_first if re.search(rf"\b{re.escape(key).replace('_', '[_ ]')}\b", reason)]
-    keys = [f"rank={rank}" if key in ranks else f"method.{key}={getattr(settings, key)}" for key in named]
+    keys = [f"rank={rank}" if key in ranks else f"method.{key}={dials[key]}" for key in named]
     first = keys[0] if keys else f"method={settings.name}"
     cure = "; type method=lora, or name other method.target_modules" if where else ""
     return ConfigError(f"{first} is not possible{where}: PEFT says: {reason}{cure}")
@@ -162,11 +157,11 @@ def config_class(name: str) -> Any:
     import peft
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
+    classes = {kind.value: config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     wanted = TABLE[name.removeprefix(PREFIX)].type
-    for kind, found in PEFT_TYPE_TO_CONFIG_MAPPING.items():
-        if kind.value == wanted:
-            return found
-    raise ConfigError(f"method={name} is not in PEFT {peft.__version__}, which is installed; update PEFT: 0.21 has it")
+    if wanted not in classes:
+        raise ConfigError(f"method={name} is not in the installed PEFT {peft.__version__}: type pip install -U peft")
+    return classes[wanted]
 
 
 @cache
@@ -177,18 +172,18 @@ def settings_of(name: str) -> type[PeftSettings]:
         ConfigError: as `config_class`.
     """
     entry, set_here = TABLE[name.removeprefix(PREFIX)], method_defaults(name)
-    known = {field.name: field for field in dataclasses.fields(config_class(name))}
+    theirs = {field.name: field for field in dataclasses.fields(config_class(name))}
     hints = get_type_hints(config_class(name))
     fields: list[tuple[str, Any, Any]] = [("name", str, dataclasses.field(default=name))]
     for key in (key for key in set_here if key not in ("name", "target_modules")):
-        assert key in known, f"{name} has no {key} in PEFT"
+        assert key in theirs, f"{name} has no {key} in PEFT"
         value = set_here[key]
-        made: Any = {"default_factory": value.copy} if isinstance(value, list) else {"default": value}
-        fields.append((key, _plain(hints[key], value), dataclasses.field(**made)))
-    for key, own in known.items():
-        if key not in set_here and key not in (*entry.fixed, *entry.rank) and _is_dial(own):
-            kept = dataclasses.field(default=own.default, metadata={"neutral": own.default})
-            fields.append((key, _plain(hints[key], own.default), kept))
+        default: Any = {"default_factory": value.copy} if isinstance(value, list) else {"default": value}
+        fields.append((key, _plain(hints[key], value), dataclasses.field(**default)))
+    for key, own in theirs.items():
+        if key not in (*set_here, *entry.fixed, *entry.rank) and _is_dial(own):
+            neutral = dataclasses.field(default=own.default, metadata={"neutral": own.default})
+            fields.append((key, _plain(hints[key], own.default), neutral))
     return dataclasses.make_dataclass("PeftSettings", fields, bases=(PeftSettings,), namespace={"__module__": __name__})
 
 
@@ -210,7 +205,7 @@ def _plain(hint: Any, default: Any) -> Any:
 def _choices(name: str) -> dict[str, tuple[Any, ...]]:
     """The settings of which PEFT's type lists the values, alone or beside true, false and null."""
     listed = {key: _listed(hint) for key, hint in get_type_hints(config_class(name)).items()}
-    return {key: values for key, values in listed.items() if values and key != "init_lora_weights"}
+    return {key: values for key, values in listed.items() if values}
 
 
 def _listed(hint: Any) -> tuple[Any, ...]:
@@ -219,16 +214,10 @@ def _listed(hint: Any) -> tuple[Any, ...]:
     (('full', 'low'), (True, False, 'bat', None), ())
     """
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if not any(get_origin(part) is Literal for part in parts):
-        return ()
-    plain: dict[Any, tuple[Any, ...]] = {bool: (True, False), NoneType: (None,)}
-    if any(part not in plain and get_origin(part) is not Literal for part in parts):
-        return ()
-    return tuple(value for part in parts for value in plain.get(part, get_args(part)))
-
-
-def _draw(generator: torch.Generator | None) -> int:
-    return int(torch.randint(2**31 - 1, (1,), generator=generator)) if generator is not None else 0
+    values = {part: get_args(part) for part in parts if get_origin(part) is Literal}
+    is_listed = bool(values) and all(part in (bool, NoneType) for part in parts if part not in values)
+    values |= {bool: (True, False), NoneType: (None,)}
+    return tuple(value for part in parts for value in values[part]) if is_listed else ()
 
 
 def _typed(value: Any) -> str:

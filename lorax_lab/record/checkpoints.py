@@ -63,7 +63,7 @@ class Checkpoints:
         tell: Callable[[str], None],
     ) -> None:
         self.folder, self.seconds, self.tell = folder / FOLDER, seconds, tell
-        self.identity = redacted(_plain(identity), keys=False)  # as it is written
+        self.identity = redacted(json.loads(json.dumps(identity)))  # as it is written
         self.last = time.monotonic()
 
     def due(self) -> bool:
@@ -173,24 +173,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     from safetensors.torch import load
 
-    manifest = _read_json(folder / MANIFEST)
-    for name in (TENSORS, STATE):
-        path = folder / name
-        if not path.is_file() or sha256_of(path) != manifest.get(name):
-            raise DamagedCheckpoint(f"{path} is not what was written: its hash differs")
-    return _read_json(folder / STATE), load((folder / TENSORS).read_bytes())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise DamagedCheckpoint(f"{path} is no manifest")
-    return content
-
-
-def _plain(content: dict[str, Any]) -> dict[str, Any]:
-    """As it comes back from JSON."""
-    return dict(json.loads(json.dumps(content)))
+        for name, sha256 in json.loads((folder / MANIFEST).read_text(encoding="utf-8")).items():
+            if sha256_of(folder / name) != sha256:
+                raise DamagedCheckpoint(f"{folder / name} is not what was written: its hash differs")
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        return state, load((folder / TENSORS).read_bytes())
+    except (OSError, ValueError, AttributeError) as error:
+        raise DamagedCheckpoint(f"{folder}: {error}") from error

@@ -68,16 +68,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Write plain values as JSON, whole. Keys and passwords in its texts are hidden before it becomes one text, so that
     a password of digits spoils no number; the names of its fields are ours and stay."""
-    write_redacted(path, json.dumps(redacted(content, keys=False), indent=indent) + "\n")
+    write_redacted(path, json.dumps(redacted(content), indent=indent) + "\n")
 
 
 def write_csv(path: Path, table: Any) -> None:
     """Write a table (pandas) as CSV, whole. Keys and passwords in its texts are hidden; its numbers stay."""
-    cells = {name: column for name, column in table.items() if column.dtype.kind not in NUMBERS}
-    hidden = {name: [redacted(value, keys=False) for value in column] for name, column in cells.items()}
-    changed = {name: values for name, values in hidden.items() if values != list(cells[name])}
-    shown = table.assign(**changed) if changed else table
-    write_redacted(path, shown.to_csv(index=False, lineterminator="\n"))
+    texts = {name: column.map(redacted) for name, column in table.items() if column.dtype.kind not in NUMBERS}
+    write_redacted(path, table.assign(**texts).to_csv(index=False, lineterminator="\n"))
 
 
 def write_redacted(path: Path, text: str) -> None:

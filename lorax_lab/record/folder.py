@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -128,11 +129,9 @@ def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def quarantine(folder: Path) -> Path:
     """Move a damaged run's folder to `<runs>/quarantine/`, keeping every byte; returns where it is now."""
-    target = folder.parent / QUARANTINE / folder.name
-    number = 1
-    while target.exists():
-        number += 1
-        target = target.with_name(f"{folder.name}-{number}")
-    target.parent.mkdir(exist_ok=True)
+    place = folder.parent / QUARANTINE
+    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
+    target = next(place / name for name in names if not (place / name).exists())
+    place.mkdir(exist_ok=True)
     shutil.move(folder, target)
     return target

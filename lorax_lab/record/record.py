@@ -8,29 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-import re
 from dataclasses import dataclass as plain_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.record.files import write_redacted
-from lorax_lab.record.redact import redacted
+from lorax_lab.record.files import write_json
 from lorax_lab.record.result import MODEL, Git, Result
 
 VERSION: Literal[3] = 3
 """Layout of a record. Earlier ones had measures in them and are not read."""
-STATUSES = ("completed", "diverged", "failed", "oom", "killed", "running")
 Status = Literal["completed", "diverged", "failed", "oom", "killed", "running"]
+STATUSES = get_args(Status)
 RECORD = "record.json"
-OLDER = re.compile(rb'\{\s*"schema": [12],')
-"""How the records of earlier versions begin."""
 
 
 class DamagedRecord(ValueError):
@@ -95,9 +90,10 @@ class Damage:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write `record.json`; call it after every other file of the run."""
-    content = {"schema": VERSION} | redacted(_plain(dataclasses.asdict(record)), keys=False)
-    write_redacted(folder / RECORD, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    """Write `record.json`; call it after every other file of the run. A number that is not finite becomes null."""
+    text = json.dumps(dataclasses.asdict(record), default=lambda number: number.item())  # numpy's and torch's too
+    content = {"schema": VERSION} | json.loads(text, parse_constant=lambda _: None)
+    write_json(folder / RECORD, content, indent=1)
 
 
 def read_record(folder: Path) -> Record:
@@ -109,26 +105,21 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / RECORD
     try:
-        written = path.read_bytes()
+        return record_type().validate_json(path.read_bytes(), strict=True)
     except (FileNotFoundError, NotADirectoryError) as error:
-        if path.is_symlink():
-            raise DamagedRecord(f"{path} is a link to something that is not there") from None
         raise FileNotFoundError(*error.args) from None
     except OSError as error:
         raise DamagedRecord(f"{path} cannot be read: {error}") from error
-    try:
-        return _reader().validate_json(written, strict=True)
     except ValidationError as error:
-        if OLDER.match(written):
-            cure = "type the same command with force=true"
-            raise DamagedRecord(f"{path} was recorded by an older version; {cure}") from None
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "record"
-        raise DamagedRecord(f"{path} is not whole, or no record: {place}: {first['msg']}") from error
+        cure = "to train it again, type the same command with force=true"
+        raise DamagedRecord(f"{path} is not whole, or no record: {place}: {first['msg']}; {cure}") from error
 
 
 @lru_cache(maxsize=1)
-def _reader() -> TypeAdapter[Record]:
+def record_type() -> TypeAdapter[Record]:
+    """What reads, checks and writes a record by its types."""
     return TypeAdapter(Record)
 
 
@@ -171,18 +162,6 @@ def _folders(runs_dir: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError:
-        cure = "name another folder, or let its owner give you the right"
-        raise ConfigError(f"the runs in {runs_dir} may not be read; {cure}") from None
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types; a float that is not finite becomes null, since JSON has none."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        raise ConfigError(
+            f"the runs in {runs_dir} may not be read; name another folder, or change its rights"
+        ) from None

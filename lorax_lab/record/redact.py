@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
@@ -51,16 +51,16 @@ def redact(text: str) -> str:
     return TOKENS.sub(HIDDEN, values.sub(HIDDEN, text) if values else text)
 
 
-def redacted(content: Any, keys: bool = True) -> Any:
-    """Plain nested values with every text in them redacted, the keys too unless all are ours. Numbers stay as they are.
+def redacted(content: Any) -> Any:
+    """Plain nested values with every text in them redacted. Numbers and keys stay as they are.
 
     >>> redacted({"reason": "bad token hf_0123456789abcdefghijklmn", "seed": 12345678})
     {'reason': 'bad token [hidden]', 'seed': 12345678}
     """
     if isinstance(content, Mapping):
-        return {redact(key) if keys and isinstance(key, str) else key: redacted(v, keys) for key, v in content.items()}
+        return {key: redacted(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [redacted(item, keys) for item in content]
+        return [redacted(item) for item in content]
     return redact(content) if isinstance(content, str) else content
 
 
@@ -77,16 +77,13 @@ class Redacting:
     def write(self, text: str) -> int:
         """Pass on the lines that are whole by now."""
         with self._lock:
-            text_so_far = self._held + text
-            end = 1 + max(text_so_far.rfind("\n"), text_so_far.rfind("\r"))
-            self._held = text_so_far[end:]
-            self._pass_on(text_so_far[:end])
+            *lines, self._held = re.split(r"(?<=[\r\n])", self._held + text)
+            self._pass_on("".join(lines))
         return len(text)
 
-    def writelines(self, lines: Any) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         """Write each."""
-        for line in lines:
-            self.write(line)
+        self.write("".join(lines))
 
     def flush(self) -> None:
         """Pass on what is there."""
@@ -109,8 +106,7 @@ def guard() -> None:
     """Hide secrets in all that this process prints from now on."""
     errors.hide = redact
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, Redacting):
+        if not isinstance(stream := getattr(sys, name), Redacting | None):
             setattr(sys, name, Redacting(stream))
 
 
@@ -122,7 +118,5 @@ def _pattern(environment: frozenset[tuple[str, str]]) -> re.Pattern[str] | None:
         if SECRET_NAME.search(name) and not ("/" in value and os.path.lexists(value)):
             values |= {value, *value.split("\n")}
     forms = {form for value in values if len(value) >= SHORTEST for form in (value, quote(value, safe=""))}
-    if not forms:
-        return None
-    longest_first = sorted(forms, key=len, reverse=True)  # one value may contain another
-    return re.compile("|".join(rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])" for form in longest_first))
+    longest_first = sorted(map(re.escape, forms), key=len, reverse=True)  # one value may contain another
+    return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(longest_first)})(?![A-Za-z0-9])") if forms else None

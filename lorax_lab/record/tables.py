@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.record.record import DamagedRecord, Record, scan
+from lorax_lab.config.defaults import flat
+from lorax_lab.record.record import DamagedRecord, Record, record_type, scan
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Records = Mapping[Path, Record]
 """Records by their folders, as `scan` gives them."""
-BULKY = ("matrices", "truncation", "files", "coverage")
+BULKY = {"matrices", "truncation", "files", "coverage"}
 """Parts of a result that have tables of their own, or none."""
-RowsOf = Callable[[Path, Record], list[dict[str, Any]]]
 
 
 def load_runs(runs_dir: str | Path) -> pd.DataFrame:
@@ -53,11 +52,10 @@ def runs_of(records: Records, more: Callable[[Path], dict[str, Any]] = lambda fo
 
     rows = []
     for folder, record in records.items():
-        parts = _parts(record) | {"result": {}}
-        if record.result is not None:
-            parts |= {name: part for name, part in _parts(record.result).items() if name not in BULKY}
-            parts |= _unless_damaged(more, folder) or {}
-        rows.append(_leaves(parts) | {"folder": str(folder)})
+        row = record_type().dump_python(record, exclude={"result": BULKY})
+        if result := row.pop("result"):
+            row |= result | (_unless_damaged(more, folder) or {})
+        rows.append(flat(row) | {"folder": str(folder)})
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
 
 
@@ -91,22 +89,7 @@ def _unless_damaged(read: Callable[[Path], dict[str, Any]], folder: Path) -> dic
         return None
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted names."""
-    row: dict[str, Any] = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(value):
-            value = _parts(value)
-        row |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return row
-
-
-def _parts(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, which `dataclasses.asdict` would copy."""
-    return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-
-
-def _long(records: Records, rows_of: RowsOf) -> pd.DataFrame:
+def _long(records: Records, rows_of: Callable[[Path, Record], list[dict[str, Any]]]) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
@@ -114,5 +97,5 @@ def _long(records: Records, rows_of: RowsOf) -> pd.DataFrame:
         names = {"model": record.config["model"], "task": record.config["task"]["name"]}
         run = {"run_id": record.run_id, "folder": str(folder)}
         identity = run | {"method": record.method, "rank": record.rank, "seed": record.seed} | names
-        rows += [identity | _leaves(values) for values in (rows_of(folder, record) if record.result else [])]
+        rows += [identity | flat(values) for values in (rows_of(folder, record) if record.result else [])]
     return pd.DataFrame(rows)

@@ -18,6 +18,7 @@ PSEUDO_VALUES = "pseudo_values"
 has them where its metric does."""
 CUT_PARTS = ("cut", "remainder")
 CUT_ANSWERS, CUT_PSEUDO_VALUES = "functional_correct", "functional_pseudo_values"
+OF_CUTS = {CORRECT: CUT_ANSWERS, PSEUDO_VALUES: CUT_PSEUDO_VALUES}
 """The keys of the same of an update that was cut in all matrices: by part and k."""
 
 
@@ -29,15 +30,13 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
             (n,) where the metric has them.
         cuts: the same without labels under each cut, by `<part>/<k>`.
     """
-    losses, values, right = log_losses_of(test), test.get(PSEUDO_VALUES), test.get(CORRECT)
-    answers: dict[str, Any] = {CORRECT: right}
-    answers |= {LOSSES: None if losses is None else _half(losses)}
-    answers |= {PSEUDO_VALUES: None if values is None else _half(values)}
-    if right is not None and cuts:
-        answers[CUT_ANSWERS] = {_place(cut): outputs[CORRECT] for cut, outputs in cuts.items()}
-    if values is not None and cuts:
-        answers[CUT_PSEUDO_VALUES] = {_place(cut): _half(outputs[PSEUDO_VALUES]) for cut, outputs in cuts.items()}
-    return {key: value for key, value in answers.items() if value is not None}
+    losses = log_losses_of(test)
+    answers: dict[str, Any] = {} if losses is None else {LOSSES: _half(losses)}
+    for key, of_cuts in OF_CUTS.items():
+        if key in test:
+            answers[key] = _half(test[key])
+            answers |= {of_cuts: {_place(cut): _half(outputs[key]) for cut, outputs in cuts.items()}} if cuts else {}
+    return answers
 
 
 def correct_answers(line: Mapping[str, Any]) -> np.ndarray:
@@ -49,7 +48,7 @@ def correct_answers(line: Mapping[str, Any]) -> np.ndarray:
 def cut_answers(line: Mapping[str, Any], part: str) -> dict[int, np.ndarray]:
     """As `correct_answers`, of the update that was cut, or what is left of it (`part` is `cut` or `remainder`), by k;
     empty where the line has no such answers."""
-    return _by_k(line, CUT_ANSWERS, part)
+    return _by_k(line, CORRECT, part)
 
 
 def log_losses(line: Mapping[str, Any]) -> np.ndarray | None:
@@ -66,11 +65,11 @@ def pseudo_values(line: Mapping[str, Any]) -> np.ndarray | None:
 
 def cut_pseudo_values(line: Mapping[str, Any], part: str) -> dict[int, np.ndarray]:
     """As `cut_answers`, of the pseudo-values."""
-    return {k: values.astype(float) for k, values in _by_k(line, CUT_PSEUDO_VALUES, part).items()}
+    return {k: values.astype(float) for k, values in _by_k(line, PSEUDO_VALUES, part).items()}
 
 
 def _by_k(line: Mapping[str, Any], key: str, part: str) -> dict[int, np.ndarray]:
-    return dict(sorted((k, values) for (of_part, k), values in line.get(key, {}).items() if of_part == part))
+    return dict(sorted((k, values) for (name, k), values in line.get(OF_CUTS[key], {}).items() if name == part))
 
 
 def _place(cut: str) -> tuple[str, int]:
@@ -82,23 +81,23 @@ def _place(cut: str) -> tuple[str, int]:
     return part, int(k)
 
 
-def _half(numbers: np.ndarray) -> np.ndarray:
-    """In half precision; what is too large for it is its largest value."""
+def _half(values: np.ndarray) -> np.ndarray:
+    """Numbers in half precision; what is too large for it is its largest value. Truth values stay."""
     import numpy as np
 
+    if values.dtype == bool:
+        return values
     largest = float(np.finfo(np.float16).max)
-    return numbers.clip(-largest, largest).astype(np.float16)
+    return values.clip(-largest, largest).astype(np.float16)
 
 
 def log_losses_of(test: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """−log softmax(outputs)[label] of each example, (n,) fp64, where each has one class: whole numbers as labels, one
     logit for each class. None elsewhere."""
-    import numpy as np
+    from scipy.special import log_softmax
 
     outputs, labels = test["outputs"].astype(float), test["labels"]
     if labels.dtype.kind != "i" or outputs.ndim != 2 or outputs.shape[1] < 2:
         return None
-    top = outputs.max(axis=1, keepdims=True)
-    sums = np.log(np.exp(outputs - top).sum(axis=1)) + top[:, 0]
-    losses: np.ndarray = sums - outputs[np.arange(len(labels)), labels]
+    losses: np.ndarray = -log_softmax(outputs, axis=1)[range(len(labels)), labels]
     return losses

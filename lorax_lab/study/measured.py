@@ -11,48 +11,34 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from lorax_lab.study.tables import Table
+from lorax_lab.study.tables import Row, nested
 
-SERIES, UPDATE, GAUSSIAN = "series", "update", "gaussian"
-"""The column that says whose row it is: the update's, or that of the Gaussian matrix that stood in for it."""
 RECORDED = "recorded"
 """What the columns begin with that hold measures of matrices whose singular values were not published."""
 NULLS, EDGE = "nulls", "rounding_edge"
-NOT_FACTS = ("run_id", SERIES, "matrix")
+AS_PUBLISHED = ("module", "layer", "base_norm", "sigma")
 EPS_FP32 = 2.0**-23
 """Of the weights of runs that were published without it."""
 
 
 class Measured(Mapping[str, Any]):
     """The row of one matrix: its place in the model, what was observed of it, and every measure; None where a measure
-    has no value."""
+    has no value.
 
-    def __init__(self, table: Table, number: int) -> None:
-        self._table, self._number = table, number
+    Args:
+        facts: what is published of the matrix.
+    """
 
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Measured:
-        """The row of facts that stand in no table yet."""
-        return cls(Table({name: [value] for name, value in facts.items()}, {}, 1), 0)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is published of the matrix."""
-        return {key: value for key, value in self._table.row(self._number).items() if key not in NOT_FACTS}
+    def __init__(self, facts: Row) -> None:
+        self.facts = facts
 
     def __getitem__(self, key: str) -> Any:
-        if key == "shape":
-            return [self._fact("out"), self._fact("in")]
-        if key in ("module", "layer", "base_norm", "sigma"):
-            return self._fact(key)
-        return self._row.get(key)
+        if key == "shape":  # what is published is read without deriving a measure
+            return [self.facts["out"], self.facts["in"]]
+        return self.facts.get(key) if key in AS_PUBLISHED else self._row.get(key)
 
     def __contains__(self, key: object) -> bool:
         return key in self._row
-
-    def _fact(self, key: str) -> Any:
-        column = self._table.columns.get(key)
-        return None if column is None else column[self._number]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._row)
@@ -61,32 +47,14 @@ class Measured(Mapping[str, Any]):
         return len(self._row)
 
     @cached_property
-    def _row(self) -> dict[str, Any]:
+    def _row(self) -> Row:
         facts = self.facts
-        row = {"shape": [facts["out"], facts["in"]], "module": facts["module"], "layer": facts.get("layer")}
-        row |= {NULLS: nulls} if (nulls := _nested(facts, NULLS)) else {}
-        row |= {"captured": captured} if (captured := _nested(facts, "captured")) else {}
-        return {key: _known(value) for key, value in (row | _measures(facts)).items()}
+        row = {"shape": self["shape"], "module": facts["module"], "layer": facts.get("layer")}
+        row |= {key: part for key, part in nested(facts).items() if key in (NULLS, "captured")} | _measures(facts)
+        return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
-def _nested(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The parts of facts whose names begin with a name and a dot, nested again."""
-    nested: dict[str, Any] = {}
-    for key, value in facts.items():
-        if key.startswith(f"{name}."):
-            *sections, last = key.split(".")[1:]
-            part = nested
-            for section in sections:
-                part = part.setdefault(section, {})
-            part[last] = value
-    return nested
-
-
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _measures(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _measures(facts: Row) -> Row:
     import torch
 
     from lorax_lab.spectra import Rounding, row_of
@@ -102,11 +70,11 @@ def _measures(facts: Mapping[str, Any]) -> dict[str, Any]:
     return row if "rounding_energy" in facts else {key: value for key, value in row.items() if key != "rounding_share"}
 
 
-def _of_recorded(facts: Mapping[str, Any], shape: tuple[int, int], base_norm: float) -> dict[str, Any]:
+def _of_recorded(facts: Row, shape: tuple[int, int], base_norm: float) -> Row:
     """The measures of a matrix whose singular values were not published."""
     from lorax_lab.spectra import gaussian_null, noise_ceiling
 
-    row = _nested(facts, RECORDED) | {key: facts[key] for key in (EDGE,) if key in facts}
+    row = nested(facts).get(RECORDED, {}) | {key: facts[key] for key in (EDGE,) if key in facts}
     norm, stable = row["frobenius_norm"], row.get("stable_rank")
     row |= {"spectral_norm": norm / math.sqrt(stable) if stable else 0.0}  # ‖ΔW‖²_F / σ_1² is the stable rank
     row |= {"noise_edge": noise_ceiling(shape, row["noise_std"])} if "noise_std" in row else {}

@@ -28,13 +28,8 @@ class Arm:
     @property
     def rank(self) -> int | None:
         """The rank that the overrides set; None where they set none, as for full fine-tuning."""
-        ranks = [value for key, _, value in (o.partition("=") for o in self.overrides) if key == "rank"]
+        ranks = [override.removeprefix("rank=") for override in self.overrides if override.startswith("rank=")]
         return int(ranks[-1]) if ranks else None
-
-    @property
-    def apart_from_rank(self) -> tuple[str, ...]:
-        """The overrides that set something other than the rank."""
-        return tuple(o for o in self.overrides if o.partition("=")[0] != "rank")
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,8 @@ class Protocol:
         """The arms that differ only in their rank; r* is determined from these. None where arms of one rank differ in
         something else, since the rank then does not tell them apart."""
         with_rank = [arm for arm in self.arms if arm.rank is not None]
-        return with_rank if len({arm.apart_from_rank for arm in with_rank}) == 1 else []
+        settings = {tuple(o for o in arm.overrides if not o.startswith("rank=")) for arm in with_rank}
+        return with_rank if len(settings) == 1 else []
 
 
 @dataclass(frozen=True)

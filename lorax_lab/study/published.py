@@ -9,8 +9,8 @@ they are asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,22 @@ from lorax_lab.record import direction, measures
 from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.record.record import read_record
 from lorax_lab.record.redact import redacted
-from lorax_lab.record.result import Matrix
+from lorax_lab.record.result import Matrix, Result
 from lorax_lab.spectra import Row
-from lorax_lab.study.answers import CUT_ANSWERS, CUT_PSEUDO_VALUES, answers_of
-from lorax_lab.study.measured import GAUSSIAN, RECORDED, SERIES, UPDATE, Measured
-from lorax_lab.study.tables import Table, read_table, write_table
+from lorax_lab.study.answers import OF_CUTS, answers_of
+from lorax_lab.study.measured import RECORDED, Measured
+from lorax_lab.study.tables import nested, read_table, write_table
 
 RUNS, MATRICES, CUTS = "runs.parquet", "matrices.parquet", "cuts.parquet"
 """The tables of a study."""
 COPIED = ("run_id", "status", "written", "reason", "code", "git", "versions", "hardware")
 COPIED_COMPLETED = ("inputs", "parameters", "time", "metric", "metrics", "baselines", "collapsed")
-FROM_CONFIG = ("rank", "seed")
 COLLAPSED = "collapsed"
 """The key of the reasons why a run counts as collapsed; a run has it only if there are any."""
 CONFIG = "config"
 """The column of a run's configuration, as JSON: a setting of null is another than one that there was not yet."""
-NESTED = ("git", "versions", "hardware", "inputs", "parameters", "time", "memory", "metrics", "baselines")
-"""The parts of a run whose own parts have columns, as `inputs.examples.test`."""
+SERIES = {"update": "matrices", "gaussian": "gaussian"}
+"""A line's key of each series of matrices: the updates, and the Gaussian matrices that stood in for them."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 NOT_RECORDED = {"module", "layer", "shape", "null", "nulls", "captured", "undefined", "untrusted", "base_norm"}
 NOT_RECORDED |= {"relative_norm", "rounding_edge", "rounding_share", "spectral_norm", "noise_edge"}
@@ -56,7 +55,7 @@ def line_of(folder: Path) -> Line:
     """
     record = read_record(folder)
     parts = asdict(record)
-    line: Line = {key: parts[key] for key in COPIED if parts[key] is not None} | {"config": portable(record.config)}
+    line: Line = {key: parts[key] for key in COPIED if parts[key] is not None} | {CONFIG: portable(record.config)}
     line |= {"method": record.method, "rank": record.rank, "seed": record.seed}
     result = record.result
     if result is None:
@@ -64,41 +63,43 @@ def line_of(folder: Path) -> Line:
     values = parts["result"]
     line |= {key: values[key] for key in COPIED_COMPLETED if values[key] or key in ("metrics", "metric")}
     line["memory"] = {key: values["memory"][key] for key in ("peak_bytes", "phase", "batch_shape", "by_category")}
-    if not result.higher_is_better:
-        line[direction.KEY] = False
-    if not result.matrices:
-        return line
+    line |= {} if result.higher_is_better else {direction.KEY: False}
+    return line | _of_update(folder, result) if result.matrices else line
+
+
+def _of_update(folder: Path, result: Result) -> Line:
+    """What a final run's line has besides: its answers, its matrices and its cuts."""
     spectra, outputs = load_spectra(folder), load_arrays(folder, OUTPUTS)
-    line |= answers_of(outputs.pop("test"), outputs)
     rows, drawn = measures.rows(folder), measures.stand_in_rows(folder)
+    line: Line = answers_of(outputs.pop("test"), outputs)
     line["matrices"] = {
-        name: Measured.of(
-            _facts(matrix)
-            | flat({"nulls": rows[name].get("nulls", {})})
-            | {"sigma": spectra[name]["sigma"].astype(np.float32)}
-        )
+        name: Measured(_facts(matrix, rows[name]) | {"sigma": spectra[name]["sigma"].astype(np.float32)})
         for name, matrix in result.matrices.items()
     }
     if drawn:
-        line[GAUSSIAN] = {name: Measured.of(_recorded(result.matrices[name], row)) for name, row in drawn.items()}
+        line["gaussian"] = {name: Measured(_recorded(result.matrices[name], row)) for name, row in drawn.items()}
     if result.truncation is not None:
         line["functional"] = [(r["part"], r["k"], r.get("module"), r[result.metric]) for r in result.truncation]
     return line
 
 
-def _facts(matrix: Matrix) -> Row:
+def _place(matrix: Matrix) -> Row:
+    place: Row = {"module": matrix.module, "layer": matrix.layer, "out": matrix.shape[0], "in": matrix.shape[1]}
+    return place | {"base_norm": matrix.base_norm, "product_rank": matrix.rank}
+
+
+def _facts(matrix: Matrix, row: Row) -> Row:
     """What of a matrix does not follow from its singular values."""
-    facts: Row = {"module": matrix.module, "layer": matrix.layer, "out": matrix.shape[0], "in": matrix.shape[1]}
-    facts |= {"base_norm": matrix.base_norm, "product_rank": matrix.rank}
+    facts = _place(matrix)
     if matrix.rounding:
         facts |= {f"rounding_{key}": value for key, value in asdict(matrix.rounding).items()}
-    return facts | (flat({"captured": asdict(matrix.captured)}) if matrix.captured else {})
+    facts |= flat({"captured": asdict(matrix.captured)}) if matrix.captured else {}
+    return facts | flat({"nulls": row.get("nulls", {})})
 
 
 def _recorded(matrix: Matrix, row: Row) -> Row:
     """A drawn matrix, of which no singular values are published: its measures stand for them."""
-    measured = {f"{RECORDED}.{key}": value for key, value in row.items() if key not in NOT_RECORDED}
-    return _facts(replace(matrix, rounding=None, captured=None)) | measured
+    return _place(matrix) | {f"{RECORDED}.{key}": value for key, value in row.items() if key not in NOT_RECORDED}
 
 
 def write_lines(folder: Path, lines: Iterable[Line]) -> None:
@@ -111,25 +112,24 @@ def write_lines(folder: Path, lines: Iterable[Line]) -> None:
 
 def _run_row(line: Line) -> Row:
     """All that is said of a run as a whole. Its texts, such as a reason, hold no secrets."""
-    left_out = ("matrices", GAUSSIAN, "functional", CUT_ANSWERS, CUT_PSEUDO_VALUES, "method", *FROM_CONFIG)
+    left_out = (*SERIES.values(), *OF_CUTS.values(), "functional", "method", "rank", "seed")
     parts = {key: value for key, value in line.items() if key not in left_out}
     arrays = {key: value for key, value in parts.items() if isinstance(value, np.ndarray)}
-    shown = redacted({key: value for key, value in parts.items() if key not in arrays}, keys=False)
+    shown = redacted({key: value for key, value in parts.items() if key not in arrays})
     return flat(shown | {CONFIG: json.dumps(shown[CONFIG], ensure_ascii=False)}) | arrays
 
 
 def _matrix_rows(line: Line) -> Iterator[Row]:
-    for series, key in ((UPDATE, "matrices"), (GAUSSIAN, GAUSSIAN)):
+    for series, key in SERIES.items():
         for name, matrix in (line.get(key) or {}).items():
-            yield {"run_id": line["run_id"], SERIES: series, "matrix": name} | matrix.facts
+            yield {"run_id": line["run_id"], "series": series, "matrix": name} | matrix.facts
 
 
 def _cut_rows(line: Line) -> Iterator[Row]:
     for part, k, module, score in line.get("functional", ()):
         row = {"run_id": line["run_id"], "part": part, "k": k, "module": module, "score": score}
         if module is None:
-            for name, key in (("correct", CUT_ANSWERS), ("pseudo_values", CUT_PSEUDO_VALUES)):
-                row[name] = line.get(key, {}).get((part, k))
+            row |= {name: line.get(key, {}).get((part, k)) for name, key in OF_CUTS.items()}
         yield row
 
 
@@ -141,52 +141,41 @@ def read_lines(folder: Path) -> list[Line]:
     """
     if not (folder / RUNS).is_file():
         return []
-    lines = {line["run_id"]: line for line in map(_line, read_table(folder / RUNS))}
-    _add_matrices(lines, read_table(folder / MATRICES))
+    lines = {row["run_id"]: _line(row) for row in read_table(folder / RUNS)}
+    for row in read_table(folder / MATRICES):
+        run, series, name = (row.pop(key) for key in ("run_id", "series", "matrix"))
+        lines[run].setdefault(SERIES[series], {})[name] = Measured(row)
     for row in read_table(folder / CUTS):
         line, place = lines[row["run_id"]], (row["part"], row["k"])
         line.setdefault("functional", []).append((*place, row.get("module"), row.get("score")))
-        for name, key in (("correct", CUT_ANSWERS), ("pseudo_values", CUT_PSEUDO_VALUES)):
+        for name, key in OF_CUTS.items():
             if name in row:
                 line.setdefault(key, {})[place] = row[name]
     return list(lines.values())
 
 
 def _line(row: Row) -> Line:
-    line: Line = {}
-    for key, value in row.items():
-        *sections, name = key.split(".") if key.partition(".")[0] in NESTED else [key]
-        part = line
-        for section in sections:
-            part = part.setdefault(section, {})
-        part[name] = value
-    config = json.loads(line[CONFIG])
-    return line | {CONFIG: config, "method": config["method"]["name"], "rank": config["rank"], "seed": config["seed"]}
+    config = json.loads(row[CONFIG])
+    own = {"method": config["method"]["name"], "rank": config["rank"], "seed": config["seed"]}
+    return nested(row) | {CONFIG: config} | own
 
 
-def _add_matrices(lines: Mapping[str, Line], table: Table) -> None:
-    places = (table.columns.get(name, ()) for name in ("run_id", SERIES, "matrix"))
-    for number, (run, series, name) in enumerate(zip(*places, strict=True)):
-        key = "matrices" if series == UPDATE else GAUSSIAN
-        lines[run].setdefault(key, {})[name] = Measured(table, number)
-
-
-def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
+def shared_rows(first: Path, second: Path) -> list[Row]:
     """How much two full updates share of their top k directions, matrix by matrix. It is φ(k, k) of the column and of
     the row spaces (Hu et al. 2021, sec. 7.2), beside the values of random subspaces, k / out and k / in."""
     import torch
 
     from lorax_lab.spectra import subspace_similarity
 
-    one, other = load_spectra(first), load_spectra(second)
-    table, rows = read_record(first).completed.matrices, []
-    for name in one:
-        out, into = table[name].shape
-        place = {"matrix": name, "module": table[name].module, "layer": table[name].layer}
+    spectra = load_spectra(first), load_spectra(second)
+    rows = []
+    for name, matrix in read_record(first).completed.matrices.items():
+        out, into = matrix.shape
+        place = {"matrix": name, "module": matrix.module, "layer": matrix.layer}
         for k in SHARED_RANKS:
-            if k <= min(one[name]["U"].shape[1], out, into):
-                column = subspace_similarity(*(torch.from_numpy(s[name]["U"][:, :k]) for s in (one, other)))
-                row = subspace_similarity(*(torch.from_numpy(s[name]["Vh"][:k].T) for s in (one, other)))
+            if k <= min(spectra[0][name]["U"].shape[1], out, into):
+                column = subspace_similarity(*(torch.from_numpy(each[name]["U"][:, :k]) for each in spectra))
+                row = subspace_similarity(*(torch.from_numpy(each[name]["Vh"][:k].T) for each in spectra))
                 shares = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
                 rows.append(place | shares)
     return rows

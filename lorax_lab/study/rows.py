@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.config.defaults import flat
 from lorax_lab.study.published import CUTS, MATRICES, RUNS
-from lorax_lab.study.tables import read_table, write_table
+from lorax_lab.study.tables import nested, read_about, read_table, write_table
 
 CONDITION = "condition"
 """The column that says of which condition a row's runs are."""
@@ -45,34 +46,14 @@ def read_rows(folder: Path, name: str) -> dict[str, Afterwards]:
     path = folder / f"{name}.parquet"
     if not path.is_file():
         return {}
-    table = read_table(path)
-    conditions = {name: Afterwards(list(runs)) for name, runs in table.about[MEASURED_RUNS].items()}
-    for row in table:
-        conditions[row[CONDITION]].rows.append(_nested(row))
+    conditions = {condition: Afterwards(runs) for condition, runs in read_about(path)[MEASURED_RUNS].items()}
+    for row in map(nested, read_table(path)):
+        conditions[row[CONDITION]].rows.append({"layer": None} | row if "matrix" in row else row)
     return conditions
 
 
 def write_rows(folder: Path, name: str, conditions: Mapping[str, Afterwards]) -> None:
     """Write the rows of all conditions."""
-    rows = [{CONDITION: name} | _flat(row) for name, measured in conditions.items() for row in measured.rows]
-    runs = {name: measured.runs for name, measured in conditions.items()}
+    rows = [flat({CONDITION: condition} | row) for condition, measured in conditions.items() for row in measured.rows]
+    runs = {condition: measured.runs for condition, measured in conditions.items()}
     write_table(folder / f"{name}.parquet", rows, {MEASURED_RUNS: runs})
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with a column for each part of its dictionaries."""
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        flat |= {f"{key}.{part}": item for part, item in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
-
-
-def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in row.items():
-        name, dot, part = key.partition(".")
-        if dot:
-            nested.setdefault(name, {})[part] = value
-        else:
-            nested[key] = value
-    return nested | {"layer": nested.get("layer")} if "matrix" in nested else nested

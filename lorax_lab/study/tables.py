@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,78 +27,57 @@ ARRAYS = (pa.bool_(), pa.float16(), pa.float32())
 """What lists have that are read as arrays: answers, losses, singular values. Other lists are short."""
 ABOUT = b"about"
 """The key of what a table says about all of its rows."""
-
-
-class Table:
-    """A table that was read, column by column; a row is made when it is asked for.
-
-    Attributes:
-        columns: by name the values, None where a row has none.
-        about: what was written about all rows.
-    """
-
-    def __init__(self, columns: Mapping[str, Sequence[Any]], about: dict[str, Any], length: int) -> None:
-        self.columns, self.about, self._length = columns, about, length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self.row(number) for number in range(self._length))
-
-    def row(self, number: int) -> dict[str, Any]:
-        """The parts that a row has."""
-        values = ((name, column[number]) for name, column in self.columns.items())
-        return {name: value for name, value in values if value is not None}
-
-
-class _Arrays(Sequence[Any]):
-    """A column of lists of numbers: views of one array."""
-
-    def __init__(self, values: np.ndarray, offsets: np.ndarray, valid: np.ndarray) -> None:
-        self.values, self.offsets, self.valid = values, offsets, valid
-
-    def __len__(self) -> int:
-        return len(self.valid)
-
-    def __getitem__(self, number: Any) -> Any:
-        return self.values[self.offsets[number] : self.offsets[number + 1]] if self.valid[number] else None
+HALVES = pa.list_(pa.float16())
+Row = dict[str, Any]
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> None:
     """Write flat rows, whole; the same rows give the same bytes."""
     rows = list(rows)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: _column([row.get(name) for row in rows]) for name in names}
     table = pa.table(columns).replace_schema_metadata({ABOUT: json.dumps(about or {}).encode()})
     # Half precision has no value twice, and its exponents compress apart from the rest; all else repeats.
-    halves = [f"{name}.list.element" for name, column in columns.items() if _is_half(column.type)]
-    repeated = [_leaf(name, column.type) for name, column in columns.items() if not _is_half(column.type)]
-    write_whole(
-        path,
-        lambda scratch: pq.write_table(
-            table,
-            scratch,
-            compression="zstd",
-            compression_level=LEVEL,
-            use_dictionary=repeated,
-            use_byte_stream_split=halves,
-            write_statistics=False,
-            data_page_size=PAGE,
-        ),
-    )
+    halves = [_leaf(name, column.type) for name, column in columns.items() if column.type == HALVES]
+    repeated = [_leaf(name, column.type) for name, column in columns.items() if column.type != HALVES]
+    options = {"use_dictionary": repeated, "use_byte_stream_split": halves, "data_page_size": PAGE}
+    options |= {"compression": "zstd", "compression_level": LEVEL, "write_statistics": False}
+    write_whole(path, lambda scratch: pq.write_table(table, scratch, **options))
 
 
-def read_table(path: Path) -> Table:
-    """A table as it was written.
+def read_table(path: Path) -> list[Row]:
+    """The rows of a table, each with the parts that it has.
 
     Raises:
         FileNotFoundError: there is none. OSError, ValueError: it is damaged.
     """
     table = pq.ParquetFile(path).read()
-    columns = {name: _values(table.column(name)) for name in table.column_names}
-    metadata = table.schema.metadata or {}
-    return Table(columns, dict(json.loads(metadata.get(ABOUT, b"{}"))), table.num_rows)
+    columns = [_values(column) for column in table.columns]
+    return [
+        {name: value for name, value in zip(table.column_names, values, strict=True) if value is not None}
+        for values in zip(*columns, strict=True)
+    ]
+
+
+def read_about(path: Path) -> Row:
+    """What a table says about all of its rows; raises as `read_table`."""
+    return dict(json.loads((pq.read_schema(path).metadata or {}).get(ABOUT, b"{}")))
+
+
+def nested(row: Mapping[str, Any]) -> Row:
+    """A flat row with its dotted names as dictionaries.
+
+    >>> nested({"matrix": "m", "each.8,8": 1, "each.1,1": 2})
+    {'matrix': 'm', 'each': {'8,8': 1, '1,1': 2}}
+    """
+    result: Row = {}
+    for key, value in row.items():
+        *sections, name = key.split(".")
+        part = result
+        for section in sections:
+            part = part.setdefault(section, {})
+        part[name] = value
+    return result
 
 
 def _column(values: list[Any]) -> pa.Array:
@@ -111,23 +90,14 @@ def _column(values: list[Any]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(arrays)), mask=missing)
 
 
-def _is_half(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) and pa.types.is_float16(kind.value_type))
-
-
 def _leaf(name: str, kind: pa.DataType) -> str:
     """The name of a column's innermost part."""
     return _leaf(f"{name}.list.element", kind.value_type) if pa.types.is_list(kind) else name
 
 
-def _values(column: pa.ChunkedArray) -> Sequence[Any]:
-    kind = column.type
-    if not (pa.types.is_list(kind) and kind.value_type in ARRAYS):
-        return list(column.to_pylist())
-    joined = column.combine_chunks()
-    lists = joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
-    values = lists.values.to_numpy(zero_copy_only=False)
-    return _Arrays(values, lists.offsets.to_numpy(), lists.is_valid().to_numpy(zero_copy_only=False))
+def _values(column: pa.ChunkedArray) -> Iterable[Any]:
+    is_array = pa.types.is_list(column.type) and column.type.value_type in ARRAYS
+    return column.to_numpy() if is_array else column.to_pylist()
 
 
 def write_sums(folder: Path) -> None:
@@ -140,11 +110,12 @@ def altered(folder: Path, study: str) -> list[str]:
     """The files of a study that are not what was written, or gone, a sentence each."""
     path = folder / SUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    sums = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
     damages = []
-    for name in (name for name in sums if name.startswith(f"{study}/")):
+    for checksum, name in (line.split("  ", 1) for line in lines):
+        if not name.startswith(f"{study}/"):
+            continue
         if not (folder / name).is_file():
             damages.append(f"{name}: it is gone")
-        elif sha256_of(folder / name) != sums[name]:
+        elif sha256_of(folder / name) != checksum:
             damages.append(f"{name}: it is not what was written: its checksum differs")
     return damages

@@ -21,7 +21,7 @@ from analysis.study.validator import breaches
 from experiments import rank_sweep, replay
 from experiments.command import main
 from experiments.replay import RECORDS
-from experiments.study import Afterwards, Plan, Progress, small, studies, sweeps, with_workers
+from experiments.study import Plan, Progress, small, studies, sweeps, with_workers
 from experiments.study_records import StudyRecords, check_arms, declaration_of, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
@@ -69,33 +69,6 @@ def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> 
     }  # fmt: skip
     whole = Progress(PLAN, recorded([*trials, *chosen.missing]))
     assert whole.missing == []
-
-
-@pytest.mark.usefixtures("named")
-def test_a_best_rate_at_the_edge_asks_for_the_extended_grids_trials() -> None:
-    best_at_the_highest = lambda cell: 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 2)  # noqa: E731
-    trials = Progress(PLAN, recorded([])).missing
-    wider = Progress(PLAN, recorded(trials, best_at_the_highest)).missing
-    assert {(cell.stage, PROTOCOL.step(cell.arm, cell.rate)) for cell in wider} == {("trial", 3)}
-    chosen = Progress(PLAN, recorded([*trials, *wider], best_at_the_highest)).missing
-    assert {(cell.stage, PROTOCOL.step(cell.arm, cell.rate)) for cell in chosen} == {("final", 2)}
-
-
-@pytest.mark.usefixtures("named")
-def test_what_is_missing_is_as_few_sweeps_as_can_be() -> None:
-    begin = Progress(PLAN, recorded([]))
-    found = sweeps(PLAN, begin.missing)
-    assert len(found) == 2
-    assert [word for sweep in found for word in sweep if word.startswith("rank=")] == ["rank=1,8"]
-    assert "train.learning_rate=0.0001,0.0002,0.0004" in found[0]
-    assert "seed=100,101" in found[0]
-    assert "measure=trial" in found[0]
-    holes = [cell for cell in begin.missing if not (cell.arm == "full" and cell.rate == 1e-4 and cell.seed == 101)]
-    words = [[w for w in sweep if w.startswith(("train.", "seed"))] for sweep in sweeps(PLAN, holes)]
-    assert words[:2] == [
-        ["train.learning_rate=0.0001", "seed=100"],
-        ["train.learning_rate=0.0002,0.0004", "seed=100,101"],
-    ]
 
 
 @pytest.mark.usefixtures("named")
@@ -449,7 +422,7 @@ def tiny_study(model_folder: Path, table_file: Path) -> Any:
         final={"full": ("measure=controls",)},
         seconds={"trial": 2.0, "final": 2.0},
         shared=True,
-        afterwards={"similarities": Afterwards(lambda runs: similarities(runs, {"two seeds": ("full", "full")}))},
+        afterwards={"similarities": lambda runs: similarities(runs, {"two seeds": ("full", "full")})},
     )
     texts = {"QUESTION": "Does it run?", "PREDICTION": "It does.", "COST": "A minute.", "__name__": "experiments.tiny"}
     return SimpleNamespace(**texts, plan=lambda: plan)
@@ -527,35 +500,6 @@ def test_figures_tables_and_verdict_come_from_the_records_alone(published: Path,
     first = {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
     assert analyse(words) == 0
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
-
-
-@pytest.mark.slow
-def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path, capsys: Any) -> None:
-    """One control has no cuts of single types of matrix; the other lacks a run."""
-    from synthetic import again, study
-
-    control = study()
-    plain = [
-        line
-        | {"functional": [row for row in line["functional"] if row[0] in ("cut", "remainder") and row[2] is None]}
-        | {"config": line["config"] | {"measure": "standard"}}
-        if "functional" in line
-        else line
-        for line in control.lines
-    ]
-    for name, lines, final in (("plain", plain, {}), ("halved", control.lines[:-1], control.declared.final)):
-        declared = dataclasses.replace(control.declared, control_of="rank_sweep", final=final)
-        of_control = again(control, lines, declared)
-        publish(published / name, of_control.lines, of_control.declared)
-    out, verdict = tmp_path / "out", tmp_path / "V.md"
-    assert analyse(["study", "--records", str(published), "--out", str(out), "--verdict", str(verdict)]) == 0
-    assert "halved is not drawn" in capsys.readouterr().out
-    assert [path.name for path in (out / "halved").iterdir()] == ["VERDICT.md"]
-    assert (out / "plain" / "functional.png").exists()
-    assert not (out / "plain" / "modules.png").exists()
-    text = verdict.read_text()
-    assert "**plain** (?) Test scores: full" in text
-    assert "**halved**: the comparison breaks its own protocol, or is not complete" in text
 
 
 def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tmp_path: Path, capsys: Any) -> None:

@@ -13,8 +13,7 @@ import pytest
 import torch
 from conftest import launched
 
-from analysis.study.records import RECORDS
-from experiments.study import Afterwards, plan_of
+from experiments.study import plan_of
 from experiments.study_records import StudyRecords
 from lorax_lab.afterwards.amplification import amplifications
 from lorax_lab.afterwards.directions import directions
@@ -189,7 +188,7 @@ def test_a_run_that_answers_otherwise_than_its_record_is_refused(runs: dict[tupl
         list(sets({("full", 0): Run(other, run.folder)}, "full", {"query": ("query",)}, (0,)))
 
 
-def made(tmp_path: Path, asked: Any) -> tuple[Any, Any]:
+def made(tmp_path: Path, rows_of: Any) -> tuple[Any, Any]:
     """A study of two conditions with one final run each, whose folders are there."""
     cells = [Cell("final", name, "full", 1e-4, 0) for name in ("one", "two")]
     for cell in cells:
@@ -197,7 +196,7 @@ def made(tmp_path: Path, asked: Any) -> tuple[Any, Any]:
         folder.mkdir(parents=True)
         (folder / "record.json").write_text("{}")
     plan = SimpleNamespace(
-        afterwards={"made": asked if isinstance(asked, Afterwards) else Afterwards(asked)},
+        afterwards={"made": rows_of},
         conditions=["one", "two"],
         overrides=lambda cell: ["method=full"],
         run_id=lambda cell: cell.condition,
@@ -234,43 +233,19 @@ def test_a_condition_whose_runs_are_gone_is_named_and_keeps_its_rows(
     write_rows(records.folder, "made", {"one": Rows(["one"], [{"value": 1}])})
     (tmp_path / "runs" / "two" / "record.json").unlink()
     records.measure(progress)
-    assert "two: 1 of 1 runs are not in" in capsys.readouterr().out
+    assert "two: 1 of 1 final runs" in capsys.readouterr().out
     progress.settled = lambda cell: {"status": "diverged"}
     records.measure(progress)
-    assert "one: 1 of 1 final runs diverged" in capsys.readouterr().out
+    assert "one: 1 of 1 final runs" in capsys.readouterr().out
     assert read_rows(records.folder, "made") == {"one": Rows(["one"], [{"condition": "one", "value": 1}])}
 
 
-def test_rows_of_other_runs_or_parts_than_the_plan_asks_for_are_measured_again(tmp_path: Path) -> None:
-    """A pair or a size that is added to a study is measured, and one that is gone is not published any longer."""
-
-    def asks(*sizes: int) -> Afterwards:
-        return Afterwards(
-            lambda runs: [{"k": k, "of": len(sizes)} for k in sizes], lambda row: row["k"], frozenset(sizes)
-        )
-
-    def values() -> list[list[tuple[int, int]]]:
-        found = read_rows(tmp_path / "records" / "study", "made")
-        return [[(row["k"], row["of"]) for row in of.rows] for of in found.values()]
-
-    records, progress = made(tmp_path, asks())
-    earlier = Rows(["an earlier run"], [{"k": k, "of": 9} for k in (1, 2)])
-    write_rows(records.folder, "made", {"one": earlier, "two": Rows(["two"], [{"k": 1}])})
-    for sizes, expected in [((1, 2), 2), ((1, 2), 2), ((1, 2, 16), 3), ((1,), 1)]:
-        records.plan.afterwards = {"made": asks(*sizes)}
-        records.measure(progress)
-        assert values() == [[(k, expected) for k in sizes]] * 2
-
-
-@pytest.mark.parametrize("name", ["paper_subspaces", "paper_amplification"])
-def test_the_published_rows_have_what_the_studies_ask_for(name: str) -> None:
-    """Else the next call would measure them again, or would fail to, where their runs are gone."""
-    for table, asked in plan_of(name).afterwards.items():
-        rows = read_rows(RECORDS / name, table)
-        assert rows
-        for measured in rows.values():
-            assert asked.has_all(measured.rows)
-            assert not asked.has_all(measured.rows[:1])
+def test_rows_of_other_runs_are_measured_again(tmp_path: Path) -> None:
+    records, progress = made(tmp_path, lambda runs: [{"k": 3}])
+    write_rows(records.folder, "made", {"one": Rows(["an earlier run"], [{"k": 1}]), "two": Rows(["two"], [{"k": 1}])})
+    records.measure(progress)
+    found = read_rows(records.folder, "made")
+    assert {name: [row["k"] for row in measured.rows] for name, measured in found.items()} == {"one": [3], "two": [1]}
 
 
 def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +255,7 @@ def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.Mo
     monkeypatch.setattr("lorax_lab.afterwards.similarities.similarities", lambda runs, pairs: iter(rows))
     monkeypatch.setattr("lorax_lab.afterwards.amplification.amplifications", lambda runs, ranks: iter(rows))
     asked = plan_of("paper_which_rank").afterwards
-    found = {name: list(asked[name].rows({})) for name in ("similarities", "factors")}
+    found = {name: list(asked[name]({})) for name in ("similarities", "factors")}
     assert [row["matrix"] for row in found["similarities"]] == [matrices[0], matrices[2]]
     assert {row["adapted"] for row in found["similarities"]} == {"query and value"}
     assert found["factors"] == [rows[0], rows[2]]

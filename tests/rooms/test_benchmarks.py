@@ -35,16 +35,6 @@ def test_runs_side_by_side_are_timed() -> None:
     assert result["seconds"]["wall"] > 0
 
 
-def test_runs_with_a_window_are_timed_beside_those_without() -> None:
-    from benchmarks import tracking
-
-    result = tracking.measure(tuple(FEW), seeds=(1,), sweeps=1)
-    assert [row["what"].split(": ")[1] for row in result["rows"]] == [tracking.INSIDE, tracking.COMMAND, tracking.SWEEP]
-    assert all(len(of[mode]) == 1 for of in result["seconds"].values() for mode in tracking.MODES)
-    inside, command, _ = result["seconds"].values()
-    assert all(inside[mode][0] < command[mode][0] for mode in tracking.MODES)
-
-
 def test_the_contenders_of_a_step_train_the_same_parameters() -> None:
     from benchmarks import step
 

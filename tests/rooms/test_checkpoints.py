@@ -280,13 +280,6 @@ def test_a_head_untied_by_tuning_is_measured_apart(tmp_path: Path) -> None:
     assert list(noted(plain, "extra")) == [HEAD]
 
 
-def test_a_tie_is_found_under_a_wrapped_name(tmp_path: Path) -> None:
-    wrapped = {f"module.{name}": tensor for name, tensor in tied(1).items()}
-    found = pairing(tmp_path, tied(), wrapped)
-    assert list(noted(found, "tied")) == [HEAD]
-    assert len(found.pairs) == 12
-
-
 def test_a_tie_is_bit_for_bit_and_of_an_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensor_files, "PIECE_BYTES", 16)
     nearly = numbers(7, 4)

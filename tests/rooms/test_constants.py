@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from synthetic import study
 
 from analysis import constant, style
@@ -60,7 +59,7 @@ def test_the_command_writes_one_studys_rows_and_keeps_the_others(
     made.write_text(before.assign(constant=0.25).to_csv(index=False))
     rows = before[before["study"] == "rank_sweep"].to_dict("records")
     monkeypatch.setattr(command, "rows_of", {"rank_sweep": rows}.__getitem__)
-    assert command.main(["rank_sweep", "rank_sweep"]) == 0
+    assert command.main(["rank_sweep"]) == 0
     after = constants.read()
     mine = after["study"] == "rank_sweep"
     assert after[mine].to_dict("records") == rows
@@ -86,11 +85,6 @@ def test_rows_of_data_that_another_processor_made_stay_where_lines_have_them(
     assert list(of["constant"]).count(0.25) == 1
 
 
-def test_a_study_that_is_not_there_is_named_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["rank_swep"]) == 2
-    assert "there is no study rank_swep; did you mean 'rank_sweep'" in capsys.readouterr().err
-
-
 def test_unknown_data_have_the_score_of_a_guess_and_say_so() -> None:
     assert constants.constant(study(), "reviews", "test") == (0.5, constant.GUESS)
 
@@ -114,24 +108,6 @@ def test_a_panel_of_scores_has_the_line_or_its_heading_has_the_number(score: flo
     low, high = scores.get_ylim()
     ends = table[["test_low", "test_high"]]
     assert ends.max().max() - ends.min().min() > 0.4 * (high - low)
-
-
-def test_a_level_that_is_far_from_the_other_scores_stands_in_the_heading_alone() -> None:
-    table = FIGURES["cost"].table(study())
-    others = [("head alone", 0.6), ("full without embeddings", 0.79)]
-    rows = [
-        table.iloc[[1]].assign(arm=arm, rank=None, test=score, test_low=score, test_high=score) for arm, score in others
-    ]
-    figure = FIGURES["cost"].draw(pd.concat([table, *rows], ignore_index=True).astype({"rank": "Int64"}))
-    assert figure.axes[3].get_title("left").split("\n")[1:] == ["head alone: .600", f"{constant.GUESS}: .500"]
-    shown = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
-    assert "full without embeddings" in shown
-    assert not {"head alone", constant.GUESS} & {*shown}
-
-
-def test_the_trials_say_it_in_their_headings() -> None:
-    figure = FIGURES["trials"].draw(FIGURES["trials"].table(study()))
-    assert figure.axes[0].get_title("left") == f"reviews\n{constant.GUESS}: .500"
 
 
 def test_two_kinds_of_constant_answers_stand_once_each_in_the_legend() -> None:

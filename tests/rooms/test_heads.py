@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.heads import BEGUN, plan, train_head
+from experiments.heads import train_head
 from lorax_lab.errors import ConfigError
 
 SIZES = ("task.train_examples=96", "task.validation_examples=16", "task.test_examples=16")
@@ -38,19 +38,3 @@ def test_the_folder_has_the_pretrained_body_and_the_trained_head(
 def test_a_run_that_fails_is_named(model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the run that trains the head in .*kept-runs did not end well"):
         train_head(tmp_path / "kept", local(tmp_path / "missing.csv"), str(model_folder))
-
-
-def test_two_trained_heads_are_refused(model_folder: Path, table_file: Path, tmp_path: Path) -> None:
-    other = tmp_path / "kept-runs" / "other"
-    other.mkdir(parents=True)
-    (other / "head.safetensors").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"kept-runs has 2 trained heads, of which one is meant; remove that folder"):
-        train_head(tmp_path / "kept", local(table_file), str(model_folder))
-
-
-def test_a_kept_head_is_not_trained_and_the_pooler_is() -> None:
-    factors = plan().factors["task"]
-    kept = {name for name, overrides in factors.items() if "train.head=false" in overrides}
-    assert kept == {name for name in factors if name.endswith("with a kept head")}
-    assert not any("task.pooling" in override for overrides in factors.values() for override in overrides)
-    assert len(factors) == 2 * len(BEGUN)

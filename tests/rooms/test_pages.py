@@ -100,7 +100,8 @@ FOUND, AT_LEAST, ABOVE, ZERO = (
 
 
 def ruling(r_star: Smallest | None, k_star: Smallest, at_r: Interval | None, at_k: Interval | None) -> Ruling:
-    return Ruling("reviews", update.ALL, SUPPORTED, r_star, k_star, at_r, at_k, Interval(20, 19, 21, 5), 50.0, None)
+    effective = Interval(20, 19, 21, 5)
+    return Ruling("reviews", update.ALL, SUPPORTED, k_star, at_k, effective, 50.0, r_star=r_star, at_r=at_r)
 
 
 def test_the_answer_claims_no_more_than_its_intervals() -> None:
@@ -218,13 +219,13 @@ def test_the_power_is_that_of_the_arm_and_the_margin() -> None:
 
 def test_the_log_loss_is_a_second_endpoint_with_a_margin_of_its_own() -> None:
     inside = with_losses(study(), 0.01, 0.02)
-    gain = comparison.loss_gains(inside, TASK)["LoRA r=1"]
+    gain = comparison.gains(inside, TASK, by_loss=True)["LoRA r=1"]
     assert (gain.mean, gain.examples) == (pytest.approx(-0.01, abs=1e-3), EXAMPLES["test"])
     assert str(comparison.enough_by_loss(inside, TASK)) == "1"
     assert str(comparison.enough_by_loss(with_losses(study(), 0.05, 0.02), TASK)) == "above the largest tried"
     assert comparison.enough_by_loss(with_losses(study(), 0.01, None), TASK) is None
     some = changed(inside, lambda x: {k: v for k, v in x.items() if (k, x["rank"], x["seed"]) != (LOSSES, 8, 2)})
-    assert comparison.compared_losses(some, TASK) == {}
+    assert comparison.compared(some, TASK, by_loss=True) == {}
 
 
 def test_a_lost_arm_has_no_number_and_counts_in_the_correction() -> None:

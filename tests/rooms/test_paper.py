@@ -201,7 +201,7 @@ def test_two_arms_are_compared_as_each_is_with_the_reference(second: Records) ->
     assert one.mean == pytest.approx(gains["LoRA r=64"].mean - gains["LoRA r=1"].mean)
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
     assert between(second, "cloze", "LoRA r=64", "LoRA r=1", 4).low < one.low
-    nats = comparison.loss_gains(second, "cloze")
+    nats = comparison.gains(second, "cloze", by_loss=True)
     fall = readings.loss_between(second, "cloze", "LoRA r=16", "LoRA r=1")
     assert fall.mean == pytest.approx(nats["LoRA r=16"].mean - nats["LoRA r=1"].mean)
 

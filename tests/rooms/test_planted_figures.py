@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pandas as pd
@@ -54,17 +53,6 @@ def test_the_nulls_find_a_strong_signal_and_no_full_one(noise: pd.DataFrame) -> 
     assert (strong["effective rank"][[1, 4]] > 10).all()
 
 
-def test_the_best_is_named_by_what_it_finds() -> None:
-    rows = pd.DataFrame(
-        [
-            {"estimator": name, "rank": rank, "mean": mean, "error": 0.5, "draws": 2, "told": told}
-            for name, told, means in (("poor", 2, (9.0, 9.0)), ("good", 1, (1.0, 4.3)))
-            for rank, mean in zip((1, 4, 64), (*means, 64.0), strict=True)
-        ]
-    )
-    assert planted.standing(rows) == [("good", 2, 2), ("poor", 0, 2)]
-
-
 def test_r_and_k_are_those_of_the_verdict(records_folder: Path) -> None:
     records = planted.trained_records(records_folder)
     rows = planted.trained_table(records).set_index(["level", "estimator"])
@@ -77,17 +65,6 @@ def test_r_and_k_are_those_of_the_verdict(records_folder: Path) -> None:
     assert errors["planted rank 1", planted.R_STAR] == 3
     assert errors["planted rank 8", planted.R_STAR] == 0
     assert errors["planted rank 8", planted.K_STAR] == 1
-
-
-def test_an_estimator_that_finds_nothing_at_some_level_has_no_mean(records_folder: Path, noise: pd.DataFrame) -> None:
-    both = planted.joined(planted.trained_table(planted.trained_records(records_folder)), noise)
-    lost = both.copy()
-    lost.loc[(lost["estimator"] == planted.R_STAR) & (lost["rank"] == 1), ["estimate", "error"]] = math.nan
-    means = [
-        len([line for line in planted.draw_trained(rows).axes[1].get_lines() if line.get_markersize() == 6])
-        for rows in (both, lost)
-    ]
-    assert means[1] == means[0] - 1
 
 
 @pytest.mark.parametrize(

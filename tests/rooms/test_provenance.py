@@ -81,13 +81,6 @@ def test_the_machine_in_words() -> None:
     assert provenance._blas("no such text") is None
 
 
-def test_a_package_that_is_not_installed_has_no_version() -> None:
-    found = provenance.versions(("peft", "no-such-package"))
-    assert found["torch"] == torch.__version__
-    assert found["no-such-package"] is None
-    assert set(found) == {"python", *provenance.PACKAGES, "peft", "no-such-package"}
-
-
 def test_the_processor_is_named_with_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"{facts}\n{facts.replace('17', '99')}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,6 @@ from conftest import launched
 from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.record import load_spectra, read_record
 from lorax_lab.record.measures import rows
-from lorax_lab.record.record import DamagedRecord
 from lorax_lab.spectra import flatten
 from lorax_lab.study.answers import correct_answers, log_losses
 from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
@@ -90,14 +88,6 @@ def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_fo
         assert all(row[key] == published[key] == of_audit[key] for key in ("module", "layer"))
 
 
-def test_a_trials_line_has_no_test_and_no_update(store: Path) -> None:
-    line = line_of(folders(store, "trial")[0])
-    assert "correct" not in line
-    assert log_losses(line) is None
-    assert "matrices" not in line
-    assert list(line["metrics"]) == ["validation/accuracy", "train/loss"]
-
-
 def test_runs_come_back_and_the_same_runs_are_the_same_bytes(store: Path, tmp_path: Path) -> None:
     lines = [line_of(folder) for folder in folders(store, "controls") + folders(store, "trial")]
     write_lines(tmp_path / "a", lines)
@@ -146,12 +136,3 @@ def test_what_two_seeds_have_in_common(store: Path) -> None:
     assert (row["random_column"], row["random_row"]) == (4 / 64, 4 / 32)
     assert {r["k"] for r in rows} == {k for k in SHARED_RANKS if k <= 32}
     assert all(r["column"] == pytest.approx(1, abs=1e-4) for r in shared_rows(one, one))
-
-
-def test_a_damaged_array_is_no_line(store: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(folders(store, "controls")[0], tmp_path / "run")
-    data = bytearray((folder / "outputs.npz").read_bytes())
-    data[len(data) // 2] ^= 1
-    (folder / "outputs.npz").write_bytes(data)
-    with pytest.raises(DamagedRecord, match="outputs"):
-        line_of(folder)

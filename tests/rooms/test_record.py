@@ -80,14 +80,6 @@ def test_a_record_that_is_cut_anywhere_or_ends_in_zeros_is_damaged(tmp_path: Pat
             assert record.status_of(tmp_path) == "damaged"
 
 
-@pytest.mark.parametrize("place", ["a folder", "a link to nothing", "a link to itself"])
-def test_what_stands_in_a_records_place_is_damaged(place: str, tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    path.mkdir() if place == "a folder" else path.symlink_to("nothing" if place == "a link to nothing" else path)
-    with pytest.raises(record.DamagedRecord, match=r"record\.json"):
-        record.read_record(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("change", "key"),
     [
@@ -253,12 +245,6 @@ def test_measures_are_derived_from_what_is_recorded(tmp_path: Path) -> None:
     assert means["by_module"]["value"]["captured.best"] is None
     assert "layer" not in means
     assert "spikes" not in means  # only one of the two has them
-
-
-def test_the_score_of_a_run_is_its_primary_metric_on_its_split() -> None:
-    result = content(metrics={"test/accuracy": 0.5, "validation/accuracy": 0.25, "test/f1": 0.75}).completed
-    assert (result.score("test"), result.score("validation")) == (0.5, 0.25)
-    assert np.isnan(content(metrics={"test/accuracy": None}).completed.score("test"))
 
 
 def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,6 @@ def test_what_is_no_secret_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"commit {'f01c62bf' * 5}, disabled accuracy {__file__} true task-specific-words nats=2.30258509"
     assert redact(text) == text
     assert redacted({"a": (1, None, True, [text])}) == {"a": [1, None, True, [text]]}
-    assert redacted({TOKENS[0]: TOKENS[0]}) == {HIDDEN: HIDDEN}
 
 
 def test_no_file_has_a_secret_and_its_numbers_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "no head": (tensor("classifier.weight", lambda t: None), "classifier.weight"),
     "a head of another width": (tensor("classifier.weight", lambda t: t[:, 1:]), "classifier.weight"),
     "another method": (setting("peft_type", "IA3"), "peft_type=IA3"),
-    "DoRA": (setting("use_dora", True), "use_dora=True"),
+    "DoRA": (setting("use_dora", True), "lora_magnitude_vector"),
 }
 RECORDED: dict[str, tuple[dict[str, Any], str]] = {
     "another base": ({"inputs": Inputs("theirs", "d", {}, [])}, "theirs"),

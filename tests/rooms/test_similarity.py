@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.__main__ import main
 from analysis.study.records import RECORDS, load
 from analysis.study.similarity import similarity
 from lorax_lab.errors import ConfigError
@@ -49,20 +48,6 @@ def test_published_directions_are_compared() -> None:
 def test_what_cannot_be_compared_is_named(asked: tuple[str, str, int, int], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         similarity(rows(), *asked)
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["paper_subspace", "a", "b"], "paper_subspaces"),
-        (["rank_sweep_2", "a", "b"], "rank_sweep_2"),
-        (["paper_subspaces", "a", "b", "--task", "reviews"], "--task reviews"),
-        (["paper_subspaces", "a", "b", "--matrix", "dense"], "--matrix dense"),
-    ],
-)
-def test_a_wrong_name_is_named(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["similarity", *words]) == 2
-    assert named in capsys.readouterr().err
 
 
 def test_rows_of_other_runs_or_conditions_are_named_and_not_read(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -71,15 +70,6 @@ def test_conditions_of_one_size_have_no_such_figure(counts: dict[str, int]) -> N
     assert sizes.table(study()) is None
 
 
-def test_the_counts_of_a_condition_whose_runs_differ_are_not_guessed() -> None:
-    records = grown()
-    one = next(i for i, line in enumerate(records.lines) if line["config"]["measure"] != "trial")
-    examples = records.lines[one]["inputs"]["examples"] | {"train": 7}
-    changed = [*records.lines]
-    changed[one] = changed[one] | {"inputs": changed[one]["inputs"] | {"examples": examples}}
-    assert sizes.table(again(records, changed)) is None
-
-
 # ---- the figure
 
 
@@ -136,12 +126,3 @@ def test_ranks_that_are_not_found_are_arrows_and_break_the_line() -> None:
     assert low < vertical.LEAST
     assert high > 32 * vertical.ABOVE
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "1", "2", "4", "8", "16", "32"]
-
-
-def test_the_papers_numbers_stand_only_where_the_study_asks_the_same() -> None:
-    records = grown(COUNTS | {"many": 1000})
-    assert sizes.THEIRS not in table_of(records)
-    table = table_of(dataclasses.replace(records, name=sizes.OF_THE_PAPER))
-    theirs = table.set_index(["examples", "what"])[sizes.THEIRS].dropna()
-    expected = {(100, "full"): 60.2, (1000, "full"): 85.8, (100, "LoRA r=8"): 63.8, (1000, "LoRA r=8"): 85.6}
-    assert theirs.to_dict() == expected

@@ -9,8 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.teacher import MOST, Level, labelled, plant_largest, redrawn, threshold
-from lorax_lab.errors import ConfigError
+from experiments.teacher import Level, labelled, plant_largest, redrawn, threshold
 from lorax_lab.models import load_base, select
 
 LEVELS = {"two": Level(2), "six": Level(6), "noisy": Level(6, 0.3)}
@@ -81,22 +80,3 @@ def test_the_first_class_has_its_share_of_the_clear_texts(rank: int) -> None:
     shares = labels[clear].bincount(minlength=rank + 1) / clear.sum()
     assert float(shares[0]) == pytest.approx(1 / (rank + 1), rel=0.02)
     assert float(shares.max()) < 1.4 / (rank + 1)
-
-
-def test_a_class_is_the_largest_coordinate_where_that_is_clear() -> None:
-    standard = torch.tensor([[2.0, 1.0], [2.0, 1.9], [0.4, 0.0], [0.6, 0.0], [0.0, 0.9]])
-    labels, clear = labelled(standard, 0.5)
-    assert labels.tolist() == [1, 1, 0, 1, 2]
-    assert clear.tolist() == [True, False, False, False, True]
-
-
-@pytest.mark.parametrize("rank", [0, MOST + 1])
-def test_an_impossible_rank_is_refused(rank: int) -> None:
-    with pytest.raises(ConfigError, match=f"rank={rank} is not possible: 1 to 64; type rank=8"):
-        Level(rank)
-
-
-@pytest.mark.parametrize("noise", [-0.1, 1.0])
-def test_an_impossible_share_of_noise_is_refused(noise: float) -> None:
-    with pytest.raises(ConfigError, match=f"noise={noise} is not possible: a share of the labels"):
-        Level(8, noise)

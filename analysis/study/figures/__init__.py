@@ -1,4 +1,4 @@
-"""The figures of studies: `table(records)` makes a figure's CSV, or None where the study has nothing of it;
+"""The figures of studies: `facts(records)` makes the rows of a figure's CSV, or None where the study has nothing of it;
 `draw(table)` draws it; `printed` are the columns that a paper prints, where there are any.
 
 To add one, write its two functions and its entry in `FIGURES`, and name it in the study's plan:
@@ -8,24 +8,30 @@ To add one, write its two functions and its entry in `FIGURES`, and name it in t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
+import pandas as pd
+from matplotlib.figure import Figure as Picture
+
+from ..records import Records, with_direction, with_model
 from . import answer, arms, cost, directions, sets, sizes, trials, updates
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure as Picture
-
-    from ..records import Records
 
 
 class Figure(NamedTuple):
     """A figure, by what it shows."""
 
     title: str
-    table: Callable[[Records], pd.DataFrame | None]
+    facts: Callable[[Records], pd.DataFrame | None]
     draw: Callable[[pd.DataFrame], Picture]
     printed: tuple[str, ...] = ()
+
+    def table(self, records: Records) -> pd.DataFrame | None:
+        """The figure's CSV: its rows with the model of each condition, and the direction of its scores."""
+        rows = self.facts(records)
+        if rows is None or "task" not in rows or "model" in rows:
+            return rows
+        return with_model(records, with_direction(records, rows))
 
 
 FIGURES: dict[str, Figure] = {
@@ -60,7 +66,10 @@ FIGURES: dict[str, Figure] = {
         "the directions that pairs of full updates have in common", updates.shared_table, updates.shared_draw
     ),
     "trials": Figure("the choice of each arm's learning rate", trials.table, trials.draw),
-    **{name: Figure(maps.title, maps.table, maps.draw) for name, maps in directions.MAPS.items()},
+    **{
+        name: Figure(maps.title, partial(directions.maps_table, maps), partial(directions.maps_draw, maps))
+        for name, maps in directions.MAPS.items()
+    },
     "layers_share": Figure(
         "what runs share beyond chance, in every layer and type of matrix (Figures 6 and 7 of the LoRA paper)",
         directions.layers_table,
@@ -106,14 +115,13 @@ def latex(name: str, table: pd.DataFrame) -> str | None:
     rows = table[[*columns]].copy()
     for column in (column for column in columns if f"{column}_low" in table):
         ends = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
-        rows[column] = [_interval(*of_row) for of_row in ends]
-    sure = table["matches"].eq(True).fillna(value=False) if "matches" in table else [False] * len(table)
-    bold = ["font-weight: bold" if is_sure else "" for is_sure in sure]
+        rows[column] = [_interval(*row) for row in ends]
+    bold = table["matches"].eq(True).fillna(value=False) if "matches" in table else pd.Series(False, table.index)
     rows = rows.reset_index(drop=True).drop_duplicates()
-    printed = rows.style.hide(axis="index").format(formatter=_cell, escape="latex")
-    printed = printed.format_index(escape="latex", axis=1)
+    printed = rows.style.hide(axis="index").format(formatter=_cell, escape="latex").format_index(escape="latex", axis=1)
     if "arm" in columns:
-        printed = printed.apply(lambda _: [bold[at] for at in rows.index], subset=["arm"])
+        weights = ["font-weight: bold" if bold.iloc[place] else "" for place in rows.index]
+        printed = printed.apply(lambda _: weights, subset=["arm"])
     body = printed.to_latex(hrules=True, convert_css=True, environment="longtable")
     return "{\\footnotesize\\setlength{\\tabcolsep}{3pt}\n" + str(body) + "}\n"
 
@@ -121,7 +129,7 @@ def latex(name: str, table: pd.DataFrame) -> str | None:
 def _interval(mean: float, low: float, high: float) -> str:
     if mean != mean:
         return NO_NUMBER
-    return f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low == low else "")
+    return f"{mean:.3f}" if low != low else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _cell(value: object) -> str:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ... import style
 from ...axes import margin_axis, scale_of, worse_by_margin
 from ...scores import cross, score_label
 from ...variants import COLLAPSED
 from .. import comparison, update, verdict
-from ..records import Records, has_collapsed, models_of, with_direction, with_model
-from ..statistics import Interval, of_one_seed
+from ..records import Records, has_collapsed, models_of
 from ..words import listed
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SIDES = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full update, k", "k*")}
 CROSSED = "collapsed run, or full fine-tune of its seed"
 SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "markersize": 2.5, "zorder": 1.5}
-MEANS: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "capsize": 2, "linewidth": 1}
+MEANS: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "linewidth": 1}
 FEW, HIGH, LOW = 4, 1.5, 1.15
 """Up to so many tasks a row is high, inches; with more it is low."""
 
@@ -30,71 +28,50 @@ def table(records: Records) -> pd.DataFrame | None:
     """One row per task, side (`rank` of LoRA, `k` of the cut), size, and seed: the difference from full fine-tuning on
     test, or from the whole update on the split that k* is decided on; with the mean, its interval, how many test
     examples that covers, margin, r* or k*, whether this size is surely within the margin, and the task's verdict. An
-    arm of which a final run diverged has no mean; the interval of one seed is that of its test examples. None where no
-    arms differ in their rank alone, or no full update was cut."""
-    import pandas as pd
-
+    arm of which a final run diverged has no mean. None where no arms differ in their rank alone, or no full update was
+    cut."""
     if not records.protocol.ranked() or not update.has_cuts(records):
         return None
-
-    margin, rows, finals = records.protocol.margin, [], comparison.every_seed(records)
-    verdicts = verdict.by_task(records)
+    finals, verdicts = comparison.every_seed(records), verdict.by_task(records)
+    parts = []
     for task in records.conditions:
-        full = comparison.seeds_of(records, task, records.protocol.reference)
-        beside = {seed for seed, line in full.items() if has_collapsed(line)}
-        seeds = finals[(finals["task"] == task) & finals["rank"].notna()].rename(columns={"rank": "size"})
-        cut, higher = _cut_seeds(records, task), records.higher_is_better(task)
-        gains = _gains(records, task)
-        shown = {side: _shown(records, task, side, gains[side]) for side in SIDES}
-        sizes = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(records, task))}
-        splits = {"rank": comparison.SPLIT, "k": comparison.SPLIT if update.is_on_test(records, task) else "validation"}
-        for side, frame in (("rank", seeds), ("k", cut)):
-            for size in sorted({int(size) for size in frame["size"]}):
-                of_size = frame[frame["size"] == size]
-                gain, interval = gains[side][size], shown[side][size].oriented(higher)
-                row = {"task": task, "verdict": verdicts[task], "side": side, "size": size}
-                row |= {"margin": margin, "enough": sizes[side], "within": bool(gain.low > -margin)}
-                row |= {
-                    "split": records.scored_on(task, splits[side]),
-                    "examples": interval.examples,
-                    "mean": interval.mean,
-                    "low": interval.low,
-                    "high": interval.high,
-                }
-                own = of_size[COLLAPSED] if COLLAPSED in of_size else [False] * len(of_size)
-                for seed, d, flag in zip(of_size["seed"], of_size["difference"], own, strict=True):
-                    rows.append(row | {"seed": seed, "difference": d, COLLAPSED: flag or seed in beside})
-    facts = comparison.with_collapsed(records, pd.DataFrame(rows).astype({"size": int}))
-    return with_model(records, with_direction(records, facts))
+        sizes, seeds = _sizes(records, task), _seeds(records, task, finals[finals["task"] == task])
+        sizes.insert(1, "verdict", verdicts[task])
+        parts.append(sizes.merge(seeds, on=["side", "size"]))
+    return comparison.with_collapsed(records, pd.concat(parts, ignore_index=True).astype({"size": int}))
 
 
-def _gains(records: Records, task: str) -> dict[str, dict[int, Interval]]:
-    """The gain of each size of each side, which the verdict is made of."""
-    of_rank = comparison.by_rank(records, comparison.gains(records, task))
-    return {"rank": of_rank, "k": update.gains(records, task)}
+def _sizes(records: Records, task: str) -> pd.DataFrame:
+    """One row per side and size of a task: its mean, and what was concluded of it."""
+    margin, rows = records.protocol.margin, []
+    ranks = comparison.by_rank(records, comparison.gains(records, task))
+    split = comparison.SPLIT if update.is_on_test(records, task) else "validation"
+    for side, gains, enough, scored_on in (
+        ("rank", ranks, comparison.enough(records, task), comparison.SPLIT),
+        ("k", update.gains(records, task), update.functional_rank(records, task), split),
+    ):
+        for size, gain in sorted(gains.items()):
+            shown = comparison.NONE if gain is comparison.LOST else gain
+            shown = shown.oriented(records.higher_is_better(task))
+            row = {"task": task, "side": side, "size": size, "margin": margin, "enough": str(enough)}
+            row |= {"within": bool(gain.low > -margin), "split": records.scored_on(task, scored_on)}
+            rows.append(row | {key: getattr(shown, key) for key in ("examples", "mean", "low", "high")})
+    return pd.DataFrame(rows)
 
 
-def _shown(records: Records, task: str, side: str, gains: dict[int, Interval]) -> dict[int, Interval]:
-    """The same as it is drawn: none of a lost arm; of one seed the interval of its test examples."""
-    higher, arms = records.higher_is_better(task), {arm.rank: arm.name for arm in records.protocol.ranked()}
-    shown = dict[int, Interval]()
-    for size, gain in gains.items():
-        shown[size] = comparison.NONE if gain is comparison.LOST else gain
-        if gain.count == 1:
-            cut = update.differences(records, task)[size] if side == "k" else None
-            differences = comparison.differences(records, task, arms[size]) if cut is None else cut
-            shown[size] = of_one_seed(differences).oriented(higher)
-    return shown
-
-
-def _cut_seeds(records: Records, task: str) -> pd.DataFrame:
-    """One row per k and seed of the cut of all matrices: the difference that k* is decided by."""
-    import pandas as pd
-
-    seeds = list(comparison.seeds_of(records, task, records.protocol.reference))
+def _seeds(records: Records, task: str, finals: pd.DataFrame) -> pd.DataFrame:
+    """One row per side, size and seed of a task: its difference, and whether its run or the reference's collapsed."""
+    ranked = finals["arm"].isin([arm.name for arm in records.protocol.ranked()])
+    trained = finals[ranked].rename(columns={"rank": "size"}).assign(side="rank")
+    reference = comparison.seeds_of(records, task, records.protocol.reference)
     by_k = update.differences(records, task).items()
-    rows = [(k, seed, d) for k, of_k in by_k for seed, d in zip(seeds, of_k.mean(1), strict=True)]
-    return pd.DataFrame(rows, columns=["size", "seed", "difference"])
+    cuts = [("k", k, seed, d) for k, seeds in by_k for seed, d in zip(reference, seeds.mean(1), strict=True)]
+    columns = ["side", "size", "seed", "difference"]
+    flags = trained.get(COLLAPSED, pd.Series(False, trained.index))
+    trained = trained[columns].assign(**{COLLAPSED: flags})
+    rows = pd.concat([trained, pd.DataFrame(cuts, columns=columns).assign(**{COLLAPSED: False})], ignore_index=True)
+    collapsed = [seed for seed, line in reference.items() if has_collapsed(line)]
+    return rows.assign(**{COLLAPSED: rows[COLLAPSED] | rows["seed"].isin(collapsed)})
 
 
 @style.styled
@@ -105,25 +82,22 @@ def draw(table: pd.DataFrame) -> Figure:
     high = HIGH if len(tasks) <= FEW else LOW
     figure = style.canvas(style.PAGE, 1.3 + (high + 0.45) * len(tasks))
     grid = figure.subplots(len(tasks), 2, squeeze=False, sharey="row", width_ratios=(2, 3))
-    for row, task in zip(grid, tasks, strict=True):
-        of_task = table[table["task"] == task]
-        for axes, (side, (label, star)) in zip(row, SIDES.items(), strict=True):
-            rows = of_task[of_task["side"] == side]
+    for panels, (task, task_rows) in zip(grid, table.groupby("task", sort=False), strict=True):
+        for axes, (side, (label, star)) in zip(panels, SIDES.items(), strict=True):
+            rows = task_rows[task_rows["side"] == side]
             _differences(axes, rows)
             if COLLAPSED in rows:
-                subset = rows[rows[COLLAPSED]]
-                cross(axes, subset["size"], subset["difference"], grid[0][0], CROSSED, style.BESIDE)
+                crossed = rows[rows[COLLAPSED]]
+                cross(axes, crossed["size"], crossed["difference"], grid[0][0], CROSSED, style.BESIDE)
             if task == tasks[-1]:
                 axes.set_xlabel(label)
-            above = f"{task}: {of_task['verdict'].iloc[0]}" if side == "rank" else ""
+            above = f"{task}: {rows['verdict'].iloc[0]}" if side == "rank" else ""
             lost = f"\na run diverged, so no mean: rank {sizes}" if (sizes := diverged(rows)) else ""
             axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{lost}")
-        margin_axis(row[0], of_task[["difference", "low", "high"]].to_numpy(float), worse_by_margin(of_task))
-        row[0].set_ylabel(score_label("difference in score", of_task, "\n"))
+        margin_axis(panels[0], task_rows[["difference", "low", "high"]].to_numpy(float), worse_by_margin(task_rows))
+        panels[0].set_ylabel(score_label("difference in score", task_rows, "\n"))
     _explain(grid[0][0], table)
-    style.title(figure, _heading(table))
-    style.legend(figure, grid[0][0], columns=2)
-    return figure
+    return style.finish(figure, _heading(table), grid[0][0], columns=2)
 
 
 def _heading(table: pd.DataFrame) -> str:
@@ -134,11 +108,12 @@ def _heading(table: pd.DataFrame) -> str:
 
 def covered(table: pd.DataFrame, side: str) -> str:
     """The split of one side, `rank` or `k`, and what its intervals cover."""
-    rows = table[(table["side"] == side) & table["mean"].notna()]
-    splits = " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"]))
-    parts = [] if table["seed"].nunique() < 2 else ["seeds"]
-    parts += [f"{splits} examples"] if (rows["examples"] > 0).all() else []
-    return f"{splits}, 95 % intervals over {' and '.join(parts)}" if parts else f"{splits}, one seed, no interval"
+    rows = table[table["side"] == side]
+    splits = " or ".join(dict.fromkeys(rows["split"]))
+    if table["seed"].nunique() < 2:
+        return f"{splits}, one seed, no interval"
+    has_examples = (rows.loc[rows["mean"].notna(), "examples"] > 0).all()
+    return f"{splits}, 95 % intervals over seeds{f' and {splits} examples' if has_examples else ''}"
 
 
 def diverged(rows: pd.DataFrame) -> str:
@@ -151,22 +126,17 @@ def _differences(axes: Axes, rows: pd.DataFrame) -> None:
     sizes = rows.drop_duplicates("size").sort_values("size")
     if len(set(rows["seed"])) > 1:
         axes.plot(rows["size"], rows["difference"], transform=style.shifted(axes, style.BESIDE), **SEEDS)
-    bars = [(sizes["mean"] - sizes["low"]).fillna(0), (sizes["high"] - sizes["mean"]).fillna(0)]
-    axes.errorbar(sizes["size"], sizes["mean"], bars, **MEANS)
+    ends = [(sizes["mean"] - sizes["low"]).fillna(0), (sizes["high"] - sizes["mean"]).fillna(0)]
+    axes.errorbar(sizes["size"], sizes["mean"], ends, capsize=2, **MEANS)
     short = sizes[~sizes["within"].astype(bool)]
-    axes.plot(short["size"], short["mean"], **(_means() | {"mfc": "white", "zorder": 4}))
-    axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.axhline(worse_by_margin(rows), color="0.4", linewidth=0.8, linestyle="--")
+    axes.plot(short["size"], short["mean"], **(MEANS | {"linestyle": "", "mfc": "white", "zorder": 4}))
+    style.zero_and_margin(axes, worse_by_margin(rows))
     style.rank_axis(axes, [int(size) for size in sizes["size"]])
-
-
-def _means() -> dict[str, Any]:
-    return {key: value for key, value in MEANS.items() if key != "capsize"} | {"linestyle": ""}
 
 
 def _explain(axes: Axes, table: pd.DataFrame) -> None:
     margin, seeds = float(table["margin"].iloc[0]), table["seed"].nunique()
-    axes.errorbar([], [], [], label="mean and interval; filled: surely within the margin", **MEANS)
+    axes.errorbar([], [], [], label="mean and interval; filled: surely within the margin", capsize=2, **MEANS)
     axes.plot([], [], color="0.4", linewidth=0.8, linestyle="--", label=f"the margin, {margin:g}")
     if seeds > 1:
         axes.plot([], [], label=f"beside: each of {seeds} seeds", **SEEDS)

@@ -4,25 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import combinations, product
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lorax_lab.spectra import subspace_similarities
 from lorax_lab.streams import generator
 
 from ... import style
 from ..paper import theirs
-from ..records import Records, models_of, with_model
+from ..records import Records, models_of
 from ..statistics import t_interval
 from ..words import listed
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MODULES = {"attention.self.query": "query", "attention.self.value": "value"}
 """The types of matrix that the paper shows."""
@@ -41,12 +39,14 @@ BASE = "W"
 HEIGHT = 0.55
 """Of a heat map in inches."""
 LORA = "LoRA"
-BESIDE = {"gaussian_factor": "Gaussian", "random_factor": "random directions", "base_factor": "W's own top directions"}
-"""What an update's factor stands beside, as a share of its own norm."""
-NORMS = {"delta_norm": "ΔW", "base_in_delta": "W in ΔW", "base_in_random": "W in random", "base_in_base": "W in own"}
+BESIDE = {
+    "gaussian_factor": ("Gaussian", "|", 7.0),
+    "random_factor": ("random directions", "x", 4.0),
+    "base_factor": ("W's own top directions", "<", 4.0),
+}
+"""What an update's factor stands beside, as a share of its own norm, with its mark and the size of that."""
+NORMS = ("delta_norm", "base_in_delta", "base_in_random", "base_in_base")
 """The norm of an update, and those of W in the top directions of the update, in random ones and in its own."""
-GREY = {"gaussian_factor": ("|", 7.0), "random_factor": ("x", 4.0), "base_factor": ("<", 4.0)}
-"""The mark of each, and its size."""
 THEIRS = "GPT-3, query of layer 48: "
 """What the columns of the paper's own numbers begin with."""
 IN_LAYERS = (
@@ -64,6 +64,7 @@ IN_LAYERS = (
 """Pairs and sides, and the (i, j) at which φ is shown. The rows of B A and of A span one space where all 64 of them are
 taken, so these are shown at 8."""
 KEYS = ["pair", "side", "i", "j"]
+Row = dict[str, Any]
 DARKEST = 0.5
 """φ beyond chance from which on a cell is darkest."""
 LIGHT = 0.4
@@ -88,8 +89,7 @@ def lora_in(table: pd.DataFrame) -> str:
     return f", LoRA in {listed(dict.fromkeys(table[ADAPTED]))} alone" if ADAPTED in table else ""
 
 
-@dataclass(frozen=True)
-class Maps:
+class Maps(NamedTuple):
     """A figure of heat maps of φ(i, j), one for each pair of updates and side.
 
     Attributes:
@@ -103,14 +103,6 @@ class Maps:
     words: str
     gaussian: bool = False
     every_layer: bool = False
-
-    def table(self, records: Records) -> pd.DataFrame | None:
-        """`maps_table`."""
-        return maps_table(records, self)
-
-    def draw(self, table: pd.DataFrame) -> Figure:
-        """`maps_draw`."""
-        return style.styled(lambda rows: maps_draw(rows, self.words))(table)
 
 
 def _sides(pair: str, *sides: str) -> tuple[tuple[str, str], ...]:
@@ -152,96 +144,98 @@ MAPS = {
 }
 
 
-def maps_table(records: Records, maps: Maps) -> pd.DataFrame | None:
+def maps_table(maps: Maps, records: Records) -> pd.DataFrame | None:
     """One row for each heat map and (i, j); None where the similarities were not measured.
 
     Columns: task, model, pair, side, module, layer, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d),
     pairs, seeds; adapted, where LoRA does not adapt every type.
     """
-    import pandas as pd
-
-    rows = [row for row in records.rows.get("similarities", ()) if (row["pair"], row["side"]) in set(maps.shown)]
-    layers = sorted({row["layer"] for row in rows if row["module"] in MODULES})
+    rows = [row for row in records.rows.get("similarities", ()) if (row["pair"], row["side"]) in maps.shown]
+    rows = [row for row in rows if row["module"] in MODULES]
+    layers = sorted({row["layer"] for row in rows})
     if not layers:
         return None
     middle = layers[(len(layers) - 1) // 2]
-    chosen = [row for row in rows if (maps.every_layer or row["layer"] == middle) and row["module"] in MODULES]
-    chosen.sort(key=lambda row: (maps.shown.index((row["pair"], row["side"])), row["layer"]))
+    shown = [row for row in rows if maps.every_layer or row["layer"] == middle]
+    shown.sort(key=lambda row: (maps.shown.index((row["pair"], row["side"])), row["layer"]))
+    seeds = len(records.protocol.final_seeds)
     if maps.gaussian:
-        widest = {(row["condition"], row["module"]): row for row in chosen if len(row["i"]) == len(row["j"])}
-        chosen = [*(_gaussian(row, len(records.protocol.final_seeds)) for row in widest.values()), *chosen]
-    table = pd.concat([_long(row) for row in chosen], ignore_index=True)
+        widest = {(row["condition"], row["module"]): row for row in shown if len(row["i"]) == len(row["j"])}
+        shown = [*(_gaussian(row, seeds) for row in widest.values()), *shown]
+    table = pd.concat([_cells_of(row) for row in shown], ignore_index=True)
     table.insert(1, "model", table["task"].map(records.model))
-    return table.assign(seeds=len(records.protocol.final_seeds))
+    return table.assign(seeds=seeds)
 
 
-def _gaussian(row: dict[str, Any], seeds: int) -> dict[str, Any]:
+def _gaussian(row: Row, seeds: int) -> Row:
     """The row of as many Gaussian matrices as there are seeds, every two of them compared; each column of heat maps has
     a stream of its own."""
-    import torch
-
     stream = generator(0, f"gaussian directions/{row['condition']}/{row['module']}")
     shape = (row["d"], max(*row["i"], *row["j"]))
     drawn = [torch.linalg.qr(torch.randn(shape, generator=stream, dtype=torch.float64)).Q for _ in range(seeds)]
-    maps = torch.stack([subspace_similarities(one, other) for one, other in combinations(drawn, 2)])
+    maps = torch.stack([subspace_similarities(*pair) for pair in combinations(drawn, 2)])
     mean = maps.mean(0)[[i - 1 for i in row["i"]]][:, [j - 1 for j in row["j"]]]
     phi = (mean * 1000).round().int().tolist()
     return row | {"pair": GAUSSIAN, "side": DRAWN, "phi": phi, "each": {"": [0.0] * len(maps)}}
 
 
-def _long(row: dict[str, Any]) -> pd.DataFrame:
-    import pandas as pd
-
-    i, j = np.meshgrid(row["i"], row["j"], indexing="ij")
+def _place(row: Row) -> Row:
     keys = ("pair", "side", "module", "layer", *([ADAPTED] if row.get(ADAPTED) else []))
-    place = {"task": row["condition"]} | {key: row[key] for key in keys}
-    phi, chance = np.array(row["phi"]) / 1000, np.maximum(i, j) / row["d"]
-    pairs = len(next(iter(row["each"].values()), []))
-    numbers = {"i": i.ravel(), "j": j.ravel(), "phi": phi.ravel(), "chance": chance.ravel()}
-    return pd.DataFrame(place | numbers | {"pairs": pairs})
+    return {"task": row["condition"]} | {key: row[key] for key in keys}
 
 
-def maps_draw(table: pd.DataFrame, text: str) -> Figure:
+def _cells_of(row: Row) -> pd.DataFrame:
+    i, j = np.meshgrid(row["i"], row["j"], indexing="ij")
+    numbers = {"i": i.ravel(), "j": j.ravel(), "phi": np.ravel(row["phi"]) / 1000}
+    numbers |= {"chance": np.maximum(i, j).ravel() / row["d"]}
+    return pd.DataFrame(_place(row) | numbers | {"pairs": len(next(iter(row["each"].values()), []))})
+
+
+@style.styled
+def maps_draw(maps: Maps, table: pd.DataFrame) -> Figure:
     """A row of heat maps for each pair and side, and each layer if there are several, under one that shows chance for
     as many i and j, and a column for each task and type. Of one layer the corner of what two trained updates share is
     enlarged, as in the paper's Figure 3."""
-    tasks = list(dict.fromkeys(table["task"]))
-    columns = [(task, module) for task in tasks for module in MODULES if module in set(table["module"])]
-    rows: list[tuple[str, str, str, int, bool]] = []
-    shapes, layers = set[tuple[int, int]](), sorted({int(layer) for layer in table["layer"]})
-    for pair, side, layer in dict.fromkeys(zip(table["pair"], table["side"], table["layer"], strict=True)):
-        of = table[(table["pair"] == pair) & (table["side"] == side)]
-        shape = (int(of["i"].max()), int(of["j"].max()))
-        if shape not in shapes:
-            rows.append((f"{CHANCE}, j to {shape[1]}" if shapes else CHANCE, pair, side, layer, False))
-            shapes.add(shape)
-        is_one = len(layers) == 1 or pair == GAUSSIAN
-        rows.append((f"{pair}\n{side}" if is_one else f"{side}, layer {layer}", pair, side, layer, False))
-        if len(layers) == 1 and side in ENLARGED and not pair.startswith(f"{BASE} "):
-            rows.append((f"{side}, top {CORNER}", pair, side, layer, True))
+    layers = sorted({int(layer) for layer in table["layer"]})
+    rows = _rows_of_maps(table, layers)
+    modules = [module for module in MODULES if module in set(table["module"])]
+    columns = list(product(dict.fromkeys(table["task"]), modules))
     figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.16) * len(rows))
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row")
     mesh: Any = None
-    for across, (task, module) in enumerate(columns):
-        of_column = table[(table["task"] == task) & (table["module"] == module)]
-        for down, (words, pair, side, layer, enlarged) in enumerate(rows):
-            of = of_column[(of_column[["pair", "side", "layer"]] == [pair, side, layer]).all(axis=1)]
-            of = of[of[["i", "j"]].max(axis=1) <= CORNER] if enlarged else of
-            mesh = _map(grid[down][across], of, "chance" if words.startswith(CHANCE) else "phi") or mesh
-            if across == 0:
-                grid[down][0].set_ylabel(words, rotation=0, ha="right", va="center")
-        grid[0][across].set_title(f"{style.wrapped(task, 16)}\n{MODULES[module]}")
-        grid[-1][across].set_xlabel("j")
-    bar = figure.colorbar(mesh, ax=grid, shrink=0.6, aspect=30, pad=0.01)
-    bar.set_label("φ(i, j); i downwards")
-    pairs = sorted({int(count) for count in table.loc[table["pair"] != GAUSSIAN, "pairs"]})
-    counted = " to ".join(dict.fromkeys(str(count) for count in (pairs[0], pairs[-1])))
-    model, seeds = (table[key].iloc[0] for key in ("model", "seeds"))
-    of_layers = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
-    of_base = all(name.startswith(f"{BASE} ") for name in table["pair"] if name != GAUSSIAN)
-    over = f"mean over {counted} {'runs' if of_base else 'pairs of runs'} of {seeds} seeds; chance is max(i, j) / d"
-    style.title(figure, f"{text}; {model}{lora_in(table)}, {of_layers}, {over}")
+    for axes, ((label, values, cells), (task, module)) in zip(grid.flat, product(rows, columns), strict=True):
+        here = cells[(cells["task"] == task) & (cells["module"] == module)]
+        mesh = _map(axes, here, values) or mesh
+        if (task, module) == columns[0]:
+            axes.set_ylabel(label, rotation=0, ha="right", va="center")
+    for axes, (task, module) in zip(grid[0], columns, strict=True):
+        axes.set_title(f"{style.wrapped(task, 16)}\n{MODULES[module]}")
+    for axes in grid[-1]:
+        axes.set_xlabel("j")
+    figure.colorbar(mesh, ax=grid, shrink=0.6, aspect=30, pad=0.01).set_label("φ(i, j); i downwards")
+    trained = table[table["pair"] != GAUSSIAN]
+    counts = " to ".join(dict.fromkeys(str(int(count)) for count in (trained["pairs"].min(), trained["pairs"].max())))
+    runs = "runs" if trained["pair"].str.startswith(f"{BASE} ").all() else "pairs of runs"
+    shown = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
+    over = f"mean over {counts} {runs} of {table['seeds'].iloc[0]} seeds; chance is max(i, j) / d"
+    style.title(figure, f"{maps.words}; {table['model'].iloc[0]}{lora_in(table)}, {shown}, {over}")
     return figure
+
+
+def _rows_of_maps(table: pd.DataFrame, layers: list[int]) -> list[tuple[str, str, pd.DataFrame]]:
+    """Of each row of heat maps the label, the column of its values, and the cells."""
+    rows: list[tuple[str, str, pd.DataFrame]] = []
+    shapes: list[tuple[int, int]] = []
+    for (pair, side, layer), cells in table.groupby(["pair", "side", "layer"], sort=False):
+        shape = (int(cells["i"].max()), int(cells["j"].max()))
+        if shape not in shapes:
+            rows.append((f"{CHANCE}, j to {shape[1]}" if shapes else CHANCE, "chance", cells))
+            shapes.append(shape)
+        is_one = len(layers) == 1 or pair == GAUSSIAN
+        rows.append((f"{pair}\n{side}" if is_one else f"{side}, layer {layer}", "phi", cells))
+        if len(layers) == 1 and side in ENLARGED and not str(pair).startswith(f"{BASE} "):
+            rows.append((f"{side}, top {CORNER}", "phi", cells[cells[["i", "j"]].max(axis=1) <= CORNER]))
+    return rows
 
 
 def _map(axes: Axes, rows: pd.DataFrame, values: str) -> Any:
@@ -249,11 +243,11 @@ def _map(axes: Axes, rows: pd.DataFrame, values: str) -> Any:
         axes.set_axis_off()
         return None
     cells = rows.pivot_table(index="i", columns="j", values=values)
-    edges = [np.array([0, *numbers]) for numbers in (cells.columns, cells.index)]
-    mesh = axes.pcolormesh(edges[0], edges[1], cells.to_numpy(), vmin=0, vmax=1, cmap=style.PALETTE, rasterized=True)
-    axes.set_ylim(edges[1][-1], 0)
-    axes.set_xticks([1, int(edges[0][-1])])
-    axes.set_yticks([1, int(edges[1][-1])])
+    across, down = (np.array([0, *numbers]) for numbers in (cells.columns, cells.index))
+    mesh = axes.pcolormesh(across, down, cells.to_numpy(), vmin=0, vmax=1, cmap=style.PALETTE, rasterized=True)
+    axes.set_ylim(down[-1], 0)
+    axes.set_xticks([1, int(across[-1])])
+    axes.set_yticks([1, int(down[-1])])
     return mesh
 
 
@@ -263,44 +257,43 @@ def layers_table(records: Records) -> pd.DataFrame | None:
     Columns: model, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs, seeds (which); adapted, where LoRA
     does not adapt every type.
     """
-    import pandas as pd
-
     rows = []
     for row, (pair, side, i, j) in product(records.rows.get("similarities", ()), IN_LAYERS):
-        each = row["each"].get(f"{i},{j}") if (row["pair"], row["side"]) == (pair, side) else None
-        if each:
-            place = {"task": row["condition"], "model": records.model(row["condition"])}
-            keys = ("pair", "side", "module", "layer", *([ADAPTED] if row.get(ADAPTED) else []))
-            place |= {key: row[key] for key in keys}
-            numbers = {"phi": sum(each) / len(each), "chance": max(i, j) / row["d"], "pairs": len(each)}
-            rows.append(place | {"i": i, "j": j} | numbers)
+        pairs = row["each"].get(f"{i},{j}") if (row["pair"], row["side"]) == (pair, side) else None
+        if pairs:
+            numbers = {"i": i, "j": j, "phi": sum(pairs) / len(pairs), "chance": max(i, j) / row["d"]}
+            rows.append(_place(row) | numbers | {"pairs": len(pairs)})
+    if not rows:
+        return None
     order = {name: place for place, name in enumerate(records.modules)}
     rows.sort(key=lambda row: order.get(row["module"], len(order)))
-    return pd.DataFrame(rows).assign(seeds=listed(records.protocol.final_seeds)) if rows else None
+    table = pd.DataFrame(rows).assign(seeds=listed(records.protocol.final_seeds))
+    table.insert(1, "model", table["task"].map(records.model))
+    return table
 
 
 @style.styled
 def layers_draw(table: pd.DataFrame) -> Figure:
     """A row of heat maps for each pair and side, a column for each task; layers across, types of matrix downwards."""
     tasks, modules = list(dict.fromkeys(table["task"])), list(dict.fromkeys(table["module"]))
-    there = set(table[KEYS].itertuples(index=False, name=None))
-    shown = [key for key in IN_LAYERS if key in there]
+    cells = dict(iter(table.groupby(["task", *KEYS])))
+    shown = [key for key in IN_LAYERS if any((task, *key) in cells for task in tasks)]
     figure = style.canvas(style.PAGE, 1.1 + (max(CELL * len(modules), LABEL) + BETWEEN) * len(shown))
     grid = figure.subplots(len(shown), len(tasks), squeeze=False, sharex=True, sharey=True)
-    for down, (pair, side, i, j) in enumerate(shown):
-        for across, task in enumerate(tasks):
-            chosen = (table[["task", *KEYS]] == [task, pair, side, i, j]).all(axis=1)
-            mesh = _cells(grid[down][across], table[chosen], modules)
-        grid[down][0].set_ylabel(f"{pair}\n{side}\nφ({i}, {j})", rotation=0, ha="right", va="center", labelpad=9)
-        grid[down][0].set_yticks(
-            np.arange(len(modules)) + 0.5, [name.removeprefix("attention.self.") for name in modules]
-        )
-    for across, task in enumerate(tasks):
-        grid[0][across].set_title(task)
-        grid[-1][across].set_xlabel("layer")
+    names = [name.removeprefix("attention.self.") for name in modules]
+    for panels, (pair, side, i, j) in zip(grid, shown, strict=True):
+        for axes, task in zip(panels, tasks, strict=True):
+            mesh = _cells(axes, cells.get((task, pair, side, i, j), table[:0]), modules)
+        panels[0].set_ylabel(f"{pair}\n{side}\nφ({i}, {j})", rotation=0, ha="right", va="center", labelpad=9)
+        panels[0].set_yticks(np.arange(len(modules)) + 0.5, names)
+    for top, bottom, task in zip(grid[0], grid[-1], tasks, strict=True):
+        top.set_title(task)
+        bottom.set_xlabel("layer")
     grid[0][0].invert_yaxis()
-    bar = figure.colorbar(mesh, ax=grid, shrink=0.4, aspect=30, pad=0.01, extend=_extends(table))
-    bar.set_label("φ − chance")
+    beyond = table["phi"] - table["chance"]
+    ends = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}
+    extend = ends[bool((beyond < 0).any()), bool((beyond > DARKEST).any())]
+    figure.colorbar(mesh, ax=grid, shrink=0.4, aspect=30, pad=0.01, extend=extend).set_label("φ − chance")
     text = "directions that two runs share beyond chance, max(i, j) / d, by layer and type of matrix; numbers in"
     pairs = f"{table['pairs'].min()} to {table['pairs'].max()} pairs of runs"
     over = f"hundredths, {models_of(table)}{lora_in(table)}, mean over {pairs} of seeds {table['seeds'].iloc[0]}"
@@ -308,26 +301,15 @@ def layers_draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _extends(table: pd.DataFrame) -> str:
-    """At which ends of the colours some cell lies outside."""
-    beyond = table["phi"] - table["chance"]
-    ends = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}
-    return ends[bool((beyond < 0).any()), bool((beyond > DARKEST).any())]
-
-
 def _cells(axes: Axes, rows: pd.DataFrame, modules: list[str]) -> Any:
-    cells = rows.assign(beyond=rows["phi"] - rows["chance"]).pivot_table(
-        index="module", columns="layer", values="beyond"
-    )
-    values = cells.reindex(modules).to_numpy()
-    mesh = axes.pcolormesh(values, vmin=0, vmax=DARKEST, cmap=style.PALETTE, rasterized=True)
-    for (down, across), value in np.ndenumerate(values):
+    cells = rows.assign(beyond=rows["phi"] - rows["chance"])
+    cells = cells.pivot_table(index="module", columns="layer", values="beyond").reindex(modules)
+    mesh = axes.pcolormesh(cells.to_numpy(), vmin=0, vmax=DARKEST, cmap=style.PALETTE, rasterized=True)
+    for (down, across), value in np.ndenumerate(cells.to_numpy()):
         if not np.isnan(value):
-            colour = "white" if value > LIGHT * DARKEST else "black"
-            axes.text(
-                across + 0.5, down + 0.5, f"{round(100 * value)}", ha="center", va="center", fontsize=5, color=colour
-            )
-    axes.set_xticks(np.arange(values.shape[1]) + 0.5, [str(layer) for layer in cells.columns])
+            ink: dict[str, Any] = {"color": "white" if value > LIGHT * DARKEST else "black", "fontsize": 5}
+            axes.text(across + 0.5, down + 0.5, f"{round(100 * value)}", ha="center", va="center", **ink)
+    axes.set_xticks(np.arange(cells.shape[1]) + 0.5, [str(layer) for layer in cells.columns])
     return mesh
 
 
@@ -357,63 +339,54 @@ def amplification_table(records: Records) -> pd.DataFrame | None:
     the means of the same of the `BESIDE` and of the `NORMS`; `matrices`, `seeds`; beside LoRA of the query matrices the
     paper's numbers.
     """
-    import pandas as pd
-
     if not records.rows.get("factors"):
         return None
     rows = []
-    for (task, arm, r), subset in pd.DataFrame(records.rows["factors"]).groupby(["condition", "arm", "r"], sort=False):
-        every = together(subset["module"])
-        for module in [every, *dict.fromkeys(subset["module"])]:
-            own = subset if module == every else subset[subset["module"] == module]
-            medians = own.groupby("seed")[["factor", *BESIDE, *NORMS]].median()
+    for (task, arm, r), factors in pd.DataFrame(records.rows["factors"]).groupby(["condition", "arm", "r"], sort=False):
+        by_module = {together(factors["module"]): factors} | dict(iter(factors.groupby("module", sort=False)))
+        for module, matrices in by_module.items():
+            medians = matrices.groupby("seed")[["factor", *BESIDE, *NORMS]].median()
             factor = t_interval(medians["factor"].tolist())
             row = {"task": task, "arm": arm, "r": r, "module": module}
             row |= {"factor": factor.mean, "low": factor.low, "high": factor.high}
             row |= {name: float(medians[name].mean()) for name in (*BESIDE, *NORMS)}
-            row |= {"matrices": own["matrix"].nunique(), "seeds": len(medians)}
-            beside = str(module).endswith("query") and is_lora(str(arm))
-            paper = theirs("paper_amplification") if beside else {}
-            rows.append(row | {f"{THEIRS}{name}": of_r[str(r)] for name, of_r in paper.items() if str(r) in of_r})
-    return with_model(records, pd.DataFrame(rows))
+            row |= {"matrices": matrices["matrix"].nunique(), "seeds": len(medians)}
+            has_paper = str(module).endswith("query") and is_lora(str(arm))
+            paper = theirs("paper_amplification") if has_paper else {}
+            rows.append(row | {f"{THEIRS}{name}": by_r[str(r)] for name, by_r in paper.items() if str(r) in by_r})
+    return pd.DataFrame(rows)
 
 
 @style.styled
 def amplification_draw(table: pd.DataFrame) -> Figure:
     """A row of panels for each task, a column for each r; types of matrix downwards, on a common logarithmic axis."""
     tasks, ranks = list(dict.fromkeys(table["task"])), sorted(set(table["r"]))
-    arms, modules = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["module"]))
+    modules = list(dict.fromkeys(table["module"]))
     figure = style.canvas(style.PAGE, 1.2 + (0.5 + 0.3 * len(modules)) * len(tasks))
     grid = figure.subplots(len(tasks), len(ranks), squeeze=False, sharex=True, sharey=True)
-    for down, task in enumerate(tasks):
-        for across, r in enumerate(ranks):
-            axes, of_panel = grid[down][across], table[(table["task"] == task) & (table["r"] == r)]
-            kinds = [arm for arm in arms if arm in set(of_panel["arm"])]
-            for place, (arm, look) in enumerate(zip(kinds, style.looks(len(kinds)), strict=True)):
-                _rows(axes, of_panel[of_panel["arm"] == arm], modules, update_of(arm), look, place)
-            axes.set_title(f"{task}, r = {r}")
-            axes.set_xscale("log")
-            if down == len(tasks) - 1:
-                axes.set_xlabel("‖ΔW‖ / ‖Uᵀ W V‖")
-        grid[down][0].set_yticks(range(len(modules)), [style.folded(name, 24) for name in modules])
+    for axes, (task, r) in zip(grid.flat, product(tasks, ranks), strict=True):
+        by_arm = table[(table["task"] == task) & (table["r"] == r)].groupby("arm", sort=False)
+        for place, ((arm, rows), look) in enumerate(zip(by_arm, style.looks(len(by_arm)), strict=True)):
+            _factors(axes, rows, modules, update_of(str(arm)), look, place)
+        axes.set_title(f"{task}, r = {r}")
+        axes.set_xscale("log")
+    for axes in grid[-1]:
+        axes.set_xlabel("‖ΔW‖ / ‖Uᵀ W V‖")
+    for axes in grid[:, 0]:
+        axes.set_yticks(range(len(modules)), [style.folded(name, 24) for name in modules])
     grid[0][0].invert_yaxis()
-    seeds = int(table["seeds"].max())
     text = "amplification: the norm of an update's top r over that of W in their directions; median over matrices, 95 %"
-    over = f"intervals over {seeds} seeds, {models_of(table)}. Grey: the same norm in other directions"
-    style.title(figure, f"{text} {over}")
-    style.legend(figure, grid[0][0], columns=3)
-    return figure
+    over = f"intervals over {table['seeds'].max()} seeds, {models_of(table)}. Grey: the same norm in other directions"
+    return style.finish(figure, f"{text} {over}", grid[0][0], columns=3)
 
 
-def _rows(axes: Axes, rows: pd.DataFrame, modules: list[str], name: str, look: dict[str, Any], place: int) -> None:
+def _factors(axes: Axes, rows: pd.DataFrame, modules: list[str], name: str, look: dict[str, Any], place: int) -> None:
     """The points of an arm, one for each type of matrix, and in grey above them what the same norm would have
     elsewhere: at r = 64 a Gaussian's is hidden by LoRA's else."""
-    shift = 0.3 * place
-    places = [modules.index(module) + shift for module in rows["module"]]
+    places = [modules.index(module) + 0.3 * place for module in rows["module"]]
     ends = [rows["factor"] - rows["low"], rows["high"] - rows["factor"]]
-    settings = look | {"linestyle": "", "markersize": 4, "label": name}
-    axes.errorbar(rows["factor"], places, xerr=ends, elinewidth=0.8, **settings)
-    for column, words in BESIDE.items():
-        mark, size = GREY[column]
-        fine: dict[str, Any] = {"linestyle": "", "marker": mark, "markersize": size, "color": "0.55", "zorder": 5}
-        axes.plot(rows[column], places, label=words if place == 0 else None, **fine)
+    look |= {"linestyle": "", "markersize": 4, "label": name}
+    axes.errorbar(rows["factor"], places, xerr=ends, elinewidth=0.8, **look)
+    for column, (words, mark, size) in BESIDE.items():
+        grey: dict[str, Any] = {"linestyle": "", "marker": mark, "markersize": size, "color": "0.55", "zorder": 5}
+        axes.plot(rows[column], places, label=words if place == 0 else None, **grey)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ... import style
 from ...axes import margin_axis, scale_of, worse_by_margin
-from ...scores import score_label
+from ...scores import intervals_over, score_label
 from .. import comparison
-from ..records import Records, models_of, with_direction, with_model
+from ..records import Records, models_of
 from ..statistics import Interval, Smallest, crossed, smallest
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 NAME = "sets"
 """Of the rows that `lorax_lab.afterwards.sets` makes."""
@@ -38,21 +33,15 @@ def table(records: Records) -> pd.DataFrame | None:
     Columns: `mean`, `low`, `high` of the difference on test, from full fine-tuning or from the whole update, in the
     metric's own direction, over seeds and test examples; `within` the margin surely; `enough`, r* or k* of the set.
     """
-    import pandas as pd
-
-    if not records.rows.get(NAME):
-        return None
-    rows = [row for task in records.conditions for row in _of_task(records, task)]
-    facts = pd.DataFrame(rows).assign(margin=records.protocol.margin)
-    return with_model(records, with_direction(records, facts))
-
-
-def _of_task(records: Records, task: str) -> Iterator[dict[str, Any]]:
-    names = list(dict.fromkeys(row["set"] for row in records.rows[NAME] if row["condition"] == task))
-    gains = comparison.gains(records, task)
-    for name in names:
-        yield from _rows(records, task, name, "rank", _by_rank(records, gains, name))
-        yield from _rows(records, task, name, "k", _by_k(records, task, name))
+    margin, rows = records.protocol.margin, []
+    for task, name in dict.fromkeys((row["condition"], row["set"]) for row in records.rows.get(NAME, ())):
+        for side, gains in (("rank", _by_rank(records, task, name)), ("k", _by_k(records, task, name))):
+            for size, gain in sorted(gains.items()):
+                shown = gain.oriented(records.higher_is_better(task))
+                row = {"task": task, "set": name, "side": side, "size": size}
+                row |= {"mean": shown.mean, "low": shown.low, "high": shown.high, "seeds": shown.count}
+                rows.append(row | {"within": gain.low > -margin, "enough": str(smallest(gains, margin))})
+    return pd.DataFrame(rows).assign(margin=margin) if rows else None
 
 
 def sets_of(records: Records, task: str) -> dict[str, Smallest]:
@@ -61,21 +50,12 @@ def sets_of(records: Records, task: str) -> dict[str, Smallest]:
     return {name: smallest(_by_k(records, task, name), records.protocol.margin) for name in names}
 
 
-def _rows(records: Records, task: str, name: str, side: str, gains: dict[int, Interval]) -> Iterator[dict[str, Any]]:
-    margin, higher = records.protocol.margin, records.higher_is_better(task)
-    enough: Smallest = smallest(gains, margin)
-    for size, gain in sorted(gains.items()):
-        shown = gain.oriented(higher)
-        row = {"task": task, "set": name, "side": side, "size": size}
-        row |= {"mean": shown.mean, "low": shown.low, "high": shown.high, "seeds": shown.count}
-        yield row | {"within": gain.low > -margin, "enough": str(enough)}
-
-
-def _by_rank(records: Records, gains: dict[str, Interval], name: str) -> dict[int, Interval]:
+def _by_rank(records: Records, task: str, name: str) -> dict[int, Interval]:
     """The gains of the arms of a set that differ in their rank alone."""
-    begins = f"{PLAIN if name == EVERY else name} r="
-    arms = [arm for arm in records.protocol.arms if arm.name.startswith(begins) and " " not in arm.name[len(begins) :]]
-    return {int(arm.name[len(begins) :]): gains[arm.name] for arm in arms if arm.name in gains}
+    begins, gains = f"{PLAIN if name == EVERY else name} r=", comparison.gains(records, task)
+    arms = [arm.name for arm in records.protocol.arms if arm.name.startswith(begins) and arm.name in gains]
+    ranks = {arm: arm.removeprefix(begins) for arm in arms}
+    return {int(rank): gains[arm] for arm, rank in ranks.items() if " " not in rank}
 
 
 def _by_k(records: Records, task: str, name: str) -> dict[int, Interval]:
@@ -84,50 +64,39 @@ def _by_k(records: Records, task: str, name: str) -> dict[int, Interval]:
     right = {(row["k"], row["seed"]): row["correct"].astype(float) for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     sizes = [k for k in dict.fromkeys(row["k"] for row in rows) if k != WHOLE]
-    return {
-        int(k): crossed(np.stack([right[k, seed] - right[WHOLE, seed] for seed in seeds])).interval() for k in sizes
-    }
+    differences = {int(k): np.stack([right[k, seed] - right[WHOLE, seed] for seed in seeds]) for k in sizes}
+    return {k: crossed(by_seed).interval() for k, by_seed in differences.items()}
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A row of panels for each task: left over LoRA's rank, right over k, a line for each set of matrices."""
-    tasks, names = list(dict.fromkeys(table["task"])), list(dict.fromkeys(table["set"]))
-    figure = style.canvas(style.PAGE, 1.2 + 2.1 * len(tasks))
-    grid = figure.subplots(len(tasks), 2, squeeze=False, sharey="row")
-    for row, task in zip(grid, tasks, strict=True):
-        for axes, (side, (label, star)) in zip(row, SIDES.items(), strict=True):
-            subset = table[(table["task"] == task) & (table["side"] == side)]
-            _lines(axes, subset, names)
-            facts = "; ".join(f"{name} {_short(subset, name)}" for name in names if name in set(subset["set"]))
-            axes.set_title(style.wrapped(f"{score_label(task, subset)}: {star} of {facts}", 52))
-            axes.set_xlabel(label if task == tasks[-1] else "")
-        subset = table[table["task"] == task]
-        margin_axis(row[0], subset[["mean", "low", "high"]].to_numpy(float), worse_by_margin(subset))
-        row[0].set_ylabel("difference in score")
-    count = int(table["seeds"].max())
+    by_task, names = table.groupby("task", sort=False), list(dict.fromkeys(table["set"]))
+    figure = style.canvas(style.PAGE, 1.2 + 2.1 * len(by_task))
+    grid = figure.subplots(len(by_task), 2, squeeze=False, sharey="row")
+    for panels, (task, task_rows) in zip(grid, by_task, strict=True):
+        for axes, (side, (_, star)) in zip(panels, SIDES.items(), strict=True):
+            rows = task_rows[task_rows["side"] == side]
+            _lines(axes, rows, names)
+            stars = rows.groupby("set", sort=False)["enough"].first().str.partition(" (")[0]
+            facts = "; ".join(f"{name} {stars[name]}" for name in names if name in stars)
+            axes.set_title(style.wrapped(f"{score_label(str(task), rows)}: {star} of {facts}", 52))
+        margin_axis(panels[0], task_rows[["mean", "low", "high"]].to_numpy(float), worse_by_margin(task_rows))
+        panels[0].set_ylabel("difference in score")
+    for axes, (label, _) in zip(grid[-1], SIDES.values(), strict=True):
+        axes.set_xlabel(label)
     margin = float(table["margin"].iloc[0])
     scale = f"; {scale_of(margin)}" if margin > 0 else ""
-    covered = f"95 % intervals over {count} seeds and test examples" if count > 1 else "one seed, no interval"
-    text = f"left, from full fine-tuning; right, from the whole update; test, {covered}"
-    text += f"; dashed: the margin{scale}. {NEIGHBOURS}"
-    style.title(figure, f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n{text}")
-    style.legend(figure, grid[0][0], columns=5)
-    return figure
+    text = f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n"
+    text += "left, from full fine-tuning; right, from the whole update; test, "
+    text += f"{intervals_over(table, ' and test examples')}; dashed: the margin{scale}. {NEIGHBOURS}"
+    return style.finish(figure, text, grid[0][0], columns=5)
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
-    for place, (name, look) in enumerate(zip(names, style.looks(len(names)), strict=True)):
-        subset = rows[rows["set"] == name].sort_values("size")
-        bars = [subset["mean"] - subset["low"], subset["high"] - subset["mean"]]
-        fine = {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6, "label": name}
-        style.bars(
-            axes, subset["size"], subset["mean"], bars, style.spread_out(place, len(names), APART), **(look | fine)
-        )
-    for end in (0.0, worse_by_margin(rows)):
-        axes.axhline(end, color="0.4", linewidth=0.8, linestyle="-" if end == 0 else "--", zorder=0)
+    for name, look, shift in style.lines(names, APART):
+        points = rows[rows["set"] == name].sort_values("size")
+        look |= {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6, "label": name}
+        style.bars(axes, points["size"], points["mean"], points["low"], points["high"], shift=shift, **look)
+    style.zero_and_margin(axes, worse_by_margin(rows), zorder=0)
     style.rank_axis(axes, sorted({int(size) for size in rows["size"]}))
-
-
-def _short(rows: pd.DataFrame, name: str) -> str:
-    return str(rows.loc[rows["set"] == name, "enough"].iloc[0]).partition(" (")[0]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ... import constant, style
 from ...axes import ARROWS, estimate_axis, estimate_points
@@ -13,12 +16,7 @@ from ...scores import score_label, split_label
 from .. import comparison, update
 from ..constants import with_constants
 from ..paper import theirs
-from ..records import Records, every, models_of, with_direction, with_model
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from ..records import Records, every, models_of
 
 R_STAR, K_STAR = "r*", "k*"
 STARS = {R_STAR: "r*, LoRA's rank", K_STAR: "k*, directions of the full update"}
@@ -39,36 +37,27 @@ def table(records: Records) -> pd.DataFrame | None:
     NaN where it is open), tried (the largest size), margin, seeds, model; of the study that asks as the paper did, its
     accuracies.
     """
-    import pandas as pd
-
-    facts = {task: {_counts(line) for line in records.of(task, "final")} for task in records.conditions}
-    known = {task: next(iter(points)) for task, points in facts.items() if len(points) == 1}
-    sizes = {examples for examples, _ in known.values()}
-    if len(sizes) < max(2, len(facts)) or not update.has_cuts(records):
+    lines = {task: records.of(task, "final") for task in records.conditions}
+    counts = {task: {(x["inputs"]["examples"]["train"], x["time"]["steps"]) for x in lines[task]} for task in lines}
+    sizes = {task: next(iter(pairs)) for task, pairs in counts.items() if len(pairs) == 1}
+    if len({examples for examples, _ in sizes.values()}) < max(2, len(lines)) or not update.has_cuts(records):
         return None
     arms = every(records, comparison.table).rename(columns={"test": "value", "test_low": "low", "test_high": "high"})
-    stars = pd.DataFrame([row for task in records.conditions for row in _stars(records, task)])
-    rows = pd.concat([arms.assign(what=arms["arm"]), stars], ignore_index=True)
+    stars: list[dict[str, Any]] = []
+    for task in records.conditions:
+        for name, star in ((R_STAR, comparison.enough(records, task)), (K_STAR, update.functional_rank(records, task))):
+            if star:
+                stars.append({"task": task, "what": name} | star.as_numbers())
+    star_rows = pd.DataFrame(stars).rename(columns={"estimate": "value"})
+    rows = pd.concat([arms.assign(what=arms["arm"]), star_rows], ignore_index=True)
     rows = rows.assign(margin=records.protocol.margin)
-    rows[["examples", "steps"]] = [known[task] for task in rows["task"]]
+    rows[["examples", "steps"]] = [sizes[task] for task in rows["task"]]
     if records.name == OF_THE_PAPER:
         pairs = zip(rows["what"], rows["examples"], strict=True)
         rows[THEIRS] = [theirs(records.name).get(what, {}).get(str(examples), math.nan) for what, examples in pairs]
-    shown = [column for column in (*COLUMNS, THEIRS) if column in rows]
-    ordered = rows[shown].sort_values("examples", kind="stable", ignore_index=True)
-    return with_model(records, with_direction(records, with_constants(records, ordered, comparison.SPLIT)))
-
-
-def _counts(line: dict[str, Any]) -> tuple[int, int]:
-    """Training examples and steps."""
-    return int(line["inputs"]["examples"]["train"]), int(line["time"]["steps"])
-
-
-def _stars(records: Records, task: str) -> Iterator[dict[str, Any]]:
-    for name, star in ((R_STAR, comparison.enough(records, task)), (K_STAR, update.functional_rank(records, task))):
-        if star:
-            numbers = star.as_numbers()
-            yield {"task": task, "what": name, "value": numbers.pop("estimate")} | numbers
+    columns = [column for column in (*COLUMNS, THEIRS) if column in rows]
+    ordered = rows[columns].sort_values("examples", kind="stable", ignore_index=True)
+    return with_constants(records, ordered, comparison.SPLIT)
 
 
 @style.styled
@@ -76,23 +65,19 @@ def draw(table: pd.DataFrame) -> Figure:
     """Left the score of each arm, right r* and k*, both over the number of training examples."""
     figure = style.canvas(style.PAGE, 3.3)
     left, right = figure.subplots(1, 2)
-    sizes = sorted({int(count) for count in table["examples"]})
     is_star = table["what"].isin(STARS)
     _scores(left, table[~is_star])
     _ranks(right, table[is_star])
     for axes in (left, right):
-        style.rank_axis(axes, sizes)
+        style.rank_axis(axes, sorted({int(count) for count in table["examples"]}))
         axes.set_xlabel("training examples")
     left.set_ylabel(score_label(f"score on {split_label('test', table)}", table, "\n"))
     right.set_ylabel("directions")
-    margin = f"{table['margin'].iloc[0]:g}"
-    text = f"{models_of(table)}: scores, and the smallest rank and cut that are surely within {margin}"
-    text += f", over the number of training examples. Training took {_steps(table)} steps"
+    text = f"{models_of(table)}: scores, and the smallest rank and cut that are surely within "
+    text += f"{table['margin'].iloc[0]:g}, over the number of training examples. Training took {_steps(table)} steps"
     count = int(table["seeds"].max())
-    covered = f"{count} seeds alone" if count > 1 else "the test examples of one seed"
-    style.title(figure, f"{text}. 95 % intervals; those of scores are over {covered}")
-    style.legend(figure, left, columns=3)
-    return figure
+    over = f"95 % intervals; those of scores are over {count} seeds alone" if count > 1 else "One seed, no interval"
+    return style.finish(figure, f"{text}. {over}", left, columns=3)
 
 
 def _steps(table: pd.DataFrame) -> str:
@@ -103,26 +88,22 @@ def _steps(table: pd.DataFrame) -> str:
 
 
 def _scores(axes: Axes, rows: pd.DataFrame) -> None:
-    arms = list(dict.fromkeys(rows["what"]))
     ranks = sorted({int(rank) for rank in rows["rank"].dropna()})
     by_rank = dict(zip(ranks, style.colours(len(ranks)), strict=True))
-    for place, (arm, look) in enumerate(zip(arms, style.looks(len(arms)), strict=True)):
+    for arm, look, shift in style.lines(list(dict.fromkeys(rows["what"])), APART):
         points = rows[rows["what"] == arm]
-        known = points["rank"].dropna()
-        colour = by_rank[int(known.iloc[0])] if len(known) else "black"
-        fine = look | {"color": colour, "markersize": 3.5, "linewidth": 1, "elinewidth": 0.7, "label": arm}
-        ends = [points["value"] - points["low"], points["high"] - points["value"]]
-        style.bars(axes, points["examples"], points["value"], ends, style.spread_out(place, len(arms), APART), **fine)
+        rank = points["rank"].iloc[0]
+        look |= {"color": "black" if pd.isna(rank) else by_rank[int(rank)], "markersize": 3.5, "linewidth": 1}
+        ends = points["value"], points["low"], points["high"]
+        style.bars(axes, points["examples"], *ends, shift=shift, elinewidth=0.7, label=arm, **look)
     if CONSTANT in rows and len(points := rows.dropna(subset=[CONSTANT]).drop_duplicates("examples")):
-        look = constant.LOOK | {"label": str(points[IS].iloc[0])}
-        axes.plot(points["examples"], points[CONSTANT], **look)
+        axes.plot(points["examples"], points[CONSTANT], label=str(points[IS].iloc[0]), **constant.LOOK)
 
 
 def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
-    for place, (name, look) in enumerate(zip(STARS, style.looks(len(STARS)), strict=True)):
+    for name, look, shift in style.lines(list(STARS), APART):
         points = rows[rows["what"] == name].rename(columns={"value": "estimate"})
-        fine = look | {"label": STARS[name], "markersize": 4}
-        estimate_points(axes, points["examples"], points, style.spread_out(place, len(STARS), APART), **fine)
+        estimate_points(axes, points["examples"], points, shift, label=STARS[name], **(look | {"markersize": 4}))
     estimate_axis(axes, float(rows[["value", "high", "low", "tried"]].max().max()))
     axes.set_title(ARROWS)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 
 from lorax_lab.record.direction import oriented
 
-from ... import style
-from ...constant import CONSTANT, IS
+from ... import constant, style
 from ...scores import cross, higher_is_better, score_label, short, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
-from ..records import Records, models_of, with_direction, with_model
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from ..records import Records, models_of
 
 CROSSED, DIVERGED, CHOSEN = "a trial collapsed", "a trial diverged", "chosen, with its score"
 LINE, BAR = 0.17, 0.8
@@ -29,42 +28,34 @@ SQUARE: dict[str, Any] = {"marker": "s", "s": 46, "linewidths": 0.9}
 
 def table(records: Records) -> pd.DataFrame:
     """`comparison.trials`, with what one answer for every input scores on validation."""
-    return with_model(
-        records, with_direction(records, with_constants(records, comparison.trials(records), "validation"))
-    )
+    return with_constants(records, comparison.trials(records), "validation")
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A panel per task: a line of squares per arm, each a learning rate, darker the more score it loses against the
     arm's best."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import PowerNorm
-
-    tasks, arms = (list(dict.fromkeys(table[column])) for column in ("task", "arm"))
-    figure, panels = style.panels(len(tasks), 0.55 + LINE * len(arms), "learning rate", "")
-    figure.set_figheight(figure.get_figheight() + BAR)
+    by_task, arms = table.groupby("task", sort=False), list(dict.fromkeys(table["arm"]))
+    figure, panels = style.panels(len(by_task), 0.55 + LINE * len(arms), "learning rate", "", room=0.9 + BAR)
     rates = means(table)
+    rates["place"] = rates["arm"].map(arms.index)
     norm = PowerNorm(0.5, vmin=0, vmax=max(float(rates["lost"].max()), 1e-3))
-    for axes, task in zip(panels, tasks, strict=True):
-        rows = rates[rates["task"] == task].assign(place=lambda subset: subset["arm"].map(arms.index))
-        _panel(axes, rows, norm, panels[0])
-        whole = table[table["task"] == task]
-        axes.set_title(score_label(task, whole, "\n") + _constant(whole))
+    for axes, (task, rows) in zip(panels, by_task, strict=True):
+        _panel(axes, rates[rates["task"] == task], norm, panels[0])
+        answer = constant.of_rows(rows)
+        level = f"\n{answer[1]}: {short(answer[0])}" if answer else ""
+        axes.set_title(score_label(str(task), rows, "\n") + level)
     panels[0].set_yticks(range(len(arms)), arms)
     panels[0].set_ylim(len(arms) - 0.4, -0.6)
-    colour = ScalarMappable(norm, style.PALETTE)
-    split = split_label("validation", table)
-    bar = figure.colorbar(colour, ax=panels, location="bottom", shrink=0.5, aspect=40, pad=0.2 / figure.get_figheight())
+    place: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.2 / figure.get_figheight()}
+    bar = figure.colorbar(ScalarMappable(norm, style.PALETTE), ax=panels, **place)
     ticks = norm.inverse(np.linspace(0, 1, 6)).tolist()  # evenly spaced: round numbers would meet near 0
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
     bar.minorticks_off()
-    bar.set_label(f"score on {split} lost against the arm's best rate")
+    bar.set_label(f"score on {split_label('validation', table)} lost against the arm's best rate")
     count = table["seed"].nunique()
     text = f"the choice of each arm's learning rate, by the mean of {count} seed{'s' * (count > 1)}"
-    style.title(figure, f"{models_of(table)}: {text}")
-    style.legend(figure, panels[0], columns=4)
-    return figure
+    return style.finish(figure, f"{models_of(table)}: {text}", panels[0], columns=4)
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
@@ -75,33 +66,27 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
     scores = by_rate["validation"].mean().mask(by_rate["lacks"].any())
     facts = scores.rename("mean").reset_index()
     facts["chosen"], facts[COLLAPSED] = by_rate["chosen"].any().to_numpy(), by_rate[COLLAPSED].any().to_numpy()
-    higher = {task: higher_is_better(subset) for task, subset in table.groupby("task", sort=False)}
+    higher = dict(table.groupby("task").apply(higher_is_better))
     facts["gain"] = [oriented(mean, higher[task]) for mean, task in zip(facts["mean"], facts["task"], strict=True)]
     best = facts.groupby(["task", "arm"], sort=False)["gain"].transform("max")
     return facts.assign(lost=best - facts["gain"])
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, norm: Any, legend: Axes) -> None:
-    known, chosen = rows[rows["mean"].notna()], rows[rows["chosen"]]
-    diverged = rows[rows["mean"].isna()]
-    first = axes is legend
+def _panel(axes: Axes, rows: pd.DataFrame, norm: PowerNorm, legend: Axes) -> None:
+    scored, diverged, chosen = rows[rows["mean"].notna()], rows[rows["mean"].isna()], rows[rows["chosen"]]
+    is_first = axes is legend
     axes.set_xscale("log")
-    axes.scatter(known["learning_rate"], known["place"], c=known["lost"], cmap=style.PALETTE, norm=norm, **SQUARE)
+    axes.scatter(scored["learning_rate"], scored["place"], c=scored["lost"], cmap=style.PALETTE, norm=norm, **SQUARE)
     frame = SQUARE | {"facecolor": "none", "edgecolor": "black", "s": 70}
-    axes.scatter(chosen["learning_rate"], chosen["place"], label=CHOSEN if first else "_", **frame)
-    for _, row in chosen.iterrows():
-        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline", "ha": "left"} | style.halo()
-        axes.annotate(short(row["mean"]), (1.0, row["place"]), (2, 0), xycoords=("axes fraction", "data"), **beside)
+    axes.scatter(chosen["learning_rate"], chosen["place"], label=CHOSEN if is_first else "_", **frame)
+    right: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline", "ha": "left"} | style.halo()
+    for mean, place in zip(chosen["mean"], chosen["place"], strict=True):
+        axes.annotate(short(mean), (1.0, place), (2, 0), xycoords=("axes fraction", "data"), **right)
     if len(diverged):
         empty = SQUARE | {"facecolor": "none", "edgecolor": "0.6"}
         axes.scatter(diverged["learning_rate"], diverged["place"], label=DIVERGED, **empty)
-        if not first and DIVERGED not in legend.get_legend_handles_labels()[1]:
+        if not is_first and DIVERGED not in legend.get_legend_handles_labels()[1]:
             legend.scatter([], [], label=DIVERGED, **empty)
-    subset = rows[rows[COLLAPSED] & rows["mean"].notna()]
-    cross(axes, subset["learning_rate"], subset["place"], legend, CROSSED)
+    collapsed = scored[scored[COLLAPSED]]
+    cross(axes, collapsed["learning_rate"], collapsed["place"], legend, CROSSED)
     axes.tick_params(axis="y", length=0)
-
-
-def _constant(rows: pd.DataFrame) -> str:
-    known = rows[rows[CONSTANT].notna()] if CONSTANT in rows else rows[:0]
-    return f"\n{known[IS].iloc[0]}: {short(known[CONSTANT].iloc[0])}" if len(known) else ""
