@@ -34,7 +34,7 @@ OF_STUDIES = ("study", "verdict")
 STAMPED = "drawn, but stamped"
 EXIT_CODES = {
     0: "all that was asked is drawn, and no figure lacks a run",
-    1: "a figure could not be drawn, or is stamped: an arm lacks seeds that others have, or unlike versions made it",
+    1: "a figure could not be drawn, or is stamped: an arm lacks seeds that others have",
     2: "nothing to draw, or a name that is no figure",
 }
 """A failed run is named and is part of no figure if no other seed of its method and rank is recorded."""
@@ -60,16 +60,18 @@ def _main(arguments: list[str]) -> int:
     if not recorded.groups:
         raise ConfigError(f"there is no completed run in {options.runs}; type {command(FIRST, options.runs)}")
     names = list(dict.fromkeys(options.figures)) or list(FIGURES)
-    lines: dict[str, list[str]] = {heading: [] for heading in ("drawn", STAMPED, "not drawn")}
+    lines: dict[str, list[str]] = {"drawn": [], STAMPED: [], "not drawn": []}
     for group in recorded.groups:
-        _introduce(group)
+        count = len(group.runs)
+        print(f"{group.name}: {count} run{'s' if count > 1 else ''} of {' '.join(group.shared)}")
+        _list("missing", gaps.missing(group))
+        _list("made by unlike versions, so their mean is of no one of them", gaps.versions(group))
         for name in names:
             heading, line = _figure(name, group, options.out)
             lines[heading].append(line)
     for heading, figures in lines.items():
         _list(heading, figures)
-    complete = len(lines["drawn"]) == len(names) * len(recorded.groups)
-    return 0 if complete else 1
+    return 0 if len(lines["drawn"]) == len(names) * len(recorded.groups) else 1
 
 
 def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
@@ -79,14 +81,13 @@ def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
         table = FIGURES[name].table(group)
     except CannotDraw as error:
         return "not drawn", f"{stem.name}: {error}"
-    table, stamps = gaps.stamped(group, table)
-    figure = FIGURES[name].draw(table)
-    if stamps:
-        style.stamp(figure, ", ".join(stamps))
+    figure, stamp = FIGURES[name].draw(table), gaps.stamp(group, table)
+    if stamp:
+        style.stamp(figure, stamp)
     for path in style.save(table, figure, stem):
         print(path, flush=True)
     files = f"{stem}.{{png,pdf,csv}}"
-    return (STAMPED, f"{files}: {', '.join(stamps)}") if stamps else ("drawn", files)
+    return (STAMPED, f"{files}: {stamp}") if stamp else ("drawn", files)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,13 +107,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="where the files go (figures)")
     return parser
-
-
-def _introduce(group: Group) -> None:
-    count = len(group.runs)
-    print(f"{group.name}: {count} run{'s' if count > 1 else ''} of {' '.join(group.shared)}")
-    _list("missing", gaps.missing(group))
-    _list("made by unlike versions, so their mean is of no one of them", gaps.versions(group))
 
 
 def _list(heading: str, lines: list[str]) -> None:

@@ -10,12 +10,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.errors import ConfigError, in_short
+from lorax_lab.errors import ConfigError
 from lorax_lab.record.direction import labelled
 
 from . import style
 from .axes import LEAST, estimate_axis
-from .folders import UNREADABLE, Drawn, draw_folder
+from .folders import Drawn, draw_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,18 +58,14 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
     rows, left_out, seen = [], [], dict[str, str]()
     for path in sorted(folder.glob("*/card.json")):
-        name = path.parent.name
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            if facts["scores"] is None:
-                left_out.append(f"{name}: it was made without --task")
-            elif (first := seen.setdefault(json.dumps(facts, sort_keys=True), name)) != name:
-                left_out.append(f"{name}: it is the same card as {first}")
-            else:
-                card = {"card": name, "title": str(facts["title"]), "base": facts["base"]}
-                rows.append(card | _row(facts["scores"]))
-        except UNREADABLE as error:
-            left_out.append(f"{name}: card.json cannot be read: {in_short(error)}; make the card again")
+        name, text = path.parent.name, path.read_text(encoding="utf-8")
+        facts = json.loads(text)
+        if facts["scores"] is None:
+            left_out.append(f"{name}: it was made without --task")
+        elif (first := seen.setdefault(text, name)) != name:
+            left_out.append(f"{name}: it is the same card as {first}")
+        else:
+            rows.append({"card": name, "title": facts["title"], "base": facts["base"]} | _row(facts["scores"]))
     if not rows:
         why = f": {left_out[0]}" if left_out else ""
         raise ConfigError(f"{folder} has no card with a task{why}; type {MAKER}")
@@ -77,22 +73,19 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _row(scores: dict[str, Any]) -> dict[str, Any]:
-    test, line = scores["test"], -float(scores["margin"]) - ROUNDING
-    low, high = (math.nan if test[end] is None else float(test[end]) for end in ("low", "high"))
+    test, line = scores["test"], -scores["margin"] - ROUNDING
+    low, high = (math.nan if test[end] is None else test[end] for end in ("low", "high"))
     return {
-        "task": str(scores["task"]),
-        "metric": labelled(str(scores["metric"]), bool(scores["higher_is_better"])),
-        "margin": float(scores["margin"]),
-        "full": int(scores["full"]),
-        "chosen": int(scores["chosen"]),
-        "validation": int(scores["examples"]["validation"]),
-        "test": int(scores["examples"]["test"]),
-        "whole": float(scores["whole"]["test"]),
-        "gain": float(test["difference"]),
+        "task": scores["task"],
+        "metric": labelled(scores["metric"], scores["higher_is_better"]),
+        **{key: scores[key] for key in ("margin", "full", "chosen")},
+        **scores["examples"],
+        "whole": scores["whole"]["test"],
+        "gain": test["difference"],
         "low": low,
         "high": high,
-        "is_cut": int(scores["chosen"]) < int(scores["full"]),
-        "held": float(test["difference"]) >= line,
+        "is_cut": scores["chosen"] < scores["full"],
+        "held": test["difference"] >= line,
         "surely_held": low >= line,
         "surely_lost": high < line,
     }
@@ -117,16 +110,16 @@ def sentence(rows: pd.DataFrame) -> str:
     from scipy.stats import binomtest
 
     cut, uncut = rows[rows["is_cut"]], int((~rows["is_cut"]).sum())
-    uncut_said = f"{uncut} of {len(rows)} cards kept the whole rank, since no smaller one was surely within the margin."
+    whole = f"{uncut} of {len(rows)} cards kept the whole rank, since no smaller one was surely within the margin."
     if cut.empty:
-        return uncut_said
+        return whole
     held = int(cut["held"].sum())
     ends = binomtest(held, len(cut)).proportion_ci(0.95, method="exact")
     return (
         f"{held} of {len(cut)} cuts held on test (95 % interval {ends.low:.3f} to {ends.high:.3f}, as of independent "
         f"cards); by each card's own interval {cut['surely_held'].sum()} surely, {cut['surely_lost'].sum()} surely "
         f"not; mean gain {cut['gain'].mean():+.3f}, lowest {cut['gain'].min():+.3f}. "
-        f"{uncut_said if uncut else 'No card kept the whole rank.'}"
+        f"{whole if uncut else 'No card kept the whole rank.'}"
     )
 
 

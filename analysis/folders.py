@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +12,6 @@ from lorax_lab.errors import ConfigError, answer
 Content = TypeVar("Content")
 Drawn = tuple[list[str], list[str]]
 """The figures that were drawn, and for each other figure the reason why it was not."""
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 def draw_folder(
@@ -30,7 +28,7 @@ def draw_folder(
         arguments: the command line after the command's name.
         command, description: for `--help`.
         writer: the command that writes such a folder.
-        read: gives the content of the folder. Errors in `UNREADABLE` are reported as a fault of the folder.
+        read: gives the content of the folder; what is not there is a FileNotFoundError.
         draw: takes the content and the folder of the figures; gives the figures that were drawn and those that were
             not.
 
@@ -41,7 +39,21 @@ def draw_folder(
     parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"what `{writer}` wrote")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the figures go (the same folder)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _draw(options.folder, options.out or options.folder, writer, read, draw))
+
+    def work() -> int:
+        out = options.out or options.folder
+        check_out(out)
+        try:
+            content = read(options.folder)
+        except FileNotFoundError as error:
+            raise ConfigError(f"{options.folder}: {error.filename} is not there; type {writer} to write it") from None
+        drawn, not_drawn = draw(content, out)
+        for heading, lines in ((f"drawn, in {out}", drawn), ("not drawn", not_drawn)):
+            if lines:
+                print(f"{heading}:", *lines, sep="\n  ")
+        return 0 if drawn else 1
+
+    return answer(work)
 
 
 def check_out(out: Path) -> None:
@@ -53,22 +65,3 @@ def check_out(out: Path) -> None:
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise ConfigError(f"--out {out}: {nearest} is a file; name a folder, --out FOLDER")
-
-
-def _draw(
-    folder: Path, out: Path, writer: str, read: Callable[[Path], Content], draw: Callable[[Content, Path], Drawn]
-) -> int:
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}; name a folder that this wrote: {writer}")
-    check_out(out)
-    try:
-        content = read(folder)
-    except ConfigError:
-        raise
-    except UNREADABLE as error:
-        raise ConfigError(f"{folder} cannot be drawn: {error!r}; type {writer} to write it") from None
-    drawn, not_drawn = draw(content, out)
-    for heading, lines in ((f"drawn, in {out}", drawn), ("not drawn", not_drawn)):
-        if lines:
-            print(f"{heading}:", *lines, sep="\n  ")
-    return 0 if drawn else 1

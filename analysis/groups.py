@@ -163,15 +163,13 @@ def load(runs_dir: Path) -> Recorded:
     doubles = _doubles(done, settings)
     members: dict[str, dict[Path, Record]] = {}
     for folder, record in done.items():
-        if record.run_id in doubles:
-            continue
-        members.setdefault(_key(settings[record.run_id]), {})[folder] = record
-    groups = sorted((_group(part, settings, runs_dir) for part in members.values()), key=lambda group: group.name)
-    if unfinished := [record for record in by_id.values() if not record.result and not record.is_trial]:
-        homes = {_key(settings_of(record, True)): group for group in groups for record in group.records.values()}
-        for record in unfinished:
-            if home := homes.get(_key(settings_of(record, by_name=True))):
-                home.unfinished.append(record)
+        if record.run_id not in doubles:
+            members.setdefault(_key(settings[record.run_id]), {})[folder] = record
+    groups = sorted((_group(runs, settings, runs_dir) for runs in members.values()), key=lambda group: group.name)
+    homes = {_key(settings_of(record, by_name=True)): group for group in groups for record in group.records.values()}
+    for record in (record for record in by_id.values() if not record.result and not record.is_trial):
+        if home := homes.get(_key(settings_of(record, by_name=True))):
+            home.unfinished.append(record)
     return Recorded(by_id, groups, damages, doubles)
 
 
@@ -182,11 +180,14 @@ def config_of(record: Record) -> dict[str, Any]:
 
 def settings_of(record: Record, by_name: bool = False) -> Settings:
     """What decides a run's training; hashes stand for the names of its inputs unless `by_name`."""
-    if by_name or not record.result:
-        return variation.training(variation.settings(config_of(record)))
-    inputs = record.result.inputs
-    hashes = {"inputs.model_sha256": inputs.model_sha256, "inputs.data_sha256": inputs.data_sha256}
+    hashes = hashes_of(record) if record.result and not by_name else None
     return variation.training(variation.settings(config_of(record), hashes))
+
+
+def hashes_of(record: Record) -> dict[str, Any]:
+    """The hashes of a completed run's inputs, as settings."""
+    inputs = record.completed.inputs
+    return {"inputs.model_sha256": inputs.model_sha256, "inputs.data_sha256": inputs.data_sha256}
 
 
 def command(overrides: Sequence[str], runs_dir: Path) -> str:
@@ -231,31 +232,32 @@ def is_shared(key: str) -> bool:
 def _doubles(done: dict[Path, Record], settings: dict[str, Settings]) -> dict[str, str]:
     """Each run whose training was recorded once more, and the run that stands for both: the one with controls, else the
     older one. A model's folder under a second name makes such a run, which would count its seed twice."""
-    best_first = sorted(
-        done.values(),
-        key=lambda record: (record.config.get(variation.MEASURE) != "controls", record.written, record.run_id),
-    )
+
+    def place(record: Record) -> tuple[bool, str, str]:
+        return record.config.get(variation.MEASURE) != "controls", record.written, record.run_id
+
     first: dict[str, str] = {}
-    shown = {
-        record.run_id: first.setdefault(json.dumps(settings[record.run_id], sort_keys=True), record.run_id)
-        for record in best_first
-    }
-    return {run_id: counted for run_id, counted in sorted(shown.items()) if counted != run_id}
+    doubles = {}
+    for run_id in (record.run_id for record in sorted(done.values(), key=place)):
+        counted = first.setdefault(json.dumps(settings[run_id], sort_keys=True), run_id)
+        if counted != run_id:
+            doubles[run_id] = counted
+    return dict(sorted(doubles.items()))
 
 
 def _key(settings: Settings) -> str:
-    shared = {key: value for key, value in settings.items() if is_shared(key)}
-    return json.dumps(shared, sort_keys=True)
+    return json.dumps({key: value for key, value in settings.items() if is_shared(key)}, sort_keys=True)
 
 
 def _group(records: dict[Path, Record], settings: dict[str, Settings], runs_dir: Path) -> Group:
-    runs = runs_of(records)
-    settings = {record.run_id: settings[record.run_id] for record in records.values()}
+    by_id = {record.run_id: record for record in records.values()}
+    settings = {run_id: settings[run_id] for run_id in by_id}
     dials = tuple(key for key in variation.dials(list(settings.values())) if key not in ("method.name", "rank"))
     labels = dict(zip(settings, variation.labels(list(settings.values()), dials), strict=True))
+    runs = runs_of(records)
     runs = named(runs.assign(rank=runs["rank"].astype(float)), settings)
     runs = runs.assign(**{key: [labels[run_id][key] for run_id in runs["run_id"]] for key in dials}, best=_best(runs))
-    runs[COLLAPSED] = [bool(reasons) for reasons in runs[COLLAPSED]]
+    runs[COLLAPSED] = runs[COLLAPSED].map(bool)
     oldest = min(records.values(), key=lambda record: (record.written, record.run_id))
     return Group(
         name=_name(oldest),
@@ -264,17 +266,17 @@ def _group(records: dict[Path, Record], settings: dict[str, Settings], runs_dir:
         runs=runs,
         matrices=matrices_of(records),
         truncation=truncation_of(records),
-        records={record.run_id: record for record in records.values()},
+        records=by_id,
         runs_dir=runs_dir,
     )
 
 
-def _best(runs: pd.DataFrame) -> list[bool]:
-    column = f"metrics.validation/{runs['metric'].iloc[0]}"
-    means = runs.groupby(["method", "rank", "arm_key"], dropna=False)[column].mean()
-    means = oriented(means, bool(runs["higher_is_better"].iloc[0])).fillna(float("-inf"))
-    winners = {arm for _, _, arm in means.groupby(["method", "rank"], dropna=False).idxmax()}
-    return [arm in winners for arm in runs["arm_key"]]
+def _best(runs: pd.DataFrame) -> pd.Series[bool]:
+    scores = runs[f"metrics.validation/{runs['metric'].iloc[0]}"]
+    means = scores.groupby([runs["method"], runs["rank"], runs["arm_key"]], dropna=False).mean()
+    gains = oriented(means, bool(runs["higher_is_better"].iloc[0])).fillna(float("-inf"))
+    best = {arm for _, _, arm in gains.groupby(["method", "rank"], dropna=False).idxmax()}
+    return runs["arm_key"].isin(best)
 
 
 def _is_shared_override(override: str) -> bool:
@@ -285,10 +287,10 @@ def _is_shared_override(override: str) -> bool:
 def _name(record: Record) -> str:
     """The hash covers only settings that differ from the defaults, so a new setting changes no name."""
     changed = {key: value for key, value in variation.changed(config_of(record)).items() if is_shared(key)}
-    inputs = record.completed.inputs
     content = {key: value for key, value in changed.items() if key not in variation.INPUTS}
+    inputs = record.completed.inputs
     name = f"{_short(record.config['model'])}-{_short(record.config['task']['name'])}"
-    clean = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    clean = re.sub(r"[^\w.-]", "_", name)
     return f"{clean}-{variation.digest(content, inputs.model_sha256, inputs.data_sha256)}"
 
 

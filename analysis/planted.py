@@ -92,23 +92,21 @@ def _main(draws: int, out: Path, records: Path) -> int:
         raise ConfigError(f"--draws {draws}: allowed are numbers ≥ 1; type python -m analysis planted --draws 10")
     check_out(out)
     rows = table(draws)
-    _save(rows, draw(rows), out / "planted_ranks")
+    made = {"planted_ranks": (rows, draw(rows))}
     try:
         both = joined(trained_table(trained_records(records)), rows)
-        _save(both, draw_trained(both), out / "planted_trained")
+        made["planted_trained"] = both, draw_trained(both)
     except NoStudy as error:
         print(f"r* and k* of trained updates are not drawn: {error}")
     path = records / f"{EVERYWHERE}.csv"
     if path.is_file():
-        every = everywhere_table(pd.read_csv(path))
-        _save(every, draw_everywhere(every), out / EVERYWHERE)
+        cuts = everywhere_table(pd.read_csv(path))
+        made[EVERYWHERE] = cuts, draw_everywhere(cuts)
     else:
         print(f"cuts of every matrix are not drawn: there is no {path}; type: python -m experiments.planted_everywhere")
+    for name, (table_, figure) in made.items():
+        print(*style.save(table_, figure, out / name), sep="\n")
     return 0
-
-
-def _save(rows: pd.DataFrame, figure: Figure, stem: Path) -> None:
-    print(*style.save(rows, figure, stem), sep="\n")
 
 
 def octaves(estimate: float, rank: int) -> float:
@@ -126,12 +124,10 @@ def spread(values: Sequence[float], rank: int) -> dict[str, Any]:
     >>> spread([8.0, 2.0, math.nan], 4)
     {'draws': 3, 'told': 2, 'mean': 5.0, 'low': 2.0, 'high': 8.0, 'error': 1.0}
     """
-    finite = [value for value in values if not math.isnan(value)]
-    counts = {"draws": len(values), "told": len(finite)}
-    if not finite:
-        return counts | dict.fromkeys(("mean", "low", "high", "error"), math.nan)
-    error = sum(octaves(value, rank) for value in finite) / len(finite)
-    return counts | {"mean": sum(finite) / len(finite), "low": min(finite), "high": max(finite), "error": error}
+    finite = pd.Series(values, dtype=float).dropna()
+    ends = {"mean": float(finite.mean()), "low": float(finite.min()), "high": float(finite.max())}
+    error = float(finite.map(lambda value: octaves(value, rank)).mean())
+    return {"draws": len(values), "told": len(finite), **ends, "error": error}
 
 
 def _ranges(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
@@ -141,10 +137,9 @@ def _ranges(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
     estimate_axis(axes, ranks[-1])
     axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
     for name, look in zip(names, style.looks(len(names)), strict=True):
-        part = rows[rows["estimator"] == name].sort_values("rank")
-        mean, low, high = (part[column].clip(lower=LEAST) for column in ("mean", "low", "high"))
-        bars = [(mean - low).clip(lower=0), (high - mean).clip(lower=0)]
-        axes.errorbar(part["rank"], mean, bars, capsize=1.5, elinewidth=0.7, label=name, **look)
+        points = rows[rows["estimator"] == name].sort_values("rank")
+        ends = (points[column].clip(lower=LEAST) for column in ("mean", "low", "high"))
+        style.bars(axes, points["rank"], *ends, capsize=1.5, elinewidth=0.7, label=name, **look)
 
 
 # ---- a signal in noise
@@ -216,23 +211,17 @@ def draw(table: pd.DataFrame) -> Figure:
     """A panel per noise and ratio: the estimates over the planted rank, their range over draws, and the diagonal."""
     figure = style.canvas(style.PAGE, 6.4)
     grid = figure.subplots(len(RATIOS), len(NOISES), sharex=True, sharey=True)
-    for line, ratio in zip(grid, RATIOS, strict=True):
-        for axes, noise in zip(line, NOISES, strict=True):
-            _ranges(axes, table[(table["noise"] == noise) & (table["ratio"] == ratio)], SHOWN)
-            axes.set_title(f"{NOISES[noise]}; ‖signal‖ = {ratio:g} ‖noise‖")
-    for axes in grid[-1]:
-        axes.set_xlabel("planted rank, directions")
-    for line in grid:
-        line[0].set_ylabel("estimated rank, directions")
+    for axes, (ratio, noise) in zip(grid.flat, product(RATIOS, NOISES), strict=True):
+        _ranges(axes, table[(table["noise"] == noise) & (table["ratio"] == ratio)], SHOWN)
+        axes.set_title(f"{NOISES[noise]}; ‖signal‖ = {ratio:g} ‖noise‖")
+        axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
+        axes.label_outer()
     best, right, cells = standing(table)[0]
-    draws, side = int(table["draws"].max()), int(table["rank"].max())
-    style.title(
-        figure,
-        f"A signal of known rank in {side} × {side} noise, and the rank that each number says: means and "
-        f"ranges over {draws} draws. Below full rank most often right: {best}, in {right} of {cells} cells",
+    text = (
+        f"A signal of known rank in {table['rank'].max()} × {table['rank'].max()} noise, and the rank that each number "
     )
-    style.legend(figure, grid[0][0], columns=3)
-    return figure
+    text += f"says: means and ranges over {table['draws'].max()} draws. Below full rank most often right: {best}, in "
+    return style.finish(figure, f"{text}{right} of {cells} cells", grid[0][0], columns=3)
 
 
 # ---- trained updates
@@ -262,16 +251,17 @@ def trained_table(records: Records) -> pd.DataFrame:
         level = LEVEL.fullmatch(ruling.task)
         if level is None:
             continue
-        rank, spectra = int(level[1]), update.spectral(records, ruling.task)
-        place = {"level": ruling.task, "rank": rank, "noisy": bool(level[2])}
-        ends = {"verdict": ruling.verdict, "largest_low": low_rank(records, ruling.task)}
-        stars = {R_STAR: ruling.r_star, K_STAR: ruling.k_star}
-        ranks = {name: star.as_numbers() for name, star in stars.items() if star}
+        spectra = update.spectral(records, ruling.task)
+        ranks = {R_STAR: ruling.r_star.as_numbers()} if ruling.r_star else {}
+        ranks[K_STAR] = ruling.k_star.as_numbers()
         for name, measure in SPECTRAL.items():
             row = update.entry(spectra, measure)
             ranks[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"], "tried": math.nan}
-        for name, value in ranks.items():
-            rows.append(place | {"estimator": name} | value | {"error": octaves(value["estimate"], rank)} | ends)
+        place = {"level": ruling.task, "rank": int(level[1]), "noisy": bool(level[2])}
+        ends = {"verdict": ruling.verdict, "largest_low": low_rank(records, ruling.task)}
+        for name, numbers in ranks.items():
+            error = octaves(numbers["estimate"], int(level[1]))
+            rows.append(place | {"estimator": name} | numbers | {"error": error} | ends)
     return pd.DataFrame(rows)
 
 
@@ -287,34 +277,29 @@ def joined(trained: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
 def draw_trained(table: pd.DataFrame) -> Figure:
     """Left, each estimate of the trained updates over the planted rank, with its interval; right, the mean error of
     each beside its error in the matrices with noise, which are the rows without a level."""
-    trained, made = table[table["level"].notna()], table[table["level"].isna()]
+    trained, drawn = table[table["level"].notna()], table[table["level"].isna()]
     figure = style.canvas(style.PAGE, 4.4)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _estimates(left, trained)
-    _errors(right, trained, made)
+    _errors(right, trained, drawn)
     high = list(dict.fromkeys(trained.loc[trained["verdict"] == "not supported", "level"]))
     stars = trained[trained["estimator"].isin(OF_TRAINED[:2])]
-    close = int((stars["error"] <= 1).sum())
-    style.title(
-        figure,
-        f"Updates trained on labels of a planted rank: r* or k* is within a factor of 2 of it in {close} of "
-        f"{len(stars)} cases. Low rank not supported: {', '.join(high) or 'nowhere'}",
+    text = "Updates trained on labels of a planted rank: r* or k* is within a factor of 2 of it in "
+    text += (
+        f"{(stars['error'] <= 1).sum()} of {len(stars)} cases. Low rank not supported: {', '.join(high) or 'nowhere'}"
     )
-    style.legend(figure, left, columns=3)
-    return figure
+    return style.finish(figure, text, left, columns=3)
 
 
 def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
     ranks = sorted({int(rank) for rank in rows["rank"]})
     axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
     axes.axhline(rows["largest_low"].min(), color="0.4", linewidth=0.8, linestyle="--", label="called low up to here")
-    for number, (name, look) in enumerate(zip(OF_TRAINED, style.looks(len(OF_TRAINED)), strict=True)):
-        of_name = rows[rows["estimator"] == name].sort_values("rank", kind="stable")
-        shift = style.spread_out(number, len(OF_TRAINED), APART)
-        noisy = of_name["noisy"].astype(bool)
+    for name, look, shift in style.lines(OF_TRAINED, APART):
+        estimates = rows[rows["estimator"] == name].sort_values("rank", kind="stable")
+        noisy = estimates["noisy"].astype(bool)
         hollow: dict[str, Any] = {"mfc": "white", "linestyle": ""}
-        for level, moved, fill in ((~noisy, 1.0, {"label": name}), (noisy, NOISY, hollow)):
-            points = of_name[level]
+        for points, moved, fill in ((estimates[~noisy], 1.0, {"label": name}), (estimates[noisy], NOISY, hollow)):
             estimate_points(axes, points["rank"] * moved, points, shift, **(look | fill))
     style.rank_axis(axes, ranks)
     estimate_axis(axes, max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max())))
@@ -322,21 +307,20 @@ def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_title(("hollow, beside: noisy labels; " if rows["noisy"].any() else "") + ARROWS)
 
 
-def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
+def _errors(axes: Axes, trained: pd.DataFrame, drawn: pd.DataFrame) -> None:
     """An estimator that finds no rank at some level has no mean: that of the others would flatter it."""
     labels = []
     for place, name in enumerate(OF_TRAINED):
-        has_value = trained.loc[trained["estimator"] == name, "error"].notna()
-        short = name.partition(",")[0]
-        labels.append(short if has_value.all() else f"{short}, found in {has_value.sum()} of {len(has_value)}")
-        for rows, label, marker, grey, height in (
-            (trained, "trained updates", "o", "0.15", -0.12),
-            (made, "signals in noise", "s", "0.55", 0.12),
+        of_levels, of_draws = (rows.loc[rows["estimator"] == name, "error"] for rows in (trained, drawn))
+        short, has_estimate = name.partition(",")[0], of_levels.notna()
+        labels.append(short if has_estimate.all() else f"{short}, found in {has_estimate.sum()} of {len(has_estimate)}")
+        for errors, label, marker, grey, height in (
+            (of_levels, "trained updates", "o", "0.15", -0.12),
+            (of_draws, "signals in noise", "s", "0.55", 0.12),
         ):
-            errors = rows.loc[rows["estimator"] == name, "error"].dropna()
             fill: dict[str, Any] = {"color": grey, "marker": marker, "linestyle": ""}
-            axes.plot(errors, [place + height] * len(errors), **(fill | {"markersize": 2.5, "alpha": 0.5}))
-            if len(errors) and (rows is made or has_value.all()):
+            axes.plot(errors, [place + height] * len(errors), markersize=2.5, alpha=0.5, **fill)
+            if len(errors) and (errors is of_draws or has_estimate.all()):
                 shown = label if place == len(OF_TRAINED) - 1 else None  # once in the legend
                 axes.plot([errors.mean()], [place + height], **fill, label=shown, markersize=6)
     axes.set_yticks(range(len(OF_TRAINED)), labels)
@@ -391,10 +375,8 @@ def draw_everywhere(rows: pd.DataFrame) -> Figure:
         axes.set_xlabel("planted rank, directions")
     stars = rows[(rows["estimator"] == OF_CUTS) & (rows["rank"] < rows["rank"].max())]
     errors = [f"{stars.loc[stars['ratio'] == ratio, 'error'].mean():.2f}" for ratio in IN_EVERY]
-    style.title(
-        figure,
+    text = (
         f"MiniLM, an update of known rank in every matrix at once: k* is {errors[0]} octaves from it without noise and "
-        f"{errors[1]} with noise, in the mean below full rank; means and ranges over {int(rows['draws'].max())} draws",
     )
-    style.legend(figure, panels[0], columns=3)
-    return figure
+    text += f"{errors[1]} with noise, in the mean below full rank; means and ranges over {rows['draws'].max()} draws"
+    return style.finish(figure, text, panels[0], columns=3)

@@ -26,7 +26,7 @@ from lorax_lab.record.record import Record
 from lorax_lab.record.redact import redact
 
 from . import gaps, style
-from .figures import FIGURES, functional_rank, learning_curves
+from .figures import FIGURES, functional_rank
 from .folders import check_out
 from .groups import FIRST, NULL, RUNS, CannotDraw, Group, Recorded, command, load
 from .variants import METHOD_NAMES
@@ -95,7 +95,7 @@ def facts(recorded: Recorded, runs_dir: Path) -> Row:
     rows = _rows(recorded, groups)
     statuses = Counter(row["status"].partition(":")[0] for row in rows)
     statuses |= Counter({"damaged": len(recorded.damages)} if recorded.damages else {})
-    columns, alike = _columns(rows)
+    columns = _columns(rows)
     return {
         "runs_dir": str(runs_dir),
         "statuses": [f"{count:,} {status}" for status, count in sorted(statuses.items())],
@@ -103,11 +103,9 @@ def facts(recorded: Recorded, runs_dir: Path) -> Row:
         "groups": [_group(group, runs_dir) for group in groups[:DRAWN]],
         "others": [_varied(group) for group in groups[DRAWN:]],
         "draw_all": _typed(runs_dir),
-        "alike": alike,
         "columns": columns,
         "rows": [[_text(row.get(name)) for name, _ in columns] for row in rows],
         "left_out": gaps.left_out(runs_dir, recorded),
-        "unfinished": _curves(recorded, runs_dir),
     }
 
 
@@ -152,18 +150,10 @@ def _figure(name: str, group: Group, runs_dir: Path) -> Row:
     figure = FIGURES[name]
     described: Row = {"title": _capitalized(figure.TITLE), "command": _typed(runs_dir, name)}
     try:
-        table, stamps = gaps.stamped(group, figure.table(group))
+        table = figure.table(group)
     except CannotDraw as reason:
-        return described | {"reason": str(reason), "stamps": [], "picture": ""}
-    return described | {"reason": "", "stamps": stamps, "picture": _picture(figure.draw(table))}
-
-
-def _curves(recorded: Recorded, runs_dir: Path) -> str:
-    """The learning curves of runs without a result that no group has."""
-    in_groups = {run.run_id for group in recorded.groups for run in group.unfinished}
-    runs = [run for run in recorded.records.values() if not run.result and run.run_id not in in_groups]
-    table = learning_curves.of_unfinished(runs, runs_dir)
-    return "" if table is None else _picture(learning_curves.draw(table))
+        return described | {"reason": str(reason), "stamp": "", "picture": ""}
+    return described | {"reason": "", "stamp": gaps.stamp(group, table), "picture": _picture(figure.draw(table))}
 
 
 def _picture(figure: Figure) -> str:
@@ -183,16 +173,10 @@ def _rows(recorded: Recorded, groups: Iterable[Group]) -> list[Row]:
 
 
 def _row(record: Record, arm: str, measures: Mapping[Any, float]) -> Row:
-    named = METHOD_NAMES.get(record.method, record.method) + (f" r = {record.rank}" if record.rank else "")
-    row: Row = {
-        "run": record.run_id,
-        "status": _status(record),
-        "model": Path(record.config["model"]).name,
-        "task": Path(record.config["task"]["name"]).name,
-        "arm": arm or named,
-        "rank": record.rank,
-        "seed": record.seed,
-    }
+    name = METHOD_NAMES.get(record.method, record.method) + (f" r = {record.rank}" if record.rank else "")
+    row: Row = {"run": record.run_id, "status": _status(record), "model": Path(record.config["model"]).name}
+    row |= {"task": Path(record.config["task"]["name"]).name, "arm": arm or name}
+    row |= {"rank": record.rank, "seed": record.seed}
     if (result := record.result) is not None:
         row["metric"] = labelled(result.metric, result.higher_is_better)
         row |= {split: result.score(split) for split in ("test", "validation")}
@@ -210,14 +194,11 @@ def _status(record: Record) -> str:
     return f"{'collapsed ' * collapsed}trial" if record.is_trial else "collapsed" if collapsed else record.status
 
 
-def _columns(rows: Sequence[Row]) -> tuple[list[tuple[str, bool]], list[str]]:
-    """The columns of the table and whether each has numbers; and what every run has alike, which needs no column."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != WRITTEN]
-    values = {name: {_text(row.get(name)) for row in rows} - {""} for name in (*names, WRITTEN)}
-    alike = [name for name in ("model", "task", "metric") if len(values.get(name, ())) == 1 < len(rows)]
-    shown = [name for name in values if values[name] and name not in alike]
-    columns = [(name, not any(isinstance(row.get(name), str) for row in rows)) for name in shown]
-    return columns, [f"{name} {next(iter(values[name]))}" for name in alike]
+def _columns(rows: Sequence[Row]) -> list[tuple[str, bool]]:
+    """The columns of the table that have any value, and whether each has numbers."""
+    names = dict.fromkeys(name for row in rows for name in row if name != WRITTEN)
+    shown = [name for name in (*names, WRITTEN) if any(_text(row.get(name)) for row in rows)]
+    return [(name, not any(isinstance(row.get(name), str) for row in rows)) for name in shown]
 
 
 def _text(value: Any) -> str:

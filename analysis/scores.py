@@ -58,17 +58,14 @@ def scores(group: Group, split: str) -> pd.DataFrame:
         head=runs["parameters.head"],
         score=runs[f"metrics.{split}/{group.metric}"],
     )
-    constant = group.title | {"split": group.scored_on(split), "metric": group.metric}
-    for place, (name, value) in enumerate(constant.items()):
-        table.insert(place, name, value)
-    table.insert(len(constant), "examples", runs[f"inputs.examples.{split}"].astype(int))
-    pairs = zip(table["score"], table["examples"], strict=True)
-    errors = [standard_error(score, group.metric, examples) for score, examples in pairs]
+    examples = runs[f"inputs.examples.{split}"].astype(int)
+    place: dict[str, Any] = {**group.title, "split": group.scored_on(split), "metric": group.metric}
+    table = table.assign(**place, examples=examples)[[*place, "examples", *table]]
+    errors = [standard_error(score, group.metric, count) for score, count in zip(table["score"], examples, strict=True)]
     if split == "test":
-        folders = map(Path, runs["folder"])
-        errors = [error if error == error else error_on_test(run) for error, run in zip(errors, folders, strict=True)]
-    table["error"] = errors
-    return directed(table.reset_index(drop=True), group.higher_is_better)
+        pairs = zip(errors, runs["folder"], strict=True)
+        errors = [error_on_test(Path(folder)) if math.isnan(error) else error for error, folder in pairs]
+    return directed(table.assign(error=errors).reset_index(drop=True), group.higher_is_better)
 
 
 def directed(table: pd.DataFrame, higher_is_better: bool | pd.Series[Any]) -> pd.DataFrame:
@@ -192,33 +189,19 @@ def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
     return low, high, "1 seed" if math.isnan(low) else f"95 % interval over {examples:,} examples"
 
 
+def intervals(rows: pd.DataFrame, place: str) -> tuple[pd.DataFrame, str]:
+    """The mean score at each place of a variant's rows with its interval, as columns `mean`, `low` and `high`; and the
+    name of the intervals."""
+    by_place = {value: (part["score"].mean(), *interval(part)) for value, part in rows.groupby(place)}
+    table = pd.DataFrame.from_dict(by_place, orient="index", columns=["mean", "low", "high", "name"])
+    return table, " or ".join(dict.fromkeys(table["name"]))
+
+
 def without_interval(rows: pd.DataFrame) -> str:
     """For a title: that arms of one seed have no interval. Empty where each arm has one, or several seeds."""
     if not any(math.isnan(interval(arm)[0]) for _, arm in rows.groupby("arm")):
         return ""
     return "\none seed, no intervals" if len(set(rows["seed"])) == 1 else "\nno interval where there is one seed"
-
-
-def intervals(rows: pd.DataFrame, place: str) -> tuple[pd.DataFrame, str]:
-    """The mean score at each place of a variant's rows with its interval, as columns `mean`, `low` and `high`; and the
-    name of the intervals."""
-    ends = {value: interval(part) for value, part in rows.groupby(place)}
-    table = pd.DataFrame.from_dict(ends, orient="index", columns=["low", "high", "name"])
-    table["mean"] = seed_means(rows["score"], rows[place])
-    return table, " or ".join(dict.fromkeys(table["name"]))
-
-
-def seed_means(scores: pd.Series[Any], level: pd.Series[Any]) -> pd.Series[Any]:
-    """The mean score of each level, never outside the range of its scores: the mean of equal scores may round to the
-    other side of them.
-
-    >>> import pandas as pd
-    >>> equal = pd.Series([0.7, 0.7, 0.7])
-    >>> float(seed_means(equal, pd.Series([1, 1, 1]))[1]), sum(equal) / 3 == 0.7
-    (0.7, False)
-    """
-    groups = scores.groupby(level)
-    return groups.mean().clip(lower=groups.min(), upper=groups.max())
 
 
 def frame(table: pd.DataFrame) -> tuple[Figure, Axes]:
@@ -238,15 +221,15 @@ def draw_variant(axes: Axes, rows: pd.DataFrame, place: str, name: str, shift: f
         name: of the variant in the legend.
         shift: of all points, in points of print to the right.
     """
-    several, (means, words) = len(set(rows["seed"])) > 1, intervals(rows, place)
-    label = f"{name}: mean, {words}; beside: each" if several else f"{name}, {words}"
+    has_seeds, (means, words) = len(set(rows["seed"])) > 1, intervals(rows, place)
+    label = f"{name}: mean, {words}; beside: each" if has_seeds else f"{name}, {words}"
     ends = means["low"], means["high"]
     style.bars(axes, means.index, means["mean"], *ends, shift=shift, label=label, elinewidth=0.8, capsize=2, **look)
-    seeds_at = shift + several * style.BESIDE
-    if several:
-        small = {"linestyle": "", "markersize": 2.5, "alpha": 0.6, "transform": style.shifted(axes, seeds_at)}
+    if has_seeds:
+        shift += style.BESIDE
+        small = {"linestyle": "", "markersize": 2.5, "alpha": 0.6, "transform": style.shifted(axes, shift)}
         axes.plot(rows[place].astype(float), rows["score"], **(look | small))
-    mark_collapsed(axes, rows, place, seeds_at)
+    mark_collapsed(axes, rows, place, shift)
 
 
 def finish(figure: Figure, table: pd.DataFrame, by: str) -> None:

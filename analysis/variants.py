@@ -43,9 +43,9 @@ def named(runs: pd.DataFrame, settings: dict[str, Settings]) -> pd.DataFrame:
     """
     parts = []
     for method, part in runs.groupby("method"):
-        own = [settings[run_id] for run_id in part["run_id"]]
-        variants, arms = _names(str(method), own)
-        keys = [variation.arm(run) for run in own]
+        of_method = [settings[run_id] for run_id in part["run_id"]]
+        variants, arms = _names(str(method), of_method)
+        keys = [variation.arm(run) for run in of_method]
         parts.append(part.assign(variant=variants, arm=arms, arm_key=keys, last=method == REFERENCE))
     named = pd.concat(parts)
     counts = named.groupby(["method", "rank"], dropna=False)["arm_key"].transform("nunique")

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from experiments.replay import RECORDS, check_versions, to_check
+from experiments.replay import check_versions, to_check
 from experiments.study import (
     LAUNCH,
+    RECORDS,
     STOPPED,
     WRONG,
     Plan,
@@ -25,6 +26,7 @@ from experiments.study import (
     run_sweep,
     small,
     sweeps,
+    texts_of,
     typed,
     with_workers,
 )
@@ -45,9 +47,10 @@ def main(study: ModuleType, arguments: list[str] | None = None) -> int:
 
 
 def _parser(study: ModuleType) -> argparse.ArgumentParser:
+    texts = texts_of(study, _module(study).rpartition(".")[2])
     parser = argparse.ArgumentParser(
         prog=f"python -m {_module(study)}",
-        description=f"question: {study.QUESTION}\n\nprediction: {study.PREDICTION}\n\ncost: {study.COST}",
+        description="\n\n".join(f"{key}: {text}" for key, text in texts.items()),
         epilog="What says how runs are launched may follow, as in: workers=2, tracking=disabled",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -72,8 +75,7 @@ def _carry_out(study: ModuleType, options: argparse.Namespace, launch: list[str]
     plan = small(plan) if options.budget == "small" else plan
     wanted = _wanted(options.only, plan)
     folder = options.records or (RECORDS if options.budget == "full" else options.runs / "records")
-    texts = {"study": _module(study), "budget": options.budget, "question": study.QUESTION}
-    texts |= {"prediction": study.PREDICTION, "cost": study.COST}
+    texts = {"study": _module(study), "budget": options.budget} | texts_of(study, name)
     records = StudyRecords(folder / name, options.runs, plan, texts)
     progress, launch = records.progress(wanted), with_workers(launch, records.published.values())
     if options.dry_run or options.declare:

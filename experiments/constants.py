@@ -12,8 +12,7 @@ import sys
 from typing import Any
 
 from analysis.study.constants import COLUMNS, FILE, read
-from experiments.replay import RECORDS
-from experiments.study import composed, plan_of
+from experiments.study import RECORDS, composed, plan_of
 from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
 from lorax_lab.record.redact import guard

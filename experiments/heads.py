@@ -10,22 +10,12 @@ from pathlib import Path
 from experiments.command import main
 from experiments.rank_sweep_2 import tasks_of_the_second_edition, write_cloze
 from experiments.study import Plan, full, lora
+from lorax_lab.data.assets import cache_folder
 from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose
+from lorax_lab.models import load_base
 from lorax_lab.study.protocol import Protocol
-
-QUESTION = """\
-Does the head decide what rank LoRA needs? The first edition trained 148,610 parameters of an untrained pooler beside
-the update; here are that head, and the same head trained alone first and then kept, on two tasks of the second
-edition. Products are in fp32 here, and were in bf16 there."""
-PREDICTION = """\
-(2026-11-27, before the runs; the study starts with sarcasm and grows by cloze, whatever comes out) With the pooler
-every rank loses less against full fine-tuning than with one linear layer over the mean, so r* is the same or smaller:
-the pooler takes over a part of what the update does. With a head that is trained alone and kept, all has to come from
-the update, and r* is the same as in the second edition or larger, on cloze above 8. Refuted where the kept head needs a
-smaller rank than the pooler that trains."""
-COST = """\
-About 70 runs of a task, of which two run side by side for 45 s on sarcasm and 100 s on cloze: half an hour and an hour
-on 2 cores without units for bf16."""
+from lorax_lab.tasks import load_task
 
 RANKS = (1, 8, 64)
 BEGUN = ("sarcasm", "cloze")
@@ -56,8 +46,6 @@ def plan() -> Plan:
 
 
 def _folder(task: str) -> Path:
-    from lorax_lab.data.assets import cache_folder
-
     return cache_folder() / "kept-heads" / task
 
 
@@ -76,11 +64,6 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
         ConfigError: the run did not end well; its own message stands above.
     """
     from safetensors.torch import load_file
-    from transformers.utils import logging
-
-    from lorax_lab.launch.compose import compose
-    from lorax_lab.models import load_base
-    from lorax_lab.tasks import load_task
 
     runs = folder.with_name(f"{folder.name}-runs")
     command = [sys.executable, "-m", "lorax_lab.run", f"model={model}", *task, *ALONE, f"runs_dir={runs}"]
@@ -90,7 +73,6 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
         raise ConfigError(f"the run that trains the head in {runs} did not end well; what stands above says why")
     base = load_base(model, load_task(compose(list(task)).task).head, 0)
     base.model.load_state_dict(load_file(trained[0]), strict=False)
-    logging.disable_progress_bar()
     base.processor.save_pretrained(folder)
     base.model.save_pretrained(folder)
 

@@ -9,25 +9,9 @@ from typing import Any
 from experiments import random_labels
 from experiments.command import main
 from experiments.study import Plan, full, lora
+from experiments.teacher import bert
+from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Protocol
-
-QUESTION = """\
-Labels drawn at random can only be memorised, and each costs one bit. With the head frozen, train accuracy as the score,
-and the six matrices of the last layer to change, how do r* and k* grow with the number of labels? And what are they
-where every layer changes?"""
-PREDICTION = """\
-(2026-11-27, before the study's runs, after six trials of one seed, without dropout: in the last layer 1,000 labels
-seen 15 times end at a train accuracy of .972 with rank 1, .999 with rank 16 and 1.000 under full fine-tuning; in every
-layer rank 1 memorises 250 labels in 12 passes.) Full fine-tuning memorises all three samples in the last layer, with
-.98 or more. LoRA matches it at 250 labels from rank 1 on, at 1,000 from rank 8, at 4,000 only at rank 64 or not at all:
-so r* grows with what is learned. k* of the full update grows too, and is 16 or more at 4,000. Where every layer
-changes, rank 1 memorises 1,000 labels: r* is 1 and k* at most 8, as for a real task. Then a low r* of a task of some
-thousand examples says nothing about the task, since noise has one as well. Refuted where r* is the same for all three
-samples in the last layer, where rank 1 matches there at 4,000, where rank 64 falls short at 250, or where rank 1 falls
-short in every layer. If k* is low at 4,000, a low k* says that updates are low-rank whatever is learned."""
-COST = """\
-About 32 runs a level, of which two run side by side, on 2 cores without units for bf16: a quarter of an hour at 250
-labels, 40 minutes at 1,000, an hour and a quarter at 4,000; an hour at 1,000 in every layer."""
 
 RANKS = (1, 8, 64)
 WEIGHTS = "model.safetensors"
@@ -73,14 +57,10 @@ def _overrides(name: str) -> tuple[str, ...]:
 
 
 def _base() -> Path:
-    from lorax_lab.data.assets import cache_folder
-
     return cache_folder() / "minilm-no-dropout"
 
 
 def _prepare() -> None:
-    from experiments.teacher import bert
-
     random_labels.write()
     if not (_base() / WEIGHTS).is_file():
         base = bert("minilm", 2)

@@ -8,22 +8,6 @@ from experiments import paper
 from experiments.command import main
 from experiments.study import Plan
 
-QUESTION = """\
-Which matrices should LoRA adapt, if it may train about 37,000 parameters? The LoRA paper asked this of the attention
-alone (Table 5) and found that two types at rank 4 do better than one at rank 8; here are the feed-forward matrices too,
-all six types, and full fine-tuning."""
-PREDICTION = """\
-(2026-11-27, before the runs) At one budget the choice matters less than the paper's Table 5 says: the four arms with
-one type of attention matrix differ by less than 2 points, query and key being the lowest, and every arm with two or
-four types is within 1 point of the best single type. The paper's order, query and value above query and key, holds in
-the mean on both tasks and is not told apart by the intervals. The feed-forward matrices, at rank 3 in one of them or
-rank 2 in both, do at least as well as any attention arm, and all six types at rank 1 as well as these. No arm matches
-full fine-tuning on sarcasm; some do on movie_reviews. Refuted where a single type of attention matrix is the best arm
-on both tasks, or where the feed-forward arms are more than a point below the best attention arm on both."""
-COST = """\
-About 95 runs on sarcasm, of which two run side by side for one to four minutes: an hour on 2 cores, by the time of
-the runs of `paper_subspaces`. It grows by movie_reviews, at about as much."""
-
 OUT = tuple(f"{layer}.output.dense" for layer in paper.LAYERS)
 BUDGET = {
     "query r=8": (8, ("query",)),

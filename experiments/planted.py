@@ -7,26 +7,20 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.study import Plan, full, lora
+from experiments.teacher import MATRIX, plant_signs
+from lorax_lab.console import bar
+from lorax_lab.data.assets import cache_folder
+from lorax_lab.launch.compose import compose
 from lorax_lab.study.protocol import Protocol
+from lorax_lab.tasks import load_task
 
 RANK = 4
-QUESTION = f"""\
-The labels come from the base with an update of rank {RANK} planted in one matrix. Does the lab find {RANK}?"""
-PREDICTION = """\
-(2026-11-25, after one trial each at ranks 2 and 4, .44 and .98, and before the study) The head is kept, so LoRA of that
-matrix carries one bit for each rank and falls short by more than 10 points below rank 4; from 4 on it matches full
-fine-tuning or beats it. Of the full update of that matrix 4 directions are enough (k* = 4)."""
-COST = """\
-About 70 runs of half a minute: three quarters of an hour on 2 cores."""
-
 RANKS = (1, 2, 3, 4, 8)
 TEXTS = 14_000
 
 
 def plan() -> Plan:
     """The grid. The planted model and its table are made before the first run, once, in the cache folder."""
-    from experiments.teacher import MATRIX
-
     folder = _folder()
     only = f"method.target_modules=[{MATRIX.format(layer=5)}]"
     arms = (full(2.5e-5, only), *(lora(rank, 5e-4, only) for rank in RANKS))
@@ -43,15 +37,10 @@ def plan() -> Plan:
 
 
 def _folder() -> Path:
-    from lorax_lab.data.assets import cache_folder
-
     return cache_folder() / f"planted-rank{RANK}"
 
 
 def _plant() -> None:
-    from experiments.teacher import plant_signs
-    from lorax_lab.console import bar
-
     folder = _folder()
     if not (folder / "data.csv").is_file():
         print(f"labelling {TEXTS:,} headlines by a teacher of rank {RANK}, into {folder}", flush=True)
@@ -61,9 +50,6 @@ def _plant() -> None:
 
 def headlines(count: int) -> list[str]:
     """The first so many headlines of the sarcasm task's training pool."""
-    from lorax_lab.launch.compose import compose
-    from lorax_lab.tasks import load_task
-
     task = load_task(compose(["task=sarcasm", f"task.train_examples={count}"]).task)
     return [example.inputs["text"] for example in task.train]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.planted import headlines
-from experiments.replay import RECORDS
+from experiments.study import RECORDS
 from experiments.teacher import BATCH, MAX_LENGTH, Coordinates, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar

@@ -11,7 +11,11 @@ import sys
 from pathlib import Path
 
 from experiments.command import main
+from experiments.planted import headlines
 from experiments.study import FULL, Plan, full, lora
+from experiments.teacher import MATRIX, Level, plant_largest
+from lorax_lab.console import bar
+from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Protocol
 
 PLANTED = (1, 2, 4, 8, 16, 32)
@@ -23,23 +27,6 @@ LEVELS |= {f"planted rank {NOISY} in noisy labels": (NOISY, 0.1)}
 """The planted rank and the share of labels drawn anew, by the level's name."""
 BEGUN = ("planted rank 1", "planted rank 8", "planted rank 32", "planted rank 8 in noisy labels", "planted rank 16")
 """What the study has; it began with ranks 1, 8 and 32 and grew by the others."""
-QUESTION = """\
-The labels come from the base with an update of rank R planted in one matrix, R from 1 to 32, once with a tenth of the
-labels drawn anew. Which number finds R: LoRA's r*, the full update's k*, or a rank of its spectrum? And is the low-rank
-hypothesis not supported where R is high?"""
-PREDICTION = """\
-(2026-11-27, before the study's runs, after trials of other lengths and rates with seed 100 on validation: at R = 8 full
-fine-tuning ended at .99 and LoRA of rank 8 at .94 to .96, at R = 32 at .91 and .74 to .84.) For every R up to 16, k* is
-R or the next rank tried on either side of it, with noisy labels too, and r* is R or one of the next two above it, since
-LoRA of the planted rank itself trains more slowly than the whole matrix. At 32 k* is 32, and r* is 64 or not found.
-Where R is 1 to 8 the hypothesis is supported, where R is 32 it is not. Of the spectrum of the full update, the
-participation ratio and 90 % of the energy are within a factor of 2 of R; the effective rank is above 50 for every R.
-What refutes it: an R up to 16 of which k* lies two ranks tried away or is not found, or r* lies below R or more than
-two ranks above; "supported" at 32, or "not supported" at 8 or below. LoRA at half the rank falls short by more than 10
-points from R = 2 on."""
-COST = """\
-About 70 runs a level, of which two run side by side for 35 s (100 s at rank 32), and 5 with controls: half an hour a
-level, at rank 32 an hour, on 2 cores without units for bf16."""
 
 TEXTS = 22_000
 SCORED = ("task.validation_examples=400", "task.test_examples=1000")
@@ -50,8 +37,6 @@ SIZES = {32: ("task.train_examples=5000", *SCORED, "train.epochs=3")}
 
 def plan() -> Plan:
     """The grid."""
-    from experiments.teacher import MATRIX
-
     only = f"method.target_modules=[{MATRIX.format(layer=5)}]"
     arms = (full(1.25e-4, "method.others=false", only), *(lora(rank, 1e-3, only) for rank in RANKS))
     return Plan(
@@ -72,18 +57,12 @@ def _overrides(name: str) -> tuple[str, ...]:
 
 
 def _file(name: str) -> Path:
-    from lorax_lab.data.assets import cache_folder
-
     return cache_folder() / "planted-ranks-no-dropout" / name.replace(" ", "-")
 
 
 def _plant() -> None:
     missing = [name for name in BEGUN if not _file(name).with_suffix(".csv").is_file()]
     if missing:
-        from experiments.planted import headlines
-        from experiments.teacher import Level, plant_largest
-        from lorax_lab.console import bar
-
         folder = _file(missing[0]).parent
         print(f"labelling {TEXTS:,} headlines by {len(missing)} teachers, into {folder}", flush=True)
         with bar("labelling") as on_done:

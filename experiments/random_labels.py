@@ -9,16 +9,9 @@ from pathlib import Path
 from experiments.command import main
 from experiments.planted import headlines
 from experiments.study import Plan, full, lora
+from experiments.teacher import write_table
+from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Protocol
-
-QUESTION = """\
-The same headlines as in the rank study, with labels drawn at random: what rank has an update that learns noise?"""
-PREDICTION = """\
-(2026-11-25, before the runs) Every arm scores .5 on test, so every rank "matches" and every cut is enough: r* and k*
-say nothing where there is nothing to learn. The spectrum does not know that: its effective rank is above that of
-the real labels' update."""
-COST = """\
-About 18 runs of a minute: 20 minutes on 2 cores."""
 
 EXAMPLES = 6000
 
@@ -39,19 +32,14 @@ def plan() -> Plan:
 
 def table() -> Path:
     """Where the table is kept."""
-    from lorax_lab.data.assets import cache_folder
-
     return cache_folder() / "random-labels.csv"
 
 
 def write() -> None:
     """Write the table, if it is not there."""
-    from experiments.teacher import write_table
-
     path = table()
     if not path.is_file():
         draw = random.Random(0)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_table(path, [(text, draw.choice(("no", "yes"))) for text in headlines(EXAMPLES)])
 
 

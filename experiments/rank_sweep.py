@@ -8,17 +8,6 @@ from experiments.command import main
 from experiments.study import FULL, Plan, full, lora
 from lorax_lab.study.protocol import Protocol
 
-QUESTION = """\
-How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?"""
-PREDICTION = """\
-(2026-11-25, before the runs) LoRA matches full fine-tuning within 2 points from rank 4 on, and rank 1 falls short of
-that on neither task by more than 3 points. The full update's effective rank is above half of its null's, so the
-spectrum will say "high rank"; cut to its top 8 directions in every matrix it keeps the whole update's score within 2
-points, on both tasks. Independent seeds share fewer than 10 directions of a matrix above chance, most of them in
-value and output matrices. The best learning rate of LoRA is 5 to 20 times that of full fine-tuning at every rank."""
-COST = """\
-About 180 runs of half a minute to a minute, and 10 with controls of some minutes each: 4 hours on 2 cores."""
-
 RANKS = (1, 2, 4, 8, 16, 64)
 SIZES = ("task.train_examples=3000", "task.validation_examples=1000", "task.test_examples=2000")
 

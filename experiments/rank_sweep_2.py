@@ -15,28 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.command import main
+from experiments.planted import headlines
 from experiments.study import FULL, Plan, full, lora
+from experiments.teacher import write_table
+from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Arm, Protocol
-
-QUESTION = """\
-How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it, where the head is
-one linear layer over the mean of the last layer, the tasks have two classes, 24 classes or a number, and an arm shows
-what the head does alone?"""
-PREDICTION = """\
-(2026-11-26, before the runs; the grids of rates come from 20 runs on sarcasm with seed 7, scored on validation) The
-study starts with sarcasm and cloze, and grows by tweets, movie_reviews, scores, product_reviews and second training
-samples, whatever comes out. The head alone falls short of full fine-tuning by more than 5 points on movie_reviews,
-sarcasm and cloze, and by less on tweets. LoRA's r* is at most 4 on movie_reviews, 2 on tweets and 4 on scores, and 16
-or less on sarcasm. On cloze, with 24 classes, rank 1 falls short by more than 3 points and r* is 8 or more. On
-product_reviews, with 900 test sentences and half the training, no rank is told: undecided. The full update keeps its
-score when cut to its top 16 directions on the tasks of two classes; on cloze it does not at 8. Of the controls at the
-cut's norm, the whole update made smaller does as well as the top directions from k = 32 on, and the last directions
-do nothing. Without embeddings full fine-tuning scores within 1 point of itself. The hypothesis is refuted for a task
-where r* or k* is surely above 24 (a sixteenth of the matrices' smaller side), and my picture of it where rank 1
-matches on cloze. Two training samples of a task agree in its verdict."""
-COST = """\
-About 120 runs of a task, of which two run side by side for 17 to 50 s, and 5 with controls of some minutes: half an
-hour to three quarters a task on 2 cores."""
 
 RANKS = (1, 2, 4, 8, 16, 64)
 LARGE = ("task.train_examples=3000", "task.validation_examples=1000", "task.test_examples=2000")
@@ -83,24 +66,18 @@ def tasks_of_the_second_edition() -> dict[str, tuple[str, ...]]:
 
 def cloze_table() -> Path:
     """Where the table of cloze is kept."""
-    from lorax_lab.data.assets import cache_folder
-
     return cache_folder() / "cloze.csv"
 
 
 def write_cloze() -> None:
     """Write the table, if it is not there."""
-    from experiments.planted import headlines
-    from experiments.teacher import write_table
-
     path = cloze_table()
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_table(path, masked(headlines(HEADLINES), EACH))
 
 
-def masked(headlines: Iterable[str], each: int) -> list[tuple[str, str]]:
-    """`each` headlines of every word, with `[MASK]` for the word, and the word, in a fixed random order; fewer where
+def masked(titles: Iterable[str], each: int) -> list[tuple[str, str]]:
+    """`each` titles of every word, with `[MASK]` for the word, and the word, in a fixed random order; fewer where
     there are not so many.
 
     >>> sorted(masked(["Man Bites Dog", "man and woman", "a new day", "the man"], 2))
@@ -108,7 +85,7 @@ def masked(headlines: Iterable[str], each: int) -> list[tuple[str, str]]:
     """
     word = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
     by_word: dict[str, list[str]] = defaultdict(list)
-    for headline in headlines:
+    for headline in titles:
         hits = word.findall(headline)
         if len(hits) == 1:
             by_word[hits[0].lower()].append(word.sub("[MASK]", headline))

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.study import STOPPED, Line, Plan, plan_of, run_sweep, studies, typed, with_workers
+from experiments.study import RECORDS, STOPPED, Line, Plan, plan_of, run_sweep, studies, typed, with_workers
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
@@ -25,7 +25,6 @@ from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import line_of, read_lines
 
-RECORDS = Path(__file__).parent / "records"
 OUTCOME = Path(__file__).parents[1] / "docs" / "replay.csv"
 """The last outcome, which `docs/studies.md` shows."""
 ROUNDING = 1e-5

@@ -1,7 +1,8 @@
 """A study under way: its runs, which are recorded, which are missing, how long those will take, and how each sweep of
 them is launched: a command that a person could type, in a process of its own.
 
-A study is a module with QUESTION, PREDICTION, COST and `plan()`. `experiments.command` carries it out.
+A study is a module with `plan()`, and QUESTION, PREDICTION and COST until these are declared; from then on the
+declaration has them. `experiments.command` carries it out.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 from statistics import fmean
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.study.declaration import Design
+from lorax_lab.study.declaration import DECLARATION, Design, read_declaration
 from lorax_lab.study.protocol import Arm, Cell, Selection, finals, select
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
     from lorax_lab.config import RunConfig
 
+RECORDS = Path(__file__).parent / "records"
 SETTLED = ("completed", "diverged")
 """Statuses after which a run is not tried again: a rate at which training diverges is an answer."""
 Line = dict[str, Any]
@@ -123,7 +126,19 @@ def _fewer(overrides: Iterable[str]) -> tuple[str, ...]:
 def studies() -> list[str]:
     """Names of the studies that this folder has."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return [path.stem for path in files if "\nPREDICTION = " in path.read_text(encoding="utf-8")]
+    return [path.stem for path in files if "\ndef plan() -> " in path.read_text(encoding="utf-8")]
+
+
+def texts_of(study: ModuleType, name: str) -> dict[str, str]:
+    """A study's question, prediction and cost: those that it declared, or those of a module that declares them yet. A
+    PREDICTION beside a declaration is added to the declared one."""
+    folder = RECORDS / name
+    declared = read_declaration(folder).texts if (folder / DECLARATION).is_file() else {}
+    texts = {key: str(getattr(study, key.upper(), declared.get(key, ""))) for key in ("question", "prediction", "cost")}
+    earlier, added = str(declared.get("prediction", "")), texts["prediction"]
+    if not earlier.endswith(added):
+        texts["prediction"] = f"{earlier}\n{added}".strip()
+    return texts
 
 
 def plan_of(study: str) -> Plan:

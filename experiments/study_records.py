@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,6 @@ class StudyRecords:
             self.before = None  # nothing was run under it
         self.published = {str(line["run_id"]): line for line in lines}
         self.of_cell = {cell: line for line in lines if self.before and (cell := self.before.cell_of(line))}
-        self._read: dict[tuple[str, int], Line] = {}
 
     def progress(self, wanted: Callable[[Cell], bool]) -> Progress:
         """How far the study is."""
@@ -96,10 +96,7 @@ class StudyRecords:
             return self.of_cell[cell]
         folder = self.runs / self.plan.run_id(cell)
         try:
-            key = (folder.name, (folder / RECORD).stat().st_mtime_ns)
-            if key not in self._read:
-                self._read[key] = line_of(folder)
-            return self._read[key]
+            return _read_line(folder, (folder / RECORD).stat().st_mtime_ns)
         except FileNotFoundError:
             return None
         except (DamagedRecord, OSError) as error:
@@ -235,6 +232,12 @@ class StudyRecords:
         }
 
 
+@lru_cache(maxsize=4096)
+def _read_line(folder: Path, written: int) -> Line:
+    """A run's line, once for each time at which its record was `written`."""
+    return line_of(folder)
+
+
 def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None = None) -> Declaration:
     """The declaration that is written beside the runs. Of an absolute path it has only the file's name.
 
@@ -278,10 +281,10 @@ def check_arms(plan: Plan) -> None:
         ConfigError: names the arm or level, and what to change.
     """
     names = [arm.name for arm in plan.protocol.arms]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(f"two arms are called {min(twice)}; give each a name of its own")
-    if unknown := {plan.protocol.reference, *plan.final} - set(names):
-        raise ConfigError(f"reference or final has {min(unknown)}, which is no arm; arms: {', '.join(names)}")
+    if len(set(names)) < len(names) or not {plan.protocol.reference, *plan.final} <= set(names):
+        raise ConfigError(
+            f"reference and final name arms, and each arm has a name of its own; arms: {', '.join(names)}"
+        )
     parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms} | {"every run": plan.common}
     parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}
     for name, override in ((name, override) for name, overrides in parts.items() for override in overrides):

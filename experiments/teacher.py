@@ -123,9 +123,9 @@ def write(
 
 def write_table(path: Path, rows: list[tuple[str, str]]) -> None:
     """A table of texts and labels for `task=local`, with the columns `text` and `label`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([("text", "label"), *rows])
+        csv.writer(file, lineterminator="\n").writerows([("text", "label"), *rows])
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class LoraxLabSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Carry out the sweep of these overrides; ends the program with the sweep's exit code unless it is 0."""
         from lorax_lab.launch.compose import content_of, spell_out, typed
-        from lorax_lab.launch.entry import carry_out
+        from lorax_lab.launch.sweep import carry_out
 
         config, launcher = self.config, self.launcher
         assert config is not None

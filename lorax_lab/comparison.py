@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned
-from lorax_lab.record import record as records
 from lorax_lab.record.folder import check_file, recorded_sha256
-from lorax_lab.record.record import Record
+from lorax_lab.record.record import DamagedRecord, Record, read_record, status_of, write_record
 from lorax_lab.record.result import Comparison
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ def read_reference(
         DamagedRecord: the weights are not those of the reference's record, or they were replaced while they were read.
     """
     from lorax_lab.methods import METHODS, REFERENCE
-    from lorax_lab.record.record import DamagedRecord
 
     full = METHODS[REFERENCE]
     check_file(reference, full.weights)
@@ -67,7 +65,6 @@ def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
     from lorax_lab.models import base_weights, load_base, select
     from lorax_lab.record.folder import load_spectra
     from lorax_lab.record.provenance import code_sha256
-    from lorax_lab.record.record import read_record, write_record
     from lorax_lab.tasks import load_task
 
     method, record = METHODS[config.method.name], read_record(folder)
@@ -81,19 +78,15 @@ def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
     read, full_update = read_reference(reference, base.model, original)
     spectra, result = load_spectra(folder), record.completed
     saved = method.saved_updates(folder, base.model, original)
-    updates = {name: _whole(update, len(spectra[name]["sigma"])) for name, update in saved.items()}
+    updates = {name: _with_zeros(update, len(spectra[name]["sigma"])) for name, update in saved.items()}
     matrices = rows.compared(result.matrices, updates, full_update)
-    made = replace(
-        read,
-        code=code_sha256(),
-        written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    )
+    made = replace(read, code=code_sha256(), written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     result = replace(result, reference=reference.name, matrices=matrices, comparison=made)
     write_record(folder, replace(record, result=result))
     return read_record(folder)
 
 
-def _whole(update: Update, rank: int) -> Update:
+def _with_zeros(update: Update, rank: int) -> Update:
     """A low-rank update with all the directions that were measured; those that its file left out are zero."""
     from torch.nn.functional import pad
 
@@ -113,41 +106,36 @@ def lacks_comparison(folder: Path, reference: str | None) -> bool:
         folder: the run's, with a completed record.
         reference: run id of its reference; None where it wants none.
     """
+    from lorax_lab.methods import METHODS, REFERENCE
+
     if reference is None:
         return False
-    result = records.read_record(folder).completed
+    result = read_record(folder).completed
     if result.reference is None:
         return True
     if result.reference != reference or result.comparison is None:
         return False
-    weights = reference_sha256(folder.parent / reference)
-    return weights is not None and weights != result.comparison.weights_sha256
-
-
-def reference_sha256(reference: Path) -> str | None:
-    """The hash of the reference's weights, as its record has it; None where that cannot be said."""
-    from lorax_lab.methods import METHODS, REFERENCE
-
     try:
-        return recorded_sha256(reference, METHODS[REFERENCE].weights)
-    except records.DamagedRecord:
-        return None
+        weights = recorded_sha256(folder.parent / reference, METHODS[REFERENCE].weights)
+    except DamagedRecord:
+        return False
+    return weights is not None and weights != result.comparison.weights_sha256
 
 
 def why_unusable(reference: Path) -> str | None:
     """Why a run cannot be compared with the reference in this folder; None where it can."""
     from lorax_lab.methods import METHODS, REFERENCE
 
-    weights, status = METHODS[REFERENCE].weights, records.status_of(reference)
+    weights, status = METHODS[REFERENCE].weights, status_of(reference)
     if status is None or status == "damaged":
         return f"its reference {reference.name} is {status or 'not recorded'}"
     if status != "completed":
-        reason = records.read_record(reference).reason
+        reason = read_record(reference).reason
         return f"its reference {reference.name} is {status}" + (f" ({reason})" if reason else "")
     if not (reference / weights).exists():
         return f"the weights of its reference {reference.name} are gone; with force=true it is trained again"
     try:
         check_file(reference, weights)
-    except records.DamagedRecord as error:
+    except DamagedRecord as error:
         return str(error)
     return None

@@ -13,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -61,11 +62,12 @@ def say(text: str, style: str | None = None) -> None:
     console.print(text, style=style, soft_wrap=True, markup=False)
 
 
-def _progress(*columns: TextColumn) -> Progress:
+def _progress(count: ProgressColumn, *columns: ProgressColumn) -> Progress:
+    """A bar with its title, how much is done, and the time."""
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns, *times,
-        console=console, transient=True, disable=not console.is_terminal,
+        TextColumn("{task.description}"), BarColumn(), count, *columns, *times,
+        console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=600,
     )  # fmt: skip
 
 
@@ -74,7 +76,7 @@ class WorkerBars:
     output is no terminal, lines stand for them."""
 
     def __init__(self, total: int) -> None:
-        self.progress = _progress(TextColumn("{task.fields[more]}"))
+        self.progress = _progress(MofNCompleteColumn(), TextColumn("{task.fields[more]}"))
         self.runs = self.progress.add_task("runs", total=total, more="")
         self.bars: dict[str, Any] = {}
         self.ended: set[str] = set()
@@ -125,7 +127,7 @@ class Steps:
 def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for work that can be counted. The block calls what it is given with (done, total); the total is None where
     nobody knows it."""
-    with _progress() as progress:
+    with _progress(MofNCompleteColumn()) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -135,11 +137,7 @@ class WorkBar:
     it prints a line at every tenth."""
 
     def __init__(self, total: int) -> None:
-        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
-        self.progress = Progress(
-            BarColumn(), TaskProgressColumn(), *times, TextColumn("{task.description}"),
-            console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=600,
-        )  # fmt: skip
+        self.progress = _progress(TaskProgressColumn())
         self.total, self.done, self.start = max(total, 1), 0, time.monotonic()
 
     def __enter__(self) -> WorkBar:

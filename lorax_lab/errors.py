@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from typing import TextIO
 
 
 class ConfigError(ValueError):
@@ -26,9 +27,8 @@ def suggest(value: str, allowed: list[str] | tuple[str, ...]) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: Python's, CUDA's, or that of torch's allocator on the CPU."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    is_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_of_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def in_one_line(error: BaseException) -> str:
@@ -41,12 +41,7 @@ def in_one_line(error: BaseException) -> str:
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(words))
 
 
-def unchanged(text: str) -> str:
-    """Hide nothing."""
-    return text
-
-
-hide: Callable[[str], str] = unchanged
+hide: Callable[[str], str] = str
 """Hides secrets before a message is cut: `lorax_lab.record.redact.guard` puts its redaction here."""
 READ = 2**16
 """Letters behind a cut that are read for secrets; none is as long."""
@@ -70,7 +65,7 @@ def in_short(error: BaseException, letters: int = 200) -> str:
     >>> in_short(ValueError("a\\tb is\\n not"), 6), in_short(KeyError())
     ('a b is', 'KeyError')
     """
-    return " ".join(hide(str(error)[: letters + READ]).split())[:letters] or type(error).__name__
+    return " ".join(cut(error, letters + READ).split())[:letters] or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
@@ -90,26 +85,27 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors by which the system says that a disk, or the part of it that a user may have, is full."""
 
 
-def answer(work: Callable[[], int], after_stop: str = "") -> int:
-    """The exit code of `work`, or 2 for a wrong input, 130 for Ctrl-C; both are said on the error stream.
+def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None = None) -> int:
+    """The exit code of `work`, or 2 for a wrong input, 130 for Ctrl-C; both are said.
 
     Args:
         after_stop: what to say after "stopped": what is kept, and how to go on.
+        stream: where it is said; by default the error stream.
     """
     any_sign_can_be_printed()
+    cure = ""
     try:
         return work()
-    except ConfigError as error:
-        print(f"error: {in_one_line(error)}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno in FULL:
-            print(f"error: {in_one_line(error)}; make room, or name a place on another disk", file=sys.stderr)
-            return 2
-        if error.filename is None and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
-            raise
-        print(f"error: {in_one_line(error)}; name another file or folder", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print(f"\nstopped{after_stop}", file=sys.stderr)
+        print(f"\nstopped{after_stop}", file=stream or sys.stderr)
         return 130
+    except ConfigError as error:
+        wrong: Exception = error
+    except OSError as error:
+        wrong, cure = error, "; name another file or folder"
+        if error.errno in FULL:
+            cure = "; make room, or name a place on another disk"
+        elif error.filename is None and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+    print(f"error: {in_one_line(wrong)}{cure}", file=stream or sys.stderr)
+    return 2

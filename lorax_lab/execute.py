@@ -9,24 +9,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor, nn
+
+from lorax_lab import memory, models
+from lorax_lab import train as training
+from lorax_lab.comparison import read_reference
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned, plain
-from lorax_lab.console import Show, unseen
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from lorax_lab.findings import Findings
-    from lorax_lab.memory import Ledger
-    from lorax_lab.methods.method import Method
-    from lorax_lab.models import Census
-    from lorax_lab.record.record import Record
-    from lorax_lab.record.result import Comparison
-    from lorax_lab.tasks import Task
-    from lorax_lab.tasks.split import Split
-    from lorax_lab.train import Batch, TrainResult
+from lorax_lab.console import Show, say, unseen
+from lorax_lab.findings import Findings, measure
+from lorax_lab.methods import METHODS, count_parameters, make_trainable
+from lorax_lab.methods.method import Method
+from lorax_lab.record import folder as files
+from lorax_lab.record.checkpoints import FOLDER, Checkpoints
+from lorax_lab.record.direction import scored_on
+from lorax_lab.record.provenance import new_record
+from lorax_lab.record.record import Record, read_record, write_record
+from lorax_lab.record.result import Comparison, Coverage, Inputs, Memory, Parameters, Part, Result, Time
+from lorax_lab.streams import generator, global_stream
+from lorax_lab.tasks import Task, load_task
+from lorax_lab.tasks.collapse import signs
+from lorax_lab.tasks.split import Split, encode
+from lorax_lab.tasks.split import baselines as baselines_of
+from lorax_lab.train import Batch, TrainResult, make_accelerator, make_optimizer
 
 Sink = Callable[[int, int, Mapping[str, float]], None]
 """Called after each training step as `sink(step, steps, metrics)`."""
@@ -62,12 +69,12 @@ class Prepared:
     base_name: str
     base_sha256: str
     original: dict[str, Tensor]
-    census: Census
+    census: models.Census
     head_sha256: str | None
     full_update: dict[str, Tensor] | None
     comparison: Comparison | None
     baselines: dict[str, float]
-    ledger: Ledger
+    ledger: memory.Ledger
     started: float
     fresh_peak: bool
 
@@ -106,7 +113,10 @@ def execute(
     run = _prepare(config, run_id, folder, reference, data_sha256, kernel)
     trained = _train(run, sinks)
     validation = trained.last("validation") or run.splits["validation"].score(run.model)
-    findings = _measure(run, validation, show)
+    findings = Findings()  # a trial is scored on validation alone
+    if not run.is_trial:
+        controls, parts = config.measure == "controls", (run.original, run.full_update, run.splits, validation)
+        findings = measure(run.model, run.method, *parts, controls, config.seed, show)
     return _record(run, trained, validation, findings, reference)
 
 
@@ -114,25 +124,17 @@ def _prepare(
     config: RunConfig, run_id: str, folder: Path, reference: Path | None, data_sha256: str | None, kernel: str
 ) -> Prepared:
     """Load data and base, score the bare base, attach the method, and measure what a training step holds."""
-    from lorax_lab import memory
-    from lorax_lab.comparison import read_reference
-    from lorax_lab.methods import METHODS, make_trainable
-    from lorax_lab.models import base_weights, census, head_sha256, load_base, select, shrink_step, use_kernel
-    from lorax_lab.streams import generator
-    from lorax_lab.tasks import load_task
-    from lorax_lab.tasks.split import encode
-    from lorax_lab.train import make_accelerator
-
     started, fresh_peak = time.time(), memory.reset_peak()
     task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
-        base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+        base = models.load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     model: nn.Module = base.model
-    use_kernel(base.model, kernel)
+    models.use_kernel(base.model, kernel)
     check_planned(config, run_id, base.sha256, task.data_sha256)
     splits = encode(task, base.processor, base.sha256)
-    names = select(base.model, config.method.target_modules)
-    original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
+    names = models.select(base.model, config.method.target_modules)
+    original, head = models.base_weights(base.model, names), models.head_sha256(base.model)
+    census = models.census(base.model, names)
     comparison, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
     accelerator = make_accelerator(config.train)
@@ -140,25 +142,22 @@ def _prepare(
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
     make_trainable(model, names, config, generator(config.seed, "adapter"))
     bf16 = config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only
-    shrink_step(model, bf16, config.train.dropout == "bytes", config.train.checkpointing)
+    models.shrink_step(model, bf16, config.train.dropout == "bytes", config.train.checkpointing)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(
         config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, accelerator, base.name,
-        base.sha256, original, before, head, full_update, comparison, baselines, ledger, started, fresh_peak,
+        base.sha256, original, census, head, full_update, comparison, baselines, ledger, started, fresh_peak,
     )  # fmt: skip
 
 
 def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:
     """Scores of the bare base on the test split, by the names that the kind of task gives them; none for a trial. The
     base is on the CPU before and after."""
-    from lorax_lab.models import most_tokens
-    from lorax_lab.tasks.split import baselines
-
     chosen = {}
     if config.measure != "trial":
         test = splits["test"]
-        chosen = baselines(splits, most_tokens(config.model, test.processor, test.task.kind.model_class))
+        chosen = baselines_of(splits, models.most_tokens(config.model, test.processor, test.task.kind.model_class))
     if not chosen:
         return {}
     model.to(device)
@@ -167,33 +166,23 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     return _flat(scores)
 
 
-def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> Ledger:
+def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> memory.Ledger:
     """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
-    from lorax_lab.memory import explained, measure_step
-    from lorax_lab.streams import global_stream
-    from lorax_lab.train import make_optimizer
 
-    def measure(size: int) -> Ledger:
+    def step_of(size: int) -> memory.Ledger:
         batch = split.largest_batch(size).to(accelerator.device).inputs
         optimizer = make_optimizer(model, config.train, learning_rate=0.0)
         with global_stream(config.seed, "memory"):
-            return measure_step(model, optimizer, batch, accelerator, _loss(config, split.task))
+            return memory.measure_step(model, optimizer, batch, accelerator, _loss(config, split.task))
 
     model.train()
     size = config.train.batch_size
-    with explained("activations", lambda: measure(1), size, split.task.kind.smaller):
-        return measure(size)
+    with memory.explained("activations", lambda: step_of(1), size, split.task.kind.smaller):
+        return step_of(size)
 
 
 def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     """Train what may change, from the newest checkpoint if there is one."""
-    from lorax_lab import memory
-    from lorax_lab.console import say
-    from lorax_lab.record.checkpoints import Checkpoints
-    from lorax_lab.record.provenance import new_record
-    from lorax_lab.streams import generator
-    from lorax_lab.train import train
-
     config, split = run.config, run.splits["train"]
     record = new_record(config, run.run_id, "running", run.kernel)
     identity = {
@@ -214,7 +203,7 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     if run.is_trial:  # only its last score counts
         budget = dataclasses.replace(budget, validations=min(budget.validations, 1))
     with memory.explained("activations", run.ledger, budget.batch_size, run.task.kind.smaller):
-        return train(
+        return training.train(
             run.model, epoch, _loss(config, run.task), budget, config.seed, run.accelerator,
             lambda: run.splits["validation"].score(run.model), sinks, checkpoints,
             partial(run.method.stepped, run.model),
@@ -223,8 +212,6 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
 
 def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
     """The loss of the task, with what the method adds to it."""
-    from lorax_lab.methods import METHODS
-
     penalty = METHODS[config.method.name].penalty
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -234,29 +221,10 @@ def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tenso
     return loss
 
 
-def _measure(run: Prepared, validation: dict[str, float], show: Show) -> Findings:
-    """What came of it; a trial is scored on validation alone."""
-    from lorax_lab.findings import Findings, measure
-
-    if run.is_trial:
-        return Findings()
-    controls, seed = run.config.measure == "controls", run.config.seed
-    return measure(run.model, run.method, run.original, run.full_update, run.splits, validation, controls, seed, show)
-
-
 def _record(
     run: Prepared, trained: TrainResult, validation: dict[str, float], findings: Findings, reference: Path | None
 ) -> Record:
     """Write the run's files, and its record last."""
-    from lorax_lab.memory import peak_device_bytes, peak_resident_bytes
-    from lorax_lab.methods import count_parameters
-    from lorax_lab.models import coverage
-    from lorax_lab.record import folder as files
-    from lorax_lab.record.checkpoints import FOLDER
-    from lorax_lab.record.provenance import new_record
-    from lorax_lab.record.record import read_record, write_record
-    from lorax_lab.record.result import Coverage, Inputs, Memory, Parameters, Part, Result, Time
-
     config, task, folder = run.config, run.task, run.folder
     files.save_config(folder, plain(config))
     files.save_history(folder, trained.history)
@@ -264,7 +232,7 @@ def _record(
         files.save_trained(folder, run.method.export(run.model, config.method, run.base_name))
         files.save_arrays(folder / files.SPECTRA, findings.spectra)
         files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs)
-    counts = coverage(run.census, run.model)
+    counts = models.coverage(run.census, run.model)
     work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
     result = Result(
         inputs=Inputs(
@@ -274,9 +242,9 @@ def _record(
         parameters=Parameters(**count_parameters(run.model)),
         memory=Memory(
             **dataclasses.asdict(run.ledger),
-            process_peak_bytes=peak_resident_bytes(),
+            process_peak_bytes=memory.peak_resident_bytes(),
             process_peak_covers="run" if run.fresh_peak else "process",
-            device_peak_bytes=peak_device_bytes(),
+            device_peak_bytes=memory.peak_device_bytes(),
         ),
         time=Time(*work, findings.truncation_seconds, time.time() - run.started),
         metric=task.metric,
@@ -290,16 +258,13 @@ def _record(
         comparison=run.comparison,
         collapsed=_collapsed(run, trained, validation, findings),
     )
-    write_record(folder, new_record(config, run.run_id, "completed", run.kernel, result))
+    write_record(folder, new_record(config, run.run_id, "completed", run.kernel, result=result))
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     return read_record(folder)
 
 
 def _collapsed(run: Prepared, trained: TrainResult, validation: dict[str, float], findings: Findings) -> list[str]:
     """Why the run counts as collapsed, by the split whose score stands for it."""
-    from lorax_lab.record.direction import scored_on
-    from lorax_lab.tasks.collapse import signs
-
     name, scores = ("validation", validation) if run.is_trial else ("test", findings.scores["test"])
     split, losses = run.splits[name], [row["train/loss"] for row in trained.history]
     score, words = scores[split.task.metric], scored_on(plain(run.config), name)

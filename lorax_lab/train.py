@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lorax_lab.config import TrainConfig
+from lorax_lab.config.checks import require_choice
 from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.streams import global_stream
@@ -110,12 +112,14 @@ def check_one_process() -> None:
 
 
 def check_machine(config: TrainConfig) -> None:
-    """Refuse a launcher of several processes, and a device or a precision that this machine has not.
+    """Refuse a launcher of several processes, an unknown optimizer, and a device or a precision that this machine has
+    not.
 
     Raises:
         ConfigError: it names the key, its value, and what to type instead.
     """
     check_one_process()
+    require_choice("train.optimizer", config.optimizer, tuple(OPTIMIZERS))
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not here.get(config.device, True):
         raise ConfigError(f"train.device={config.device} is not on this machine; type train.device=auto")
@@ -124,6 +128,10 @@ def check_machine(config: TrainConfig) -> None:
         raise ConfigError("train.precision=fp16 is not possible on a cpu; type train.precision=bf16 or fp32")
     if config.precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         raise ConfigError("train.precision=bf16 is not possible on this GPU; type train.precision=fp16 or fp32")
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": partial(torch.optim.AdamW, fused=True)}
+"""The values of `train.optimizer`: each is called with groups of parameters, their weight decay, and `lr`."""
 
 
 def make_accelerator(config: TrainConfig) -> Any:
@@ -141,14 +149,14 @@ def make_accelerator(config: TrainConfig) -> Any:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, learning_rate: float | None = None) -> torch.optim.Optimizer:
-    """AdamW over what is trainable; no weight decay on vectors (biases and norms)."""
+    """The configured optimizer over what is trainable; no weight decay on vectors (biases and norms)."""
     rate = config.learning_rate if learning_rate is None else learning_rate
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, fused=True)
+    return OPTIMIZERS[config.optimizer]([group for group in groups if group["params"]], lr=rate)
 
 
 def train(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from lorax_lab.launch.attempt import Attempt
     from lorax_lab.launch.plan import Run
-    from lorax_lab.launch.workers import Workers
 
 
 def store_of(overrides: list[str]) -> Path:
@@ -22,16 +23,28 @@ def _show(title: str, done: int, total: int, more: str = "", line: str = "") -> 
         print(line)
 
 
-def _train(self: Workers, runs: list[Run]) -> None:
-    from lorax_lab import windows
-    from lorax_lab.launch import attempt
-
-    references = {run.reference for run in runs}
-    for run in sorted(runs, key=lambda run: run.run_id not in references):
-        self.tried(run, attempt.attempt(run, self.how(run), _show))
-    windows.close()
-
-
 def without_workers(patch: pytest.MonkeyPatch) -> None:
     """Let sweeps train their runs in this process."""
-    patch.setattr("lorax_lab.launch.workers.Workers.train", _train)
+    from lorax_lab import windows
+    from lorax_lab.launch.attempt import attempt
+    from lorax_lab.launch.workers import Workers
+
+    class ThisProcess(Workers):
+        """One worker, which is this process."""
+
+        def begin(self, run: Run, how: Attempt) -> None:
+            self.shares, self.busy = [], {None: (run, attempt(run, how, _show))}  # type: ignore[dict-item]
+
+        @property
+        def runs(self) -> set[str]:
+            return set()
+
+        def over(self, bars: object) -> Iterator[tuple[Run, str]]:
+            ((run, status),) = self.busy.values()
+            self.shares, self.busy = [{}], {}
+            yield run, status
+
+        def end(self, patience: float | None) -> None:
+            windows.close()
+
+    patch.setattr("lorax_lab.launch.sweep.Workers", ThisProcess)

@@ -19,7 +19,6 @@ from hostile import (
     as_parquet,
     bad_utf8,
     beside,
-    dangling,
     lazily,
     lines,
     numbered,
@@ -33,9 +32,7 @@ from hostile import (
 OF_LABELS: dict[str, Hostile] = {
     # ---- labels that are classes
     "a label of two minus signs": Hostile("t.csv", table(["--1", "1"] * 8), Reads()),
-    "a label that is a minus sign": Hostile("t.csv", table(["-", "1"] * 8), Reads()),
     "labels of 5,000 digits": Hostile("t.csv", table([DIGITS, "1"] * 8), "row 1"),
-    "labels of Arabic digits": Hostile("t.csv", table(["٣", "1"] * 8), Reads()),
     "a label that is infinite": Hostile("t.jsonl", lines(labels=with_label(float("inf"))), "row 3"),
     "a whole number of 5,000 digits": Hostile("t.jsonl", lines('{"text": "x", "label": ' + DIGITS + "}"), "line 17"),
     "labels that are true and false": Hostile("t.jsonl", lines(labels=[True, False] * 8), Reads()),
@@ -46,42 +43,28 @@ OF_LABELS: dict[str, Hostile] = {
         "t.csv", table(["very  dull", *["very dull", "warm"] * 7, "warm"]), ""
     ),
     "labels that differ in a hidden sign": Hostile("t.csv", table(with_label("dull\u200b")), ""),
-    "labels in two forms of Unicode": Hostile("t.csv", table(["é", "e\u0301"] * 8), ""),
     "one class": Hostile("t.csv", table(["warm"] * COUNT), ""),
     "as many classes as rows": Hostile("t.csv", table(range(COUNT)), ""),
-    "a class of one row": Hostile("t.csv", table(with_label("rare")), Reads()),
     "a label that is a list": Hostile("t.jsonl", lines(labels=with_label([1])), "row 3"),
     "a label that is half a character": Hostile("t.jsonl", lines(labels=with_label("\ud800")), "row 3"),
     "an empty label": Hostile("t.csv", table(with_label("")), "row 3.*task.label"),
     "an empty label, dropped": Hostile("t.csv", table(with_label("")), Reads(COUNT - 1), DROP),
     "a fault behind a dropped row": Hostile("t.jsonl", lines(labels=["", "a", [1], *LABELS[3:]]), "row 3", DROP),
-    "no label at all, dropped": Hostile("t.csv", table([""] * COUNT), "", DROP),
     # ---- labels that are numbers
-    "regression on words": Hostile("t.csv", table(), "row 1", NUMBERS),
     "regression on nan": Hostile("t.csv", table(numbered("nan")), "row 3", NUMBERS),
     "regression on 1e30": Hostile("t.csv", table(numbered("1e30")), "row 3", NUMBERS),
     "regression on 1e-320": Hostile("t.csv", table([f"{i % 2}e-320" for i in range(16)]), "", NUMBERS),
-    "regression on 5,000 digits": Hostile("t.csv", table(numbered(DIGITS)), "row 3", NUMBERS),
     "regression on decimal commas": Hostile("t.csv", table([f'"{i},5"' for i in range(COUNT)]), "row 1", NUMBERS),
-    "regression on one value": Hostile("t.csv", table([3] * COUNT), "", NUMBERS),
-    "regression, one label dropped": Hostile("t.csv", table(numbered("")), Reads(15), [*NUMBERS, *DROP]),
     "regression on underscores": Hostile("t.csv", table(numbered("1_0")), "row 3", NUMBERS),
 }
 OF_TEXTS: dict[str, Hostile] = {
     # ---- texts
-    "texts that are numbers": Hostile("t.jsonl", lines(texts=[*range(6), *TEXTS[6:]]), Reads()),
-    "a text that is NaN": Hostile("t.jsonl", lines(texts=with_text(float("nan"))), "row 3.*task.text"),
     "a text that is a list": Hostile("t.jsonl", lines(texts=with_text([1])), "row 3.*task.text"),
     "a text of hidden signs": Hostile("t.csv", table(texts=with_text(" \u200b\ufeff")), Reads(COUNT - 1)),
-    "only empty texts": Hostile("t.csv", table(texts=[""] * COUNT), ""),
     "a text of a million characters": Hostile(
         "t.csv", table(texts=with_text("x" * 1_000_000 + " good" * 40)), Reads(), SHORT
     ),
     "half a character": Hostile("t.jsonl", lines(texts=with_text("a \ud83d b")), "row 3.*task.text"),
-    "a NUL in JSON": Hostile("t.jsonl", lines(texts=with_text("a\u0000b")), Reads()),
-    "an escape sequence": Hostile("t.csv", table(texts=with_text("\x1b[2J\x1b]0;x\x07")), Reads()),
-    "the same text in every row": Hostile("t.csv", table(texts=["good"] * COUNT), ""),
-    "each row twice": Hostile("t.csv", table(LABELS * 2, TEXTS * 2), Reads(COUNT)),
     "text and label in one column": Hostile("t.csv", table(), "task.text", ["task.text=label"]),
     "a copy of the labels as the text": Hostile(
         "t.csv", table([f"{y},{y}" for y in LABELS], header="text,label,copy"), "task.text_pair", PAIR
@@ -105,17 +88,13 @@ CASES: dict[str, Hostile] = {
     **OF_TEXTS,
     # ---- CSV
     "an empty file": Hostile("t.csv", b"", ""),
-    "no header": Hostile("t.csv", table(header="good,warm"), ""),
     "a header with spaces": Hostile("t.csv", table(header="text , label"), Reads()),
     "a column that is there twice": Hostile("t.csv", table(header="label,label"), ""),
     "a row too long": Hostile("t.csv", table(extra="a,b,c\n"), "Row #18"),
     "a quote that is never closed": Hostile("t.csv", table(extra='"a,b\n'), "Row #18"),
-    "a quote inside a field": Hostile("t.csv", table(extra='"a" b,c\n'), Reads(17)),
     "quotes in a text without quotes": Hostile("t.csv", table(texts=with_text('say "no" now')), Reads()),
-    "line breaks of Windows": Hostile("t.csv", table().replace(b"\n", b"\r\n"), Reads()),
     "line breaks of old Macs": Hostile("t.csv", table().replace(b"\n", b"\r"), Reads()),
     "a byte order mark": Hostile("t.csv", b"\xef\xbb\xbf" + table(), Reads()),
-    "UTF-16": Hostile("t.csv", table().decode().encode("utf-16"), ""),
     "NUL bytes": Hostile("t.csv", table(texts=with_text("a\0b")), Reads()),
     "semicolons": Hostile("t.csv", table().replace(b",", b";"), Reads()),
     "semicolons and commas in the texts": Hostile(
@@ -152,13 +131,11 @@ CASES: dict[str, Hostile] = {
         "t.parquet", lazily(when=([2**62 + 1] * 16, "time")), Reads()
     ),
     "strings that are no UTF-8": Hostile("t.parquet", bad_utf8, ""),
-    "no Parquet": Hostile("t.parquet", table(), ""),
     "Parquet in .csv": Hostile("t.csv", as_parquet("t.parquet"), ""),
     # ---- files that are no tables
     "a spreadsheet named .csv": Hostile("t.csv", xlsx(), ""),
     "a folder": Hostile("t.csv", lambda path: path.mkdir(), ""),
     "a pipe": Hostile("t.csv", os.mkfifo, ""),
-    "a link to nowhere": Hostile("t.csv", dangling, ""),
     "a missing file": Hostile("tabel.csv", beside("table.csv"), ""),
     "a name of 300 letters": Hostile("t" * 300 + ".csv", lambda path: None, ""),
 }

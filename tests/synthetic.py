@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.study.records import Records
 from lorax_lab.config.defaults import flat
-from lorax_lab.config.overrides import value_of
+from lorax_lab.config.overrides import values_of
 from lorax_lab.spectra import gaussian_null
 from lorax_lab.study.declaration import Declaration, Pair, Settings, decisive, write_declaration
 from lorax_lab.study.measured import RECORDED, Measured
@@ -111,7 +111,7 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
 
 def value(text: str) -> Any:
     """Of an override; the names of a list in the order in which configurations have them."""
-    parsed = value_of(f"value={text}")
+    (parsed,) = values_of(f"value={text}")
     return sorted(parsed) if isinstance(parsed, list) else parsed
 
 

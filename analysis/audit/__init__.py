@@ -1,11 +1,10 @@
-"""The figures of an audit: of each, `table(rows, sigma)` makes its CSV, and `draw(table)` draws that."""
+"""The figures of an audit: of each, a table of its rows and singular values makes its CSV, and the CSV is drawn."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError
 
@@ -19,20 +18,13 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-
-class AuditFigure(NamedTuple):
-    """How a figure's CSV is made of an audit's rows and singular values, and how the CSV is drawn."""
-
-    table: Callable[[pd.DataFrame, dict[str, np.ndarray]], pd.DataFrame]
-    draw: style.Draw
-
-
 FIGURES = {
-    "singular_values": AuditFigure(curves.value_table, curves.draw_values),
-    "energy": AuditFigure(curves.energy_table, curves.draw_energy),
-    "ranks": AuditFigure(layers.rank_table, layers.draw_ranks),
-    "directions": AuditFigure(layers.direction_table, layers.draw_directions),
+    "singular_values": (curves.value_table, curves.draw_values),
+    "energy": (curves.energy_table, curves.draw_energy),
+    "ranks": (layers.rank_table, layers.draw_ranks),
+    "directions": (layers.direction_table, layers.draw_directions),
 }
+"""From a figure's name to what makes its CSV of an audit's rows and singular values, and what draws the CSV."""
 FORMAT = 2
 """Version of an audit's folder that can be read."""
 WRITER = "python -m lorax_lab.audit BASE TUNED"
@@ -50,17 +42,14 @@ def read(folder: Path) -> Audit:
     """What `python -m lorax_lab.audit` wrote.
 
     Raises:
-        ConfigError: the folder is of another version. FileNotFoundError, ValueError, KeyError: it is no folder of an
-            audit.
+        ConfigError: the folder is of another version. FileNotFoundError: it is no folder of an audit.
     """
     import numpy as np
     import pandas as pd
 
     version = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["format"]
     if version != FORMAT:
-        raise ConfigError(
-            f"{folder} has format {version}, this version draws {FORMAT}; type {WRITER} --out ANOTHER_FOLDER"
-        )
+        raise ConfigError(f"{folder} has format {version}, this version draws {FORMAT}; make it again: {WRITER}")
     sigma = {}
     for path in sorted((folder / "matrices").glob("*.npz")):
         with np.load(path, allow_pickle=False) as arrays:
@@ -76,12 +65,12 @@ def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> 
         sigma: singular values by matrix, descending: all of them, those of the factors, or the top k.
     """
     table, drawn, not_drawn = tidy(rows), [], []
-    for name, figure in FIGURES.items():
+    for name, (make, draw) in FIGURES.items():
         try:
-            csv = figure.table(table, sigma)
+            csv = make(table, sigma)
         except CannotDraw as reason:
             not_drawn.append(f"{name}: {reason}")
             continue
-        style.save(csv, figure.draw(csv), folder / name)
+        style.save(csv, draw(csv), folder / name)
         drawn.append(f"{name}.{{png,pdf,csv}}")
     return drawn, not_drawn

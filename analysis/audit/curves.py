@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import CannotDraw, representative
-from .rows import FITTED, MOST, Row, counts_signal, noise_values, note, points
+from .rows import FITTED, MOST, Row, noise_values, note, points
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +40,6 @@ LEVELS = (0.5, 0.9, 0.99)
 TIE = 1e-9
 """Relative tolerance. Sums of energies are more exact than this, so a level that is met exactly needs no further
 direction."""
-NAME, NAME_LINE, ROW = 28, 0.125, 0.07
-"""Letters of a module type's name on one line; inches of such a line, and between names."""
 Part = tuple["np.ndarray", float, bool]
 """Energies of the directions, descending; ‖ΔW‖²_F; whether the former are all of the latter."""
 
@@ -52,20 +50,18 @@ Part = tuple["np.ndarray", float, bool]
 def value_table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     """One row per point: up to 3 module types × 3 layers, the update and the noise.
 
-    Columns: matrix, module, layer, out, in, rank (of factors), noise_std, noise_edge, rounding_edge, spikes (directions
-    above the noise edge), bulk_misfit, above_rounding (directions above the rounding edge), measured (number of
-    singular values that are known), series, i (from 1, for fitted noise from spikes + 1; thinned where they lie close),
-    sigma.
+    Columns: matrix, module, layer, out, in, rank (of factors), those of `FITTED` (noise_std, noise_edge, rounding_edge,
+    spikes, …), measured (number of singular values that are known), series, i (from 1, for fitted noise from
+    spikes + 1; thinned where they lie close), sigma.
 
     Raises:
         CannotDraw: no matrix changed.
     """
-    import numpy as np
     import pandas as pd
 
-    measured = rows[rows["matrix"].isin([name for name, values in sigma.items() if len(values)])]
-    moved = rows["matrix"].isin([name for name, values in sigma.items() if np.any(values > 0)])
-    measured = measured[measured["module"].isin(rows[moved]["module"])]
+    moved = rows["matrix"].isin([name for name, values in sigma.items() if (values > 0).any()])
+    is_measured = rows["matrix"].isin([name for name, values in sigma.items() if len(values)])
+    measured = rows[is_measured & rows["module"].isin(rows[moved]["module"])]
     if measured.empty:
         raise CannotDraw("no matrix changed")
     chosen = representative(measured).drop_duplicates(["layer", "module"])
@@ -74,14 +70,10 @@ def value_table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFram
     for row in chosen.to_dict("records"):
         values = sigma[row["matrix"]]
         facts = {name: row[name] for name in ("matrix", "module", "layer", "out", "in", "rank", *FITTED)}
+        facts["measured"] = len(values)
         for series, curve, first in ((UPDATE, values, 0), _noise_curve(row, values)):
             index = [i for i in points(first + len(curve)) if i > first]
-            line = {
-                "measured": len(values),
-                "series": series,
-                "i": index,
-                "sigma": curve[[i - 1 - first for i in index]],
-            }
+            line = {"series": series, "i": index, "sigma": curve[[i - 1 - first for i in index]]}
             parts += [pd.DataFrame(facts | line)] if index else []
     return pd.concat(parts, ignore_index=True).astype({"layer": "Int64"})
 
@@ -132,32 +124,36 @@ def _value_panel(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
     if rows.empty:
         axes.set_axis_off()
         return
-    first, update = rows.iloc[0], rows[rows["series"] == UPDATE]
+    first = rows.iloc[0]
     for name, part in rows.groupby("series", sort=False):
         marks: dict[str, Any] = {"marker": "o", "markersize": 3} if name == UPDATE and len(part) <= FEW else {}
         axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), **LOOKS[str(name)], **marks)
     for edge, dashes in EDGES.items():
         if first[edge] > bottom:
             axes.axhline(first[edge], color="0.35", linewidth=0.7, linestyle=dashes)
-    axes.set_title("\n".join(_heading(first, moved=bool((update["sigma"] > 0).any()))))
+    moved = (rows[rows["series"] == UPDATE]["sigma"] > 0).any()
+    place, *findings = _heading(first)
+    axes.set_title("\n".join([place, *(findings if moved else ["did not change"])]))
 
 
-def _heading(first: pd.Series[Any], moved: bool) -> list[str]:
+def _heading(first: pd.Series[Any]) -> list[str]:
     """The matrix's place, how many directions stand above the noise if that is known, and how far rounding reaches."""
     import pandas as pd
 
     layer = "" if pd.isna(first["layer"]) else f"layer {first['layer']:.0f}, "
-    place = style.folded(f"{layer}{first['module']}", LETTERS)
-    if not moved:
-        return [place, "did not change"]
-    if math.isnan(first["spikes"]):
-        return [place, f"factors of rank {first['rank']:,.0f}"] if first["rank"] > 0 else [place]
-    if counts_signal(first):
-        counted = f"{first['spikes']:,.0f} of {min(first['out'], first['in']):,.0f} above the noise"
-        rounded = first["above_rounding"] < first["spikes"]
-        return [place, counted, *([f"only {first['above_rounding']:,.0f} above rounding"] if rounded else [])]
-    misfit = first["bulk_misfit"]
-    return [place, "its bulk was not measured" if math.isnan(misfit) else f"the rest is no iid noise (KS {misfit:.2f})"]
+    lines = [style.folded(f"{layer}{first['module']}", LETTERS)]
+    if first["spikes_told"] >= 0:
+        lines.append(f"{first['spikes']:,.0f} of {min(first['out'], first['in']):,.0f} above the noise")
+        if first["above_rounding"] < first["spikes"]:
+            lines.append(f"only {first['above_rounding']:,.0f} above rounding")
+    elif first["spikes"] >= 0:
+        misfit = first["bulk_misfit"]
+        lines.append(
+            "its bulk was not measured" if math.isnan(misfit) else f"the rest is no iid noise (KS {misfit:.2f})"
+        )
+    elif first["rank"] > 0:
+        lines.append(f"factors of rank {first['rank']:,.0f}")
+    return lines
 
 
 # ---- energy
@@ -201,10 +197,7 @@ def _energy_line(kind: str, name: str, parts: list[Part]) -> pd.DataFrame:
         return pd.DataFrame(facts | {"r": [1], "share": [math.nan]})
     longest = max(len(squares) for squares, _, _ in parts)
     last = min((len(squares) for squares, _, is_whole in parts if not is_whole), default=longest)
-    held = np.zeros(longest)
-    for squares, _, _ in parts:
-        if len(squares):
-            held += np.pad(np.cumsum(squares), (0, longest - len(squares)), mode="edge")
+    held = np.sum([np.pad(squares, (0, longest - len(squares))).cumsum() for squares, _, _ in parts], axis=0)
     shares = (held[:last] / total).clip(max=1.0)
     reached = [int((shares < level * (1 - TIE)).sum()) + 1 for level in LEVELS]
     index = sorted({*points(len(shares)), *(r for r in reached if r <= len(shares))})
@@ -213,59 +206,35 @@ def _energy_line(kind: str, name: str, parts: list[Part]) -> pd.DataFrame:
 
 @style.styled
 def draw_energy(table: pd.DataFrame) -> Figure:
-    """Left, the share over the rank: of all matrices with its ranks at the levels, of noise, and a thin line per module
-    type. Right, the ranks at the levels, a row per module type."""
+    """The share over the rank: of all matrices with its ranks at the levels, of noise, and a line per module type."""
     changed = table[(table["line"] == MODULE) & table["share"].notna()]
-    strongest = set(changed.drop_duplicates("module").nlargest(MOST, "energy")["module"])
-    rows = [(ALL, table[table["line"] == "all"])]
-    rows += [(str(name), part) for name, part in changed.groupby("module", sort=False) if name in strongest]
-    rows += [("pure noise", noise)] if len(noise := table[table["line"] == "noise"]) else []
-    names = [style.folded(name, NAME) for name, _ in rows]
-    lines = max(name.count("\n") + 1 for name in names)
-    figure = style.canvas(style.PAGE, max(3.6, 1.5 + (ROW + NAME_LINE * lines) * len(rows)))
-    left, right = figure.subplots(1, 2)
-    for axes in (left, right):
-        style.index_axis(axes, table["r"].max())
-    left.plot(rows[0][1]["r"], rows[0][1]["share"], color="black", linewidth=2.6, label=ALL, zorder=1.9)
+    strongest = list(changed.drop_duplicates("module").nlargest(MOST, "energy")["module"])
+    shown = [name for name in dict.fromkeys(changed["module"]) if name in strongest]
+    figure = style.canvas(style.PAGE, 3.6 + 0.07 * len(shown))
+    axes = figure.subplots()
+    style.index_axis(axes, table["r"].max())
+    whole, noise = (table[table["line"] == line] for line in ("all", "noise"))
+    axes.plot(whole["r"], whole["share"], color="black", linewidth=2.6, label=ALL, zorder=1.9)
     if len(noise):
-        left.plot(noise["r"], noise["share"], color="0.4", linestyle="--", linewidth=1.8, label=NOISE, zorder=2.5)
-    for number, (_, part) in enumerate(row for row in rows if row[0] in strongest):
-        label = "_" if number else "each module type"
-        left.plot(part["r"], part["share"], label=label, color="0.7", linewidth=0.7, zorder=1.5)
-    left.set(
+        axes.plot(noise["r"], noise["share"], color="0.4", linestyle="--", linewidth=1.8, label=NOISE, zorder=2.5)
+    for number, (name, look) in enumerate(zip(shown, style.looks(len(shown)), strict=True)):
+        part = changed[changed["module"] == name]
+        sparse = style.sparse(number, len(part))
+        axes.plot(part["r"], part["share"], label=name, linewidth=0.8, markersize=3, markevery=sparse, **look)
+    axes.set(
         ylabel="share of the energy Σ‖ΔW‖²", ylim=(0, 1.02), xlabel="rank r that is kept, the same in every matrix"
     )
-    left.set_yticks([0, 0.25, *LEVELS], ["0", "25%", "50%", "90%", "99%"])
-    _level_marks(left, right, rows)
-    right.set_yticks(range(len(rows)), names)
-    right.set(ylim=(len(rows) - 0.4, -0.6), xlabel="rank that holds so much of the energy")
-    right.tick_params(axis="y", length=0)
-    right.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(LEVELS), handletextpad=0.3, columnspacing=1.2)
+    axes.set_yticks([0, 0.25, *LEVELS], ["0", "25%", "50%", "90%", "99%"])
+    for level in LEVELS:
+        axes.axhline(level, color="0.6", linewidth=0.6, linestyle=":", zorder=0)
+        reached = whole[whole["r"] == _reaches(whole, level)]
+        axes.plot(reached["r"], reached["share"], "o", color="white", markeredgecolor="black", zorder=4)
     still = table[(table["line"] == MODULE) & table["share"].isna()]["module"]
     weak = [name for name in changed["module"] if name not in strongest]
     notes = [*note("did not change", still), *note("in the table only, for their small energy", weak)]
     style.title(figure, "\n".join([_finding(table), *notes]))
-    style.legend(figure, left, 3)
+    style.legend(figure, axes, 2)
     return figure
-
-
-def _level_marks(left: Axes, right: Axes, rows: list[tuple[str, pd.DataFrame]]) -> None:
-    """Marks at the ranks at which each row reaches each level, an arrow where it ends before; left, of the first."""
-    looks = list(zip(LEVELS, style.colours(len(LEVELS)), style.MARKERS, (7.0, 5.5, 4.0), strict=False))
-    for place, (_, part) in enumerate(rows):
-        reached = {level: _reaches(part, level) for level in LEVELS}
-        last = int(part["r"].max())
-        ends = [last if rank is None else rank for rank in reached.values()]
-        right.plot([min(ends), max(ends)], [place] * 2, color="0.7", linewidth=1)
-        for level, colour, marker, size in looks:
-            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size, "linestyle": ""}
-            right.plot(reached[level] or math.nan, place, label="_" if place else f"{level:.0%}", **look)
-            if place == 0:
-                left.axhline(level, color="0.6", linewidth=0.6, linestyle=":", zorder=0)
-                share = part[part["r"] == reached[level]]["share"]
-                left.plot(part["r"][share.index], share, "o", color="white", markeredgecolor="black", zorder=4)
-        if None in reached.values():
-            right.plot(last, place, marker=r"$\rightarrow$", color="black", markersize=6)
 
 
 def _reaches(rows: pd.DataFrame, level: float) -> int | None:

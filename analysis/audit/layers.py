@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import style
 from ..groups import CannotDraw
-from .rows import COUNTS, FACTORS, MEASURES, MOST, NULLS, Row, counts_signal, note, outside
+from .rows import COUNTS, FACTORS, MEASURES, MOST, NULLS, note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,10 @@ WIDEST, TYPES = 22, 40
 """Module types that a page has room for with numbers, and without."""
 REFERENCES = ("random: ΔW ignores W", "W's own: ΔW repeats W")
 """What the controls stand for, in the order of `FACTORS`."""
-CONTROLS: tuple[dict[str, Any], ...] = ({"linestyle": "--", "marker": "_"}, {"linestyle": ":", "marker": "x"})
+CONTROLS: tuple[dict[str, Any], ...] = (
+    {"color": "0.5", "linestyle": "--", "marker": "_", "linewidth": 1.8, "zorder": 2.5},
+    {"color": "0.5", "linestyle": ":", "marker": "x", "linewidth": 1.8, "zorder": 2.5},
+)
 SIDES: dict[str, dict[str, Any]] = {
     "left": {"marker": "o", "markersize": 6, "markerfacecolor": "white"},
     "right": {"marker": "s", "markersize": 3},
@@ -77,30 +80,26 @@ def rank_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
     Raises:
         CannotDraw: no matrix changed.
     """
+    import numpy as np
+
     ranks = rows[["matrix", "module", "layer"]].copy()
-    flags = [set(text.split()) for text in rows["untrusted"]]
+    flags = [text.split() for text in rows["untrusted"]]
     for name in MEASURES:
         ranks[name] = rows[name].where(rows[name] > 0)
         ranks[f"{name}.null"] = rows[f"null.{name}"]
         ranks[f"{name}.share"] = ranks[name] / ranks[f"{name}.null"]
-        ranks[f"{name}.mark"] = [ROUNDED if name in flag else "" for flag in flags]
+        ranks[f"{name}.mark"] = [ROUNDED * (name in names) for names in flags]
     ranks[f"{ENERGY}.mark"] += [AT_MOST * is_open for is_open in rows[f"{ENERGY}.low"] < rows[ENERGY]]
     ranks["least.null"] = rows[list(NULLS)].min(axis=1)
     ranks["least.share"] = ranks[EFFECTIVE] / ranks["least.null"]
     ranks["least.mark"] = ranks[f"{EFFECTIVE}.mark"]
-    records = rows.to_dict("records")
-    ranks["spikes"] = [row["spikes"] if counts_signal(row) else math.nan for row in records]
-    ranks["spikes.mark"] = [_spike_mark(row) for row in records]
+    ranks["spikes"] = rows["spikes_told"]
+    is_rounded = (rows["above_rounding"] < rows["spikes"]) | np.array(["spikes" in names for names in flags], bool)
+    told, counted = rows["spikes_told"].notna(), rows["spikes"].notna()
+    ranks["spikes.mark"] = np.where(told & is_rounded, ROUNDED, np.where(counted & ~told, NO_COUNT, ""))
     if not _measured(ranks) or not (rows["frobenius_norm"] != 0).any():
         raise CannotDraw("no matrix changed, or no rank of it was measured")
     return ranks
-
-
-def _spike_mark(row: Row) -> str:
-    if math.isnan(row["spikes"]):
-        return ""
-    rounded = "spikes" in row["untrusted"].split() or row["above_rounding"] < row["spikes"]
-    return ROUNDED * rounded if counts_signal(row) else NO_COUNT
 
 
 def _measured(rows: pd.DataFrame) -> list[Panel]:
@@ -113,9 +112,10 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
     layered = bool(_measured(table[table["layer"].notna()]))
     rows = table[table["layer"].notna()] if layered else table.assign(layer=0)
     measured = rows[rows[[panel.colour for panel in PANELS]].notna().any(axis=1)]["module"]
-    rows = rows[rows["module"].isin(list(dict.fromkeys([*measured, *rows["module"]]))[:TYPES])]
-    panels, layers = _measured(rows), sorted({int(layer) for layer in rows["layer"]})
-    modules = list(dict.fromkeys(rows["module"]))
+    modules = list(dict.fromkeys([*measured, *rows["module"]]))[:TYPES]
+    rows = rows[rows["module"].isin(modules)]
+    modules, layers = list(dict.fromkeys(rows["module"])), sorted({int(layer) for layer in rows["layer"]})
+    panels = _measured(rows)
     across = max(1, min(len(panels), int((style.PAGE - 0.7) / (CELL * len(modules) + 0.1))))
     down = math.ceil(len(panels) / across)
     has_room = down * LINE * len(layers) <= TALLEST and len(modules) <= WIDEST
@@ -131,8 +131,16 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
     if not layered:
         grid[0][0].set(ylabel="", yticks=[])
     style.title(figure, "Ranks of ΔW by layer and module type")
-    notes = [textwrap.fill(line, int(width * 18)) for line in _rank_notes(table, rows, panels, has_room)]
-    figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=style.FONT)
+    marks = _joined(rows[[panel.mark for panel in panels]].to_numpy().ravel())
+    in_table = " (marked in the table)" * (not has_room)
+    notes = [f"{mark} {text}{in_table}" for mark, text in MARKS.items() if mark in marks]
+    notes += note("not measured", [panel.title.replace("\n", " ") for panel in PANELS if panel not in panels])
+    notes += note("in the table only", table[~table.index.isin(rows.index)]["module"])
+    notes += ["cells that stand for several matrices show their mean"] * bool(
+        rows.duplicated(["layer", "module"]).any()
+    )
+    folded = [textwrap.fill(line, int(width * 18)) for line in notes]
+    figure.supxlabel("\n".join(folded), x=0.01, ha="left", fontsize=style.FONT)
     return figure
 
 
@@ -179,22 +187,6 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value == int(value) or value >= 99.5 else f"{value:.1f}"
 
 
-def _rank_notes(table: pd.DataFrame, rows: pd.DataFrame, panels: list[Panel], has_room: bool) -> list[str]:
-    marks = _joined(rows[[panel.mark for panel in panels]].to_numpy().ravel())
-    uncounted = rows["spikes.mark"].eq(NO_COUNT)
-    no_counts = uncounted.any() and not rows["spikes"].notna().any()
-    notes = [
-        f"{mark} {text}" + " (marked in the table)" * (not has_room) for mark, text in MARKS.items() if mark in marks
-    ]
-    absent = [panel for panel in PANELS if panel not in panels and not (no_counts and panel.column == "spikes")]
-    notes += note("not measured", [panel.title.replace("\n", " ") for panel in absent])
-    notes += [f"directions above the noise are {MARKS[NO_COUNT]}"] if no_counts else []
-    blank = rows[[panel.colour for panel in panels]].where(~uncounted, 0.0).isna().any(axis=None)
-    notes += ["blank: did not change, or was not measured"] if blank else []
-    several = rows.duplicated(["layer", "module"]).any()
-    return [*notes, *outside(table, rows), *["cells that stand for several matrices show their mean"] * bool(several)]
-
-
 # ---- directions
 
 
@@ -206,12 +198,8 @@ def direction_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
         CannotDraw: there is none.
     """
     columns = ["matrix", "module", "layer", *FACTORS, "amplification.rank", *COUNTS, "intruders.k"]
-    has_counts, amplified = rows[list(COUNTS[:2])].notna().any(axis=1), _is_finite(rows[FACTORS[0]])
-    measured = rows[has_counts | amplified][columns]
+    measured = rows[rows[list(COUNTS[:2])].notna().any(axis=1) | _is_finite(rows[FACTORS[0]])][columns]
     if measured.empty:
-        changed = rows[rows["frobenius_norm"] > 0]
-        if "base_norm" in rows and len(changed) and (changed["base_norm"] == 0).all():
-            raise CannotDraw("W0 of every matrix that changed is zero and has no directions")
         raise CannotDraw("they were not measured; type --directions")
     return measured.reset_index(drop=True)
 
@@ -237,10 +225,8 @@ def draw_directions(table: pd.DataFrame) -> Figure:
         grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     else:
         grid[-1].set_xticks(range(len(rows)), rows["module"], rotation=90 if len(rows) > 3 else 0)
-    counts = rows[list(COUNTS[:2])].max(axis=1)
-    notes = note(f"most intruders: {counts.max():.0f} in", rows[counts == counts.max()]["matrix"], 1)
-    notes = [line.replace("in:", "in") for line in notes] if counts.max() > 0 else []
-    notes += [*note("amplification in the table only", modules[MOST:]), *outside(table, rows)]
+    absent = [*modules[MOST:], *table[~table.index.isin(rows.index)]["module"]]
+    notes = note("in the table only", absent)
     style.title(figure, "\n".join(["What ΔW does with the directions of the base", *notes]))
     if modules:
         style.legend(figure, grid[-1], columns=3 if max(map(len, modules)) <= 28 else 2)
@@ -253,7 +239,7 @@ def _intruders(axes: Axes, rows: pd.DataFrame) -> None:
         count = by_layer[f"intruders.{side}.count"]
         axes.fill_between(count.mean().index, count.min(), count.max(), color=colour, alpha=0.2, linewidth=0)
         axes.plot(count.mean(), label=f"{side} directions", color=colour, zorder=3, clip_on=False, **marks)
-        _control(axes, by_layer[f"intruders.{side}.random_count"].mean(), f"random directions, {side}", control)
+        axes.plot(by_layer[f"intruders.{side}.random_count"].mean(), label=f"random directions, {side}", **control)
     top = rows["intruders.k"].max()
     ylabel = "intruder dimensions" + (f" of the top {top:.0f}" if top > 0 else "")
     axes.set(ylabel=ylabel + ",\nmean and range in a layer" * bool(rows["layer"].duplicated().any()))
@@ -266,7 +252,7 @@ def _amplification(axes: Axes, rows: pd.DataFrame) -> None:
     for column, label, look in zip(FACTORS[1:], REFERENCES, CONTROLS, strict=True):
         by_layer = rows[_is_finite(rows[column])].groupby("layer")[column]
         axes.fill_between(by_layer.min().index, by_layer.min(), by_layer.max(), color="0.88", linewidth=0, zorder=0)
-        _control(axes, by_layer.median(), label, look)
+        axes.plot(by_layer.median(), label=label, **look)
     shown = list(dict.fromkeys(rows["module"]))[:MOST]
     for number, (module, look) in enumerate(zip(shown, style.looks(len(shown)), strict=True)):
         line = rows[rows["module"] == module].groupby("layer")[FACTORS[0]].median()
@@ -274,12 +260,6 @@ def _amplification(axes: Axes, rows: pd.DataFrame) -> None:
     ranks = sorted({int(rank) for rank in rows["amplification.rank"].dropna()})
     span = " to ".join(map(str, dict.fromkeys((ranks[0], ranks[-1])))) if ranks else ""
     axes.set(ylabel="amplification factor" + (f"\nin the top {span} directions of ΔW" if ranks else ""))
-
-
-def _control(axes: Axes, line: pd.Series[Any], label: str, look: dict[str, Any]) -> None:
-    """A grey line; a mark of its own where one layer makes no line."""
-    look = look | ({"linestyle": "", "markersize": 7} if len(line) == 1 else {"marker": ""})
-    axes.plot(line, label=label, color="0.5", linewidth=1.8, zorder=2.5, **look)
 
 
 def _is_finite(factors: pd.Series[Any]) -> pd.Series[bool]:

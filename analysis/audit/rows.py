@@ -17,19 +17,14 @@ MEASURES = ("effective_rank", "energy_rank_90")
 NULLS = tuple(f"nulls.{name}.effective_rank" for name in ("scaled", "signs", "permuted"))
 """Of noise that keeps an update's scales, magnitudes or entries."""
 FACTORS = ("amplification.factor", "amplification.random_factor", "amplification.base_factor")
-COUNTS = (
-    "intruders.left.count",
-    "intruders.right.count",
-    "intruders.left.random_count",
-    "intruders.right.random_count",
-)
-FITTED = ("noise_std", "noise_edge", "rounding_edge", "spikes", "bulk_misfit", "above_rounding")
+COUNTS = tuple(f"intruders.{side}.{count}" for count in ("count", "random_count") for side in ("left", "right"))
+FITTED = ("noise_std", "noise_edge", "rounding_edge", "spikes", "spikes_told", "bulk_misfit", "above_rounding")
 NUMBERS = (
     *("out", "in", "rank", "frobenius_norm", *MEASURES, *(f"null.{name}" for name in MEASURES), *NULLS),
     *("energy_rank_90.low", *FITTED, *FACTORS, "amplification.rank", *COUNTS, "intruders.k"),
 )
-DRAWS = 4
-"""The noise of a low-rank update is averaged over this many products, whose values spread by a few per cent."""
+DRAWS = 64
+"""The noise of a low-rank update is averaged over this many products."""
 PER_OCTAVE = 32
 """Points of a curve between an index and its double. Up to this index the curve has every point."""
 MOST = 12
@@ -53,14 +48,6 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def counts_signal(row: Row | pd.Series[Any]) -> bool:
-    """Whether a row's spikes are directions above noise: its bulk is that of iid noise, or it has no noise."""
-    from lorax_lab.spectra import tells_spikes
-
-    shape = (int(row["out"]), int(row["in"])) if row["out"] > 0 and row["in"] > 0 else (0, 0)
-    return tells_spikes(row["bulk_misfit"], row["noise_std"], shape)
-
-
 def noise_values(row: Row, spikes: int = 0) -> np.ndarray | None:
     """Singular values of Gaussian noise of a row's shape with entries of std 1, descending; where it has a `rank`,
     the root mean squares of those of products of Gaussian factors. None where the row has no shape.
@@ -70,26 +57,19 @@ def noise_values(row: Row, spikes: int = 0) -> np.ndarray | None:
     """
     if not (row["out"] > 0 and row["in"] > 0):
         return None
-    out_features, in_features = int(row["out"]), int(row["in"])
-    spikes = min(spikes, out_features, in_features)
-    return _noise_values(out_features - spikes, in_features - spikes, int(row["rank"]) if row["rank"] > 0 else None)
+    sides = (int(row["out"]), int(row["in"]))
+    left = min(spikes, *sides)
+    return _noise_values(sides[0] - left, sides[1] - left, int(row["rank"]) if row["rank"] > 0 else None)
 
 
 @cache
 def _noise_values(out_features: int, in_features: int, rank: int | None) -> np.ndarray:
-    import torch
+    from lorax_lab.spectra import gaussian_singular_values, product_spectra
 
-    from lorax_lab.spectra import LowRank, gaussian_singular_values, low_rank_singular_values
-
+    shape = (out_features, in_features)
     if rank is None:
-        return gaussian_singular_values((out_features, in_features)).numpy()
-    generator = torch.Generator().manual_seed(0)
-
-    def gaussian(*size: int) -> torch.Tensor:
-        return torch.randn(size, generator=generator, dtype=torch.float64)
-
-    draws = [LowRank(gaussian(out_features, rank), gaussian(rank, in_features)) for _ in range(DRAWS)]
-    return torch.stack(low_rank_singular_values(draws)).square().mean(0).sqrt().numpy()
+        return gaussian_singular_values(shape).numpy()
+    return product_spectra(shape, rank, DRAWS).square().mean(0).sqrt().numpy()
 
 
 def points(count: int) -> list[int]:
@@ -100,16 +80,6 @@ def points(count: int) -> list[int]:
     """
     spaced = (round(PER_OCTAVE * 2 ** (step / PER_OCTAVE)) for step in range(PER_OCTAVE * count.bit_length()))
     return sorted({*range(1, min(count, PER_OCTAVE) + 1), *(i for i in spaced if i < count), count} - {0})
-
-
-def outside(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """Notes on the module types of the table that `rows` leave out: some lie outside the layers, some have no room."""
-    absent = table[~table.index.isin(rows.index)]
-    unplaced = absent["layer"].isna()
-    return [
-        *note("outside the layers, in the table only", absent[unplaced]["module"]),
-        *note("too many for the page, in the table only", absent[~unplaced]["module"]),
-    ]
 
 
 def note(text: str, names: Iterable[object], most: int = 3) -> list[str]:

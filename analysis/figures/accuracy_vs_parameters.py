@@ -8,12 +8,10 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from .. import constant, style
 from ..groups import Group
-from ..scores import draw_variant, finish, frame, intervals, scores
+from ..scores import draw_variant, finish, frame, interval, scores
 from ..variants import REFERENCE, best_of
 
 TITLE = "test score against the parameters trained, the head included"
-CLOSE = 1.2
-"""Numbers of parameters within this factor have one rank's number above them."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -35,7 +33,9 @@ def draw(table: pd.DataFrame) -> Figure:
         shift = style.spread_out(place, max(len(ranked), 1), 2 * style.BESIDE)
         look |= {"linestyle": ""} | ({"color": "black"} if is_reference else {})
         draw_variant(axes, rows, "trainable", f"{variant}{best_of(rows) if is_reference else ''}", shift, **look)
-    for rank, trainable, top in _numbers(table):
+    for (rank, trainable), rows in table.groupby(["rank", "trainable"]):
+        tops = [interval(part)[1] for _, part in rows.groupby("variant")]
+        top = max([rows["score"].max(), *(end for end in tops if end == end)])
         axes.annotate(f"{rank:.0f}", (trainable, top), (0, 3), textcoords="offset points", ha="center")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -46,18 +46,3 @@ def draw(table: pd.DataFrame) -> Figure:
     constant.draw_line(axes, table, axes)
     finish(figure, table, "parameters" + "\nnumber: rank" * bool(table["rank"].notna().any()))
     return figure
-
-
-def _numbers(table: pd.DataFrame) -> list[tuple[float, float, float]]:
-    """Each rank, where its number stands among the parameters, and above which score: once for all that lie close."""
-    numbers = []
-    for rank, rows in table.groupby("rank"):
-        places = sorted({float(trainable) for trainable in rows["trainable"]})
-        while places:
-            close = [place for place in places if place <= CLOSE * places[0]]
-            at = rows[rows["trainable"].isin(close)]
-            means = pd.concat([intervals(part, "trainable")[0] for _, part in at.groupby("variant", sort=False)])
-            top = float(means[["mean", "high"]].max().max())
-            numbers.append((float(rank), (close[0] * close[-1]) ** 0.5, top))  # type: ignore[arg-type]
-            places = places[len(close) :]
-    return numbers

@@ -39,17 +39,14 @@ def table(group: Group) -> pd.DataFrame:
     if group.matrices.empty:
         raise CannotDraw(f"no update was measured; type {group.command('rank=4,8,16')}")
     reasons = [UNDEFINED] if UNDEFINED in group.matrices else []
-    places = ["run_id", "layer", "module", "matrix"]
-    measured = group.matrices[[*places, "effective_rank", "null.effective_rank", *reasons]]
-    rows = group.runs[["run_id", *group.columns, "best"]].merge(measured, on="run_id", how="inner")
-    rows = rows.rename(columns={"null.effective_rank": "null"}).astype(
-        {"rank": "Int64", "layer": "Int64", "effective_rank": float, "null": float}
-    )
-    nulls = zip(rows["method"], rows["null"], strict=True)
-    usable = [null if has_null(method, null) else math.nan for method, null in nulls]
-    rows = rows.assign(share=rows["effective_rank"] / usable, **group.title)
-    columns = [*group.title, *group.columns, "best", "layer", "module", "matrix"]
-    return rows[[*columns, "effective_rank", "null", "share", *reasons]]
+    places = ["layer", "module", "matrix"]
+    measured = group.matrices[["run_id", *places, "effective_rank", "null.effective_rank", *reasons]]
+    measured = measured.rename(columns={"null.effective_rank": "null"})
+    rows = group.runs[["run_id", *group.columns, "best"]].merge(measured, on="run_id")
+    rows = rows.astype({"rank": "Int64", "layer": "Int64", "effective_rank": float, "null": float})
+    is_usable = [has_null(method, null) for method, null in zip(rows["method"], rows["null"], strict=True)]
+    rows = rows.assign(share=rows["effective_rank"] / np.where(is_usable, rows["null"], math.nan), **group.title)
+    return rows[[*group.title, *group.columns, "best", *places, "effective_rank", "null", "share", *reasons]]
 
 
 @style.styled
@@ -62,30 +59,28 @@ def draw(table: pd.DataFrame) -> Figure:
     best = table[table["best"]]
     rows = best[best["layer"].notna()] if best["layer"].notna().any() else best.assign(layer=0)
     arms = list(dict.fromkeys(rows["arm"]))
-    reference = list(dict.fromkeys(rows[rows["method"] == REFERENCE]["arm"]))
-    others = [arm for arm in arms if arm not in reference]
-    shown = spread(others, PANELS - len(reference)) + reference
+    reference = list(dict.fromkeys(rows.loc[rows["method"] == REFERENCE, "arm"]))
+    shown = spread([arm for arm in arms if arm not in reference], PANELS - len(reference)) + reference
     layers, modules = sorted({int(layer) for layer in rows["layer"]}), list(dict.fromkeys(rows["module"]))
     across = 2 if len(shown) % 2 == 0 and len(modules) <= WIDEST else 1
-    down = math.ceil(len(shown) / across)
-    height = 0.34 if len(layers) <= TALLEST else 0.19
-    labels = 0.07 * max(len(module) for module in modules)
     width = max(style.COLUMN, min(style.PAGE, 1.0 + across * 0.55 * len(modules)))
     names = [f"{arm}{of_collapsed(rows[rows['arm'] == arm])}" for arm in shown]
     titles = [style.wrapped(name, int(15 * (width - 0.6) / across)) for name in names]
-    room = 0.2 + 0.15 * max(title.count("\n") + 1 for title in titles)
-    figure = style.canvas(width, 0.9 + labels + down * (room + height * len(layers)))
+    panel = 0.2 + 0.15 * max(title.count("\n") + 1 for title in titles)
+    panel += (0.34 if len(layers) <= TALLEST else 0.19) * len(layers)
+    down = math.ceil(len(shown) / across)
+    figure = style.canvas(width, 0.9 + 0.07 * max(map(len, modules)) + down * panel)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for arm, axes, title in zip(shown, grid.flat, titles, strict=False):
+    for arm, axes, title in zip(shown, grid.flat, titles, strict=True):
         _panel(axes, rows[rows["arm"] == arm], layers, modules)
         axes.set_title(title)
-    for axes in grid.flat[len(shown) :]:
-        axes.set_axis_off()
     bar = figure.colorbar(grid[0][0].collections[0], ax=grid, location="bottom", aspect=50, shrink=0.6)
     bar.set_label("share of noise's effective rank (in brackets)")
-    first, count = rows.iloc[0], f"; {len(shown)} of {len(arms)} methods and ranks" if len(shown) < len(arms) else ""
-    heading = f"{first['model']} on {first['task']}: effective rank of ΔW{_seeds(rows)}{count}"
-    style.title(figure, heading + shared(table) + choice(table) + collapsed(rows) + _without_value(rows))
+    first, seeds = rows.iloc[0], rows["seed"].nunique()
+    text = f"{first['model']} on {first['task']}: effective rank of ΔW"
+    text += f", mean over {seeds} seeds" if seeds > 1 else ""
+    text += f"; {len(shown)} of {len(arms)} methods and ranks" if len(shown) < len(arms) else ""
+    style.title(figure, text + shared(table) + choice(table) + collapsed(rows) + _without_value(rows))
     return figure
 
 
@@ -117,8 +112,3 @@ def _without_value(rows: pd.DataFrame) -> str:
     reasons = dict.fromkeys(bare[UNDEFINED].dropna()) if UNDEFINED in bare else {}
     count = bare[["arm", "seed", "matrix"]].drop_duplicates().shape[0]
     return f"\n{NONE}: no effective rank in {count:,} matrices{': ' * bool(reasons)}{', or '.join(reasons)}"
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    seeds = rows["seed"].nunique()
-    return f", mean over {seeds} seeds" if seeds > 1 else ""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,50 +37,32 @@ def table(group: Group) -> pd.DataFrame:
     Raises:
         CannotDraw: no run has steps.
     """
-    rows = {run["run_id"]: run for run in group.runs.to_dict("records")}
-    shown = [(run, _unfinished(run, group)) for run in group.unfinished if _progress(group.runs_dir / run.run_id)]
-    done = [(group.records[run_id], {key: row[key] for key in group.columns}) for run_id, row in rows.items()]
-    chosen = spread(shown, RUNS // 3)
-    made = curves([*chosen, *spread(done, RUNS - len(chosen))], group.runs_dir)
-    if made is None:
-        raise CannotDraw(f"no run has steps that can be read; type {group.command('rank=4,8,16', 'force=true')}")
-    for place, (name, value) in enumerate(group.title.items()):
-        made.insert(place, name, value)
-    if (count := len(shown) + len(done)) > RUNS:
-        made[OF_RUNS] = count
-    return constant.with_constant(made.astype({"rank": "Int64"}), group, "validation")
-
-
-def curves(runs: Iterable[tuple[Record, dict[str, Any]]], runs_dir: Path) -> pd.DataFrame | None:
-    """One row per run and step: what is said of each run, then what was logged; None where no run has steps."""
+    unfinished = [(run, _columns(run, group)) for run in group.unfinished if _progress(group.runs_dir / run.run_id)]
+    runs = group.runs.to_dict("records")
+    completed = [(group.records[run["run_id"]], {key: run[key] for key in group.columns}) for run in runs]
+    shown = spread(unfinished, RUNS // 3)
     rows = []
-    for record, columns in runs:
-        folder = runs_dir / record.run_id
+    for run, columns in [*shown, *spread(completed, RUNS - len(shown))]:
+        folder = group.runs_dir / run.run_id
         try:
-            steps = read_history(folder) if record.result else _progress(folder)
+            steps = read_history(folder) if run.result else _progress(folder)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a run without its curve is drawn in the other figures all the same
-        rows += [columns | step for step in steps]
-    return pd.DataFrame(rows) if rows else None
+        rows += [group.title | columns | step for step in steps]
+    if not rows:
+        raise CannotDraw(f"no run has steps that can be read; type {group.command('rank=4,8,16', 'force=true')}")
+    made, count = pd.DataFrame(rows).astype({"rank": "Int64"}), len(unfinished) + len(completed)
+    made = made.assign(**{OF_RUNS: count}) if count > RUNS else made
+    return constant.with_constant(made, group, "validation")
 
 
-def of_unfinished(runs: Sequence[Record], runs_dir: Path) -> pd.DataFrame | None:
-    """As `table`, of runs that no group has, since none of its runs is completed."""
-    chosen = spread([run for run in runs if _progress(runs_dir / run.run_id)], RUNS)
-    names = (f"{run.config['task']['name']}, {_arm(run)}" for run in chosen)
-    return curves([(run, {"arm": name, "seed": run.seed}) for run, name in zip(chosen, names, strict=True)], runs_dir)
-
-
-def _unfinished(run: Record, group: Group) -> dict[str, Any]:
+def _columns(run: Record, group: Group) -> dict[str, Any]:
     """The columns of a run without a result."""
     settings = {COLLAPSED: False} | settings_of(run)
-    row = {key: settings.get(key, "") for key in group.columns} | {"rank": run.rank, "seed": run.seed}
-    return row | {"method": run.method, "variant": _arm(run), "arm": _arm(run), "variants": 1}
-
-
-def _arm(run: Record) -> str:
     rank = f" r = {run.rank}" if run.rank else ""
-    return f"{METHOD_NAMES.get(run.method, run.method)}{rank} ({run.status})"
+    name = f"{METHOD_NAMES.get(run.method, run.method)}{rank} ({run.status})"
+    row = {key: settings.get(key, "") for key in group.columns} | {"rank": run.rank, "seed": run.seed}
+    return row | {"method": run.method, "variant": name, "arm": name, "variants": 1}
 
 
 def _progress(folder: Path) -> list[dict[str, Any]]:
@@ -89,14 +70,14 @@ def _progress(folder: Path) -> list[dict[str, Any]]:
     steps: dict[int, dict[str, Any]] = {}
     try:
         lines = (folder / "progress.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+    except OSError:
         return []
     for line in lines:
         try:
             row = json.loads(line)
-            steps[int(row[STEP])] = {key: value for key, value in row.items() if key == STEP or QUANTITY in key}
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             continue
+        steps[row[STEP]] = {key: value for key, value in row.items() if key == STEP or QUANTITY in key}
     return [steps[step] for step in sorted(steps)]
 
 
@@ -104,39 +85,23 @@ def _progress(folder: Path) -> list[dict[str, Any]]:
 def draw(table: pd.DataFrame) -> Figure:
     """A panel for each number that was logged; an arm's runs have one look, a line for each seed."""
     logged = sorted((key for key in map(str, table) if QUANTITY in key and table[key].notna().any()), key=_place)
-    across = min(2, len(logged))
-    down = -(-len(logged) // across)
-    figure = style.canvas(style.PAGE, 1.0 + 1.7 * down)
-    panels = list(figure.subplots(down, across, sharex=True, squeeze=False).flat)
+    figure, panels = style.panels(len(logged), 1.7, "step", "", across=2, room=1.0, sharey=False)
     arms = list(dict.fromkeys(table["arm"]))
     looks = dict(zip(arms, style.looks(len(arms)), strict=True))
-    for axes, key in zip(panels, logged, strict=False):
-        drawn = table[table[key].notna()]
-        for (arm, _), rows in drawn.groupby(["arm", "seed"], sort=False):
-            look = looks[str(arm)] if len(rows) <= FEW_STEPS else looks[str(arm)] | {"marker": ""}
+    for axes, key in zip(panels, logged, strict=True):
+        for (arm, _), rows in table[table[key].notna()].groupby(["arm", "seed"], sort=False):
+            look = looks[str(arm)] | ({} if len(rows) <= FEW_STEPS else {"marker": ""})
             in_legend = arm in axes.get_legend_handles_labels()[1]
             axes.plot(rows[STEP], rows[key], label="_" if in_legend else arm, linewidth=0.9, markersize=3, **look)
         axes.set_title(key)
         if key.startswith("validation/"):
             constant.draw_line(axes, table, panels[0])
-    for axes in panels[len(logged) :]:
-        axes.remove()
-    for axes in panels[max(0, len(logged) - across) : len(logged)]:
-        axes.set_xlabel("step")
-        axes.tick_params(labelbottom=True)
-    style.title(figure, _heading(table))
-    style.legend(figure, panels[0], columns=2)
-    return figure
+    first, runs = table.iloc[0], table[["arm", "seed"]].drop_duplicates().shape[0]
+    several = ", a line for each seed" if len(set(table["seed"])) > 1 else ""
+    left_out = f"\n{runs} of {first[OF_RUNS]:,} runs are shown" if OF_RUNS in table else ""
+    text = f"{first['model']} on {first['task']}: learning curves{several}{left_out}"
+    return style.finish(figure, text + shared(table) + collapsed(table), panels[0], columns=2)
 
 
 def _place(key: str) -> int:
     return next((place for place, start in enumerate(FIRST) if key.startswith(start)), len(FIRST))
-
-
-def _heading(table: pd.DataFrame) -> str:
-    first, runs = table.iloc[0], table[["arm", "seed"]].drop_duplicates().shape[0]
-    if "model" not in table:
-        return "learning curves of runs without a result that are in no other figure"
-    several = ", a line for each seed" if len(set(table["seed"])) > 1 else ""
-    left_out = f"\n{runs} of {first[OF_RUNS]:,} runs are shown" if OF_RUNS in table else ""
-    return f"{first['model']} on {first['task']}: learning curves{several}{left_out}{shared(table)}{collapsed(table)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,29 +51,22 @@ def table(group: Group) -> pd.DataFrame:
     (full, *others), left_out = _runs(group)
     spectra = {run["arm"]: _spectra(run, group) for run in (full, *others)}
     parts = []
-    matrices = group.matrices[group.matrices["run_id"] == full["run_id"]]
-    for _, matrix in representative(matrices).iterrows():
+    matrices = representative(group.matrices[group.matrices["run_id"] == full["run_id"]])
+    numbers = matrices.reindex(columns=["noise_edge", "noise_std", MISFIT]).astype(float)
+    for (_, matrix), (edge, std, misfit) in zip(matrices.iterrows(), numbers.to_numpy(), strict=True):
         name = matrix["matrix"]
-        edge, std, misfit = (_number(matrix, key) for key in ("noise_edge", "noise_std", MISFIT))
         place = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")}
         place |= {MISFIT: misfit, TOLD: tells_spikes(misfit, std, matrix["shape"])}
         lines = [(run, spectra[run["arm"]][name]["sigma"]) for run in (full, *others) if name in spectra[run["arm"]]]
-        null = gaussian_singular_values(matrix["shape"]).numpy() * std
         noise = pd.Series({**full, "method": NOISE, "variant": FITTED, "arm": FITTED, COLLAPSED: False})
-        lines.append((noise, null))
+        lines.append((noise, gaussian_singular_values(matrix["shape"]).numpy() * std))
         for run, sigma in lines:
-            whose = {key: run[key] for key in group.columns}
-            parts.append(pd.DataFrame(place | whose | {"i": range(1, len(sigma) + 1), "sigma": sigma, "edge": edge}))
+            columns = place | {key: run[key] for key in group.columns}
+            parts.append(pd.DataFrame(columns | {"i": range(1, len(sigma) + 1), "sigma": sigma, "edge": edge}))
     rows = pd.concat(parts, ignore_index=True).astype({"layer": "Int64", "rank": "Int64"})
     if not (rows["sigma"] > 0).any():
         raise CannotDraw(f"every update of {full['run_id']} is zero; its training changed no matrix")
     return rows.assign(**{LEFT_OUT: left_out}) if left_out else rows
-
-
-def _number(matrix: pd.Series[Any], name: str) -> float:
-    """NaN where the row of a matrix has none, as of an update of zero."""
-    value = matrix.get(name)
-    return math.nan if value is None else float(value)
 
 
 @style.styled
@@ -81,21 +75,17 @@ def draw(table: pd.DataFrame) -> Figure:
     layers, modules = list(dict.fromkeys(table["layer"])), list(dict.fromkeys(table["module"]))
     figure, grid = style.spectra_grid(len(layers), len(modules), 1.6, table["i"].max())
     looks = _looks(table)
-    for row, layer in zip(grid, layers, strict=True):
-        for axes, module in zip(row, modules, strict=True):
-            rows = table[(table["module"] == module) & (table["layer"] == layer)]
-            _panel(axes, rows, looks)
-            axes.set_title(_heading(rows))
-    lowest = table[table["edge"] > 0]["edge"].min()  # 0 where an update is the zero matrix
+    for axes, (layer, module) in zip(grid.flat, product(layers, modules), strict=True):
+        _panel(axes, table[(table["module"] == module) & (table["layer"] == layer)], looks)
+    lowest = table.loc[table["edge"] > 0, "edge"].min()  # 0 where an update is the zero matrix
     if lowest > 0:
         grid[0][0].set_ylim(bottom=lowest / DEPTH)
-    first = table.iloc[0]
-    heading = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
-    left_out = f"\n{first[LEFT_OUT]} of the {RANKS + first[LEFT_OUT]} other arms not shown" if LEFT_OUT in table else ""
-    runs = table[table["method"] != NOISE]
-    style.title(figure, heading + left_out + shared(table) + choice(table) + collapsed(runs) + _without_line(runs))
-    style.legend(figure, grid[0][0], columns=3 if len(modules) > 2 else 1)
-    return figure
+    first, runs = table.iloc[0], table[table["method"] != NOISE]
+    text = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
+    if LEFT_OUT in table:
+        text += f"\n{first[LEFT_OUT]} of the {RANKS + first[LEFT_OUT]} other arms not shown"
+    text += shared(table) + choice(table) + collapsed(runs) + _without_line(runs)
+    return style.finish(figure, text, grid[0][0], columns=3 if len(modules) > 2 else 1)
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
@@ -105,7 +95,11 @@ def _panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
     for arm, part in rows.groupby("arm", sort=False):
         name = f"{arm}{of_collapsed(part)}"
         axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), label=name, **looks[str(arm)])
-    axes.axhline(rows["edge"].iloc[0], color="0.5", linewidth=0.7, linestyle=":", label=EDGE)
+    first, full = rows.iloc[0], rows.loc[rows["method"] == REFERENCE, "sigma"]
+    axes.axhline(first["edge"], color="0.5", linewidth=0.7, linestyle=":", label=EDGE)
+    counted = f"full: {(full > first['edge']).sum():,} of {len(full):,} above the edge"
+    doubt = "" if math.isnan(first[MISFIT]) else f"full's bulk is no iid noise (KS {first[MISFIT]:.2f})"
+    axes.set_title(f"layer {first['layer']}, {first['module']}\n{counted if first[TOLD] else doubt}".rstrip())
 
 
 def _without_line(runs: pd.DataFrame) -> str:
@@ -113,15 +107,6 @@ def _without_line(runs: pd.DataFrame) -> str:
     largest = runs.groupby("arm", sort=False)["sigma"].max()
     zero = [str(arm) for arm in largest[largest == 0].index]
     return f"\nno line: every ΔW here is zero of {', '.join(zero)}" if zero else ""
-
-
-def _heading(rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return ""
-    first, full = rows.iloc[0], rows[rows["method"] == REFERENCE]["sigma"]
-    counted = f"full: {(full > first['edge']).sum():,} of {len(full):,} above the edge"
-    doubt = "" if math.isnan(first[MISFIT]) else f"full's bulk is no iid noise (KS {first[MISFIT]:.2f})"
-    return f"layer {first['layer']}, {first['module']}\n{counted if first[TOLD] else doubt}".rstrip()
 
 
 def _looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -152,6 +137,6 @@ def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarra
     try:
         return load_spectra(Path(run["folder"]))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        typed = command([*variation.overrides(config_of(group.records[run["run_id"]])), "force=true"], group.runs_dir)
-        reason = f"spectra.npz of {run['run_id']} cannot be read ({error})"
-        raise CannotDraw(f"{reason}; type {typed}") from error
+        overrides = variation.overrides(config_of(group.records[run["run_id"]]))
+        typed = command([*overrides, "force=true"], group.runs_dir)
+        raise CannotDraw(f"spectra.npz of {run['run_id']} cannot be read ({error}); type {typed}") from error

@@ -53,11 +53,9 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
     )
     environment.filters |= {"listed": listed, "fixed": fixed, "span": span, "g": "{:g}".format, "n": "{:,}".format}
-    environment.filters |= {
-        "sentence": lambda text: text[:1].upper() + text[1:],
-        "words": lambda name: name.replace("_", " "),
-    }
-    environment.filters |= {"s": lambda count: "" if count == 1 else "s", "whole": whole, "range": from_to}
+    environment.filters |= {"whole": whole, "range": from_to, "words": lambda name: name.replace("_", " ")}
+    environment.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
+    environment.filters |= {"s": lambda count: "" if count == 1 else "s"}
     environment.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
     environment.globals |= {"NONE": NONE}
     return environment
@@ -88,13 +86,9 @@ def span(interval: Interval, digits: int) -> str:
     ('0.2 [0.0, 0.3]', '0.2, without an interval')
     """
     mean, low, high = (unsigned_zero(fixed(end, digits)) for end in (interval.mean, interval.low, interval.high))
-    return (
-        f"{mean} [{low}, {high}]"
-        if NONE not in (mean, low)
-        else f"{mean}, without an interval"
-        if mean != NONE
-        else NONE
-    )
+    if mean == NONE:
+        return NONE
+    return f"{mean}, without an interval" if low == NONE else f"{mean} [{low}, {high}]"
 
 
 def from_to(values: list[float], digits: int) -> str:

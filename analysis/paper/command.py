@@ -34,9 +34,9 @@ def _write(records: Path, out: Path, figures: Path) -> int:
         print(f"{name} is left out: {reason}")
     write_text(out, page.write(studies, links, damaged))
     lacking = page.left_out(studies, damaged)
-    for what, why in lacking.values():
-        print(f"{what}: {why}")
+    for status, reason in lacking.values():
+        print(f"{status}: {reason}")
     if records.resolve() != RECORDS.resolve() and figures == DOCS:
         print(f"figures: those of {DOCS}, which were drawn from the published records; type --figures FOLDER")
     print(out)
-    return int(bool(damaged) or page.NOT_SHOWN in {what for what, _ in lacking.values()})
+    return int(bool(damaged) or page.NOT_SHOWN in {status for status, _ in lacking.values()})

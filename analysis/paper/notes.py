@@ -23,13 +23,8 @@ Numbers = dict[str, Any]
 
 def adapted(studies: Sequence[Records]) -> Numbers | None:
     """How many types of matrix LoRA adapts, and with what alpha; None where the declarations do not say."""
-    cells = [
-        cell
-        for study in studies
-        for cell in study.declared.settings.values()
-        if "rank" in cell and "method.alpha" in cell
-    ]
-    alphas = {cell["method.alpha"] for cell in cells}
+    cells = [cell for study in studies for cell in study.declared.settings.values() if "rank" in cell]
+    alphas = {cell["method.alpha"] for cell in cells if "method.alpha" in cell}
     types = max((len(study.modules) for study in studies), default=0)
     return {"types": types, "alpha": alphas.pop()} if len(alphas) == 1 and types else None
 
@@ -50,9 +45,9 @@ def floors(records: Records, baselines: Records) -> list[Numbers]:
     the same settings."""
     facts = []
     for task, name in product(records.conditions, baselines.conditions):
-        if (own := _settings(records, task)) and own == _settings(baselines, name):
-            scores = comparison.table(baselines, name).set_index("arm")
-            rows = [{"arm": arm, **scores.loc[arm]} for arm in (ALONE, *SMALL) if arm in scores.index]
+        if _settings(records, task) and _settings(records, task) == _settings(baselines, name):
+            arms = comparison.table(baselines, name).set_index("arm", drop=False)
+            rows = [arms.loc[arm].to_dict() for arm in (ALONE, *SMALL) if arm in arms.index]
             facts.append({"task": task, "study": baselines.name, "rows": rows})
     return facts
 
@@ -60,22 +55,23 @@ def floors(records: Records, baselines: Records) -> list[Numbers]:
 def ties(records: Records) -> list[Numbers]:
     """Controls of which every trial collapsed: their rates were chosen among ties, and with them their norms."""
     facts = []
-    for names in CONTROLS.items():
-        trials = records.of(names[0], "trial") if set(names) <= set(records.conditions) else []
+    for control, task in CONTROLS.items():
+        trials = records.of(control, "trial") if {control, task} <= set(records.conditions) else []
         if trials and all(map(has_collapsed, trials)):
-            finals = [records.of(name, "final") for name in names]
-            own, of_task = ({str(records.arm_of(line)): rate_of(line) for line in lines} for lines in finals)
-            full = [
-                [line for line in finals_of if records.arm_of(line) == records.protocol.reference]
-                for finals_of in finals
-            ]
-            norms = [
-                float(np.mean([row["relative_norm"] for line in lines for row in line["matrices"].values()]))
-                for lines in full
-            ]
-            facts.append({"control": names[0], "task": names[1], "trials": len(trials), "norms": norms})
-            facts[-1]["rates"] = [(arm, rate, of_task[arm]) for arm, rate in own.items()]
+            rates, of_task = (
+                {str(records.arm_of(line)): rate_of(line) for line in records.of(name, "final")}
+                for name in (control, task)
+            )
+            by_arm = [(arm, rate, of_task[arm]) for arm, rate in rates.items()]
+            norms = [_relative_norm(records, name) for name in (control, task)]
+            facts.append({"control": control, "task": task, "trials": len(trials), "norms": norms, "rates": by_arm})
     return facts
+
+
+def _relative_norm(records: Records, task: str) -> float:
+    """The mean of ‖ΔW‖ / ‖W‖ over the reference's matrices and seeds."""
+    lines = comparison.seeds_of(records, task, records.protocol.reference).values()
+    return float(np.mean([row["relative_norm"] for line in lines for row in line["matrices"].values()]))
 
 
 def baselines(records: Records) -> list[Numbers]:
@@ -85,22 +81,21 @@ def baselines(records: Records) -> list[Numbers]:
         pooled = f"{task}{OTHER_HEAD}"
         arms = (ALONE, records.protocol.reference) if pooled in records.conditions else ()
         heads = {arm: across(records, arm, pooled, task) for arm in arms}
-        facts.append({"task": task, "small": SMALL[-1], "gain": between(records, task, SMALL[-1], RANK_1)})
-        facts[-1] |= {"heads": heads, "trained": trained(records, task, *SMALL, RANK_1)}
+        gain = between(records, task, SMALL[-1], RANK_1)
+        counts = trained(records, task, *SMALL, RANK_1)
+        facts.append({"task": task, "small": SMALL[-1], "gain": gain, "heads": heads, "trained": counts})
     return facts
 
 
 def sizes(records: Records) -> Numbers:
     """How many steps and passes each size has, what chose the rates, and between what the scores lie."""
-    cells = sorted(
-        {cell[EXAMPLES]: cell for cell in records.declared.settings.values()}.values(), key=lambda c: c[EXAMPLES]
-    )
+    by_size = {cell[EXAMPLES]: cell for cell in records.declared.settings.values()}
+    cells = [by_size[size] for size in sorted(by_size)]
     steps = [cell["train.epochs"] * math.ceil(cell[EXAMPLES] / cell["train.batch_size"]) for cell in cells]
     names, reference = records.conditions, records.protocol.reference
     scores = [comparison.table(records, name).set_index("arm")["test"][reference] for name in names]
-    facts: Numbers = {
-        key: sorted({cell[f"task.{key}"] for cell in cells}) for key in ("validation_examples", "test_examples")
-    }
+    keys = ("validation_examples", "test_examples")
+    facts: Numbers = {key: sorted({cell[f"task.{key}"] for cell in cells}) for key in keys}
     facts |= {"task": cells[0]["task.name"], "splits": {cell["task.split_seed"] for cell in cells}, "steps": steps}
     facts |= {"fewest": cells[0][EXAMPLES], "passes": [cell["train.epochs"] for cell in cells], "scores": scores}
     return facts | {"constants": dict.fromkeys(filter(None, (constant(records, name, "test") for name in names)))}
@@ -108,12 +103,14 @@ def sizes(records: Records) -> Numbers:
 
 def unequal(records: Records) -> Numbers:
     """Arms of unequal ranks: what their scaling is, and what they gain over equal ones."""
-    arms = {arm: cell for (_, arm), cell in records.declared.settings.items() if cell.get("method.ranks")}
-    ranks = {arm: [text.rpartition(":") for text in cell["method.ranks"]] for arm, cell in arms.items()}
-    scalings = {arm: {name: arms[arm]["method.alpha"] / int(rank) for name, _, rank in ranks[arm]} for arm in arms}
-    same = next(cell for (_, arm), cell in records.declared.settings.items() if arm == EQUAL)
-    gains = {task: {arm: between(records, task, arm, EQUAL) for arm in arms} for task in records.conditions}
-    return {"equal": EQUAL, "scalings": scalings, "scaling": same["method.alpha"] / same["rank"], "gains": gains}
+    by_arm = {arm: cell for (_, arm), cell in records.declared.settings.items()}
+    scalings: dict[str, dict[str, float]] = {}
+    for arm, cell in by_arm.items():
+        for name, _, rank in (text.rpartition(":") for text in cell.get("method.ranks") or ()):
+            scalings.setdefault(arm, {})[name] = cell["method.alpha"] / int(rank)
+    scaling = by_arm[EQUAL]["method.alpha"] / by_arm[EQUAL]["rank"]
+    gains = {task: {arm: between(records, task, arm, EQUAL) for arm in scalings} for task in records.conditions}
+    return {"equal": EQUAL, "scalings": scalings, "scaling": scaling, "gains": gains}
 
 
 def cut_sets(records: Records) -> dict[str, Mapping[str, object]]:

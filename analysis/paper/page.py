@@ -29,19 +29,14 @@ Numbers = dict[str, Any]
 def sections() -> list[Numbers]:
     """The paper's tables and figures in its order, each with its claims, as `claims.toml` has them."""
     content = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))
+    claims = {}
+    for name, claim in content["claims"].items():
+        words = {key: rendered(claim[key], **claim["with"]) for key in ("text", "theirs", "rule")}
+        claims[name] = claim | words | content["rows"][claim["read"]]
     made = []
     for section in content["sections"]:
-        claims = [content["claims"][name] for name in section["claims"]]
-        words = [
-            {key: rendered(claim[key], **claim["with"]) for key in ("text", "theirs", "rule")}
-            | content["rows"][claim["read"]]
-            for claim in claims
-        ]
-        made.append(
-            {"measured": False, "notes": [], "short": section["title"].partition(":")[0]}
-            | section
-            | {"claims": [claim | own for claim, own in zip(claims, words, strict=True)]}
-        )
+        facts = {"measured": False, "notes": [], "short": section["title"].partition(":")[0]} | section
+        made.append(facts | {"claims": [claims[name] for name in section["claims"]]})
     return made
 
 
@@ -126,14 +121,15 @@ def outcome_of(read: Sequence[Reading]) -> str:
     """The outcomes of a claim, each with its tasks; controls and other heads are no tasks of their own. What the claim
     is of decides; the rest stands beside that."""
     by_name: dict[str, dict[str, set[str]]] = {"": {}}
-    for reading in filter(lambda reading: is_task(reading.task), read):
+    for reading in (reading for reading in read if is_task(reading.task)):
         by_name.setdefault(reading.stands_beside, {}).setdefault(reading.task, set()).add(reading.outcome_and_noise)
     parts = []
-    for name, chosen in by_name.items():
-        tasks = {task: outcomes.pop() if len(outcomes) == 1 else MIXED for task, outcomes in chosen.items()}
-        kinds = sorted(set(tasks.values()), key=ORDER.index)
-        kinds = [f"{kind} ({listed(task for task in tasks if tasks[task] == kind)})" for kind in kinds]
-        parts.append(f"{name}: {'; '.join(kinds)}" if name else "; ".join(kinds) or "not measured")
+    for name, by_task in by_name.items():
+        kinds: dict[str, list[str]] = {}
+        for task, outcomes in by_task.items():
+            kinds.setdefault(MIXED if len(outcomes) > 1 else min(outcomes), []).append(task)
+        text = "; ".join(f"{kind} ({listed(kinds[kind])})" for kind in sorted(kinds, key=ORDER.index))
+        parts.append(f"{name}: {text}" if name else text or "not measured")
     return "; ".join(parts)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, permutations, product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..study import comparison
 from ..study.figures.arms import mean_losses
-from ..study.figures.directions import EVERY, LORA, MODULES, is_lora, together, update_of
+from ..study.figures.directions import EVERY, LORA, MODULES, together, update_of
 from ..study.records import Records
 from ..study.statistics import Interval, crossed, t_interval
 from ..study.words import listed
@@ -57,8 +58,6 @@ LOW, HIGH = 4, 64
 """The ranks of Table 7."""
 GAUSSIAN, RANDOM, OWN = "gaussian_factor", "random_factor", "base_factor"
 """Factors beside an update's own, `factor`."""
-Rows = dict[int, list[dict[str, Any]]]
-"""Of one task, arm and r: the rows of its matrices by seed."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def within(interval: Interval, low: float, high: float) -> str:
     return FAILS if interval.low > high or interval.high < low else UNSURE
 
 
-def both(*outcomes: str) -> str:
+def all_of(*outcomes: str) -> str:
     """The outcome of a claim of several parts: it holds where all do, and does not where one does not."""
     if FAILS in outcomes:
         return FAILS
@@ -118,22 +117,21 @@ def both(*outcomes: str) -> str:
 # ---- Tables 5, 6, 8, 15, 16, 17 and 18: arms against each other
 
 
-def between(records: Records, task: str, one: str, other: str, chosen: int = 1) -> Interval:
+def between(records: Records, task: str, arm: str, rival: str, chosen: int = 1) -> Interval:
     """The gain of one arm over another on test, paired by seed and test example; of the best of several, wide enough
     for all of them at once. An arm of which a final run diverged loses without limit; two of them have no difference.
     """
-    if (lost := _lost(records, task, one, other)) is not None:
+    if (lost := _lost(records, task, arm, rival)) is not None:
         return lost
-    difference = _minus_reference(records, task, one) - _minus_reference(records, task, other)
+    difference = _minus_reference(records, task, arm) - _minus_reference(records, task, rival)
     return crossed(difference).interval(chosen).oriented(records.higher_is_better(task))
 
 
-def _lost(records: Records, task: str, one: str, other: str) -> Interval | None:
-    lost = [comparison.is_lost(records, task, arm) for arm in (one, other)]
-    if not any(lost):
-        return None
-    won = Interval(math.inf, math.inf, math.inf, 0)
-    return comparison.NONE if all(lost) else comparison.LOST if lost[0] else won
+def _lost(records: Records, task: str, arm: str, rival: str) -> Interval | None:
+    is_lost, rival_is_lost = (comparison.is_lost(records, task, name) for name in (arm, rival))
+    if is_lost:
+        return comparison.NONE if rival_is_lost else comparison.LOST
+    return Interval(math.inf, math.inf, math.inf, 0) if rival_is_lost else None
 
 
 def _minus_reference(records: Records, task: str, arm: str) -> np.ndarray:
@@ -142,46 +140,46 @@ def _minus_reference(records: Records, task: str, arm: str) -> np.ndarray:
     return np.zeros((1, 1)) if is_reference else comparison.differences(records, task, arm)
 
 
-def loss_between(records: Records, task: str, one: str, other: str) -> Interval:
+def loss_between(records: Records, task: str, arm: str, rival: str) -> Interval:
     """By how many nats the log loss on test falls from the other arm to this one, as `between`; NaN where lines have no
     losses."""
-    if (lost := _lost(records, task, one, other)) is not None:
+    if (lost := _lost(records, task, arm, rival)) is not None:
         return lost
-    after, before = (comparison.loss_differences(records, task, arm) for arm in (one, other))
+    after, before = (comparison.loss_differences(records, task, name) for name in (arm, rival))
     return comparison.NONE if before is None or after is None else crossed(before - after).interval()
 
 
-def across(records: Records, arm: str, task: str, other: str) -> Interval:
+def across(records: Records, arm: str, task: str, other_task: str) -> Interval:
     """The gain of an arm on one condition over itself on another that has the same test examples, paired by seed and
     example; NaN where the examples are others, or the lines do not say what each adds."""
-    one, two = (comparison.seeds_of(records, name, arm) for name in (task, other))
-    pairs = [(one[seed], two[seed]) for seed in sorted(one.keys() & two.keys())]
+    here, there = (comparison.seeds_of(records, name, arm) for name in (task, other_task))
+    pairs = [(here[seed], there[seed]) for seed in sorted(here.keys() & there.keys())]
     splits = {(line["inputs"]["data_sha256"], line["inputs"]["examples"]["test"]) for pair in pairs for line in pair}
     added = [(comparison.added(a), comparison.added(b)) for a, b in pairs]
-    known = [a - b for a, b in added if a is not None and b is not None]
-    if len(splits) != 1 or len(known) < max(len(one), len(two)):
+    gains = [a - b for a, b in added if a is not None and b is not None]
+    if len(splits) != 1 or len(gains) < max(len(here), len(there)):
         return comparison.NONE
-    return crossed(np.array(known)).interval().oriented(records.higher_is_better(task))
+    return crossed(np.array(gains)).interval().oriented(records.higher_is_better(task))
 
 
 def rates(records: Records, task: str, *arms: str) -> str:
     """The learning rates of arms: with one seed to choose by, arms that are alike may have unlike ones."""
-    chosen = comparison.table(records, task).set_index("arm")[comparison.RATE]
-    return listed(f"{chosen[arm]:g} ({arm})" for arm in arms)
+    by_arm = comparison.table(records, task).set_index("arm")[comparison.RATE]
+    return listed(f"{by_arm[arm]:g} ({arm})" for arm in arms)
 
 
 def trained(records: Records, task: str, *arms: str) -> str:
     """How many parameters arms train, head apart."""
-    chosen = comparison.table(records, task).set_index("arm")["trained_body"]
-    return listed(f"{arm} {chosen[arm]:,.0f}" for arm in arms)
+    by_arm = comparison.table(records, task).set_index("arm")["trained_body"]
+    return listed(f"{arm} {by_arm[arm]:,.0f}" for arm in arms)
 
 
-def _over_all(records: Records, task: str, one: str, others: Sequence[str], line: float) -> str:
+def _over_all(records: Records, task: str, arm: str, others: Sequence[str], line: float) -> str:
     """Whether the gain over each of several arms is above the line: surely over each, each by its own interval; or
     surely below it over one, by an interval that is wide enough for all."""
-    if {above(between(records, task, one, other), line) for other in others} == {HOLDS}:
+    if {above(between(records, task, arm, rival), line) for rival in others} == {HOLDS}:
         return HOLDS
-    at_once = [above(between(records, task, one, other, len(others)), line) for other in others]
+    at_once = [above(between(records, task, arm, rival, len(others)), line) for rival in others]
     return FAILS if FAILS in at_once else UNSURE
 
 
@@ -189,9 +187,9 @@ def several_types(records: Records, arm: str) -> Iterator[Reading]:
     for task in records.conditions:
         gains = {single: between(records, task, arm, single) for single in SINGLE}
         closest = min(gains, key=lambda single: gains[single].mean)
-        of_full = comparison.gains(records, task)
-        best = max((name for name in of_full if name != arm), key=lambda name: of_full[name].mean)
-        says = {"arm": arm, "gain": gains[closest], "closest": closest, "best": best, "of_full": of_full[arm]}
+        over_full = comparison.gains(records, task)
+        best = max((name for name in over_full if name != arm), key=lambda name: over_full[name].mean)
+        says = {"arm": arm, "gain": gains[closest], "closest": closest, "best": best, "of_full": over_full[arm]}
         says |= {"of_best": between(records, task, best, arm), "trained": trained(records, task, arm, best)}
         says |= {"rates": rates(records, task, arm, closest, best)}
         yield Reading(task, _over_all(records, task, arm, SINGLE, 0.0), says)
@@ -199,36 +197,36 @@ def several_types(records: Records, arm: str) -> Iterator[Reading]:
 
 def rank_one(records: Records, arm: str, is_enough: bool) -> Iterator[Reading]:
     """Rank 1 is no worse than any other rank by more than the margin; or one of them does surely better than it."""
-    other_way = {HOLDS: FAILS, FAILS: HOLDS, UNSURE: UNSURE}
-    one, others = f"{arm} r=1", [f"{arm} r={rank}" for rank in (2, 4, 8, 64)]
+    opposite = {HOLDS: FAILS, FAILS: HOLDS, UNSURE: UNSURE}
+    first, others = f"{arm} r=1", [f"{arm} r={rank}" for rank in (2, 4, 8, 64)]
     for task in records.conditions:
-        gains = {other: between(records, task, one, other) for other in others}
-        best = min(gains, key=lambda other: gains[other].mean)
-        says = {"arm": one, "gain": gains[best], "best": best, "of_full": comparison.gains(records, task)[one]}
-        outcome = _over_all(records, task, one, others, -records.protocol.margin if is_enough else 0.0)
-        says |= {"rates": rates(records, task, one, best)}
-        yield Reading(task, outcome if is_enough else other_way[outcome], says)
+        gains = {rival: between(records, task, first, rival) for rival in others}
+        best = min(gains, key=lambda rival: gains[rival].mean)
+        outcome = _over_all(records, task, first, others, -records.protocol.margin if is_enough else 0.0)
+        says = {"arm": first, "gain": gains[best], "best": best, "of_full": comparison.gains(records, task)[first]}
+        says |= {"rates": rates(records, task, first, best)}
+        yield Reading(task, outcome if is_enough else opposite[outcome], says)
 
 
 def better_with_few(records: Records, better: float) -> Iterator[Reading]:
     full, task = records.protocol.reference, FEW_EXAMPLES
     gains = {arm: between(records, task, arm, full) for arm in (RANK_1, *FEW_ARMS)}
     best = max(FEW_ARMS, key=lambda arm: gains[arm].mean)
-    at_once = [above(between(records, task, arm, full, len(FEW_ARMS)), better) for arm in FEW_ARMS]
-    each = {above(gains[arm], better) for arm in FEW_ARMS}
-    outcome = HOLDS if HOLDS in at_once else FAILS if each == {FAILS} else UNSURE
+    at_once = {above(between(records, task, arm, full, len(FEW_ARMS)), better) for arm in FEW_ARMS}
+    alone = {above(gains[arm], better) for arm in FEW_ARMS}
     others = {arm: gain for arm, gain in gains.items() if arm != best}
     says = {"arms": FEW_ARMS, "gain": gains[best], "best": best, "others": others}
-    yield Reading(task, outcome, says | {"rates": rates(records, task, full, best, *others)})
+    says |= {"rates": rates(records, task, full, best, *others)}
+    yield Reading(task, HOLDS if HOLDS in at_once else FAILS if alone == {FAILS} else UNSURE, says)
 
 
 def no_worse_with_more(records: Records) -> Iterator[Reading]:
-    full, (arm, other) = records.protocol.reference, FEW_ARMS
+    full, (arm, largest) = records.protocol.reference, FEW_ARMS
     for task in (task for task in records.conditions if task != FEW_EXAMPLES):
-        gains = {name: between(records, task, name, full) for name in (arm, RANK_1, other)}
-        says: dict[str, Any] = {"arm": arm, "gain": gains.pop(arm), "others": gains}
-        says |= {"rates": rates(records, task, full, arm, RANK_1, other)}
-        yield Reading(task, above(says["gain"], -records.protocol.margin), says)
+        gain = between(records, task, arm, full)
+        says = {"arm": arm, "gain": gain, "rates": rates(records, task, full, arm, RANK_1, largest)}
+        says |= {"others": {name: between(records, task, name, full) for name in (RANK_1, largest)}}
+        yield Reading(task, above(gain, -records.protocol.margin), says)
 
 
 def loss_falls_and_stops(records: Records, stops: int, largest: int, nats: float) -> Iterator[Reading]:
@@ -236,11 +234,11 @@ def loss_falls_and_stops(records: Records, stops: int, largest: int, nats: float
     for task in records.conditions:
         falls, stays = loss_between(records, task, stop, first), loss_between(records, task, last, stop)
         means = mean_losses(records, task)
-        named = [arm for arm in (first, stop, last, records.protocol.reference) if arm in means]
+        arms = [arm for arm in (first, stop, last, records.protocol.reference) if arm in means]
         says = {"falls": falls, "stays": stays, "stops": stops, "largest": largest}
-        says |= {"losses": listed(f"{means[arm]:.3f} ({arm})" for arm in named)}
+        says |= {"losses": listed(f"{means[arm]:.3f} ({arm})" for arm in arms)}
         says |= {"of_score": between(records, task, stop, first), "rates": rates(records, task, first, stop, last)}
-        yield Reading(task, both(above(falls, nats), within(stays, -nats, nats)), says)
+        yield Reading(task, all_of(above(falls, nats), within(stays, -nats, nats)), says)
 
 
 def more_than_the_head(records: Records) -> Iterator[Reading]:
@@ -263,12 +261,12 @@ def of_every_two(values: Sequence[float], seeds: int) -> Interval:
     >>> str(of_every_two([0.1, 0.2, 0.3], 3))
     '0.2000 [-0.2968, 0.6968]'
     """
-    two = combinations(range(seeds), 2) if 2 * len(values) == seeds * (seeds - 1) else permutations(range(seeds), 2)
-    by_pair = dict(zip(two, values, strict=True))
+    pairs = combinations(range(seeds), 2) if 2 * len(values) == seeds * (seeds - 1) else permutations(range(seeds), 2)
+    by_pair = dict(zip(pairs, values, strict=True))
     mean = sum(values) / len(values)
     if seeds < FEWEST:
         return Interval(mean, math.nan, math.nan, seeds)
-    without = [[v for pair, v in by_pair.items() if seed not in pair] for seed in range(seeds)]
+    without = [[value for pair, value in by_pair.items() if seed not in pair] for seed in range(seeds)]
     return t_interval([seeds * mean - (seeds - 1) * sum(left) / len(left) for left in without])
 
 
@@ -295,6 +293,11 @@ class Shared:
         """Over matrices."""
         return float(self.by_chance.mean())
 
+    @property
+    def mean_beyond(self) -> float:
+        """What lies beyond chance."""
+        return self.mean - self.chance
+
     def interval(self, minus: float = 0.0) -> Interval:
         """Of the mean over layers, less a number; over the seeds."""
         values = (self.phi.mean(0) - minus).tolist()
@@ -302,8 +305,12 @@ class Shared:
 
     @property
     def beyond(self) -> Interval:
-        """What lies beyond chance."""
+        """Of what lies beyond chance."""
         return self.interval(self.chance)
+
+    def minus(self, subtracted: Shared) -> Interval:
+        """Of what it has more than another."""
+        return Shared(self.phi - subtracted.phi, self.by_chance, self.seeds).interval()
 
 
 def shared(
@@ -311,11 +318,10 @@ def shared(
 ) -> Shared | None:
     """φ of a pair of arms in one type of matrix, or in all, as `lorax_lab.afterwards.similarities` has it; None where
     it was not measured."""
-    every: Iterable[dict[str, Any]] = records.rows.get("similarities", ())
-    rows = [row for row in every if (row["condition"], row["pair"], row["side"]) == (task, pair, side)]
-    rows = [row for row in rows if module in (row["module"], EVERY)]
+    rows = [row for row in records.rows.get("similarities", ()) if module in (row["module"], EVERY)]
+    rows = [row for row in rows if (row["condition"], row["pair"], row["side"]) == (task, pair, side)]
     values = [row["each"].get(f"{at[0]},{at[1]}", []) for row in rows]
-    if not rows or not all(values) or len({len(of_row) for of_row in values}) > 1:
+    if not rows or not all(values) or len({len(pairs) for pairs in values}) > 1:
         return None
     seeds = None if pair in (BASE_AND_FULL, *BY_RANK.values()) else len(records.protocol.final_seeds)
     return Shared(np.array(values), np.array([max(at) / row["d"] for row in rows]), seeds)
@@ -323,8 +329,8 @@ def shared(
 
 def _matrices(records: Records) -> Iterator[tuple[str, str, str]]:
     """Tasks, types of matrix and their names: query, value, and all together."""
-    every = together(row["module"] for row in records.rows.get("similarities", ()))
-    for task, (module, name) in product(records.conditions, (MODULES | {EVERY: every}).items()):
+    together_name = together(row["module"] for row in records.rows.get("similarities", ()))
+    for task, (module, name) in product(records.conditions, (MODULES | {EVERY: together_name}).items()):
         yield task, module, name
 
 
@@ -332,123 +338,120 @@ def top_direction(records: Records, line: float) -> Iterator[Reading]:
     for (task, module, name), j in product(_matrices(records), (1, MANY)):
         top, start = (shared(records, task, RANKS, side, (1, j), module) for side in (FACTOR, START))
         if top and start:
-            says = {"name": name, "j": j, "phi": top.interval(), "matrices": len(top.phi), "line": line}
-            says |= {"above": int((top.phi.mean(1) > line).sum()), "at_start": start.mean, "chance": top.chance}
-            yield Reading(task, above(top.interval(), line), says)
+            phi, above_line = top.interval(), int((top.phi.mean(1) > line).sum())
+            says = {"name": name, "j": j, "phi": phi, "matrices": len(top.phi), "line": line, "above": above_line}
+            yield Reading(task, above(phi, line), says | {"at_start": start.mean, "chance": top.chance})
 
 
 def other_directions(records: Records, little: float) -> Iterator[Reading]:
     for task, module, name in _matrices(records):
-        others, before = (_others(records, task, side, module) for side in (FACTOR, START))
+        others, start = (_without_the_first(records, task, side, module) for side in (FACTOR, START))
         rows, columns = (shared(records, task, RANKS, side, (FEW, MANY), module) for side in (ROW, COLUMN))
         if others and rows and columns:
             says = {"name": name, "phi": others.beyond, "rows": rows.beyond, "columns": columns.beyond}
-            says |= {"few": FEW, "many": MANY, "at_start": before.mean - before.chance if before else None}
-            noise = within(before.beyond, -little, little) if before else FAILS
+            says |= {"few": FEW, "many": MANY, "at_start": start.mean_beyond if start else None}
+            noise = within(start.beyond, -little, little) if start else FAILS
             yield Reading(task, within(others.beyond, -little, little), says, noise)
 
 
-def _others(records: Records, task: str, side: str, module: str) -> Shared | None:
+def _without_the_first(records: Records, task: str, side: str, module: str) -> Shared | None:
     """φ of directions 2 to 8 of rank 8 in those of rank 64: the paper's φ(8, 64) without the first direction's part."""
-    every, first = (shared(records, task, RANKS, side, (i, MANY), module) for i in (FEW, 1))
-    if not every or not first:
+    few, first = (shared(records, task, RANKS, side, (i, MANY), module) for i in (FEW, 1))
+    if not few or not first:
         return None
-    return Shared((FEW * every.phi - first.phi) / (FEW - 1), every.by_chance, every.seeds)
+    return Shared((FEW * few.phi - first.phi) / (FEW - 1), few.by_chance, few.seeds)
 
 
 def more_than_chance(records: Records, little: float) -> Iterator[Reading]:
     for (task, module, name), k in product(_matrices(records), TOPS):
-        chosen, start = (shared(records, task, SEEDS, side, (k, k), module) for side in (FACTOR, START))
+        factor, start = (shared(records, task, SEEDS, side, (k, k), module) for side in (FACTOR, START))
         most = shared(records, task, SEEDS, FACTOR, (MANY, MANY), module)
-        sides = [
-            shared(records, task, pair, side, (k, k), module) for pair in (SEEDS, OF_FULL) for side in (ROW, COLUMN)
-        ]
-        whole = [each.beyond for each in sides if each]
-        if chosen and start and most and len(whole) == len(sides):
-            says = {"name": name, "k": k, "phi": chosen.beyond, "at_start": start.mean - start.chance}
-            says |= {"of_all": most.mean - most.chance, "product": whole[:2], "full": whole[2:]}
-            yield Reading(task, above(chosen.beyond, little), says, above(start.beyond, little))
+        sides = [shared(records, task, *place, (k, k), module) for place in product((SEEDS, OF_FULL), (ROW, COLUMN))]
+        updates = [side.beyond for side in sides if side]
+        if factor and start and most and len(updates) == len(sides):
+            says = {"name": name, "k": k, "phi": factor.beyond, "at_start": start.mean_beyond}
+            says |= {"of_all": most.mean_beyond, "product": updates[:2], "full": updates[2:]}
+            yield Reading(task, above(factor.beyond, little), says, above(start.beyond, little))
 
 
 def more_of_the_query(records: Records, little: float) -> Iterator[Reading]:
     for task, k, (name, (pair, side)) in product(records.conditions, TOPS, SIDES_OF_SEEDS.items()):
         query, value = (shared(records, task, pair, side, (k, k), module) for module in MODULES)
-        start = [shared(records, task, SEEDS, START, (k, k), module) for module in MODULES]
-        more = query_minus_value(records, task, pair, side, k)
-        if query and value and start[0] and start[1] and more:
-            at_start = start[0].mean - start[1].mean if side == FACTOR else None
+        start, start_of_value = (shared(records, task, SEEDS, START, (k, k), module) for module in MODULES)
+        if query and value and start and start_of_value:
+            more, at_start = query.minus(value), start.mean - start_of_value.mean if side == FACTOR else None
             says = {"side": name, "k": k, "query": query.mean, "value": value.mean, "more": more, "at_start": at_start}
-            beside = "" if side == FACTOR else FULL if pair == OF_FULL else PRODUCT
-            yield Reading(task, above(more, little), says, stands_beside=beside)
+            not_decisive = "" if side == FACTOR else FULL if pair == OF_FULL else PRODUCT
+            yield Reading(task, above(more, little), says, stands_beside=not_decisive)
 
 
 def query_minus_value(records: Records, task: str, pair: str, side: str, k: int) -> Interval | None:
     """By how much φ(k, k) of two seeds is larger in the query than in the value; None where it was not measured."""
     query, value = (shared(records, task, pair, side, (k, k), module) for module in MODULES)
-    return Shared(query.phi - value.phi, 0 * query.by_chance, query.seeds).interval() if query and value else None
+    return query.minus(value) if query and value else None
 
 
 def directions_of_the_base(records: Records, barely: float) -> Iterator[Reading]:
     for task, side in product(records.conditions, (ROW, COLUMN)):
         pairs = BY_RANK[HIGH], BASE_AND_FULL
-        chosen, full = (shared(records, task, pair, side, (TOP_OF_W, TOP)) for pair in pairs)
-        if chosen and full:
-            phi = chosen.interval()
-            outcome = HOLDS if phi.high < barely else FAILS if phi.low > barely else UNSURE
-            says = {"side": side, "phi": phi, "chance": chosen.chance, "full": full.interval()}
-            yield Reading(task, outcome, says, HOLDS if chosen.chance < barely else FAILS)
+        lora, full = (shared(records, task, pair, side, (TOP_OF_W, TOP)) for pair in pairs)
+        if lora and full:
+            phi = lora.interval()
+            says = {"side": side, "phi": phi, "chance": lora.chance, "full": full.interval()}
+            yield Reading(task, within(phi, -math.inf, barely), says, HOLDS if lora.chance < barely else FAILS)
 
 
 def more_of_the_base_at_a_higher_rank(records: Records, directions: float) -> Iterator[Reading]:
     for task, side in product(records.conditions, (ROW, COLUMN)):
-        of_top = {r: _of_top(records, task, pair, side, r) for r, pair in BY_RANK.items()}
-        few, middle, many = (of_top[r] for r in sorted(BY_RANK))
+        few, middle, many = (_of_top(records, task, side, r) for r in sorted(BY_RANK))
         if few and middle and many:
-            more = Shared(many.phi - few.phi, 0 * many.by_chance, None).interval()
+            more = many.minus(few)
             says = {"side": side, "of_many": many.mean, "of_few": few.mean, "more": more, "between": middle.mean}
             yield Reading(task, above(more, directions), says)
 
 
-def _of_top(records: Records, task: str, pair: str, side: str, r: int) -> Shared | None:
+def _of_top(records: Records, task: str, side: str, r: int) -> Shared | None:
     """How many of W's top directions lie in the r directions of an update, beyond chance: squared cosines."""
-    chosen = shared(records, task, pair, side, (TOP_OF_W, r))
-    if not chosen:
-        return None
-    return Shared(min(TOP_OF_W, r) * (chosen.phi - chosen.by_chance[:, None]), 0 * chosen.by_chance, chosen.seeds)
+    top = shared(records, task, BY_RANK[r], side, (TOP_OF_W, r))
+    return top and Shared(min(TOP_OF_W, r) * (top.phi - top.by_chance[:, None]), 0 * top.by_chance, top.seeds)
 
 
 # ---- Table 7: by how much an update amplifies the directions of W that it uses
 
 
-def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, Rows]]:
-    """Task, arm, r and rows, of every matrix, or of one type."""
-    for task in records.conditions:
-        facts: dict[tuple[str, int], Rows] = {}
-        for row in records.rows.get("factors", ()):
-            if row["condition"] == task and module in ("", row["module"]):
-                facts.setdefault((row["arm"], row["r"]), {}).setdefault(row["seed"], []).append(row)
-        yield from ((task, arm, r, rows) for (arm, r), rows in facts.items())
+def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, pd.DataFrame]]:
+    """Task, arm, r and the rows of their matrices, of every type, or of one."""
+    factors = pd.DataFrame(records.rows.get("factors", ()))
+    for task in records.conditions if len(factors) else ():
+        rows = factors[(factors["condition"] == task) & (factors["module"].eq(module) | (module == ""))]
+        by_arm: Any = rows.groupby(["arm", "r"], sort=False)
+        for (arm, r), group in by_arm:
+            yield task, arm, r, group
 
 
-def factor(rows: Rows, key: str) -> float:
+def factor(rows: pd.DataFrame, key: str) -> float:
     """The geometric mean over seeds of the median over matrices; NaN where a median is 0 or no number."""
-    medians = [float(np.median([row[key] for row in of_seed])) for of_seed in rows.values()]
-    return _of_logs([_log(median, 1.0) for median in medians]).mean
+    return _geometric(_logs(_medians(rows[key], rows["seed"]))).mean
 
 
-def ratio(rows: Rows, over: str, under: str) -> Interval:
+def ratio(rows: pd.DataFrame, over: str, divisor: str) -> Interval:
     """The ratio of two factors: each seed's is the median over matrices of each matrix' own."""
-    return _of_logs([float(np.median([_log(row[over], row[under]) for row in of_seed])) for of_seed in rows.values()])
+    return _geometric(_medians(_logs(rows[over]) - _logs(rows[divisor]), rows["seed"]))
 
 
-def _log(over: float, under: float) -> float:
-    """The logarithm of a ratio; NaN where one of the two is 0 or no number."""
-    return math.log(over / under) if 0 < over < math.inf and 0 < under < math.inf else math.nan
+def _logs(values: pd.Series[float]) -> pd.Series[float]:
+    """NaN where a value is 0 or no number."""
+    return values.where((values > 0) & (values < math.inf)).map(math.log, na_action="ignore")
 
 
-def _of_logs(logs: list[float]) -> Interval:
+def _medians(values: pd.Series[float], seeds: pd.Series[int]) -> pd.Series[float]:
+    """By seed; NaN where one of its values is."""
+    return values.groupby(seeds).agg(lambda of_seed: of_seed.median(skipna=False))
+
+
+def _geometric(logs: pd.Series[float]) -> Interval:
     """The geometric mean of ratios, with Student's interval over their logarithms."""
-    over = t_interval(logs)
+    over = t_interval(logs.tolist())
     return Interval(math.exp(over.mean), math.exp(over.low), math.exp(over.high), over.count)
 
 
@@ -458,36 +461,30 @@ def uses_directions_of_the_base(records: Records, times: float) -> Iterator[Read
             larger, closed = (ratio(rows, noise, "factor") for noise in (GAUSSIAN, RANDOM))
             says = {"update": update_of(arm), "r": r, "larger": larger, "closed": closed}
             says |= {"factor": factor(rows, "factor"), "gaussian": factor(rows, GAUSSIAN)}
-            says |= {"of_query": {row["module"] for of_seed in rows.values() for row in of_seed} == {QUERY}}
-            yield Reading(task, above(larger, times), says, stands_beside="" if is_lora(arm) else FULL)
+            says |= {"of_query": set(rows["module"]) == {QUERY}}
+            yield Reading(task, above(larger, times), says, stands_beside=_beside(update_of(arm)))
 
 
 def not_the_top_ones(records: Records, times: float) -> Iterator[Reading]:
     for task, arm, r, rows in groups(records):
         larger, noise = ratio(rows, "factor", OWN), ratio(rows, GAUSSIAN, OWN)
         says = {"update": update_of(arm), "r": r, "larger": larger, "noise": noise}
-        yield Reading(task, above(larger, times), says, above(noise, times), "" if is_lora(arm) else FULL)
+        yield Reading(task, above(larger, times), says, above(noise, times), _beside(update_of(arm)))
 
 
 def less_at_a_higher_rank(records: Records, times: float) -> Iterator[Reading]:
     """The factor of noise falls too, and stands beside it."""
-    chosen = {(task, update_of(arm), r): rows for task, arm, r, rows in groups(records)}
-    for task, update, r in chosen:
-        if r == LOW and (task, update, HIGH) in chosen:
-            few, many = chosen[task, update, LOW], chosen[task, update, HIGH]
-            own, noise = (_fall(few, many, key) for key in ("factor", GAUSSIAN))
-            beyond = _of_logs([a - b for a, b in zip(own, noise, strict=True)])
-            fall, of_noise = _of_logs(own), _of_logs(noise)
-            says = {"update": update, "fall": fall, "beyond": beyond, "noise": of_noise}
-            beside = "" if update.startswith(LORA) else FULL
-            yield Reading(task, above(fall, times), says, above(of_noise, times), beside)
+    by_place = {(task, update_of(arm), r): rows for task, arm, r, rows in groups(records)}
+    for (task, update, r), few in by_place.items():
+        if r == LOW and (task, update, HIGH) in by_place:
+            pairs = few.merge(by_place[task, update, HIGH], on=["seed", "matrix"], suffixes=("_few", "_many"))
+            logs = [_logs(pairs[f"{key}_few"]) - _logs(pairs[f"{key}_many"]) for key in ("factor", GAUSSIAN)]
+            falls, of_noise = (_medians(values, pairs["seed"]) for values in logs)
+            fall, noise, beyond = (_geometric(logs) for logs in (falls, of_noise, falls - of_noise))
+            says = {"update": update, "fall": fall, "beyond": beyond, "noise": noise}
+            yield Reading(task, above(fall, times), says, above(noise, times), _beside(update))
 
 
-def _fall(few: Rows, many: Rows, key: str) -> list[float]:
-    """By seed, the median over matrices of the logarithm of the factor at the lower rank over that at the higher."""
-    falls = []
-    for seed in sorted(set(few) & set(many)):
-        lower, higher = ({row["matrix"]: row[key] for row in rows[seed]} for rows in (few, many))
-        logs = [_log(lower[name], higher[name]) for name in lower if name in higher]
-        falls.append(float(np.median(logs)) if logs else math.nan)
-    return falls
+def _beside(update: str) -> str:
+    """Claims of Table 7 are of LoRA; full fine-tuning stands beside them."""
+    return "" if update.startswith(LORA) else FULL

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from . import comparison, update
 from .comparison import seeds_of
-from .records import Records
+from .records import Records, score_of
 from .statistics import Interval, power, t_interval
 
 
@@ -16,14 +16,15 @@ class OverHead:
 
     Attributes:
         gain: of the reference, above 0 is better.
-        brought: by what, over what, in words.
-        instead: what stands for the head alone; empty where an arm trains it. The update cut to nothing (`k = 0`) was
-            trained beside an update, so that it may do worse than a head that was trained alone, and the gain is then
-            too large.
+        split: that both are scored on.
+        head: the arm that trains the head alone.
+        instead: what stands for it where there is none. The update cut to nothing (`k = 0`) was trained beside an
+            update, so that it may do worse than a head that was trained alone, and the gain is then too large.
     """
 
     gain: Interval
-    brought: str
+    split: str = "test"
+    head: str = ""
     instead: str = ""
 
     def share(self, margin: float) -> float | None:
@@ -38,27 +39,23 @@ def over_head(records: Records, task: str) -> OverHead | None:
     None where there is none of these, or a cut leaves some matrices whole.
     """
     if arm := head_arm(records, task):
-        brought = f"`{records.protocol.reference}` brings over `{arm}`, on test"
-        return OverHead(comparison.gains(records, task)[arm].oriented(False), brought)
+        return OverHead(comparison.gains(records, task)[arm].oriented(False), head=arm)
     if gain := _over_untrained(records, task):
-        brought = f"`{records.protocol.reference}` brings over the model before training, on test"
-        return OverHead(gain, brought, "untrained")
+        return OverHead(gain, instead="untrained")
     if not update.has_cuts(records) or not update.changes_all(records, task):
         return None
     split = "test" if update.is_on_test(records, task) else "validation"
-    brought = f"the update of the matrices brings over itself cut to k = 0, all else as trained with it, on {split}"
-    return OverHead(update.gains(records, task)[0].oriented(False), brought, "k = 0")
+    return OverHead(update.gains(records, task)[0].oriented(False), split, instead="k = 0")
 
 
 def _over_untrained(records: Records, task: str) -> Interval | None:
     """The reference's gain over the model before training, whose score is one number: the interval is over seeds."""
-    lines = seeds_of(records, task, records.protocol.reference).values()
+    lines, reference = update.lines_of(records, task), records.protocol.reference
     before = [line.get("baselines", {}).get(f"untrained/{line['metric']}") for line in lines]
-    if comparison.is_lost(records, task, records.protocol.reference) or not before or None in before:
+    if comparison.is_lost(records, task, reference) or not before or None in before:
         return None
-    higher = records.higher_is_better(task)
-    after = [line["metrics"][f"test/{line['metric']}"] for line in lines]
-    return t_interval([now - was for now, was in zip(after, before, strict=True)]).oriented(higher)
+    gains = [score_of(line, "test") - score for line, score in zip(lines, before, strict=True)]
+    return t_interval(gains).oriented(records.higher_is_better(task))
 
 
 def head_is_enough(records: Records, task: str, margin: float | None = None) -> bool:
@@ -73,13 +70,12 @@ def head_arm(records: Records, task: str) -> str | None:
     """The first arm that trains the reference's head and nothing of the body, by the parameters of its runs, none of
     which diverged."""
     reference = seeds_of(records, task, records.protocol.reference).values()
-    heads = {line["parameters"]["head"] for line in reference}
-    for arm in records.protocol.arms:
-        counts = [line["parameters"] for line in seeds_of(records, task, arm.name).values()]
-        is_head = all(count["adapter"] == 0 and count["head"] in heads for count in counts)
-        is_whole = counts and not comparison.is_lost(records, task, arm.name)
-        if is_whole and is_head and arm.name != records.protocol.reference:
-            return arm.name
+    heads = {(0, line["parameters"]["head"]) for line in reference}
+    for arm in (arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference):
+        lines = seeds_of(records, task, arm).values()
+        counts = {(line["parameters"]["adapter"], line["parameters"]["head"]) for line in lines}
+        if counts and counts <= heads and not comparison.is_lost(records, task, arm):
+            return arm
     return None
 
 
@@ -87,7 +83,9 @@ def powers(records: Records, task: str) -> dict[str, tuple[float, float]]:
     """For each arm but the reference, the chances that the study finds it within the margin where its true difference
     is 0, and where it is half the margin worse, at its own components of variance. An arm of which a final run diverged
     has none."""
-    margin = records.protocol.margin
-    found = comparison.compared(records, task).items()
-    known = [(arm, of) for arm, of in found if not comparison.is_lost(records, task, arm)]
-    return {arm: (power(of, margin, 0.0), power(of, margin, -margin / 2)) for arm, of in known}
+    margin, by_arm = records.protocol.margin, comparison.compared(records, task)
+    return {
+        arm: (power(difference, margin, 0.0), power(difference, margin, -margin / 2))
+        for arm, difference in by_arm.items()
+        if not comparison.is_lost(records, task, arm)
+    }

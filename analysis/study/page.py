@@ -52,7 +52,7 @@ def write_all(studies: Sequence[Records], links: Mapping[str, str], damaged: Map
     names = {study.name for study in studies}
     controls = [study for study in studies if study.declared.control_of in names]
     main = sorted((study for study in studies if study not in controls), key=_leads, reverse=True)
-    by_main = {study.name: [other for other in controls if other.declared.control_of == study.name] for study in main}
+    by_main = {study.name: [one for one in controls if one.declared.control_of == study.name] for study in main}
     rows = [row for study in main for one in (study, *by_main[study.name]) for row in _rows(one)]
     shown = [numbers(study, by_main[study.name]) for study in main]
     return render("overview.md", studies=shown, rows=rows, links=links, damaged=damaged or {})
@@ -83,7 +83,7 @@ def numbers(records: Records, controls: Sequence[Records]) -> Numbers:
     facts |= {"reference": records.protocol.reference, "tasks": records.conditions, "margin": records.margin}
     facts |= {"seeds": records.protocol.final_seeds, "source": _source(records), "coverage": _coverage(records)}
     facts |= {"margins": [_margin(records, task) for task in records.conditions], "loss": _by_loss(records)}
-    facts |= {"gaussian": _gaussian(records), "controls": [_control(other) for other in controls]}
+    facts |= {"gaussian": _gaussian(records), "controls": [_control(control) for control in controls]}
     if facts["asked"]:
         lows = sorted({low_rank(records, task) for task in records.conditions})
         facts |= {"lows": lows, "low_share": records.declared.low_share, "rulings": rulings(records)}

@@ -97,71 +97,60 @@ def smallest_sizes(rows: pd.DataFrame) -> dict[str, int | None]:
     return sizes
 
 
-def markdown(frame: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
     """The README's table: one row per task."""
-    lines = [
-        f"| task | classes | full | head alone | rank, {SURE:.0%} surely | rank, {MEAN:.0%} in the mean "
-        f"| k, {SURE:.0%} surely | k, {MEAN:.0%} in the mean |".replace("%", " %"),
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for task, rows in frame.groupby("task", sort=False):
-        cells = [str(task), str(rows["classes"].iloc[0] or "—")]
-        cells += [f"{rows[column].iloc[0]:.3f}" for column in ("full", "head")]
+    sizes = [f"{side}, {share:.0%} {how}" for side in SIDES for share, how in ((SURE, "surely"), (MEAN, "in the mean"))]
+    heading = " | ".join(["task", "classes", "full", "head alone", *sizes]).replace("%", " %")
+    lines = [f"| {heading} |", f"|{'---|' * (4 + len(sizes))}"]
+    for task, rows in table.groupby("task", sort=False):
+        first = rows.iloc[0]
+        cells = [task, first["classes"] or "—", f"{first['full']:.3f}", f"{first['head']:.3f}"]
         for side in SIDES:
-            sizes = smallest_sizes(rows[rows["side"] == side].sort_values("size"))
-            cells += [str(size or "none tried") for size in sizes.values()]
-        lines.append(f"| {' | '.join(cells)} |")
+            enough = smallest_sizes(rows[rows["side"] == side].sort_values("size"))
+            cells += [size or "none tried" for size in enough.values()]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
 @style.styled
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Two panels: the share over LoRA's rank, and over the directions that are kept of the full update."""
     figure = style.canvas(style.PAGE, 3.1)
     left, right = figure.subplots(1, 2, sharey=True)
-    tasks = list(dict.fromkeys(frame["task"]))
-    looks = style.looks(len(tasks))
     for axes, (side, label) in zip((left, right), SIDES.items(), strict=True):
-        sizes = sorted(int(size) for size in frame.loc[frame["side"] == side, "size"].unique())
+        of_side = table[table["side"] == side]
+        sizes = sorted(int(size) for size in of_side["size"].unique())
         axes.set_xscale("log", base=2)  # first: the lines below are shifted by this scale
         axes.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
         axes.set_xticks(sizes, [str(size) if size != 256 else "" for size in sizes])  # beside 384 there is no room
         axes.minorticks_off()
-        for number, task in enumerate(tasks):
-            rows = frame[(frame["side"] == side) & (frame["task"] == task)].sort_values("size")
+        for task, look, shift in style.lines(list(dict.fromkeys(table["task"])), 1.6):
+            rows = of_side[of_side["task"] == task].sort_values("size")
             means = 100 * rows["share"].to_numpy()
             ends = np.abs(100 * rows[["low", "high"]].clip(-9, 9).to_numpy().T - means)
-            shift = style.spread_out(number, len(tasks), 1.6)
-            transform = style.shifted(axes, shift)
             classes = int(rows["classes"].iloc[0])
-            name = f"{task} ({classes} classes)" if classes > 2 else task
-            axes.errorbar(rows["size"], means, ends, label=name, capsize=1.5, elinewidth=0.7, transform=transform,
-                          **looks[number])  # fmt: skip
+            look |= {"label": f"{task} ({classes} classes)" if classes > 2 else task, "capsize": 1.5, "elinewidth": 0.7}
+            axes.errorbar(rows["size"], means, ends, transform=style.shifted(axes, shift), **look)
         axes.axhline(100, color="0.3", linewidth=0.8, zorder=0)
         axes.axhline(100 * MEAN, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
         axes.set(xlabel=label, ylim=(0, 130))
     left.set_ylabel("share of what full fine-tuning\nbrings over the head alone, %")
     right.legend(loc="lower right")
-    style.title(figure, _message(frame))
+    least = table.groupby(["side", "size"])["share"].min()
+    text = f"LoRA of rank 8 keeps at least {least['rank', 8]:.0%} of what full fine-tuning brings, in the mean; "
+    text += f"the top 32 directions of the full update keep at least {least['k', 32]:.0%}"
+    style.title(figure, text.replace("%", " %"))
     return figure
-
-
-def _message(frame: pd.DataFrame) -> str:
-    """What the picture shows: the lowest mean over the tasks at two sizes."""
-    least = {(side, size): rows["share"].min() for (side, size), rows in frame.groupby(["side", "size"])}
-    parts = [f"LoRA of rank 8 keeps at least {least['rank', 8]:.0%} of what full fine-tuning brings, in the mean"]
-    parts += [f"the top 32 directions of the full update keep at least {least['k', 32]:.0%}"]
-    return "; ".join(parts).replace("%", " %")
 
 
 def main() -> None:
     """Write the figure and its table into docs/, and print the table of the README."""
     guard()
-    frame = table(load(RECORDS / STUDY))
+    rows = table(load(RECORDS / STUDY))
     DOCS.mkdir(exist_ok=True)
-    frame.to_csv(DOCS / "answer.csv", index=False, float_format="%.6g", lineterminator="\n")
-    draw(frame).savefig(DOCS / "answer.png", dpi=150)
-    print(markdown(frame))
+    rows.to_csv(DOCS / "answer.csv", index=False, float_format="%.6g", lineterminator="\n")
+    draw(rows).savefig(DOCS / "answer.png", dpi=150)
+    print(markdown(rows))
 
 
 if __name__ == "__main__":

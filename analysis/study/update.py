@@ -170,13 +170,13 @@ def on_validation(records: Records, task: str, part: str) -> dict[int, Interval]
     return _oriented(records, task, _differences_by_k(functional(records, task), part, ALL))
 
 
-def against(records: Records, task: str, part: str, other: str) -> dict[int, Interval]:
+def against(records: Records, task: str, part: str, rival: str) -> dict[int, Interval]:
     """The gain of one part over another of the same seed on validation, by each k that both have."""
     cuts = functional(records, task)
     scores = cuts[cuts["module"] == ALL].pivot_table(index=["k", "seed"], columns="part", values="score")
-    if not {part, other} <= set(scores):
+    if not {part, rival} <= set(scores):
         return {}
-    by_k: dict[Any, Any] = dict(iter((scores[part] - scores[other]).dropna().groupby("k")))
+    by_k: dict[Any, Any] = dict(iter((scores[part] - scores[rival]).dropna().groupby("k")))
     return _oriented(records, task, {int(k): values.to_numpy()[:, None] for k, values in by_k.items()})
 
 

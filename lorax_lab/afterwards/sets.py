@@ -52,9 +52,7 @@ def sets(runs: Runs, arm: str, targets: Mapping[str, Sequence[str]], ranks: Sequ
 def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -> Iterator[dict[str, Any]]:
     config, method, task = run.config, METHODS[run.config.method.name], load_task(run.config.task)
     if task.kind.correct is None:
-        raise ConfigError(
-            f"task={task.config.name}: its answers are more or less right; sets are cut where they are right or wrong"
-        )
+        raise ConfigError(f"task={task.config.name}: sets are cut where answers are right or wrong")
     check_file(run.folder, method.weights)
     base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     model = base.model

@@ -7,7 +7,7 @@ two runs share there is chance, or else a fault of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any
 
@@ -54,11 +54,9 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
         at the (i, j) of `EACH` that there are.
 
     Raises:
-        ConfigError: the factors of two LoRA runs were not drawn independently, or the two have no matrix in common, or
-            the runs are of several bases.
+        ConfigError: the factors of two LoRA runs were not drawn independently, or the two have no matrix in common.
     """
     arms = {arm for pair in pairs.values() for arm in pair}
-    _require_one_base(run for key, run in runs.items() if key[0] in arms)
     sides = {key: sides_of(run) for key, run in runs.items() if key[0] in arms}
     seeds = sorted({seed for _, seed in sides})
     base = base_sides(next(iter(runs.values()))) if BASE in arms else {}
@@ -76,14 +74,6 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
                     _refuse_related(ends, name, matrix, chosen)
                 place = {"pair": name, "side": side, "matrix": matrix}
                 yield place | {"module": short_name(matrix), "layer": layer_number(matrix)} | _shared(ends)
-
-
-def _require_one_base(runs: Iterable[Run]) -> None:
-    models = sorted({run.config.model for run in runs})
-    if len(models) > 1:
-        raise ConfigError(
-            f"runs of {len(models)} bases, {' and '.join(models)}, are compared; compare runs of one base"
-        )
 
 
 def sides_of(run: Run) -> dict[str, Side]:

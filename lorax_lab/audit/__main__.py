@@ -95,9 +95,7 @@ def _cards(options: argparse.Namespace) -> int:
     if options.extract == "" and options.task is None:
         raise ConfigError("--extract needs a rank, or --task to choose one by; type --extract rank=16")
     if options.out is not None and several:
-        raise ConfigError(
-            f"--out {options.out} is one card's folder, and {len(options.tuned)} are asked for; leave it out"
-        )
+        raise ConfigError(f"--out {options.out} is one card's folder, of {len(options.tuned)} asked for; leave it out")
     from lorax_lab.audit.card import make
 
     if not several:

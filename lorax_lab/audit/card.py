@@ -204,7 +204,7 @@ def _scores_as_its_cut(target: Path, scored: Scored, rank: int | None, device: t
     if rank is None:
         return True
     if rank < scored.tuned.full:
-        (expected,) = scored.tuned.under([rank], expected, lambda cut: split.score(cut)[metric])
+        (expected,) = scored.tuned.cut([rank], expected, lambda cut: split.score(cut)[metric])
     allowed = max(1 / len(split.rows), ROUNDING * abs(expected))
     if abs(value - expected) <= allowed:
         return True

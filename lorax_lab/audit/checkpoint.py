@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lorax_lab.errors import ConfigError, first_line, suggest
 from lorax_lab.methods.names import is_embedding, natural
-from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, pieces, read_tensors
+from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, read_tensors
 from lorax_lab.models import PRESETS, resolve
 
 FORMS = {
@@ -36,21 +36,13 @@ TO_TYPE = (
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The tensors of one model, on disk.
+    """The tensors of one model, on disk."""
 
-    Args:
-        name: as the user typed it.
-        files: the weights' files.
-        tensors: every tensor by name, aliases too.
-        config: the content of config.json; {} where there is none.
-        tied: `{alias: name}`, tensors that are bit for bit another one, see `find_tied`.
-    """
-
-    name: str
-    files: tuple[Path, ...]
-    tensors: dict[str, Tensor]
-    config: dict[str, Any]
-    tied: dict[str, str]
+    name: str  # as the user typed it
+    files: tuple[Path, ...]  # the weights' files
+    tensors: dict[str, Tensor]  # every tensor by name, aliases too
+    config: dict[str, Any]  # the content of config.json; {} where there is none
+    tied: dict[str, str]  # {alias: name}, tensors that are bit for bit another one, see `find_tied`
 
 
 def fingerprint_of(files: Iterable[Path]) -> str:
@@ -173,7 +165,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """`{alias: name}`: matrices with the very bits of an embedding, as an output layer that is the embedding under a
-    second name. Reads the embeddings and what has their shape, in pieces, as far as they agree."""
+    second name. Reads the embeddings and what has their shape."""
     matrices = [n for n in sorted(tensors, key=natural) if tensors[n].ndim == 2 and tensors[n].dtype in MEASURED]
     tied: dict[str, str] = {}
     for embedding in filter(is_embedding, matrices):
@@ -188,10 +180,8 @@ def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
-    """Whether two matrices hold the same bits, nan too; the first piece that differs ends the reading."""
-    if (first.shape, first.dtype) != (second.shape, second.dtype):
-        return False
-    if first.data_ptr() == second.data_ptr() and first.stride() == second.stride():
-        return True
+    """Whether two matrices hold the same bits, nan too."""
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[first.itemsize]
-    return all(torch.equal(a.view(bits), b.view(bits)) for a, b in zip(pieces(first), pieces(second), strict=True))
+    return (first.shape, first.dtype) == (second.shape, second.dtype) and torch.equal(
+        first.view(bits), second.view(bits)
+    )

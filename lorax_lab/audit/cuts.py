@@ -144,10 +144,7 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     named = [word if "=" in word else f"task={word}" for word in words]
     settings = [word for word in named if word.lstrip("+").startswith("task.")]
     if len(settings) != len(named) - 1 or sum(word.startswith("task=") for word in named) != 1:
-        raise ConfigError(
-            f"--task {' '.join(words)} is not possible: it is one task's name and its settings, as in --task local "
-            "task.path=my.csv; adapters stand before --task"
-        )
+        raise ConfigError(f"--task {' '.join(words)}: it is one task and its settings, as local task.path=my.csv")
     return compose([*named, *model, "reference=false"])
 
 
@@ -172,12 +169,12 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
     ranks = ranks_to_try(tuned.full)
     passes = len(ranks) + 1
     whole = _seen(validation, tuned.model)
-    seen = tuned.under(ranks[:-1], whole, lambda cut: _seen(validation, cut), lambda done, _: on_score(done, passes))
+    seen = tuned.cut(ranks[:-1], whole, lambda cut: _seen(validation, cut), lambda done, _: on_score(done, passes))
     answers = dict(zip(ranks, [*seen, whole], strict=True))
     changes = {k: _change(validation, whole, cut) for k, cut in answers.items()}
     k = chosen(changes, margin)
     on_test = _seen(test, tuned.model)
-    (at_k,) = tuned.under([k], on_test, lambda cut: _seen(test, cut)) if k < tuned.full else [on_test]
+    (at_k,) = tuned.cut([k], on_test, lambda cut: _seen(test, cut)) if k < tuned.full else [on_test]
     on_score(passes, passes)
     return {
         "task": str(task.config.name),
@@ -228,19 +225,11 @@ class Tuned:
         """The largest rank of an update."""
         return max(len(decomposition.sigma) for decomposition in self.decompositions.values())
 
-    def under(
-        self,
-        ranks: Sequence[int],
-        whole: Seen,
-        see: Callable[[nn.Module], Seen],
-        on_score: OnScore = lambda done, total: None,
+    def cut(
+        self, ranks: Sequence[int], whole: Seen, see: Callable[[nn.Module], Seen], *on_score: OnScore
     ) -> list[Seen]:
-        """What is seen of the model with every update cut to each of some ranks; the model is as before afterwards.
-
-        Args:
-            whole: what is seen with the whole updates.
-        """
-        return under(self.model, self.original, cuts_at(self.decompositions, ranks), whole, see, on_score)
+        """What is seen of the model with every update cut to each of some ranks, as `measure.truncation.under`."""
+        return under(self.model, self.original, cuts_at(self.decompositions, ranks), whole, see, *on_score)
 
 
 def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -> Tuned:
@@ -313,8 +302,7 @@ def _load(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
             continue
         if tensor.shape != parameter.shape:
             raise ConfigError(
-                f"--task: {name} is {tuple(tensor.shape)} in {source}, and {tuple(parameter.shape)} in a model for "
-                "this task: name the task and the base that it was trained on"
+                f"--task: {name} is {tuple(tensor.shape)} in {source}, {tuple(parameter.shape)} in its model"
             )
         if not torch.isfinite(tensor).all():
             raise ConfigError(f"{source}: {name} has nan or inf inside: a diverged run or a bad file")

@@ -77,15 +77,10 @@ def check(updates: Updates) -> None:
     if updates.adapter is None:
         return
     if (bias := updates.adapter.settings.get("bias")) not in (None, "none"):
-        raise ConfigError(
-            f"--extract: bias={bias} of {SETTINGS} says that biases were trained too, and an extract holds matrices "
-            "and heads; leave --extract out"
-        )
+        raise ConfigError(f"--extract: bias={bias} of {SETTINGS}: an extract holds no biases; leave --extract out")
     for update in updates.adapter.updates.values():
         if update.foreign:
-            raise ConfigError(
-                f"--extract: {update.name} is {update.foreign}, and no LoRA of PEFT can hold it so; leave --extract out"
-            )
+            raise ConfigError(f"--extract: {update.name} is {update.foreign}, which PEFT cannot hold; leave it out")
 
 
 def write_adapter(

@@ -68,17 +68,15 @@ def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scor
             "parameters": _parameters(updates, rows),
             "verdict": overall(by_type)._asdict(),
             "energy": uniform_ranks(rows),
-            "modules": [_module(str(name), members, by_type[str(name)]) for name, members in _by_module(rows)],
+            "modules": [
+                _module(str(name), members, by_type[str(name)]) for name, members in rows.groupby("module", sort=False)
+            ],
             "untested": _untested(by_type),
             "layers": _layers(rows),
             "scores": scores,
             "notes": notes + [f"not measured: {failure}" for failure in failures],
         }
     )
-
-
-def _by_module(rows: pd.DataFrame) -> Any:
-    return rows.groupby("module", sort=False)
 
 
 def _untested(by_type: dict[str, Verdict]) -> dict[str, list[str]]:
@@ -203,28 +201,19 @@ def _finite(value: Any) -> Any:
 
 
 class Verdict(NamedTuple):
-    """What is known of one module type, or of the whole update.
+    """What is known of one module type, or of the whole update."""
 
-    Args:
-        finding: `noise`, `fewer`, `more`, `spikes` or `cannot be tested`.
-        null: what it was held against; empty where nothing was.
-        reason: why it cannot be tested, or empty.
-        p: of the test, before the correction for the number of module types; NaN without one.
-        untested: how many matrices the reason is of.
-        matrices: how many there are.
-    """
-
-    finding: str
-    null: str = ""
-    reason: str = ""
-    p: float = math.nan
-    untested: int = 0
+    finding: str  # `noise`, `fewer`, `more`, `spikes` or `cannot be tested`
+    null: str = ""  # what it was held against; empty where nothing was
+    reason: str = ""  # why it cannot be tested, or empty
+    p: float = math.nan  # of the test, before the correction for the number of module types; NaN without one
+    untested: int = 0  # how many matrices the reason is of
     matrices: int = 0
 
 
 def verdicts(updates: Updates, rows: pd.DataFrame) -> dict[str, Verdict]:
     """The verdict on each module type."""
-    groups = _by_module(rows)
+    groups = rows.groupby("module", sort=False)
     level = LEVEL / max(len(groups), 1)
     return {str(name): _verdict(updates, members, level)._replace(matrices=len(members)) for name, members in groups}
 

@@ -193,11 +193,7 @@ def _place(matrix: Matrix) -> Row:
 
 
 def device_of(name: str | None) -> torch.device:
-    """The device of `--device`, which dense updates are decomposed on; without a name CUDA where there is one.
-
-    Raises:
-        ConfigError: it is not available here.
-    """
+    """The device that dense updates are decomposed on; without a name CUDA where there is one."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)

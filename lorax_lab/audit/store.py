@@ -41,10 +41,7 @@ def open_store(folder: Path, identity: dict[str, Any]) -> Path:
     if path.is_file():
         before = json.loads(path.read_text())
         if changed := [key for key in identity if before.get(key) != identity[key]]:
-            raise ConfigError(
-                f"--out {folder} holds another audit: {', '.join(changed)} differ; type --out ANOTHER_FOLDER, or "
-                "delete this one"
-            )
+            raise ConfigError(f"--out {folder} holds another audit: {', '.join(changed)} differ; type another --out")
     elif folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ConfigError(f"--out {folder} is a file, or holds other files; type --out with a new folder's name")
     else:

@@ -51,24 +51,15 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """One update to be measured; its data is read only when `update` is called.
+    """One update to be measured; its data is read only when `update` is called."""
 
-    Args:
-        name: the weight's name in the base.
-        kind: `pair`, or the adapter's method.
-        shape: (out, in).
-        base, tuned: W0 and W_tuned as they are stored, mapped; None where there is no such side.
-        update: ΔW: the difference on disk, factors, or a dense matrix.
-        module: an adapter's own name of the module, which may have a wrapper's parts that the base's lacks; else empty.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, int]
-    base: Tensor | None
+    name: str  # the weight's name in the base
+    kind: str  # `pair`, or the adapter's method
+    shape: tuple[int, int]  # (out, in)
+    base: Tensor | None  # W0 as it is stored, mapped; None where there is no base
     tuned: Tensor | None
-    update: Callable[[], Difference | Update]
-    module: str = ""
+    update: Callable[[], Difference | Update]  # ΔW: the difference on disk, factors, or a dense matrix
+    module: str = ""  # an adapter's own name of the module, which may have a wrapper's parts that the base's lacks
 
     @property
     def cost(self) -> int:
@@ -79,21 +70,15 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Updates:
-    """The updates to be measured, notes on what is not measured, and a fingerprint of it all.
+    """The updates to be measured, notes on what is not measured, and a fingerprint of it all."""
 
-    Args:
-        title: for people.
-        slug: as part of a folder's name.
-        adapter: None for two checkpoints.
-    """
-
-    title: str
-    slug: str
+    title: str  # for people
+    slug: str  # as part of a folder's name
     matrices: list[Matrix]
     notes: list[Note]
     fingerprint: str
     base: Checkpoint | None
-    adapter: Adapter | None
+    adapter: Adapter | None  # None for two checkpoints
 
 
 def open_updates(base: str, tuned: str | None, alpha: float | None = None, with_base: str = TYPED) -> Updates:

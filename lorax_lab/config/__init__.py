@@ -128,6 +128,7 @@ class TrainConfig:
     checkpointing: bool = field(metadata=NO_RESULT)
     kernel: str = field(metadata=NO_RESULT)
     dropout: str = field(metadata={"neutral": "torch"})
+    optimizer: str = field(default="adamw", metadata={"neutral": "adamw"})
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "batch_size", "epochs", "gradient_accumulation", "clip_norm", "length_window"):

@@ -10,9 +10,11 @@ So a new setting with a neutral value, a new method and a new kind of task renam
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ FORM = 1
 NO_RESULT: Mapping[str, bool] = {"decides_result": False}
 """Metadata of a field that does not decide a run's result."""
 
-NOT_KEPT = {"": ("runs_dir", "tracking", "force"), "task": ("path",), "train": ("device",)}
+NOT_PUBLISHED = {"": ("runs_dir", "tracking", "force"), "task": ("path",), "train": ("device",)}
 """Settings that a published run leaves out: where things lie, and how a run was watched."""
 LONGEST = 240
 """Bytes of a run id. A file system's names have 255 at most, and a run's files add to it: no longer id was recorded."""
@@ -41,19 +43,11 @@ def science(config: RunConfig, model_sha256: str, data_sha256: str) -> dict[str,
 def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
     """Readable prefix and the first 10 hex digits of the SHA-256 of the science part, for example
     `minilm-movie_reviews-lora-r8-s0-1f0c9a77be`. Equal settings spelled differently give one id."""
-    names = (config.model, config.task.name, config.method.name)
-    return named(science(config, model_sha256, data_sha256), names, config.rank, config.seed)
-
-
-def named(content: Mapping[str, Any], names: tuple[str, str, str], rank: int | None, seed: int) -> str:
-    """A run's name from its science part; `names` are those of the model, the task and the method."""
-    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    text = json.dumps(science(config, model_sha256, data_sha256), sort_keys=True, allow_nan=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    model, task, method = names
-    parts = [Path(model).name, Path(task).name, method]
-    parts += [f"r{rank}"] if rank is not None else []
-    prefix = "-".join([*parts, f"s{seed}"])
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix)
+    parts = [Path(config.model).name, Path(config.task.name).name, config.method.name]
+    parts += [f"r{config.rank}"] if config.rank is not None else []
+    name = re.sub(r"[^\w.-]", "_", "-".join([*parts, f"s{config.seed}"]))
     return name.encode()[: LONGEST - 11].decode(errors="ignore") + f"-{digest}"
 
 
@@ -98,10 +92,10 @@ def _content(settings: Any) -> dict[str, Any]:
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """A plain configuration as it is published: without places and windows, and only the name of a model's folder."""
-    kept: dict[str, Any] = {key: dict(v) if isinstance(v, dict) else v for key, v in config.items()}
-    if Path(kept["model"]).is_absolute():
-        kept["model"] = Path(kept["model"]).name
-    for section, keys in NOT_KEPT.items():
+    published: dict[str, Any] = copy.deepcopy(dict(config))
+    if Path(published["model"]).is_absolute():
+        published["model"] = Path(published["model"]).name
+    for section, keys in NOT_PUBLISHED.items():
         for key in keys:
-            (kept.get(section, {}) if section else kept).pop(key, None)
-    return kept
+            (published.get(section, {}) if section else published).pop(key, None)
+    return published

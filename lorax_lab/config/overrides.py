@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -46,8 +47,25 @@ def expand(overrides: list[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with said_plainly():
-        (jobs,) = BasicSweeper.split_arguments([_parse(override) for override in overrides], None)
+        (jobs,) = BasicSweeper.split_arguments([parsed(override) for override in overrides], None)
     return jobs
+
+
+@lru_cache(maxsize=4096)
+def parsed(override: str) -> Any:
+    """An override, read by Hydra's grammar.
+
+    >>> parsed("method.target_modules=[query,value]").value()
+    ['query', 'value']
+
+    Raises:
+        ConfigError: the grammar does not read it.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with said_plainly():
+        (override_read,) = OverridesParser.create().parse_overrides([override])
+    return override_read
 
 
 def values_of(override: str) -> list[Any]:
@@ -55,69 +73,25 @@ def values_of(override: str) -> list[Any]:
 
     >>> values_of("rank=4,'8 9'"), values_of("method={a:[1]}"), values_of("seed=0")
     ([4, '8 9'], [{'a': [1]}], [0])
-
-    Raises:
-        ConfigError: an override that Hydra's grammar does not read.
     """
     from hydra.core.override_parser.types import ChoiceSweep
 
-    parsed = _parse(override)
-    value = parsed.value()
-    return [parsed._convert_value(each) for each in value.list] if isinstance(value, ChoiceSweep) else [value]
-
-
-def value_of(override: str) -> Any:
-    """The value of one override, read by Hydra's grammar.
-
-    >>> value_of("tasks=[tweets,'local task.path=a.csv']"), value_of("sequence=null"), value_of("rank=8")
-    (['tweets', 'local task.path=a.csv'], None, 8)
-
-    Raises:
-        ConfigError: an override that Hydra's grammar does not read, or a sweep.
-    """
-    parsed = _parse(override)
-    if parsed.is_sweep_override():
-        key, _, value = override.partition("=")
-        raise ConfigError(f"{override} has several values where one is allowed; type a list as {key}=[{value}]")
-    return parsed.value()
-
-
-@lru_cache(maxsize=4096)
-def _parse(override: str) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    with said_plainly():
-        (parsed,) = OverridesParser.create().parse_overrides([override])
-    return parsed
-
-
-def written_out(content: Any, prefix: str = "") -> list[str]:
-    """Every value of nested settings as an override.
-
-    >>> written_out({"rank": 8, "task": {"path": None, "text": "a,b"}})
-    ['rank=8', 'task.path=null', "task.text='a,b'"]
-    """
-    overrides: list[str] = []
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            overrides += written_out(value, f"{prefix}{key}.")
-        else:
-            overrides.append(f"{prefix}{key}={quoted(value)}")
-    return overrides
+    value = parsed(override).value()
+    return [parsed(override)._convert_value(item) for item in value.list] if isinstance(value, ChoiceSweep) else [value]
 
 
 def quoted(value: Any) -> str:
     """A value in the spelling that Hydra reads back.
 
-    >>> quoted("it's"), quoted(True), quoted(1e-5), quoted(["query", "value"])
-    ("'it\\\\'s'", 'true', '1e-05', "['query','value']")
+    >>> quoted("it's"), quoted(True), quoted(1e-5), quoted(["query", "value"]), quoted({"rank": None})
+    ("'it\\\\'s'", 'true', '1e-05', "['query','value']", '{rank:null}')
     """
     from hydra.core.override_parser.types import Quote, QuotedString
 
     if isinstance(value, list):
         return f"[{','.join(map(quoted, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return repr(value)
-    return QuotedString(str(value), Quote.single).with_quotes() if not isinstance(value, dict) else "{}"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{quoted(item)}' for key, item in value.items())}}}"
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return QuotedString(str(value), Quote.single).with_quotes()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
 from lorax_lab.data.groups import connected, keys
@@ -191,7 +193,6 @@ def read_digits(config: TaskConfig) -> Pools:
     Raises:
         ConfigError: a subset that is none; a scikit-learn with other images than those whose hash is pinned.
     """
-    import numpy as np
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()

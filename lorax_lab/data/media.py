@@ -7,12 +7,11 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from lorax_lab.errors import ConfigError, cut, in_short
-
-if TYPE_CHECKING:
-    import numpy as np
 
 EIGHT_OF_SIXTEEN_BITS = 257
 """65,535 / 255: what a value of 16 bits is divided by."""
@@ -26,7 +25,6 @@ def read_image(content: Path | bytes) -> np.ndarray:
     Raises:
         ValueError: no file, or none that can be read as an image; the message says why.
     """
-    import numpy as np
     from PIL import Image, ImageOps
 
     file = _opened(content)
@@ -44,7 +42,6 @@ def read_image(content: Path | bytes) -> np.ndarray:
 
 
 def _coloured(image: Any) -> Any:
-    import numpy as np
     from PIL import Image
 
     if image.mode.startswith("I;16"):
@@ -88,8 +85,6 @@ def read_sound(content: Path | bytes) -> Sound:
         ValueError: no file, none that can be read as audio, or no sound in it; the message says why.
         ConfigError: the package that reads audio is not installed.
     """
-    import numpy as np
-
     try:
         import soundfile
     except ImportError:

@@ -101,18 +101,17 @@ class Source:
         return "path" not in self.keys
 
     def fits(self, config: TaskConfig) -> bool:
-        """Whether the configured kind of task can read all of these inputs, and these labels."""
-        return self.gives_inputs(config) and config.labels in self.labels
-
-    def gives_inputs(self, config: TaskConfig) -> bool:
-        """Whether the kind knows every input of the source, and the source has the one that the kind needs."""
+        """Whether the configured kind of task knows every input of the source and finds the one that it needs, and can
+        learn these labels."""
+        if config.labels not in self.labels:
+            return False
         if self.columns:
             return set(config.inputs.values()) <= set(self.columns)
         return next(iter(config.inputs)) in self.inputs and self.inputs.items() <= config.inputs.items()
 
     def chosen(self, config: TaskConfig) -> tuple[str, ...]:
         """The keys of the configuration that choose what is read."""
-        return (*self.keys, *config.inputs, "label") if self.columns else self.keys
+        return (*self.keys, *config.inputs, "label", "drop_unlabeled") if self.columns else self.keys
 
     def needed(self, config: TaskConfig) -> tuple[str, ...]:
         """Those of the `chosen` keys that cannot be null."""

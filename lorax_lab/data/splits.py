@@ -6,14 +6,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.source import Example, Pools, content_key
 from lorax_lab.errors import ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SHARE = 0.1
 """Share of the rows that test and validation each get where their numbers are not set."""
@@ -33,8 +32,6 @@ def split(
     Raises:
         ConfigError: fewer rows than are asked for; says how many there are and what to type.
     """
-    import numpy as np
-
     pools, dropped = disjoint(pools)
     rng = np.random.default_rng([config.split_seed, int(sha256[:16], 16)])
     stratify = bool(pools.classes)

@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ class Table:
             ConfigError: no such column; the nearest names come first.
         """
         if name not in self.columns:
-            names = [printable(column) for column in self.columns]
-            hint = cut(suggest(name, names[:COMPARED]), 300) if names else "it is empty"
+            names = [printable(column) for column in islice(self.columns, COMPARED)]
+            hint = cut(suggest(name, names), 300) if names else "it is empty"
             raise ConfigError(f"task.{key}={name} is not a column of {self.where}; {hint}")
         cells = list(self.columns[name][:])
         return cells if self.rows is None else [cells[row] for row in self.rows]

@@ -5,29 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from lorax_lab import windows
-from lorax_lab.comparison import lacks_comparison, why_unusable
+from lorax_lab.comparison import compare, lacks_comparison, why_unusable
 from lorax_lab.console import Show, Steps, say
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch.fastest import kernel_of
-from lorax_lab.launch.leases import lease
 from lorax_lab.launch.plan import Run
-from lorax_lab.record import record
-from lorax_lab.record.files import remove_scratch, sha256_of
+from lorax_lab.record.files import remove_scratch
 from lorax_lab.record.folder import quarantine
 from lorax_lab.record.provenance import new_record
-from lorax_lab.record.record import Status
+from lorax_lab.record.record import RECORD, Status, status_of, write_record
 from lorax_lab.record.redact import redact
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """Outcomes besides a run's status: another process has the lease on the run; the run was completed before."""
 COMPARED, NO_REFERENCE = "compared", "no reference"
 """Outcomes for a run that was completed before: it was compared with its reference, or could not be."""
-ASIDE = ".forced"
-"""Where a run waits that is trained again; it comes back unless the new one is completed."""
+LEASES, ASIDE = ".leases", ".forced"
+"""Folders of the store: of the locks, and of runs that are trained again, which come back unless that is completed."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,54 @@ class Attempt:
     Args:
         title: printed when it begins.
         group: the name under which W&B shows the sweep.
-        repeats: SHA-256 of the record that `force` repeats; None where the run is not repeated.
+        since: when the sweep began, in seconds since 1970. With `force` no earlier record counts.
     """
 
     title: str
     group: str
-    repeats: str | None = None
+    since: float
+
+
+@contextmanager
+def lease(run: Run) -> Iterator[bool]:
+    """Try to take the lease on a run for the block, which is told whether it has it.
+
+    The system frees the lock when the process ends, however it ends. Launchers on several machines need a shared file
+    system that locks files, as NFS version 4 does; where it does not, both train the run, to the same bits.
+    """
+    lock = FileLock(run.runs_dir / LEASES / f"{run.run_id}.lock")
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    with held:
+        yield True
+
+
+def is_leased(run: Run) -> bool:
+    """Whether a process has the lease on a run right now."""
+    if (run.runs_dir / LEASES / f"{run.run_id}.lock").exists():
+        with suppress(OSError), lease(run) as mine:  # OSError: the store can only be read
+            return not mine
+    return False
+
+
+def is_settled(run: Run, since: float) -> bool:
+    """Whether the run has its result; with `force` one that was recorded since then."""
+    return status_of(run.folder) == "completed" and (not run.config.force or is_recorded_since(run, since))
+
+
+def is_done(run: Run, since: float) -> bool:
+    """Whether the run has its result, and the comparison with its reference where it wants one."""
+    return is_settled(run, since) and not lacks_comparison(run.folder, run.reference)
+
+
+def is_recorded_since(run: Run, since: float) -> bool:
+    """Whether the run's record was written after a time, in seconds since 1970."""
+    path = run.folder / RECORD
+    return path.is_file() and path.stat().st_mtime >= since
 
 
 def attempt(run: Run, how: Attempt, show: Show) -> str:
@@ -52,46 +96,26 @@ def attempt(run: Run, how: Attempt, show: Show) -> str:
         The run's status, or one of the outcomes above.
     """
     try:
-        with lease(run.runs_dir, run.run_id) as mine:
-            return _attempt(run, how, show) if mine else ELSEWHERE
+        with lease(run) as mine:
+            if not mine:
+                return ELSEWHERE
+            if is_done(run, how.since):
+                return RECORDED
+            return _compare(run) if is_settled(run, how.since) else _train(run, how, show)
     except OSError as error:
         say(f"  failed: {run.runs_dir} cannot be written: {error}")
         return "failed"
 
 
-def is_settled(run: Run, repeats: str | None) -> bool:
-    """Whether the run has its result: a completed record, which is not the one that `force` repeats."""
-    return record.status_of(run.folder) == "completed" and (repeats is None or record_sha256(run) != repeats)
-
-
-def is_done(run: Run, repeats: str | None) -> bool:
-    """Whether the run has its result, and the comparison with its reference where it wants one."""
-    return is_settled(run, repeats) and not lacks_comparison(run.folder, run.reference)
-
-
-def record_sha256(run: Run) -> str | None:
-    """Of the run's record as it is now; None where there is none."""
-    path = run.folder / record.RECORD
-    return sha256_of(path) if path.is_file() else None
-
-
-def _attempt(run: Run, how: Attempt, show: Show) -> str:
-    if is_done(run, how.repeats):
-        return RECORDED
-    if is_settled(run, how.repeats):
-        status = _compare(run)
-        if status == COMPARED:
-            windows.show(run.folder, run.config.tracking, say)
-        return status
+def _train(run: Run, how: Attempt, show: Show) -> str:
     say(how.title, style="bold")
-    earlier = record.status_of(run.folder)
+    earlier, aside = status_of(run.folder), run.runs_dir / ASIDE / run.run_id
     if earlier == "damaged":
         say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
-    aside = run.runs_dir / ASIDE / run.run_id
     if earlier == "completed":
         _move(run.folder, aside)
     with windows.watched(run.folder, how.group, run.config.tracking, say) as sink:
-        status = _train(run, [sink, Steps(run.run_id, show)], show)
+        status = _execute(run, [sink, Steps(run.run_id, show)], show)
     if status == "completed":
         shutil.rmtree(aside, ignore_errors=True)
     elif aside.exists():
@@ -106,7 +130,7 @@ def _move(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def _train(run: Run, sinks: list[windows.Sink], show: Show) -> str:
+def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
     from lorax_lab.execute import execute
 
     reference = run.runs_dir / run.reference if run.reference else None
@@ -119,43 +143,39 @@ def _train(run: Run, sinks: list[windows.Sink], show: Show) -> str:
         kernel = kernel_of(run.config.train)
         execute(run.config, run.run_id, run.folder, reference, run.data_sha256, kernel, sinks, show)
     except KeyboardInterrupt:
-        if record.status_of(run.folder) != "completed":  # it may come when all is written
+        if status_of(run.folder) != "completed":  # it may come when all is written
             record_status(run, "killed", "interrupted")
         raise
     except (Exception, SystemExit) as error:
-        status, reason = _status_of(error), _reason(error)
+        status: Status = "oom" if is_out_of_memory(error) else "failed"
+        status = "diverged" if isinstance(error, Diverged) else status
+        reason = _reason(error)
         try:
             record_status(run, status, reason, "".join(traceback.format_exception(error)))
         except OSError as unwritten:
             say(f"  this could not be recorded: {unwritten}")
         expected = isinstance(error, ConfigError | Diverged)
-        say(f"  {status}: {reason}" + ("" if expected else f"; the traceback is in {run.folder / record.RECORD}"))
+        say(f"  {status}: {reason}" + ("" if expected else f"; the traceback is in {run.folder / RECORD}"))
         return status
     return "completed"
 
 
 def _compare(run: Run) -> str:
     """Compare a run that is trained already with its reference; where that is not possible, its record stays."""
-    from lorax_lab.comparison import compare
-
     assert run.reference is not None
     reference = run.runs_dir / run.reference
-    if reason := why_unusable(reference):
-        say(f"  {run.title} is not compared: {reason}")
+    reason = why_unusable(reference)
+    if not reason:
+        try:
+            remove_scratch(run.folder)
+            compare(run.config, run.folder, reference)
+        except (Exception, SystemExit) as error:
+            reason = _reason(error)
+    if reason:
+        say(f"  {run.title} is not compared with {run.reference}: {reason}")
         return NO_REFERENCE
-    try:
-        remove_scratch(run.folder)
-        compare(run.config, run.folder, reference)
-    except (Exception, SystemExit) as error:
-        say(f"  {run.title} is not compared with {run.reference}: {_reason(error)}")
-        return NO_REFERENCE
+    windows.show(run.folder, run.config.tracking, say)
     return COMPARED
-
-
-def _status_of(error: BaseException) -> Status:
-    if isinstance(error, Diverged):
-        return "diverged"
-    return "oom" if is_out_of_memory(error) else "failed"
 
 
 def _reason(error: BaseException) -> str:
@@ -170,5 +190,4 @@ def _reason(error: BaseException) -> str:
 def record_status(run: Run, status: Status, reason: str | None = None, error: str | None = None) -> None:
     """Record that an attempt has no result, and why."""
     kernel = kernel_of(run.config.train)
-    content = new_record(run.config, run.run_id, status, kernel, reason=reason, error=error)
-    record.write_record(run.folder, content)
+    write_record(run.folder, new_record(run.config, run.run_id, status, kernel, reason=reason, error=error))

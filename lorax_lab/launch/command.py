@@ -5,36 +5,22 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from dataclasses import dataclass
 
 import lorax_lab
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.redact import guard
 
-
-@dataclass(frozen=True)
-class Command:
-    """A sub-command: the module that it stands for, and its first arguments."""
-
-    does: str
-    module: str
-    arguments: tuple[str, ...] = ()
-
-
 COMMANDS = {
-    "run": Command("train the runs of a command line; what is recorded is not trained again", "lorax_lab.run"),
-    "figures": Command("draw figures and tables of what is recorded", "analysis"),
-    "sync": Command("upload recorded runs to Weights & Biases", "lorax_lab.windows", ("sync",)),
-    "dashboard": Command(
-        "lay out recorded runs in W&B, or serve them on this machine", "lorax_lab.windows", ("dashboard",)
-    ),
-    "audit": Command("measure the update in an adapter or checkpoint from elsewhere", "lorax_lab.audit"),
-    "card": Command(
-        "one page about an adapter or checkpoint: its ranks, noise, smallest cut", "lorax_lab.audit", ("card",)
-    ),
-    "memory": Command("predict what a training step will hold", "lorax_lab.memory"),
-    "serve": Command("serve several adapters on one base, and measure it", "lorax_lab.serve"),
+    "run": ("lorax_lab.run", "train the runs of a command line; what is recorded is not trained again"),
+    "figures": ("analysis", "draw figures and tables of what is recorded"),
+    "sync": ("lorax_lab.windows sync", "upload recorded runs to Weights & Biases"),
+    "dashboard": ("lorax_lab.windows dashboard", "lay out recorded runs in W&B, or serve them on this machine"),
+    "audit": ("lorax_lab.audit", "measure the update in an adapter or checkpoint from elsewhere"),
+    "card": ("lorax_lab.audit card", "one page about an adapter or checkpoint: its ranks, noise, smallest cut"),
+    "memory": ("lorax_lab.memory", "predict what a training step will hold"),
+    "serve": ("lorax_lab.serve", "serve several adapters on one base, and measure it"),
 }
+"""Of each sub-command the module that it stands for, with its first argument, and what it does."""
 HELP = """\
 How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?
 
@@ -46,7 +32,6 @@ commands:
 lorax-lab COMMAND --help says what a command takes; lorax-lab --version prints the version.
 python -m MODULE does the same; the modules: {modules}
 """
-COMPLETION = ("--shell-completion", "-sc")
 
 
 def main() -> None:
@@ -58,36 +43,34 @@ def main() -> None:
 def _main(typed: list[str]) -> int:
     name, *rest = typed or ["--help"]
     if name in ("--help", "-h"):
-        commands = "\n".join(f"  {name:<10}{command.does}" for name, command in COMMANDS.items())
-        print(HELP.format(commands=commands, modules=", ".join(command.module for command in COMMANDS.values())))
-        return 0
-    if name == "--version":
+        commands = "\n".join(f"  {name:<10}{does}" for name, (_, does) in COMMANDS.items())
+        print(HELP.format(commands=commands, modules=", ".join(module for module, _ in COMMANDS.values())))
+    elif name == "--version":
         print(f"lorax_lab {lorax_lab.__version__}")
-        return 0
-    if name in COMPLETION:
-        return _complete(typed)
-    if name not in COMMANDS:
+    elif name in ("--shell-completion", "-sc"):
+        _complete(typed)
+    elif name in COMMANDS:
+        _hand_over(name, rest)
+    else:
         raise ConfigError(f"there is no command {name}; {suggest(name, list(COMMANDS))}")
-    _hand_over(COMMANDS[name], rest)
     return 0
 
 
-def _hand_over(command: Command, rest: list[str]) -> None:
-    sys.argv[1:] = [*command.arguments, *rest]
-    runpy.run_module(command.module, run_name="__main__")
+def _hand_over(name: str, rest: list[str]) -> None:
+    module, *first = COMMANDS[name][0].split()
+    sys.argv[1:] = [*first, *rest]
+    runpy.run_module(module, run_name="__main__")
 
 
-def _complete(typed: list[str]) -> int:
+def _complete(typed: list[str]) -> None:
     """Shell completion: names of commands first; after `run`, what Hydra proposes for an override."""
     parts = os.environ.get("COMP_LINE", "").split(" ")
-    if typed[-1].startswith("query=") and len(parts) < 3:
+    is_query = typed[-1].startswith("query=")
+    if is_query and len(parts) < 3:
         print(" ".join(COMMANDS))
-        return 0
-    if typed[-1].startswith("query=") and parts[1] != "run":
-        return 0
-    os.environ["COMP_LINE"] = " ".join([parts[0], *parts[2:]])  # Hydra knows no sub-commands
-    _hand_over(COMMANDS["run"], typed)
-    return 0
+    elif not is_query or parts[1] == "run":
+        os.environ["COMP_LINE"] = " ".join([parts[0], *parts[2:]])  # Hydra knows no sub-commands
+        _hand_over("run", typed)
 
 
 if __name__ == "__main__":

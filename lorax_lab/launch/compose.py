@@ -3,27 +3,30 @@ types of the dataclasses, and their `__post_init__` checks the rest. What is wro
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import re
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from lorax_lab.config import MethodConfig, RunConfig, TaskConfig, TrackingConfig, TrainConfig
+from lorax_lab.config import RunConfig
 from lorax_lab.config.checks import require
-from lorax_lab.config.defaults import defaults, flat
-from lorax_lab.config.overrides import CONF, quoted, said_plainly, value_of, values_of, written_out
+from lorax_lab.config.defaults import defaults, flat, method_defaults
+from lorax_lab.config.overrides import CONF, parsed, quoted, said_plainly
 from lorax_lab.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 GROUPS = ("task", "method", "train", "tracking")
 """The folders of `conf/`; a run takes one file of each."""
-REFERENCE_DROPS = ("rank", "train.learning_rate")
-"""Settings that a method's file brings along besides those of its own section."""
+METHOD_SETS = ("rank", "train.learning_rate")
+"""Settings that a method's file sets besides those of its own section."""
+VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]+=")
+"""How an override begins that only sets a value: it chooses no file, adds or deletes no key, and is none of Hydra's."""
 
 
 def presets(group: str, folder: Path | None = None) -> list[str]:
@@ -56,10 +59,10 @@ def spell_out(overrides: list[str], folder: Path | None = None) -> list[str]:
     """
     spelled: list[str] = []
     for override in overrides:
-        key, equals, _ = override.partition("=")
-        values = values_of(override) if key == "task" and equals else []
-        if len(values) == 1 and isinstance(values[0], str) and values[0] not in presets("task", folder):
-            path = quoted(_hub_id(values[0]))
+        key, _, value = override.partition("=")
+        task = value.strip("'\"") if key == "task" and not re.search(r"[,(\[]", value) else ""
+        if task and task not in presets("task", folder):
+            path = quoted(_hub_id(task))
             spelled += ["task=hub", f"++task.path={path}", f"++task.name={path}"]
         else:
             spelled.append(f"++{override}" if key.startswith(("task.", "method.")) else override)
@@ -93,38 +96,28 @@ def _composed(choices: tuple[str, ...]) -> dict[str, Any]:
     return dict(content)
 
 
-def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[str, Any]]) -> dict[str, Any]:
-    """What Hydra composes from overrides, unchecked. The runs of a sweep mostly differ in values alone, so Hydra reads
-    the files of each set of choices once, and the values are set in a copy.
+def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[str, Any]]) -> DictConfig:
+    """What Hydra composes from overrides, unchecked.
+
+    Hydra takes a tenth of a second, and the runs of a sweep mostly differ in values alone. So it reads the files of
+    each set of choices once, and the values are set in a copy.
 
     Args:
         composed: what Hydra composes from overrides; it should remember its answers.
     """
-    values = [override for override in overrides if _sets_a_value(override)]
-    content = copy.deepcopy(composed(tuple(override for override in overrides if override not in values)))
-    if all(_put(content, override) for override in values):
-        return content
-    return composed(tuple(overrides))
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigKeyError
 
-
-def _sets_a_value(override: str) -> bool:
-    """Whether an override only sets a value: it chooses no file, adds or deletes no key, and is none of Hydra's own."""
-    key = override.partition("=")[0].removeprefix("++")
-    return not key.startswith(("hydra", "+", "~")) and "/" not in key and "@" not in key and key not in GROUPS
-
-
-def _put(content: dict[str, Any], override: str) -> bool:
-    """Set a setting to a value; returns whether it can be done without Hydra."""
-    key, value = override.partition("=")[0], value_of(override)
-    *sections, name = key.removeprefix("++").split(".")
-    for section in sections:
-        content = content.get(section) or {}
-        if not isinstance(content, dict):
-            return False
-    if (name not in content and not key.startswith("++")) or isinstance(content.get(name, value), dict):
-        return False
-    content[name] = value
-    return True
+    values = [override for override in overrides if VALUE.match(override)]
+    content = OmegaConf.create(composed(tuple(override for override in overrides if override not in values)))
+    OmegaConf.set_struct(content, True)
+    for override in map(parsed, values):
+        with said_plainly():
+            try:
+                OmegaConf.update(content, override.key_or_group, override.value(), force_add=override.is_force_add())
+            except ConfigKeyError:
+                raise ConfigError(_no_key(override.key_or_group)) from None
+    return content
 
 
 @contextmanager
@@ -132,127 +125,92 @@ def in_our_words() -> Iterator[None]:
     """Errors of Hydra that a slip of the keyboard makes, as a `ConfigError` with what is allowed."""
     from hydra.errors import ConfigCompositionException, MissingConfigException
 
-    try:
-        with said_plainly():
-            try:
-                yield
-            except MissingConfigException as error:
-                group, _, name = (error.missing_cfg_file or "").partition("/")
-                if group not in GROUPS or not name:
-                    raise
-                raise ConfigError(_no_choice(group, name)) from None
-            except ConfigCompositionException as error:
-                if not (unknown := re.match(r"Could not override '([^']+)'", str(error))):
-                    raise
-                raise ConfigError(_no_key(unknown[1])) from None
-    except RecursionError:
-        raise ConfigError("a setting refers to itself; give it a value of its own") from None
+    with said_plainly():
+        try:
+            yield
+        except MissingConfigException as error:
+            group, _, name = (error.missing_cfg_file or "").partition("/")
+            if group not in GROUPS or not name:
+                raise
+            raise ConfigError(_no_choice(group, name)) from None
+        except ConfigCompositionException as error:
+            if not (unknown := re.match(r"Could not override '([^']+)'", str(error))):
+                raise
+            raise ConfigError(_no_key(unknown[1])) from None
 
 
 def _no_choice(group: str, name: str) -> str:
-    if group == "method":
-        from lorax_lab.methods.peft_bridge import refused
+    from lorax_lab.methods.peft_bridge import refused
 
-        if reason := refused(name):
-            return reason
-    return f"{group}={name}: there is no such {group}; {suggest(name, presets(group))}"
+    reason = refused(name) if group == "method" else None
+    return reason or f"{group}={name}: there is no such {group}; {suggest(name, presets(group))}"
 
 
 def _no_key(key: str) -> str:
     nearest = suggest(key, known_keys()).partition("allowed: ")[0]
     section = key.partition(".")[0]
-    shown = [each for each in known_keys() if each.startswith(f"{section}.")]
-    shown = shown or [each for each in known_keys() if "." not in each]
-    return f"there is no key {key}; {nearest}allowed: {', '.join(shown)}; --cfg job shows all"
+    allowed = [name for name in known_keys() if name.startswith(f"{section}.")]
+    allowed = allowed or [name for name in known_keys() if "." not in name]
+    return f"there is no key {key}; {nearest}allowed: {', '.join(allowed)}; --cfg job shows all"
 
 
-def typed(content: dict[str, Any]) -> RunConfig:
+def typed(content: Any) -> RunConfig:
     """A composed configuration as a checked `RunConfig`, with the settings of its method and of its kind of task.
+
+    Args:
+        content: nested settings, plain or a DictConfig.
 
     Raises:
         ConfigError: an unknown key, a missing key, a wrong type or a value out of range.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     from lorax_lab.methods import method_named
     from lorax_lab.tasks import check, kind_of
 
-    if "${" in repr(content):
-        with said_plainly():
-            content = OmegaConf.to_container(OmegaConf.create(content), resolve=True)  # type: ignore[assignment]
     sections: dict[str, type] = {
         "task": kind_of(str(content["task"].get("kind"))).config,
         "method": method_named(str(content["method"].get("name"))).settings,
-        "train": TrainConfig,
-        "tracking": TrackingConfig,
     }
-    dials = {key: value for key, value in content.items() if key not in sections}
-    converted = {name: _converted(name, section, Exact(content[name])) for name, section in sections.items()}
-    config = RunConfig(**vars(_converted("", DIALS, Exact(dials))), **copy.deepcopy(converted))
+    try:
+        schema = OmegaConf.structured(RunConfig)
+        for name, section in sections.items():
+            schema[name] = OmegaConf.structured(section)
+        config: Any = OmegaConf.to_object(OmegaConf.merge(schema, content))
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        plain = OmegaConf.to_container(OmegaConf.create(content))
+        raise ConfigError(_refusal(error, sections, plain)) from None
     _check_method(config)
     check(config.task)
     return config
 
 
-DIALS = dataclasses.make_dataclass(
-    "DIALS", [item for item in get_type_hints(RunConfig).items() if item[0] not in GROUPS]
-)
-"""The settings that are in no section."""
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+"""Types in words."""
 
 
-class Exact(dict[str, Any]):
-    """Settings that are equal if they are written alike: 1, 1.0 and true are not."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(repr(self))
-
-    def __eq__(self, other: object) -> bool:
-        return repr(self) == repr(other)
-
-
-@lru_cache(maxsize=4096)
-def _converted(name: str, section: type, values: Exact) -> Any:
-    """A section as its dataclass; the runs of a sweep have most sections in common, and each is converted once."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    prefix = f"{name}." if name else ""
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(section), dict(values)))
-    except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        key = (error.full_key or str(error.key)).partition("[")[0]
-        if key not in get_type_hints(section):
-            raise ConfigError(_not_of(name, section, key, values)) from None
-        raise ConfigError(_wrong_type(f"{prefix}{key}", get_type_hints(section)[key], values.get(key), error)) from None
-
-
-def _not_of(name: str, section: type, key: str, values: dict[str, Any]) -> str:
-    """That the method, or the kind of task, of a section has no such setting."""
-    if not issubclass(section, MethodConfig | TaskConfig):
-        return _no_key(f"{name}.{key}" if name else key)
-    owner = f"task.kind={values['kind']}" if name == "task" else f"method={values['name']}"
-    fields = tuple(field.name for field in dataclasses.fields(section) if field.name != "name")
-    hint = suggest(key, fields)
-    return f"{name}.{key}={values[key]} is not possible: {owner} has no {key}; leave {name}.{key} out, or set: {hint}"
-
-
-TYPES = {int: ("a whole number", "8"), float: ("a number", "0.1"), bool: ("true or false", "true"), str: ("text", "x")}
-"""In words, and for instance."""
-
-
-def _wrong_type(key: str, hint: Any, value: Any, error: Exception) -> str:
-    """What a setting has to be whose value has another type."""
-    options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    named, example = next((TYPES[option] for option in options if option in TYPES), ("", ""))
-    if not named:
-        return f"{key}={value} is not possible: {str(error).splitlines()[0]}"
-    declared = defaults("local", "lora").get(key)
-    missing = " or null" if type(None) in options else ""
-    example = example if declared is None else quoted(declared).strip("'")
+def _refusal(error: Any, sections: dict[str, type], content: Any) -> str:
+    """That a setting does not exist, or what it has to be."""
+    key = str(error.full_key or error.key).partition("[")[0]
+    section, _, name = key.rpartition(".")
+    fields = get_type_hints(sections.get(section) or error.object_type or RunConfig)
+    value = (content.get(section, {}) if section else content).get(name)
+    if name not in fields and section in sections:
+        chosen = "kind" if section == "task" else "name"
+        owner = f"{section}.{chosen}".removesuffix(".name") + f"={content[section][chosen]}"
+        hint = suggest(name, [field for field in fields if field != "name"])
+        return f"{key}={value} is not possible: {owner} has no {name}; leave {key} out, or set: {hint}"
+    if name not in fields:
+        return _no_key(key)
+    words = [TYPES.get(word, "null") for word in re.findall(r"\b(?:int|float|bool|str|None)\b", str(fields[name]))]
     shown = value if isinstance(value, str) else quoted(value)
-    return f"{key}={shown} is not possible: it is {named}{missing}; for instance {key}={example}"
+    example = defaults("local", "lora").get(key)
+    example = "" if example is None else f"; for instance {key}={quoted(example)}"
+    reason = f"it is {' or '.join(words)}" if words else str(error).splitlines()[0]
+    return f"{key}={shown} is not possible: {reason}{example}"
 
 
 def _check_method(config: RunConfig) -> None:
@@ -276,11 +234,9 @@ def reference_of(config: RunConfig) -> RunConfig:
     settings, and the learning rate, are those of its file."""
     from lorax_lab.methods import REFERENCE, method_named
 
-    values = defaults("local", REFERENCE)
-    method = method_named(REFERENCE).settings(**{
-        key.removeprefix("method."): value for key, value in values.items() if key.startswith("method.")
-    })  # fmt: skip
-    train = dataclasses.replace(config.train, learning_rate=values["train.learning_rate"])
+    method = method_named(REFERENCE).settings(**method_defaults(REFERENCE))
+    rate = defaults("local", REFERENCE)["train.learning_rate"]
+    train = dataclasses.replace(config.train, learning_rate=rate)
     return dataclasses.replace(config, method=method, rank=None, train=train)
 
 
@@ -297,25 +253,23 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     path = path / "config.yaml" if path.is_dir() else path
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
-        task, method = content["task"], content.pop("method")
-        content.pop("force", None)
+        task, method = content.pop("task"), content.pop("method")
     except Exception as error:  # what is no YAML, or no mapping, has no common error
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"--config {path} is no run's configuration ({reason}); name the config.yaml of one"
         ) from None
-    if (path.parent / "record.json").exists():
-        content["runs_dir"] = str(path.resolve().parent.parent)
     chosen = {override.partition("=")[0] for override in typed_too}
-    choices, settings = [], flat(content)
-    if "task" in chosen:
-        settings = {key: value for key, value in settings.items() if not key.startswith("task.")}
-    else:
+    dropped = {"force", *(METHOD_SETS if "method" in chosen else ())}
+    settings = {key: value for key, value in flat(content).items() if key not in dropped}
+    if (path.parent / "record.json").exists():
+        settings["runs_dir"] = str(path.resolve().parent.parent)
+    choices = []
+    if "task" not in chosen:
         preset = "hub" if task.get("source") == "hub" else "local"
         choices.append(f"task={task['name'] if task.get('name') in presets('task') else preset}")
-    if "method" in chosen:
-        settings = {key: value for key, value in settings.items() if key not in REFERENCE_DROPS}
-    else:
+        settings |= {f"task.{key}": value for key, value in task.items()}
+    if "method" not in chosen:
         choices.append(f"method={method['name']}")
         settings |= {f"method.{key}": value for key, value in method.items()}
-    return [*choices, *(f"++{override}" for override in written_out(settings)), *typed_too]
+    return [*choices, *(f"++{key}={quoted(value)}" for key, value in settings.items()), *typed_too]

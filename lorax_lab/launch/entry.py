@@ -1,27 +1,20 @@
-"""`python -m lorax_lab.run`: Hydra's program, with a few flags of its own, and what a sweep does from its grid to its
-table."""
+"""`python -m lorax_lab.run`: Hydra's program, with a few flags of its own."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lorax_lab
-from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.config.overrides import CONF
-from lorax_lab.errors import ConfigError, any_sign_can_be_printed, in_one_line
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.launch.compose import in_our_words, recorded, spell_out, typed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-Launch = Callable[..., Sequence[Any]]
-"""A launcher of Hydra's: called with the overrides of each job."""
 
 
 def launch() -> int:
@@ -30,28 +23,17 @@ def launch() -> int:
     Returns:
         The exit code: 0 all completed, 1 some not, 2 a setting that is not possible, 130 interrupted.
     """
+    return answer(_launch, " before anything trained", sys.stdout)
+
+
+def _launch() -> int:
     import hydra
 
-    any_sign_can_be_printed()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises then what it would print, and it is said in our words
-    try:
-        if "--version" in sys.argv:
-            print(f"lorax_lab {lorax_lab.__version__}")
-            return 0
-        sys.argv[1:] = for_hydra(sys.argv[1:])
-        with in_our_words():
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-        return 0
-    except KeyboardInterrupt:
-        print("\ninterrupted before anything trained", file=sys.stderr)
-        return 130
-    except ConfigError as error:
-        from rich.text import Text
-
-        from lorax_lab.console import console
-
-        console.print(Text.assemble(("error:", "red"), f" {in_one_line(error)}"), soft_wrap=True)
-        return 2
+    sys.argv[1:] = for_hydra(sys.argv[1:])
+    with in_our_words():
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    return 0
 
 
 def for_hydra(words: list[str]) -> list[str]:
@@ -61,6 +43,7 @@ def for_hydra(words: list[str]) -> list[str]:
     ['rank=4,8', '++task.text=sentence', 'hydra.sweeper.dry_run=true', '--multirun']
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"lorax_lab {lorax_lab.__version__}")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--config-dir", "-cd", type=Path)
     parser.add_argument("--multirun", "-m", action="store_true")
@@ -89,16 +72,13 @@ def job(config: DictConfig) -> float:
     Raises:
         RuntimeError: the run has no result.
     """
-    from omegaconf import OmegaConf
-
     from lorax_lab.launch.plan import check, run_of, with_reference
     from lorax_lab.launch.sweep import Sweep
     from lorax_lab.record.record import read_record
     from lorax_lab.train import check_one_process
 
     check_one_process()
-    content: Any = OmegaConf.to_container(config)
-    sweep = Sweep(with_reference(run_of(typed(content))))
+    sweep = Sweep(with_reference(run_of(typed(config))))
     if sweep.waiting:
         check(sweep.waiting)
         if sweep.train([{}]):
@@ -107,66 +87,3 @@ def job(config: DictConfig) -> float:
     if not sweep.is_settled(run):
         raise RuntimeError(f"{run.run_id} has no result; its record says why")
     return read_record(run.folder).completed.score("validation")
-
-
-def make_store(runs_dir: Path) -> None:
-    """Make the folder of the records, and try whether a file can be written there.
-
-    Raises:
-        ConfigError: neither is possible.
-    """
-    try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=runs_dir).close()
-    except OSError as error:
-        instead = "name another folder, as in runs_dir=runs"
-        raise ConfigError(f"runs_dir={runs_dir} cannot be written ({error.strerror}); {instead}") from None
-
-
-def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch | None, dry_run: bool) -> int:
-    """Check every run, train those that are missing, and print the closing table; or say what would be done.
-
-    Args:
-        configs: of the runs that are asked for.
-        jobs: the overrides of each.
-        launcher: starts the jobs; None for worker processes of our own.
-
-    Returns:
-        As `launch`.
-    """
-    from lorax_lab.console import say
-    from lorax_lab.launch.fastest import precision_of
-    from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
-    from lorax_lab.launch.plan import check, each_once, run_of, with_reference
-    from lorax_lab.launch.room import in_words, shares
-    from lorax_lab.launch.sweep import Sweep
-    from lorax_lab.train import check_one_process
-
-    check_one_process()
-    grid = [with_reference(run_of(config)) for config in configs]
-    sweep = Sweep(each_once(grid))
-    workers = shares(sweep.waiting, len(sweep.runs), check(sweep.waiting))
-    if sweep.waiting and not dry_run:
-        make_store(sweep.runs_dir)
-    say(sweep.opening)
-    if configs[0].train.precision == AUTO:
-        say(f"note: train.precision=auto is train.precision={precision_of(configs[0].train)} here")
-    for line in [*in_words([] if launcher else workers), *not_measured_lines(sweep.waiting)]:
-        say(line)
-    if dry_run:
-        for line in dry_run_lines(sweep.runs, len(workers)):
-            say(line)
-        return 0
-    if launcher and sweep.waiting:
-        overrides = {runs[-1].run_id: job for runs, job in zip(grid, jobs, strict=True)}
-        pending = [overrides[run.run_id] for run in sweep.waiting if run.run_id in overrides]
-        try:
-            launcher(pending, initial_job_idx=0)
-        except Exception as error:  # such as a worker that the system has killed: the sweep goes on without it
-            say(f"the launcher ended early ({in_one_line(error)}); the rest is trained here")
-    interrupted = bool(sweep.waiting) and sweep.train(workers)
-    complete = sweep.close()
-    if interrupted:
-        say("interrupted; the same command goes on with what is missing")
-        return 130
-    return 0 if complete else 1

@@ -25,10 +25,10 @@ DECIDING = ("machine", "system", "processor", "instruction_set", "blas", "proces
 """What a machine is for a choice, beside torch's version."""
 MARGIN = 0.97
 """oneDNN is chosen where it takes at most this share of torch's time; for less, the usual kernel stays."""
-TOKENS, SHAPES = 256, ((1536, 384), (384, 1536))
-"""A batch, and (out, in) of two layers of MiniLM."""
-TURNS, SECONDS = 12, 0.5
-"""Turns at most, and after how long no other begins."""
+TOKENS, LAYER = 256, (384, 1536)
+"""A batch, and (in, out) of a layer of MiniLM. The gradient for its input is a product of the other shape."""
+TURNS = 20
+"""How often each is tried; that takes about a second."""
 EXACT = 1e-5
 """Both kernels are exact to this, relative to the largest value; products in bf16 are not."""
 SLOWER = 1.2
@@ -36,6 +36,7 @@ SLOWER = 1.2
 FASTER = 0.8
 """A ratio up to which `auto` chooses bf16; above it, casts between the precisions take what the products save."""
 SIDE, TRIES = 512, 6
+"""Of the square matrices that are multiplied in both precisions, and how often."""
 
 
 def on_a_processor(config: TrainConfig) -> bool:
@@ -92,8 +93,8 @@ def precision_of(config: TrainConfig) -> str:
 
 def notes(configs: Iterable[RunConfig]) -> list[str]:
     """What is to be said of the precision of runs before they begin."""
-    asked = any(config.train.precision == "bf16" and on_a_processor(config.train) for config in configs)
-    if not asked or (ratio := bf16_ratio()) <= SLOWER:
+    in_bf16 = any(config.train.precision == "bf16" and on_a_processor(config.train) for config in configs)
+    if not in_bf16 or (ratio := bf16_ratio()) <= SLOWER:
         return []
     cost = f"a product of matrices takes {ratio:.1f} times as long in bf16 as in fp32 here"
     return [f"train.precision=bf16: {cost}, tried just now; type train.precision=fp32 for speed"]
@@ -113,19 +114,12 @@ def chosen(subject: str, options: tuple[str, ...], ratio_of: Callable[[], float 
     machine = {key: facts[key] for key in DECIDING} | {"torch": torch.__version__}
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{subject}s" / f"{digest[:16]}.json"
-
-    def earlier() -> str | None:
-        with suppress(OSError, ValueError, AttributeError):
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return next((option for option in options if option == content.get(subject)), None)
-        return None
-
-    if option := earlier():
-        return option
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        option = json.loads(path.read_text(encoding="utf-8"))[subject]
+        if option in options:
+            return str(option)
     ratio = ratio_of()
     option = options[int(ratio is not None and ratio <= most)]
-    if first := earlier():  # another process was faster
-        return first
     with suppress(OSError):
         write_json(path, {"machine": machine, subject: option, "ratio": ratio})
     return option
@@ -136,10 +130,9 @@ def bf16_ratio() -> float:
     """Time of a bf16 product of square matrices on this processor over that of an fp32 one, the best of six each."""
     import torch
 
-    fp32, bf16 = (torch.full((SIDE, SIDE), 0.5, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
-    return min(_seconds(torch.mm, bf16, bf16) for _ in range(TRIES)) / min(
-        _seconds(torch.mm, fp32, fp32) for _ in range(TRIES)
-    )
+    matrices = [torch.full((SIDE, SIDE), 0.5, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
+    bf16, fp32 = (min(_seconds(torch.mm, matrix, matrix) for _ in range(TRIES)) for matrix in matrices)
+    return bf16 / fp32
 
 
 def _seconds(work: Callable[..., Any], *arguments: Any) -> float:
@@ -149,31 +142,26 @@ def _seconds(work: Callable[..., Any], *arguments: Any) -> float:
 
 
 def onednn_ratio() -> float | None:
-    """Time of oneDNN's output and gradients of two layers over torch's, the best of several turns; None where they are
-    not exact here, or cannot be made."""
+    """Time of oneDNN's output and gradients of a layer over torch's, the best of several turns; None where they are not
+    exact here, or cannot be made."""
     import torch
     from torch import nn
 
     from lorax_lab.models.kernel import OneDnnLinear
 
-    best: dict[tuple[str, tuple[int, int]], float] = {}
-    started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):  # what a run draws does not depend on a trial
         torch.manual_seed(0)
-        layers = {(k, s): c(s[1], s[0]) for s in SHAPES for k, c in (("torch", nn.Linear), ("onednn", OneDnnLinear))}
-        inputs = {shape: torch.randn(TOKENS, shape[1]) for shape in SHAPES}
+        layers, x = (OneDnnLinear(*LAYER), nn.Linear(*LAYER)), torch.randn(TOKENS, LAYER[0])
     try:
-        if not all(_exact(layers["onednn", shape], x) for shape, x in inputs.items()):
-            return None
-        for turn in range(TURNS):
-            for key, layer in layers.items():
-                best[key] = min(_seconds(_products, layer, inputs[key[1]]), best.get(key, float("inf")))
-            if turn and time.perf_counter() - started > SECONDS:
-                break
+        exact = _products(copy.deepcopy(layers[0]).double(), x.double())
+        for ours, in_fp64 in zip(_products(layers[0], x), exact, strict=True):
+            if (ours - in_fp64).abs().max() > EXACT * in_fp64.abs().max():
+                return None
+        turns = [[_seconds(_products, layer, x) for layer in layers] for _ in range(TURNS)]
     except RuntimeError:  # oneDNN has no such product for this processor
         return None
-    ours, theirs = (sum(best[kernel, shape] for shape in SHAPES) for kernel in ("onednn", "torch"))
-    return ours / theirs
+    onednn, usual = map(min, zip(*turns, strict=True))
+    return onednn / usual
 
 
 def _products(layer: nn.Linear, x: Tensor) -> list[Tensor]:
@@ -183,10 +171,3 @@ def _products(layer: nn.Linear, x: Tensor) -> list[Tensor]:
     x = x.detach().requires_grad_()
     y = layer(x)
     return [y.detach(), *torch.autograd.grad(y, [x, layer.weight], y.detach())]
-
-
-def _exact(layer: nn.Linear, x: Tensor) -> bool:
-    """Whether a layer's products are those of fp64 to the rounding of fp32."""
-    exact = _products(copy.deepcopy(layer).double(), x.double())
-    pairs = zip(_products(layer, x), exact, strict=True)
-    return all(bool((ours - theirs).abs().max() <= EXACT * theirs.abs().max()) for ours, theirs in pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
@@ -127,6 +127,7 @@ def _check_settings(config: RunConfig) -> None:
 
     check_machine(config.train)
     fastest.check_processor(config.train)
+    fastest.kernel_of(config.train)  # where it is tried, it is tried here, so that all workers have one answer
     model_class, method = kind_of(config.task.kind).model_class, METHODS[config.method.name]
     if config.train.checkpointing and not can_checkpoint(without_weights(config.model, model_class)):
         unknown = f"transformers does not know the layers of model={config.model}"
@@ -145,40 +146,37 @@ def _check_settings(config: RunConfig) -> None:
 
 def _check_data(run: Run) -> int:
     """Whether the model can read every example of the run's task. Returns the size of the longest."""
-    from lorax_lab.models import check_base, load_processor, model_sha256, most_tokens, resolve
+    from lorax_lab.data import SOURCES
+    from lorax_lab.models import check_base, load_processor, model_sha256, most_tokens, resolve, vocabulary
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.split import alike, encode
 
     model, settings = run.config.model, run.config.task
     task = load_task(settings, run.data_sha256)
-    processor = load_processor(model, task.kind.processor_class)
-    labels = check_base(model, task.head, task.kind.model_class, values=True)
+    model_class, processor = task.kind.model_class, load_processor(model, task.kind.processor_class)
+    labels = check_base(model, task.head, model_class, values=True)
     splits = encode(task, processor, model_sha256(model))
     longest = max(size for split in splits.values() for size in split.sizes)
-    limit = most_tokens(model, processor, task.kind.model_class)
+    limit = most_tokens(model, processor, model_class)
     if limit is not None and longest > limit:
         reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
         instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
         raise ConfigError(f"{reason}; {instead}")
     rows = [row for split in splits.values() for row in split.rows]
-    _check_tokens(run.config, rows, task.kind.model_class)
+    size, token = vocabulary(model, model_class), max((max(row.get("input_ids") or [0]) for row in rows), default=0)
+    if size is not None and token >= size:
+        beyond = f"its tokenizer makes token {token} of task={settings.name}, and its embedding has {size} rows"
+        raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
     task.kind.require_readable(resolve(model), processor, rows, settings)
-    for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings), *alike(splits["train"], limit)]:
+    notes = [*task.notes, *task.kind.notes(rows, settings), *alike(splits["train"], limit)]
+    if task.left_out and not SOURCES[settings.source].is_built_in:
+        counts = ", ".join(f"{count} {reason}" for reason, count in task.left_out.items())
+        notes.append(f"rows left out: {counts} (docs/tasks.md)")
+    for note in notes:
         say(f"note: task={settings.name}: {note}")
     if labels:
         say(f"note: model={model}: {_labels_of_head(labels, task)}")
     return longest
-
-
-def _check_tokens(config: RunConfig, rows: Sequence[dict[str, Any]], model_class: str) -> None:
-    """Refuse a tokenizer that makes tokens for which the model's embedding has no row."""
-    from lorax_lab.models import vocabulary
-
-    size = vocabulary(config.model, model_class)
-    largest = max((token for row in rows for token in row.get("input_ids", ())), default=0)
-    if size is not None and largest >= size:
-        beyond = f"its tokenizer makes token {largest} of task={config.task.name}, and its embedding has {size} rows"
-        raise ConfigError(f"model={config.model}: {beyond}; save the tokenizer that belongs to the model beside it")
 
 
 def _labels_of_head(labels: list[str], task: Task) -> str:
@@ -188,13 +186,3 @@ def _labels_of_head(labels: list[str], task: Task) -> str:
     of_base, of_task = (", ".join(map(printable, names[:LISTED])) for names in (labels, task.classes))
     order = f"; the task's, in their order: {of_task}" if of_task else ""
     return f"the classifier starts from the base's own head (labels {of_base}{order}), and none is drawn at random"
-
-
-def _left_out(task: Task) -> list[str]:
-    """How many rows of a person's own data are in no split since they cannot be; what is built in is known."""
-    from lorax_lab.data import SOURCES
-
-    counts = [f"{count} {reason}" for reason, count in task.left_out.items()]
-    if SOURCES[task.config.source].is_built_in or not counts:
-        return []
-    return [f"rows left out: {', '.join(counts)} (docs/tasks.md)"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from lorax_lab.config import AUTO
 from lorax_lab.errors import ConfigError
@@ -19,13 +19,15 @@ from lorax_lab.memory.shortage import free_bytes, size
 
 LIBRARIES = 750 * 2**20
 """Bytes that a process holds beside its model: the interpreter, the libraries, the data. 670 to 760 MiB on Linux."""
-KEPT_FREE = 0.1
+LEFT_FREE = 0.1
 """Share of the free memory that stays free."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a process learns how many threads its products of matrices may take."""
+Sizes = Mapping[tuple[str, str], int]
+"""The size of the longest input, by model and task, as `plan.check` returns them."""
 
 
-def shares(runs: Sequence[Run], planned: int, sizes: Mapping[tuple[str, str], int]) -> list[Variables]:
+def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:
     """The environment of each worker; one without variables where a single worker has all of the machine.
 
     It depends on how many runs the sweep has, not on how many are left: a run that is tried again has as many threads
@@ -34,20 +36,20 @@ def shares(runs: Sequence[Run], planned: int, sizes: Mapping[tuple[str, str], in
     Args:
         runs: that have to be trained.
         planned: how many runs the sweep has.
-        sizes: of the longest input, by model and task, as `plan.check` returns them.
 
     Raises:
         ConfigError: more workers than have room, or than there are GPUs.
     """
     if not runs:
         return [{}]
+    on_cores = all(on_a_processor(run.config.train) for run in runs)
     asked = runs[0].config.workers
-    if all(on_a_processor(run.config.train) for run in runs):
-        return _on_cores(asked, runs, planned, sizes)[: len(runs)]
-    return _on_gpus(asked, planned)[: len(runs)]
+    wanted = planned if asked == AUTO else int(asked)
+    environments = _on_cores(asked, wanted, runs, sizes) if on_cores else _on_gpus(asked, wanted)
+    return environments[: len(runs)] if len(environments) > 1 else [{}]
 
 
-def in_words(shares: Sequence[Variables]) -> list[str]:
+def shares_in_words(shares: Sequence[Variables]) -> list[str]:
     """A line such as `2 runs side by side, with 1 thread each`; none where one worker has all of the machine."""
     if not shares or not shares[0]:
         return []
@@ -57,47 +59,40 @@ def in_words(shares: Sequence[Variables]) -> list[str]:
     return [f"{together} (workers=1: one after the other, with all of the machine)"]
 
 
-def _on_gpus(asked: int | str, planned: int) -> list[Variables]:
+def _on_gpus(asked: int | str, wanted: int) -> list[Variables]:
     """A GPU for each worker; any other accelerator counts as one GPU."""
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 1
-    if asked != AUTO and int(asked) > gpus:
+    if asked != AUTO and wanted > gpus:
         takes = f"each takes a GPU, and there are {gpus}"
         raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={gpus}")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(number) for number in range(gpus)]
-    workers = min(gpus, planned) if asked == AUTO else int(asked)
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:workers]] if workers > 1 else [{}]
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: min(gpus, wanted)]]
 
 
-def _on_cores(
-    asked: int | str, runs: Sequence[Run], planned: int, sizes: Mapping[tuple[str, str], int]
-) -> list[Variables]:
+def _on_cores(asked: int | str, wanted: int, runs: Sequence[Run], sizes: Sizes) -> list[Variables]:
+    """Some threads for each worker."""
     import torch
 
     cores = torch.get_num_threads()
-    workers = min(cores, planned) if asked == AUTO else int(asked)
+    workers = min(cores, wanted) if asked == AUTO else wanted
     if workers < 2:
-        return [{}]
+        return []
     largest = max(needed(run, sizes) for run in runs)
-    free = round((1 - KEPT_FREE) * free_bytes())
-    if (fit := free // largest) < workers:
-        if asked != AUTO:
-            takes = f"each takes about {size(largest)}, and {size(free)} are free"
-            raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={max(fit, 1)}, or workers=auto")
-        workers = fit
-    threads = str(max(cores // max(workers, 1), 1))
-    return [dict.fromkeys(THREADS, threads)] * workers if workers > 1 else [{}]
+    free = round((1 - LEFT_FREE) * free_bytes())
+    fit = free // largest
+    if fit < workers and asked != AUTO:
+        takes = f"each takes about {size(largest)}, and {size(free)} are free"
+        raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={max(fit, 1)}, or workers=auto")
+    workers = min(fit, workers)
+    return [dict.fromkeys(THREADS, str(max(cores // max(workers, 1), 1)))] * workers
 
 
-def needed(run: Run, sizes: Mapping[tuple[str, str], int]) -> int:
+def needed(run: Run, sizes: Sizes) -> int:
     """Bytes that a process takes which trains and measures the run, predicted: the step, or the measuring of its
-    update in fp64, whichever takes more.
-
-    Args:
-        sizes: as `shares` has them.
-    """
+    update in fp64, whichever takes more."""
     from lorax_lab.methods import METHODS
     from lorax_lab.models import choose, matrix_shapes
     from lorax_lab.models.skeleton import without_weights
@@ -114,6 +109,7 @@ def needed(run: Run, sizes: Mapping[tuple[str, str], int]) -> int:
         None if is_full else config.rank or 1,
         config.train.batch_size,
         sizes[config.model, repr(config.task)],
+        config.train.optimizer,
         "lm" if "LM" in model_class else "classifier",
         "fp32" if config.train.precision == "fp32" else "bf16",
     )
@@ -122,16 +118,19 @@ def needed(run: Run, sizes: Mapping[tuple[str, str], int]) -> int:
 
 
 @lru_cache(maxsize=256)
-def _step_bytes(model: str, rank: int | None, batch: int, longest: int, head: str, precision: str) -> int | None:
-    """The peak of a training step, as `lorax_lab.memory` predicts it; None for a model that it does not know."""
+def _step_bytes(
+    model: str, rank: int | None, batch: int, longest: int, optimizer: str, head: str, precision: str
+) -> int | None:
+    """The peak of a training step, as `lorax_lab.memory` predicts it; None for what it does not know."""
     from lorax_lab.memory.predict import Step
     from lorax_lab.models import resolve
 
-    step = partial(Step, str(resolve(model)), rank, batch, optimizer="adamw", precision=precision, attention="sdpa")
     for sequence in (longest, None):  # None is that of images
         try:
-            asked = step(sequence=sequence, checkpointing=False, head=head, target_modules="all-linear")
-            return asked.predict().ledger.peak_bytes
+            step = Step(
+                str(resolve(model)), rank, batch, sequence, optimizer, precision, "sdpa", False, head, "all-linear"
+            )
+            return step.predict().ledger.peak_bytes
         except ConfigError:
             continue
     return None

@@ -1,14 +1,19 @@
-"""A running sweep: train the planned runs that are missing, then print a table."""
+"""What a sweep does from its grid to its table: check every run, train those that are missing, print how each ended."""
 
 from __future__ import annotations
 
 import hashlib
 import signal
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lorax_lab.comparison import lacks_comparison, why_unusable
-from lorax_lab.console import console, say
+from lorax_lab.config import AUTO, RunConfig
+from lorax_lab.console import WorkerBars, console, say
+from lorax_lab.errors import in_one_line
 from lorax_lab.launch.attempt import (
     COMPARED,
     ELSEWHERE,
@@ -16,149 +21,189 @@ from lorax_lab.launch.attempt import (
     RECORDED,
     Attempt,
     is_done,
+    is_leased,
+    is_recorded_since,
     is_settled,
-    record_sha256,
 )
-from lorax_lab.launch.leases import holder
-from lorax_lab.launch.outlook import Durations, in_words, like_of
-from lorax_lab.launch.plan import Run
-from lorax_lab.launch.workers import Variables, Workers
-from lorax_lab.record import record
-from lorax_lab.record.record import Record
+from lorax_lab.launch.fastest import precision_of
+from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
+from lorax_lab.launch.plan import Run, check, each_once, run_of, with_reference
+from lorax_lab.launch.room import shares, shares_in_words
+from lorax_lab.launch.table import Row, table
+from lorax_lab.launch.workers import PATIENCE, Variables, Workers
+from lorax_lab.record.record import DamagedRecord, Record, read_record, status_of
+from lorax_lab.train import check_one_process
 
 POLL = 1.0
 """Seconds between looks at a run that another launcher trains."""
+Launch = Callable[..., Sequence[Any]]
+"""A launcher of Hydra's: called with the overrides of each job."""
+
+
+def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch | None, dry_run: bool) -> int:
+    """Check every run, train those that are missing, and print the closing table; or say what would be done.
+
+    Args:
+        configs: of the runs that are asked for.
+        jobs: the overrides of each.
+        launcher: starts the jobs; None for worker processes of our own.
+
+    Returns:
+        The exit code: 0 all completed, 1 some not, 130 interrupted.
+    """
+    check_one_process()
+    grid = [with_reference(run_of(config)) for config in configs]
+    sweep = Sweep(each_once(grid))
+    workers = shares(sweep.waiting, len(sweep.runs), check(sweep.waiting))
+    if sweep.waiting and not dry_run:
+        sweep.runs_dir.mkdir(parents=True, exist_ok=True)
+    say(sweep.opening)
+    if configs[0].train.precision == AUTO:
+        say(f"note: train.precision=auto is train.precision={precision_of(configs[0].train)} here")
+    for line in [*shares_in_words([] if launcher else workers), *not_measured_lines(sweep.waiting)]:
+        say(line)
+    if dry_run:
+        for line in dry_run_lines(sweep.runs, len(workers)):
+            say(line)
+        return 0
+    if launcher and sweep.waiting:
+        overrides = {runs[-1].run_id: job for runs, job in zip(grid, jobs, strict=True)}
+        pending = [overrides[run.run_id] for run in sweep.waiting if run.run_id in overrides]
+        try:
+            launcher(pending, initial_job_idx=0)
+        except Exception as error:  # such as a worker that the system has killed: the sweep goes on without it
+            say(f"the launcher ended early ({in_one_line(error)}); the rest is trained here")
+    interrupted = bool(sweep.waiting) and sweep.train(workers)
+    complete = sweep.close()
+    if interrupted:
+        say("interrupted; the same command goes on with what is missing")
+        return 130
+    return 0 if complete else 1
 
 
 class Sweep:
     """The planned runs and what became of them.
 
     Attributes:
-        before: SHA-256 of the records when the sweep began, by run id; None where there was none.
-        repeats: those of the records that `force` repeats.
+        since: when the sweep began, in seconds since 1970.
+        waiting: runs that were not recorded then, were not compared with their reference, or are to be repeated.
+        left: those of them that are not over yet, references first.
+        uncompared: ids of runs that have their result and still have to be compared with their reference.
         failed: how the attempts of this sweep ended that gave no result, by run id.
     """
 
     def __init__(self, runs: list[Run]) -> None:
-        self.runs = runs
+        self.runs, self.runs_dir, self.since = runs, Path(runs[0].config.runs_dir), time.time()
         self.group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
-        self.before = {run.run_id: record_sha256(run) for run in runs}
-        forced = [run for run in runs if run.config.force and record.status_of(run.folder) == "completed"]
-        self.repeats = {run.run_id: self.before[run.run_id] for run in forced}
-        self.recorded = [run.run_id for run in runs if self.is_settled(run)]
-        self.uncompared = [run.run_id for run in runs if run.run_id in self.recorded and not self._is_done(run)]
+        self.waiting = [run for run in runs if not is_done(run, self.since)]
+        references = {run.reference for run in runs}
+        self.left = {run.run_id: run for run in sorted(self.waiting, key=lambda run: run.run_id not in references)}
+        self.recorded = sum(map(self.is_settled, runs))
+        self.uncompared = {run.run_id for run in self.waiting if self.is_settled(run)}
         self.failed: dict[str, str] = {}
-        self.attempts = 0
-        self.durations, self.side_by_side = Durations(), 1
-
-    @property
-    def runs_dir(self) -> Path:
-        """Where all records of the sweep are."""
-        return self.runs[0].runs_dir
-
-    @property
-    def waiting(self) -> list[Run]:
-        """Runs that were not recorded when the sweep began, were not compared with their reference, or are to be
-        repeated."""
-        return [run for run in self.runs if run.run_id not in self.recorded or run.run_id in self.uncompared]
 
     @property
     def opening(self) -> str:
         """What is there when the sweep begins."""
         lacking = f", {len(self.uncompared)} of them not compared with the reference" if self.uncompared else ""
-        return f"{len(self.recorded)} of {len(self.runs)} already recorded in {self.runs_dir}{lacking}"
+        return f"{self.recorded} of {len(self.runs)} already recorded in {self.runs_dir}{lacking}"
 
     def train(self, shares: list[Variables]) -> bool:
-        """Give the runs to workers; wait for those that another launcher trains. Returns whether it was interrupted.
+        """Give the runs to workers, and wait for those that another launcher trains. A run that begins before its
+        reference is there is compared with it afterwards. Returns whether the sweep was interrupted.
 
         Args:
             shares: the environment of each worker, as `room.shares` returns them.
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        self.side_by_side, waited_for = len(shares), set[str]()
+        workers = Workers(shares)
+        patience: float | None = PATIENCE
+        waited_for = set[str]()
         try:
-            while left := [run for run in self.runs if not self._is_over(run)]:
-                owners = {run.run_id: owner for run in left if (owner := holder(run.runs_dir, run.run_id))}
-                free = [run for run in left if run.run_id not in owners]
-                ready = [run for run in free if not (run.reference in owners and self.is_settled(run))]
-                before = self.attempts
-                if ready:
-                    Workers(shares, self._how, self._tried).train(ready)
-                    if self.attempts == before:  # no worker can be started
-                        return False
-                    continue
-                for run_id in owners.keys() - waited_for:
-                    say(f"  waiting for {run_id}, which {owners[run_id]} trains, until it is recorded or given back")
-                waited_for |= owners.keys()
-                time.sleep(POLL)
+            with WorkerBars(len(self.left)) as bars:
+                while self.left and (workers.busy or workers.have_room):
+                    run = self._next(workers.runs) if workers.have_room else None
+                    if run:
+                        how = Attempt(f"{self._place(run)}  {run.run_id}", self.group, self.since)
+                        workers.begin(replace(run, reference=None) if run.reference in self.left else run, how)
+                    elif workers.busy:
+                        for run, status in workers.over(bars):
+                            bars.end(run.run_id)
+                            self._tried(run, status)
+                    else:
+                        for run_id in self.left.keys() - waited_for:
+                            say(f"  waiting for {run_id}, which another launcher trains")
+                        waited_for |= self.left.keys()
+                        time.sleep(POLL)
+            patience = None  # each ends in its own time
         except KeyboardInterrupt:
             return True
+        finally:
+            workers.end(patience)
         return False
 
     def is_settled(self, run: Run) -> bool:
         """Whether the run has its result."""
-        return is_settled(run, self.repeats.get(run.run_id))
+        return is_settled(run, self.since)
 
-    def _is_done(self, run: Run) -> bool:
-        return is_done(run, self.repeats.get(run.run_id))
+    def _next(self, busy: set[str]) -> Run | None:
+        """The next run to try; None where all that are left are tried right now, or wait for a run or a launcher."""
+        for run in [run for run_id, run in self.left.items() if run_id not in busy]:
+            if self._is_over(run):
+                del self.left[run.run_id]
+            elif not is_leased(run) and not (run.run_id in self.uncompared and run.reference in self.left):
+                return run
+        return None
 
     def _is_over(self, run: Run) -> bool:
-        """Whether the run has all that it can have, or was tried since the sweep began, here or by another launcher."""
-        if run.run_id in self.failed or self._is_done(run):
+        """Whether a run has all that it can have, or was tried since the sweep began by another launcher."""
+        if run.run_id in self.uncompared and run.reference in self.failed:
             return True
-        if self.is_settled(run):
-            return run.reference in self.failed
-        try:
-            content = record.read_record(run.folder)
-        except (FileNotFoundError, record.DamagedRecord):
-            return False
-        is_new = record_sha256(run) != self.before[run.run_id]
-        return content.status not in ("running", "completed") and is_new
+        has_failed = status_of(run.folder) in ("diverged", "failed", "oom", "killed")
+        return is_done(run, self.since) or (has_failed and is_recorded_since(run, self.since))
 
     def _place(self, run: Run) -> str:
         """`[2/4] lora r=4 seed=0`."""
-        return f"[{[each.run_id for each in self.runs].index(run.run_id) + 1}/{len(self.runs)}] {run.title}"
-
-    def _how(self, run: Run) -> Attempt:
-        return Attempt(f"{self._place(run)}  {run.run_id}", self.group, self.repeats.get(run.run_id))
+        number = [planned.run_id for planned in self.runs].index(run.run_id) + 1
+        return f"[{number}/{len(self.runs)}] {run.title}"
 
     def _tried(self, run: Run, status: str) -> None:
         """Count an attempt, and print how it ended."""
-        self.attempts += 1
+        run = self.left[run.run_id]
+        is_settled = status in ("completed", RECORDED) and self.is_settled(run)
+        if is_settled and run.reference not in self.failed and lacks_comparison(run.folder, run.reference):
+            self.uncompared.add(run.run_id)
+        elif status != ELSEWHERE:
+            del self.left[run.run_id]
         if status not in ("completed", RECORDED, COMPARED, ELSEWHERE):
             self.failed[run.run_id] = status
         if status not in (ELSEWHERE, RECORDED):
             say(f"{self._place(run)} {self._result(run, status)}")
 
     def _result(self, run: Run, status: str) -> str:
-        """`accuracy .81 42 s · 2 already recorded · 1 failed · 6 min left`."""
+        """`accuracy .81 42 s · 2 already recorded · 1 failed`."""
         parts = [f"compared with {run.reference}" if status == COMPARED else status]
         if status == "completed":
-            content = record.read_record(run.folder)
+            content = read_record(run.folder)
             result, split = content.completed, "validation " if content.is_trial else ""
-            seconds = result.time.total_seconds
-            parts = [f"{split}{result.metric} {result.score(content.split):.3f} {seconds:.0f} s"]
+            parts = [f"{split}{result.metric} {result.score(content.split):.3f} {result.time.total_seconds:.0f} s"]
             parts += ["collapsed"] if result.collapsed else []
-            self.durations.add(like_of(run), seconds)
-        parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
+        parts += [f"{self.recorded} already recorded"] if self.recorded else []
         failed = sum(status != NO_REFERENCE for status in self.failed.values())
         parts += [f"{failed} failed"] if failed else []
-        left = [each for each in self.waiting if not self._is_over(each)]
-        seconds_left = self.durations.left(left)
-        parts += [f"{in_words(seconds_left / self.side_by_side)} left"] if left and seconds_left is not None else []
         return " · ".join(parts)
 
     def _outcome(self, run: Run) -> tuple[Record | None, str]:
         """A run's record, where there is one, and its status in words."""
         try:
-            content = record.read_record(run.folder)
+            content = read_record(run.folder)
         except FileNotFoundError:
             return None, "not run"
-        except record.DamagedRecord:
+        except DamagedRecord:
             return None, "damaged"
         if content.status != "completed":
             return content, f"{content.status}: {content.reason}" if content.reason else content.status
-        if run.run_id in self.repeats and run.run_id in self.failed:
+        if not self.is_settled(run) and run.run_id in self.failed:
             return content, f"{self.failed[run.run_id]}: the earlier run stays as it was in {run.folder}"
         if lacks_comparison(run.folder, run.reference):
             assert run.reference is not None
@@ -169,8 +214,6 @@ class Sweep:
 
     def close(self) -> bool:
         """Print the closing table; returns whether every run is completed."""
-        from lorax_lab.launch.table import Row, table
-
         rows = [Row(run.config, *self._outcome(run)) for run in self.runs]
         console.print(table(rows, self.runs_dir))
         return all(row.status == "completed" for row in rows)

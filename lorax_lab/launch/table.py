@@ -24,12 +24,13 @@ from lorax_lab.record.result import UNDEFINED
 if TYPE_CHECKING:
     from rich.console import Group
 
-MEASURED = ("trainable", "peak memory", "effective rank", "of noise", "seconds")
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
 COLUMNS = 7
 """Most settings that have a column each. If there are more, those that are no main dial share one column, a line each,
 and measured columns give way: a page has 120 letters. They also give way where runs are scored by several metrics."""
+Cells = dict[str, str]
+"""What a row of the table has under each heading."""
 
 
 @dataclass(frozen=True)
@@ -40,44 +41,98 @@ class Row:
     record: Record | None
     status: str
 
+    @property
+    def done(self) -> Record | None:
+        """The record of a run that has a result."""
+        return self.record if self.record and self.record.result else None
+
 
 def table(rows: list[Row], runs_dir: Path) -> Group:
     """One line per run. Below the table stand the scores of untrained models, and the whole reason why a run has no
     result, is flagged as collapsed, or has a measure without a value."""
     from rich.console import Group
 
-    named = _settings(rows)
-    notes = [_notes(row, runs_dir) for row in rows]
-    reasons = [f"{_pairs(values)}, {note}" for values, said in zip(named, notes, strict=True) for note in said]
+    settings = _settings(rows)
+    lines = [*_baselines(rows), *(_named(cells, note) for row, cells in zip(rows, settings, strict=True)
+                                  for note in _notes(row, runs_dir))]  # fmt: skip
+    kinds = {score_name(row.done) for row in rows if row.done}
+    has_room = len(settings[0]) <= COLUMNS
+    if not has_room:
+        settings = [_in_one(cells) for cells in settings]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
-    columns = _scores([row.record for row in rows])
-    if len(named[0]) > COLUMNS:
-        named = [_in_one(values) for values in named]
-    elif "scored" not in columns:
-        columns |= _measured([row.record for row in rows], runs_dir)
-    columns["status"] = ["collapsed" if _collapsed(row) else row.status.partition(":")[0] for row in rows]
-    for heading in named[0]:
+    results = [_result(row, kinds, has_room and len(kinds) < 2, runs_dir) for row in rows]
+    for heading in settings[0]:
         shown.add_column(Text(heading), overflow="fold")
-    for heading in columns:
+    for heading in results[0]:
         words = heading in ("scored", "status")
         shown.add_column(Text(heading), justify="left" if words else "right", no_wrap=words, overflow="fold")
-    for values, *cells in zip(named, *columns.values(), strict=True):
-        shown.add_row(*map(Text, [*values.values(), *cells]))
-    return Group(shown, *(Text(line, overflow="fold") for line in [*_baselines(rows), *reasons]))
+    for cells, result in zip(settings, results, strict=True):
+        shown.add_row(*map(Text, [*cells.values(), *result.values()]))
+    return Group(shown, *(Text(line, overflow="fold") for line in lines))
 
 
-def _collapsed(row: Row) -> list[str]:
-    return row.record.result.collapsed if row.record and row.record.result else []
+def _settings(rows: list[Row]) -> list[Cells]:
+    """Each run's values by heading: the main dials, whatever else differs, and last the seed."""
+    runs = [variation.settings(plain(row.config)) for row in rows]
+    differing = variation.dials(runs)
+    main = [key for key in variation.MAIN if key in differing or key in ALWAYS]
+    headings = variation.headings([*main, *(key for key in differing if key not in main), variation.SEED])
+    return [{headings[key]: value for key, value in run.items()} for run in variation.labels(runs, headings)]
+
+
+def _in_one(cells: Cells) -> Cells:
+    """The same, with all but the main dials and the seed in one cell, a line each."""
+    alone = {*variation.headings(variation.MAIN).values(), variation.SEED}
+    together = "\n".join(f"{heading} {value}" for heading, value in cells.items() if value and heading not in alone)
+    main = {heading: value for heading, value in cells.items() if heading in alone}
+    seed = main.pop(variation.SEED)
+    return main | {"settings": together, variation.SEED: seed}
+
+
+def _result(row: Row, kinds: set[str], with_measures: bool, runs_dir: Path) -> Cells:
+    """The score under a heading that says what it is (`test accuracy`), or, where runs are scored in several ways,
+    beside a cell that does; measures, and the status."""
+    record, cells = row.done, {}
+    score = f"{record.completed.score(record.split):.3f}" if record else ""
+    if len(kinds) > 1:
+        cells = {"scored": score_name(record) if record else "", "score": score}
+    else:
+        cells = {next(iter(kinds), "score"): score}
+    if with_measures:
+        cells |= dict.fromkeys(("trainable", "peak memory", "effective rank", "of noise", "seconds"), "")
+    if with_measures and record:
+        result, means = record.completed, measures.means(runs_dir / record.run_id)
+        cells |= {
+            "trainable": f"{result.parameters.trainable:,}",
+            "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
+            "effective rank": _number(means["effective_rank"], 1) if means else "",
+            "of noise": _number(means["null.effective_rank"], 1) if means else "",
+            "seconds": f"{result.time.total_seconds:.0f}",
+        }
+    is_collapsed = record and record.completed.collapsed
+    return cells | {"status": "collapsed" if is_collapsed else row.status.partition(":")[0]}
+
+
+def score_name(record: Record) -> str:
+    """What a run's score is: `test accuracy`, or `training accuracy` of a memorised task."""
+    split = scored_on(record.config, record.split)
+    return labelled(f"{split} {record.completed.metric}", record.completed.higher_is_better)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def _named(cells: Cells, note: str) -> str:
+    return ", ".join([*(f"{heading} {value}" for heading, value in cells.items() if value), note])
 
 
 def _notes(row: Row, runs_dir: Path) -> list[str]:
     """What is to be said of a run in words."""
     notes = [row.status] if ":" in row.status else []
-    if reasons := _collapsed(row):
-        notes.append(f"collapsed: {'; '.join(reasons)}")
-    if row.record and row.record.result:
-        notes += undefined(measures.rows(runs_dir / row.record.run_id))
-    return notes
+    if row.done and row.done.completed.collapsed:
+        notes.append(f"collapsed: {'; '.join(row.done.completed.collapsed)}")
+    return notes + (undefined(measures.rows(runs_dir / row.done.run_id)) if row.done else [])
 
 
 def undefined(matrices: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -89,71 +144,11 @@ def undefined(matrices: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _settings(rows: list[Row]) -> list[dict[str, str]]:
-    """Each run's values by heading: the main dials, whatever else differs, and last the seed."""
-    runs = [variation.settings(plain(row.config)) for row in rows]
-    differing = variation.dials(runs)
-    main = [key for key in variation.MAIN if key in differing or key in ALWAYS]
-    headings = variation.headings([*main, *(key for key in differing if key not in main), variation.SEED])
-    return [{headings[key]: value for key, value in run.items()} for run in variation.labels(runs, headings)]
-
-
-def _pairs(values: dict[str, str], between: str = ", ") -> str:
-    return between.join(f"{heading} {value}" for heading, value in values.items() if value)
-
-
-def _in_one(values: dict[str, str]) -> dict[str, str]:
-    """The same, with all but the main dials and the seed in one cell, a line each."""
-    headings = variation.headings(variation.MAIN).values()
-    *first, last = values.items()
-    main = [(key, value) for key, value in first if key in headings]
-    return dict([*main, ("settings", _pairs(dict(pair for pair in first if pair not in main), "\n")), last])
-
-
-def _scores(records: list[Record | None]) -> dict[str, list[str]]:
-    """The scores under a heading that says what they are: `test accuracy` where they all are that (`training accuracy`
-    of a memorised task), else a column of its own says so of each."""
-    done = [record if record and record.result else None for record in records]
-    scored = [_score_name(record) if record else "" for record in done]
-    scores = [f"{record.completed.score(record.split):.3f}" if record else "" for record in done]
-    kinds = set(scored) - {""}
-    return {"scored": scored, "score": scores} if len(kinds) > 1 else {next(iter(kinds), "score"): scores}
-
-
-def _score_name(record: Record) -> str:
-    split = scored_on(record.config, record.split)
-    return labelled(f"{split} {record.completed.metric}", record.completed.higher_is_better)
-
-
 def _baselines(rows: list[Row]) -> list[str]:
     """What the models of the sweep score on the test split before training, a line for each model and task."""
     lines: dict[str, None] = {}
     for row in rows:
-        result = row.record.result if row.record else None
-        if result and result.baselines:
-            scores = ", ".join(f"{key.replace('/', ' ')} {_score(value)}" for key, value in result.baselines.items())
+        if row.done and (baselines := row.done.completed.baselines):
+            scores = ", ".join(f"{key.replace('/', ' ')} {_number(value)}" for key, value in baselines.items())
             lines[f"before training, {Path(row.config.model).name} on {row.config.task.name}: {scores}"] = None
     return list(lines)
-
-
-def _score(value: float | None, digits: int = 3) -> str:
-    return "—" if value is None else f"{value:.{digits}f}"
-
-
-def _measured(records: list[Record | None], runs_dir: Path) -> dict[str, list[str]]:
-    rows = [_measures(record, runs_dir) for record in records]
-    return {heading: [row[number] if row else "" for row in rows] for number, heading in enumerate(MEASURED)}
-
-
-def _measures(record: Record | None, runs_dir: Path) -> list[str]:
-    """In the order of `MEASURED`; empty for a run without a result."""
-    if record is None or record.result is None:
-        return []
-    result, summary = record.result, measures.means(runs_dir / record.run_id)
-    return [
-        f"{result.parameters.trainable:,}",
-        f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
-        _score(summary["effective_rank"], 1) if summary else "",
-        _score(summary["null.effective_rank"], 1) if summary else "",
-        f"{result.time.total_seconds:.0f}",
-    ]

@@ -18,14 +18,14 @@ OFTEN = 0.2
 """Seconds between two messages about how far a run is."""
 
 
-class Parent:
-    """The parent, as its worker sees it: an object to tell things. Where it is gone they are lost, and the run goes
-    on."""
+class Parent(io.TextIOBase):
+    """The parent, as its worker sees it: told things, and a standard output. Where it is gone what it is told is lost,
+    and the run goes on."""
 
     def __init__(self, pipe: Connection) -> None:
-        self.pipe, self.lock, self.shown = pipe, threading.Lock(), 0.0
+        self.pipe, self.lock, self.shown, self.unfinished = pipe, threading.Lock(), 0.0, ""
 
-    def tell(self, kind: str, **content: Any) -> None:
+    def report(self, kind: str, **content: Any) -> None:
         """Send one message."""
         with self.lock, suppress(OSError):
             self.pipe.send({"kind": kind} | content)
@@ -34,20 +34,13 @@ class Parent:
         """Show how far the work is, not more often than can be seen; a `line`, and the end, always."""
         if line or done >= total or time.monotonic() - self.shown >= OFTEN:
             self.shown = time.monotonic()
-            self.tell("bar", title=title, done=done, total=total, more=more, line=line)
-
-
-class Lines(io.TextIOBase):
-    """A standard output whose lines go to the parent."""
-
-    def __init__(self, parent: Parent) -> None:
-        self.parent, self.begun = parent, ""
+            self.report("bar", title=title, done=done, total=total, more=more, line=line)
 
     def write(self, text: str) -> int:
-        """Send the lines that are whole by now."""
-        *lines, self.begun = (self.begun + text).split("\n")
+        """Send the lines that are finished by now."""
+        *lines, self.unfinished = (self.unfinished + text).split("\n")
         for line in lines:
-            self.parent.tell("say", text=line)
+            self.report("say", text=line)
         return len(text)
 
 
@@ -63,8 +56,7 @@ def main(pipe: Connection) -> int:
     """Train the runs that come through the pipe until it is closed."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_once)
-    parent = Parent(pipe)
-    sys.stdout = Lines(parent)
+    sys.stdout = parent = Parent(pipe)
     from lorax_lab import windows
     from lorax_lab.launch.attempt import attempt
     from lorax_lab.record.redact import guard
@@ -73,7 +65,7 @@ def main(pipe: Connection) -> int:
     try:
         while True:
             run, how = pipe.recv()
-            parent.tell("end", status=attempt(run, how, parent.show))
+            parent.report("end", status=attempt(run, how, parent.show))
     except EOFError:
         windows.close()
         return 0

@@ -85,31 +85,18 @@ Parts = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class AdapterUpdate:
-    """One matrix's ΔW = W_tuned − W0: the saved product s B A, and how PEFT applies it to the base weight.
+    """One matrix's ΔW = W_tuned − W0: the saved product s B A, and how PEFT applies it to the base weight."""
 
-    Args:
-        name: the module's dotted name in the base model, as in `model.layers.0.self_attn.q_proj`.
-        kind: `lora`, `adalora`, or all that apply of `pissa`, `olora`, `rslora` and `dora`, joined by `+`.
-        product: s B A, (out, in). For an embedding (num, dim), as its weight is stored.
-        start: `pissa` or `olora` where PEFT takes the start out of W0 before training, else empty.
-        magnitude: DoRA's m, (out,), or (dim,) for an embedding.
-        embedding: the matrix is an `nn.Embedding`'s.
-        fan_in_fan_out: the settings say that the base stores W0 as (in, out), as GPT-2 does.
-        note: a caution to report with the numbers, or empty.
-        group: from 1 on where it is the update of a part of the module, as of loralib's MergedLinear; else 0.
-        foreign: why no LoRA of PEFT can hold it, or empty.
-    """
-
-    name: str
-    kind: str
-    product: LowRank
-    start: str = ""
-    magnitude: Tensor | None = None
-    embedding: bool = False
-    fan_in_fan_out: bool = False
-    note: str = ""
-    group: int = 0
-    foreign: str = ""
+    name: str  # the module's dotted name in the base model, as in `model.layers.0.self_attn.q_proj`
+    kind: str  # `lora`, `adalora`, or all that apply of `pissa`, `olora`, `rslora` and `dora`, joined by `+`
+    product: LowRank  # s B A, (out, in); for an embedding (num, dim), as its weight is stored
+    start: str = ""  # `pissa` or `olora` where PEFT takes the start out of W0 before training
+    magnitude: Tensor | None = None  # DoRA's m, (out,), or (dim,) for an embedding
+    embedding: bool = False  # the matrix is an `nn.Embedding`'s
+    fan_in_fan_out: bool = False  # the settings say that the base stores W0 as (in, out), as GPT-2 does
+    note: str = ""  # a caution to report with the numbers
+    group: int = 0  # from 1 on where it is the update of a part of the module, as of loralib's MergedLinear
+    foreign: str = ""  # why no LoRA of PEFT can hold it
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -164,23 +151,14 @@ class AdapterUpdate:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What an adapter's files hold.
+    """What an adapter's files hold."""
 
-    Args:
-        name: the folder's name, or the file's.
-        settings: `adapter_config.json` as it is; empty for a file of other trainers.
-        updates: the updates of the matrices with low-rank factors, by module name.
-        saved: tensors that take the place of the base's, by the base's name: heads, biases, resized embeddings.
-        notes: what is in the files and not in `updates`.
-        unplaced: names of tensors that are in no update and take the place of no tensor of the base.
-    """
-
-    name: str
-    settings: Settings
-    updates: dict[str, AdapterUpdate]
-    saved: dict[str, Tensor]
-    notes: list[str]
-    unplaced: list[str] = field(default_factory=list)
+    name: str  # the folder's name, or the file's
+    settings: Settings  # `adapter_config.json` as it is; empty for a file of other trainers
+    updates: dict[str, AdapterUpdate]  # of the matrices with low-rank factors, by module name
+    saved: dict[str, Tensor]  # what takes the place of the base's tensors, by their names: heads, biases, embeddings
+    notes: list[str]  # what is in the files and not in `updates`
+    unplaced: list[str] = field(default_factory=list)  # tensors that are in no update and have no place in the base
 
     @property
     def base_name(self) -> str | None:
@@ -205,14 +183,10 @@ def format_of(path: Path) -> str:
             if any(key.fullmatch(name) for name in names):
                 return form
         if unlike := next(filter(NO_PRODUCT.match, names), None):
-            raise ConfigError(
-                f"{path} holds {unlike}: LoHa, LoKr, OFT and the like are no product of two factors and are not read; "
-                "merge it into its base, and give the merged checkpoint with its base"
-            )
+            raise ConfigError(f"{path} holds {unlike}, which is no product of two factors: merge it into its base")
         if alone := next(filter(PEFT_ALONE.fullmatch, names), None):
             raise ConfigError(
-                f"{path} holds {alone}, a name of PEFT, and PEFT keeps alpha in {SETTINGS}: put both into one folder "
-                f"as {WEIGHTS} (or .bin) and {SETTINGS}, and name the folder"
+                f"{path} holds {alone}: alpha is in PEFT's {SETTINGS}; put both into one folder, and name it"
             )
     named = path.name in (WEIGHTS, OLD_WEIGHTS) and path.is_file()
     return "peft" if named or any((path / name).is_file() for name in (SETTINGS, WEIGHTS, OLD_WEIGHTS)) else ""
@@ -475,8 +449,7 @@ def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None) -> Adap
         stated = _stated_alpha(module, tensors, alpha)
         if stated is None:
             raise ConfigError(
-                "it holds loralib's factors and not their alpha, without which ΔW has no size: type --alpha 16, with "
-                "the lora_alpha of the training in the place of 16"
+                "it does not hold loralib's alpha: type --alpha 16, with the training's lora_alpha for 16"
             )
         kernel = tensors.get(f"{module}.conv.weight", tensors.get(f"{module}.weight", torch.empty(0)))
         with _named(module):
@@ -525,10 +498,7 @@ def _kohya(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Ite
         elif place is None:
             absent.append(module)
         elif place in read:
-            raise ConfigError(
-                f"{read[place]} and {module} both are {place}, as where a file holds adapters of several models: "
-                "keep one of them in the file, or give no base"
-            )
+            raise ConfigError(f"{read[place]} and {module} both are {place}: keep one in the file, or give no base")
         else:
             stated = _stated_alpha(module, tensors, alpha)
             silent += [module] if stated is None else []

@@ -34,10 +34,7 @@ class FullConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.embeddings or self.others):
-            raise ConfigError(
-                "method.embeddings=false has no effect with method.others=false, which freezes the embeddings too; "
-                "leave out method.embeddings"
-            )
+            raise ConfigError("method.embeddings=false has no effect with method.others=false; leave it out")
 
 
 def attach(

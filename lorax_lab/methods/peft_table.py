@@ -14,29 +14,17 @@ import torch
 
 @dataclass(frozen=True)
 class Entry:
-    """One method of PEFT.
+    """One method of PEFT."""
 
-    Attributes:
-        type: PEFT's own name of it, `peft_type` in an adapter's settings.
-        rank: the PEFT settings that the run's `rank` sets, each with the factor; empty where it has no rank.
-        fixed: PEFT settings that make it this method, which nobody types.
-        start: ΔW right after `attach`: `zero`, `rounding` (zero but for fp32 rounding) or `drawn` (not zero).
-        most: (settings, the run's rank) gives the rank of ΔW at most; None where only the matrix bounds it.
-        computed_in: the precision in which PEFT computes a merged weight, even if all its parts are fp64.
-        factors: how ΔW is read as factors (`peft_model.FACTORS`); empty where it is merged and subtracted.
-        quick: fixed settings for a trial of one layer, where the real start would take an SVD.
-        stepped: whether it acts between optimizer steps (`peft_adalora`).
-    """
-
-    type: str
-    rank: Mapping[str, float] = field(default_factory=lambda: {"r": 1.0})
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    start: str = "zero"
-    most: Callable[[Any, int], float] | None = None
-    computed_in: torch.dtype = torch.float64
-    factors: str = ""
-    quick: Mapping[str, Any] = field(default_factory=dict)
-    stepped: bool = False
+    type: str  # PEFT's own name of it, `peft_type` in an adapter's settings
+    rank: Mapping[str, float] = field(default_factory=lambda: {"r": 1.0})  # what the run's `rank` sets, times a factor
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # settings that make it this method, which nobody types
+    start: str = "zero"  # ΔW after `attach`: `zero`, `rounding` (zero but for fp32 rounding) or `drawn` (not zero)
+    most: Callable[[Any, int], float] | None = None  # (settings, rank) gives the rank of ΔW; None: the matrix bounds it
+    computed_in: torch.dtype = torch.float64  # the precision of PEFT's merged weight, even if all parts are fp64
+    factors: str = ""  # how ΔW is read as factors (`peft_model.FACTORS`); empty where it is merged and subtracted
+    quick: Mapping[str, Any] = field(default_factory=dict)  # for a trial of one layer, where the start takes an SVD
+    stepped: bool = False  # whether it acts between optimizer steps (`peft_adalora`)
 
 
 def _rank(settings: Any, rank: int) -> int:

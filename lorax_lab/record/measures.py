@@ -31,6 +31,7 @@ from lorax_lab.spectra import (
     gaussian_singular_values,
     measures_of_null,
     noise_scale,
+    product_spectra,
     row_of,
 )
 
@@ -85,7 +86,7 @@ def row(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
     rounding = Rounding(**dataclasses.asdict(matrix.rounding)) if matrix.rounding else None
     measured = row_of(sigma, matrix.shape, matrix.base_norm, matrix.rank, rounding)
     reasons = [measured.pop(UNDEFINED)] if UNDEFINED in measured else []
-    made = _place(matrix) | measured
+    made: Row = {"shape": list(matrix.shape), "module": matrix.module, "layer": matrix.layer} | measured
     if matrix.captured:
         made["captured"] = _captured(matrix, matrix.captured)
         reasons += [NO_REFERENCE] if math.isnan(made["captured"]["best"]) else []
@@ -100,10 +101,8 @@ def summarise(table: Mapping[str, Row]) -> dict[str, Any]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for measured in table.values():
         groups[measured["module"]].append(measured)
-    return {
-        **_means(list(table.values())),
-        "by_module": {module: _means(members) for module, members in groups.items()},
-    }
+    by_module = {module: _means(members) for module, members in groups.items()}
+    return _means(list(table.values())) | {"by_module": by_module}
 
 
 @lru_cache(maxsize=4096)
@@ -126,10 +125,6 @@ def _stand_in(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
 def _stamp(folder: Path) -> tuple[int, ...]:
     paths = [path for name in (RECORD, SPECTRA) if (path := folder / name).exists()]
     return tuple(number for path in paths for number in (path.stat().st_mtime_ns, path.stat().st_size))
-
-
-def _place(matrix: Matrix) -> Row:
-    return {"shape": list(matrix.shape), "module": matrix.module, "layer": matrix.layer}
 
 
 def _captured(matrix: Matrix, shares: Captured) -> Row:
@@ -184,15 +179,15 @@ def mean_spectra(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> d
     Args:
         spectra: as `load_spectra` gives them.
     """
-    modules: dict[str, list[Line]] = {}
+    modules: dict[str, list[Line]] = defaultdict(list)
     for name, matrix in record.completed.matrices.items():
         sigma = spectra[name]["sigma"]
-        modules.setdefault(matrix.module, []).append(Line(sigma, _null(sigma, matrix)))
+        modules[matrix.module].append(Line(sigma, _null(sigma, matrix)))
     lines = {}
-    for module, those in modules.items():
-        m = min(len(line.sigma) for line in those)
-        parts = zip(*(([line.sigma[:m], line.null[:m]]) for line in those), strict=True)
-        lines[module] = Line(*(np.mean(part, axis=0) for part in parts))
+    for module, members in modules.items():
+        m = min(len(line.sigma) for line in members)
+        means = (np.mean([part[:m] for part in parts], axis=0) for parts in zip(*members, strict=True))
+        lines[module] = Line(*means)
     return lines
 
 
@@ -200,23 +195,15 @@ def _null(sigma: np.ndarray, matrix: Matrix) -> np.ndarray:
     """Singular values of noise beside an update's: for a dense update Gaussian noise of its shape, at the level that
     is fitted to its bulk; for a low-rank one a product of Gaussian factors of its rank and its norm."""
     if matrix.rank is None:
-        return _noise(matrix.shape, None) * noise_scale(torch.from_numpy(sigma), matrix.shape)
-    null = _noise(matrix.shape, matrix.rank)
+        return gaussian_singular_values(matrix.shape).numpy() * noise_scale(torch.from_numpy(sigma), matrix.shape)
+    null = _product(matrix.shape, matrix.rank)[: len(sigma)]
     norm = np.linalg.norm(null)
     return null * (np.linalg.norm(sigma) / norm) if norm else null
 
 
 @lru_cache(maxsize=64)
-def _noise(shape: tuple[int, int], rank: int | None) -> np.ndarray:
-    """Singular values of Gaussian noise, entries of std 1, or of the product of factors of a rank."""
-    if rank is None:
-        return gaussian_singular_values(shape).numpy()
-    draw = np.random.default_rng(0)
-    drawn = []
-    for _ in range(DRAWS):  # of B A the singular values are those of R_B R_Aᵀ
-        out, into = (np.asarray(np.linalg.qr(draw.standard_normal((side, rank)), mode="r")) for side in shape)
-        drawn.append(np.linalg.svd(out @ into.T, compute_uv=False)[:rank])
-    return np.asarray(np.mean(drawn, axis=0))
+def _product(shape: tuple[int, int], rank: int) -> np.ndarray:
+    return np.asarray(product_spectra(shape, rank, DRAWS).mean(0))
 
 
 def shown_indices(count: int) -> list[int]:

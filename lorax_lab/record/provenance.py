@@ -17,7 +17,7 @@ from typing import Any
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.record.record import Record, Status
-from lorax_lab.record.result import Git, Result
+from lorax_lab.record.result import Git
 
 HOME = Path(__file__).parents[1]
 """The package's folder."""
@@ -27,49 +27,42 @@ FILES = ("execute.py", "train.py", "findings.py", "comparison.py", "streams.py")
 PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy")
 
 
-def new_record(
-    config: RunConfig,
-    run_id: str,
-    status: Status,
-    kernel: str,
-    result: Result | None = None,
-    reason: str | None = None,
-    error: str | None = None,
-) -> Record:
+def new_record(config: RunConfig, run_id: str, status: Status, kernel: str, **outcome: Any) -> Record:
     """The record of a run of this process, written now.
 
     Args:
         kernel: what the run's linear layers multiply with.
+        outcome: the result of a completed run, or the reason and error of another.
     """
-    settings = plain(config)
+    identity: dict[str, Any] = {
+        "run_id": run_id,
+        "method": config.method.name,
+        "rank": config.rank,
+        "seed": config.seed,
+    }
     return Record(
-        run_id=run_id,
+        **identity,
+        **outcome,
         status=status,
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        config=settings,
-        method=config.method.name,
-        rank=config.rank,
-        seed=config.seed,
+        config=plain(config),
         versions=versions(config.method.PACKAGES),
         git=git(),
         code=code_sha256(),
         hardware=hardware(kernel),
-        reason=reason,
-        error=error,
-        result=result,
     )
 
 
 def versions(of_method: tuple[str, ...]) -> dict[str, str | None]:
-    """Versions of Python, of the packages that decide every run's numbers, and of those that the method adds."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in (*PACKAGES, *of_method)}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    """Versions of Python, of the packages that decide every run's numbers, and of those that the method adds; None of
+    a package that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in (*PACKAGES, *of_method):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -105,17 +98,11 @@ def hardware(kernel: str | None = None) -> dict[str, Any]:
     and the accelerator's name; and the kernel of linear layers, where a model was run."""
     import torch
 
-    cuda = torch.cuda.is_available()
-    return {
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "processor": _processor(),
-        "instruction_set": torch.backends.cpu.get_cpu_capability(),
-        "blas": _blas(torch.__config__.show()),
-        "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-    } | ({"kernel": kernel} if kernel else {})
+    machine: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "processor": _processor()}
+    machine |= {"instruction_set": torch.backends.cpu.get_cpu_capability(), "blas": _blas(torch.__config__.show())}
+    machine |= {"processors": os.cpu_count(), "threads": torch.get_num_threads()}
+    machine |= {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
+    return machine | ({"kernel": kernel} if kernel else {})
 
 
 def same_hardware(machines: Iterable[Mapping[str, Any]]) -> list[list[Any]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass as plain_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from lorax_lab.errors import ConfigError
 from lorax_lab.record.files import write_json
 from lorax_lab.record.result import MODEL, Git, Result
 
@@ -134,13 +132,9 @@ def status_of(folder: Path) -> str | None:
 
 
 def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
-    """Every record under `runs_dir` by its folder, sorted by name, and the damaged ones.
-
-    Raises:
-        ConfigError: the store itself may not be read.
-    """
+    """Every record under `runs_dir` by its folder, sorted by name, and the damaged ones."""
     records, damages = {}, []
-    for folder in _folders(Path(runs_dir)):
+    for folder in sorted(Path(runs_dir).glob("[!.]*")):
         try:
             record = read_record(folder)
         except FileNotFoundError:  # it is no run, or was removed while others are read
@@ -154,14 +148,3 @@ def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
             cure = "move it out of the store, or give it back its name"
             damages.append(Damage(folder, f"{folder} is a copy of {record.run_id}; {cure}"))
     return records, damages
-
-
-def _folders(runs_dir: Path) -> list[Path]:
-    try:
-        return sorted(Path(entry.path) for entry in os.scandir(runs_dir) if not entry.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError:
-        raise ConfigError(
-            f"the runs in {runs_dir} may not be read; name another folder, or change its rights"
-        ) from None

@@ -32,6 +32,7 @@ NO_RESULT = (
     "train.kernel", "train.checkpointing", "workers",
 )  # fmt: skip
 """Settings that decide no result: places, windows and switches."""
+PLACES = tuple(f"{name}." for name in NO_RESULT)
 OWNERS = {"task.": "task.name", "method.": "method.name", "rank": "method.name", "train.learning_rate": "method.name"}
 """Settings whose default depends on another setting, their owner. Such a setting counts as a dial only if two runs with
 the same method (or task) differ in it. LoRA has an alpha and full fine-tuning has none: that is no dial."""
@@ -46,12 +47,11 @@ def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None)
     """
     recorded = flat(config)
     task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
-    deciding = _deciding({**defaults(task, str(recorded.get("method.name")), recorded.get("task.kind")), **recorded})
-    return (
-        deciding
-        if inputs is None
-        else {key: value for key, value in deciding.items() if key not in INPUTS} | dict(inputs)
-    )
+    usual = defaults(task, str(recorded.get("method.name")), recorded.get("task.kind"))
+    deciding = _deciding({**usual, **recorded})
+    if inputs is None:
+        return deciding
+    return {key: value for key, value in deciding.items() if key not in INPUTS} | dict(inputs)
 
 
 def dials(runs: Sequence[Settings]) -> tuple[str, ...]:
@@ -129,23 +129,16 @@ def text(value: Any) -> str:
     """
     if isinstance(value, list | tuple):
         return f"[{','.join(map(text, value))}]"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     short = f"{value:g}" if isinstance(value, float) else str(value)
     return short if short == str(value) or float(short) == value else repr(value)
 
 
 def _deciding(by_key: Mapping[str, Any]) -> Settings:
     """Of settings by dotted key those that are set and decide a result."""
-    plain = {key: _plain(value) for key, value in by_key.items() if not _decides_nothing(key)}
+    plain = {key: _plain(value) for key, value in by_key.items() if not f"{key}.".startswith(PLACES)}
     return {key: value for key, value in plain.items() if value is not None}
-
-
-@lru_cache(maxsize=1024)
-def _decides_nothing(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in NO_RESULT)
 
 
 def _preset(run: Settings) -> str:

@@ -31,7 +31,6 @@ Contender = tuple[Callable[[], object], Callable[[], object]]
 def costs(served: Served) -> dict[str, Any]:
     """Every cost; seconds are medians. A full model on disk is the base's files and its task's head."""
     exchange, first = served.exchange, next(iter(served.folders))
-    ways = requests(exchange, served.batch(first, ROWS), first)
     model = served.configs[first].model
     base = sum(file.stat().st_size for file in weight_files(model, resolve(model)))
     adapters = sum((folder / part).stat().st_size for folder in served.folders.values() for part in (WEIGHTS, SETTINGS))
@@ -40,17 +39,15 @@ def costs(served: Served) -> dict[str, Any]:
         path, bare = Path(scratch) / WEIGHTS, served.bare(first)
         save_file({name: tensor.contiguous() for name, tensor in bare.state_dict().items()}, path)
         load = lambda: bare.load_state_dict(load_file(path))  # noqa: E731
-        times = in_turn(switches(exchange) | {"load a full model": (load, load)}, ROUNDS)
-    seconds = {name: statistics.median(values) for name, values in times.items()}
+        seconds = _medians(switches(exchange) | {"load a full model": (load, load)})
+    ways = requests(exchange, served.batch(first, ROWS), first)
+    request: dict[str, Any] = {"rows": ROWS, "seconds": _medians(ways)}
+    request["peak_bytes"] = {name: _request_bytes(exchange, way) for name, way in ways.items()}
     return {
         "bytes_on_disk": {"base": base, "adapters": adapters, "full": full},
         "bytes_held": held_bytes(exchange),
         "seconds": seconds | {"switch": seconds["switch"] / SWITCHES},
-        "request": {
-            "rows": ROWS,
-            "seconds": {name: statistics.median(values) for name, values in in_turn(ways, ROUNDS).items()},
-            "peak_bytes": {name: request_bytes(exchange, way) for name, way in ways.items()},
-        },
+        "request": request,
     }
 
 
@@ -61,10 +58,8 @@ def requests(exchange: Exchange, batch: Batch, name: str) -> dict[str, Contender
         exchange.switch(name)
         exchange.merge()
 
-    return {
-        "unmerged": (lambda: exchange.switch(name), lambda: exchange.serve(batch)),
-        "merged": (merge, lambda: exchange.serve(batch)),
-    }
+    serve = lambda: exchange.serve(batch)  # noqa: E731
+    return {"unmerged": (lambda: exchange.switch(name), serve), "merged": (merge, serve)}
 
 
 def switches(exchange: Exchange) -> dict[str, Contender]:
@@ -75,11 +70,12 @@ def switches(exchange: Exchange) -> dict[str, Contender]:
         for name in itertools.islice(names, SWITCHES):
             exchange.switch(name)
 
-    return {
-        "switch": (lambda: None, many),
-        "merge": (exchange.unmerge, exchange.merge),
-        "unmerge": (exchange.merge, exchange.unmerge),
-    }
+    merge, unmerge = (exchange.unmerge, exchange.merge), (exchange.merge, exchange.unmerge)
+    return {"switch": (lambda: None, many), "merge": merge, "unmerge": unmerge}
+
+
+def _medians(contenders: dict[str, Contender]) -> dict[str, float]:
+    return {name: statistics.median(seconds) for name, seconds in in_turn(contenders, ROUNDS).items()}
 
 
 def in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
@@ -100,7 +96,7 @@ def in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, list[flo
     return times
 
 
-def request_bytes(exchange: Exchange, way: Contender) -> int:
+def _request_bytes(exchange: Exchange, way: Contender) -> int:
     """The most bytes that one request has alive beside the base, the adapters and what is merged."""
     prepare, call = way
     prepare()

@@ -114,11 +114,6 @@ class Exchange:
             set_module(self.model, name, ServedHead(name, self._slot))
 
     @property
-    def device(self) -> torch.device:
-        """The device of the base."""
-        return next(self.model.parameters()).device
-
-    @property
     def active(self) -> str | None:
         """Name of the active adapter, None before the first exchange."""
         return self._slot.adapter.name if self._slot.adapter else None
@@ -136,8 +131,10 @@ class Exchange:
         """
         if name in self.adapters:
             raise ConfigError(f"there is an adapter {name} already; choose another name for {folder}")
-        saved = self._admit(folder)
-        factors = {key: self._on_device(key, update) for key, update in saved.factors.items()}
+        saved, factors = self._admit(folder), {}
+        for key, update in saved.factors.items():  # copied, since what was read is mapped from a file that may change
+            weight: Any = self._layers[key].base.weight
+            factors[key] = LowRank(update.B.to(weight, copy=True), update.A.to(weight, copy=True), update.scaling)
         self.adapters[name] = Adapter(name, factors, self._heads_of(saved.saved, folder))
 
     def switch(self, name: str) -> None:
@@ -165,7 +162,7 @@ class Exchange:
     def serve(self, batch: Batch) -> Tensor:
         """The active adapter's outputs for a batch, (rows, outputs); `labels` are ignored."""
         self._active()
-        logits: Tensor = self.model(**{k: t.to(self.device) for k, t in batch.items() if k != "labels"}).logits
+        logits: Tensor = self.model(**{k: t.to(self.model.device) for k, t in batch.items() if k != "labels"}).logits
         return logits
 
     def fingerprint(self) -> str:
@@ -215,12 +212,6 @@ class Exchange:
             bases = "; held here is ".join(f"{name} (sha256 {sha256[:12]})" for name, sha256 in (theirs, ours))
             raise ConfigError(f"{folder}: this adapter belongs to another base, {bases}")
         return saved
-
-    def _on_device(self, name: str, update: LowRank) -> LowRank:
-        """A copy of the factors on the base's device: those that were read are mapped from a file that may change."""
-        weight = self._layers[name].base.weight
-        assert isinstance(weight, Tensor)
-        return LowRank(update.B.to(weight, copy=True), update.A.to(weight, copy=True), update.scaling)
 
     def _heads_of(self, saved: dict[str, Tensor], folder: Path) -> dict[str, nn.Module]:
         """The task's head. A part of the body (a pooler) is the base's if it was not saved."""

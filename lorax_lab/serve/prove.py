@@ -45,7 +45,7 @@ class Served:
     def bare(self, name: str) -> nn.Module:
         """A fresh base with a head for the run's task, untrained."""
         model: nn.Module = _bare(self.configs[name]).model
-        return model.to(self.exchange.device)
+        return model.to(self.exchange.model.device)
 
 
 def open_served(folders: list[Path]) -> Served:
@@ -100,13 +100,11 @@ def _exchanged_at_random(served: Served, expected: dict[str, Tensor]) -> float:
     batches = {name: served.batch(name, 1) for name in served.tests}
     exchange.switch(name := next(iter(batches)))
     for _ in range(EXCHANGES):
-        match draw.choice(("switch", "merge", "unmerge")):
-            case "switch":
-                exchange.switch(name := draw.choice(list(batches)))
-            case "merge":
-                exchange.merge()
-            case _:
-                exchange.unmerge()
+        call = draw.choice(("switch", "merge", "unmerge"))
+        if call == "switch":
+            exchange.switch(name := draw.choice(list(batches)))
+        else:
+            getattr(exchange, call)()
         worst = max(worst, _difference(exchange.serve(batches[name])[0].cpu(), expected[name]))
     return worst
 

@@ -5,8 +5,12 @@ A new kind of task is one module here with a subclass of `Kind`, its line in `KI
 
 from __future__ import annotations
 
+import numpy as np
+
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Pools, source_of
+from lorax_lab.data.leaks import notes_of
+from lorax_lab.data.splits import split as split_pools
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.tasks.classification import Classification
 from lorax_lab.tasks.image_classification import ImageClassification
@@ -55,28 +59,19 @@ def load_task(config: TaskConfig, planned: str | None = None) -> Task:
         planned: the data's hash when the run was planned; None where it was not.
 
     Raises:
-        ConfigError: as `check`; data that cannot be read or are too small, that are not the planned ones, that
-            change meanwhile, or whose texts are the labels.
+        ConfigError: as `check`; data that cannot be read or are too small, that are not the planned ones, or whose
+            texts are the labels.
     """
-    from lorax_lab.data.leaks import notes_of
-    from lorax_lab.data.splits import split
-
-    kind, source, metric = kind_of(config.kind), source_of(config), _primary_metric(config)
+    source, metric = source_of(config), _primary_metric(config)
     sha256 = source.sha256(config)
-    _require_planned(config, sha256, planned or sha256)
+    if planned is not None and sha256 != planned:
+        changed = f"changed since the run was planned: its SHA-256 was {planned[:12]}… and is {sha256[:12]}…"
+        raise ConfigError(f"task.path={config.path} {changed}; type the same command again for the data as they are")
     pools = source.read(config)
-    _require_planned(config, source.sha256(config), sha256)
     _require_variety(pools, next(iter(config.inputs)))
-    splits, dropped = split(pools, config, sha256)
-    return Task(config, kind, pools.classes, metric, *splits, sha256, dropped, notes_of(pools, splits, config))
-
-
-def _require_planned(config: TaskConfig, sha256: str, planned: str) -> None:
-    """Refuse data that are no longer those of which the hash is in the run's name."""
-    if sha256 != planned:
-        hashes = f"its SHA-256 was {planned[:12]}… and is {sha256[:12]}…"
-        changed = f"task.path={config.path} changed since the run was planned: {hashes}"
-        raise ConfigError(f"{changed}; type the same command again for runs on the data as they are now")
+    splits, dropped = split_pools(pools, config, sha256)
+    notes = notes_of(pools, splits, config)
+    return Task(config, KINDS[config.kind], pools.classes, metric, *splits, sha256, dropped, notes)
 
 
 def _primary_metric(config: TaskConfig) -> str:
@@ -92,8 +87,6 @@ def _primary_metric(config: TaskConfig) -> str:
 
 def _require_variety(pools: Pools, needed: str) -> None:
     """Something can be learned: labels that differ, also in fp32, in which a model learns numbers."""
-    import numpy as np
-
     if not pools.train:
         raise ConfigError(f"{pools.where} has no rows with {needed}; check task.path and task.{needed}")
     labels = {np.float32(e.label) if isinstance(e.label, float) else e.label for e in pools.train}

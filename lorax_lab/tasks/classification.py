@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from lorax_lab.tasks.kind import Kind, Metric
 from lorax_lab.tasks.text import TextConfig, TextKind
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -50,8 +49,6 @@ def best_class(score: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[np
     """
 
     def best(labels: np.ndarray, classes: int) -> float:
-        import numpy as np
-
         outputs = [np.eye(classes)[[c] * len(labels)] for c in range(classes)]
         return max(score(one, labels) for one in outputs)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, in_short
@@ -45,8 +47,6 @@ class ImageClassification(OfClasses):
 
     def encode(self, processor: Any, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
         """Raises ConfigError for images of which the processor makes tensors of more than one size."""
-        import numpy as np
-
         images = [example.inputs["image"] for example in examples]
         shapes = sorted({image.shape for image in images})
         sizes = {tuple(pixels(processor, [np.zeros(shape, np.uint8)]).shape[1:]) for shape in shapes}

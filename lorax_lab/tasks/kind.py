@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from lorax_lab.config import MEAN, OWN, TaskConfig
 from lorax_lab.data import Example
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
 Row = dict[str, Any]
@@ -178,8 +179,6 @@ class Task:
         Returns:
             Name → value. NaN, all of them, where an output is not finite: argmax would return a class for it.
         """
-        import numpy as np
-
         width = self.head.get("num_labels", outputs.shape[1])
         assert outputs.shape == (len(labels), width), (outputs.shape, labels.shape, width)
         names = dict.fromkeys((self.metric, *self.kind.always))

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import require
 from lorax_lab.data import Example
@@ -22,7 +24,6 @@ from lorax_lab.tasks.kind import Inputs, Metric, Row
 from lorax_lab.tasks.text import TextKind, require_length
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 

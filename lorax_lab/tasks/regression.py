@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from lorax_lab.tasks.kind import Metric
 from lorax_lab.tasks.text import TextConfig, TextKind
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass
@@ -30,8 +29,6 @@ def pearson(outputs: np.ndarray, labels: np.ndarray) -> float:
 def pseudo_values_of_pearson(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The pseudo-values of `pearson`, (n,): r + x y − r (x² + y²) / 2 of the standardized numbers x and y (Devlin et
     al. 1975, Biometrika 62)."""
-    import numpy as np
-
     r = pearson(outputs, labels)
     if r == 0.0:
         return np.zeros(len(labels))
@@ -48,8 +45,6 @@ def spearman(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _correlation(statistic: Callable[..., Any], outputs: np.ndarray, labels: np.ndarray) -> float:
-    import numpy as np
-
     predicted, true = outputs[:, 0].astype(np.float64), labels.astype(np.float64)
     constant = any(np.ptp(side) <= 1e-7 * np.abs(side).max() for side in (predicted, true))
     return 0.0 if constant else float(statistic(predicted, true).statistic)

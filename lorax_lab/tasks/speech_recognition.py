@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
@@ -17,7 +19,6 @@ from lorax_lab.tasks.greedy import IGNORED, decode
 from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
     from lorax_lab.data.media import Sound

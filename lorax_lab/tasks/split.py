@@ -168,37 +168,21 @@ def alike(split: Split, limit: int | None) -> list[str]:
     kind, seen = split.task.kind, [split.task.kind.seen(row) for row in split.rows]
     if None in seen or not split.task.train[0].inputs:
         return []
-    inputs = [tuple(ids or ()) for ids in seen]
-    unk, special = getattr(split.processor, "unk_token_id", None), set(split.processor.all_special_ids)
-    unknown = [unk in ids and special.issuperset(ids) for ids in inputs]
-    keys = [() if strange else ids for ids, strange in zip(inputs, unknown, strict=True)]
-    key, count = Counter(keys).most_common(1)[0]
-    if count <= MANY * len(keys):
+    unknown, special = getattr(split.processor, "unk_token_id", None), set(split.processor.all_special_ids)
+    inputs = [() if unknown in ids and special.issuperset(ids) else tuple(ids) for ids in seen if ids is not None]
+    tokens, count = Counter(inputs).most_common(1)[0]
+    if count <= MANY * len(inputs):
         return []
-    first = keys.index(key)
+    first = inputs.index(tokens)
     name, text = next(iter(split.task.train[first].inputs.items()))
-    if unknown[first]:
-        what, instead = "have no token that the tokenizer knows", f"name another model, or column in task.{name}"
-    else:
-        most = getattr(split.task.config, "max_length", None)
-        what = "are the same tokens to the model"
-        instead = _instead(most if most == kind.size(split.rows[first]) else None, limit, name)
-    if count == len(keys):
-        all_of = f"all {count} training inputs of task={split.task.config.name} {what}"
-        raise ConfigError(f"{all_of}, and there is nothing to learn; {instead}")
-    share = f"{count} of {len(keys)} training inputs ({count / len(keys):.0%}) {what}"
+    what = "are the same tokens to the model" if tokens else "have no token that the tokenizer knows"
+    instead = f"name another column in task.{name}, or a model whose tokenizer tells these texts apart"
+    most = getattr(split.task.config, "max_length", 0)
+    longer = min(LONGER * most, limit or LONGER * most)
+    if tokens and most == kind.size(split.rows[first]) and longer > most:
+        instead = f"they are cut at task.max_length={most}; type task.max_length={longer}"
+    if count == len(inputs):
+        every = f"all {count} training inputs of task={split.task.config.name} {what}"
+        raise ConfigError(f"{every}, and there is nothing to learn; {instead}")
+    share = f"{count} of {len(inputs)} training inputs ({count / len(inputs):.0%}) {what}"
     return [f"{share}, such as {cut(text, 40)!r}; {instead}"]
-
-
-def _instead(at: int | None, limit: int | None, name: str) -> str:
-    """What to type where texts that differ are the same tokens.
-
-    Args:
-        at: the `task.max_length` at which they are cut; None where they are not.
-    """
-    if at is None:
-        return f"name another column in task.{name}, or a model whose tokenizer tells these texts apart"
-    longer = min(LONGER * at, limit or LONGER * at)
-    if longer <= at:
-        return f"they are cut at task.max_length={at}, all that the model reads: put what differs first"
-    return f"they are cut at task.max_length={at}; type task.max_length={longer}"

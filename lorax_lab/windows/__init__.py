@@ -8,7 +8,6 @@ that trained derives them and leaves them in a file (`contents.leave_update`).
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shlex
@@ -36,7 +35,7 @@ class Windows:
     """The child, as its parent sees it.
 
     Attributes:
-        open: the runs that the child was told of and that are not whole in a window; each with its folder and mode.
+        open: the runs that the child was told of and that are not complete in a window; each with its folder and mode.
     """
 
     def __init__(self, say: Say) -> None:
@@ -44,26 +43,21 @@ class Windows:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process: Any = subprocess.Popen(words, start_new_session=True, bufsize=0, **pipes)  # type: ignore[call-overload]
         os.set_blocking(self.process.stdin.fileno(), False)  # a pipe that is full loses a message and stops no run
-        self.say, self.pid = say, os.getpid()
+        self.say = say
         self.open: dict[str, tuple[Path, str]] = {}
         self.ears = threading.Thread(target=self._hear, daemon=True)
         self.ears.start()
 
-    def begin(self, folder: Path, group: str, tracking: TrackingConfig) -> None:
-        """Have a run shown."""
-        self.open[folder.name] = (folder, tracking.mode)
-        self.send({"folder": str(folder.resolve()), "group": group, "tracking": asdict(tracking)})
+    def send(self, message: dict[str, Any]) -> None:
+        """A line to the child, which may be gone."""
+        with suppress(OSError, ValueError):  # ValueError: the pipe is closed
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
 
     def end(self, folder: Path) -> None:
         """Have the end of a run shown, as it is recorded."""
         with suppress(Exception):  # the child says what it lacks
             contents.leave_update(folder)
         self.send({"over": str(folder.resolve())})
-
-    def send(self, message: dict[str, Any]) -> None:
-        """A line to the child, which may be gone."""
-        with suppress(OSError, ValueError):  # ValueError: the pipe is closed
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
 
     def _hear(self) -> None:
         with self.process.stdin, self.process.stdout as lines:
@@ -76,25 +70,24 @@ class Windows:
             self._forget(run_id, f"the process that shows runs ended, or hung for {DEADLINE:g} s")
 
     def _forget(self, run_id: str, why: str) -> None:
-        """A run is whole in its window, or never will be: why not?"""
+        """A run is complete in its window, or never will be: why not?"""
         folder, mode = self.open.pop(run_id, (Path(run_id), ""))
         if why and mode:
             again = later(folder.parent, mode)
             self.say(f"{library_of(mode)} lacks {run_id} ({why}); its record does not depend on it; later: {again}")
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Wait until the runs that are over are shown. The child ends itself if it gets on with none for its deadline.
         Whoever interrupts the wait ends only the wait."""
-        with suppress(KeyboardInterrupt):
-            with suppress(subprocess.TimeoutExpired):
+        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+            try:
                 self.process.wait(QUIET)
-            if self.process.returncode is None:
+            except subprocess.TimeoutExpired:
                 self.say(f"waiting about {DEADLINE:g} s at most until the last runs are shown; Ctrl-C does not wait")
-            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(2 * DEADLINE)
-            self.process.kill()
-            self.process.wait()
-            self.ears.join(QUIET)
+        self.process.kill()
+        self.process.wait()
+        self.ears.join(QUIET)
 
 
 _CURRENT: list[Windows] = []
@@ -131,15 +124,16 @@ def _begin(folder: Path, group: str, tracking: TrackingConfig, say: Say) -> Wind
     shown."""
     if tracking.mode not in MODES:
         return None
-    if not _CURRENT or _CURRENT[0].process.poll() is not None or _CURRENT[0].pid != os.getpid():
+    if not _CURRENT or _CURRENT[0].process.poll() is not None:
         try:
             _CURRENT[:] = [Windows(say)]
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             say(f"{library_of(tracking.mode)} lacks {folder.name} ({error}); later: {later(folder.parent)}")
             return None
-        atexit.register(close)
-    _CURRENT[0].begin(folder, group, tracking)
-    return _CURRENT[0]
+    windows = _CURRENT[0]
+    windows.open[folder.name] = (folder, tracking.mode)
+    windows.send({"folder": str(folder.resolve()), "group": group, "tracking": asdict(tracking)})
+    return windows
 
 
 def close(wait: bool = True) -> None:
@@ -150,10 +144,9 @@ def close(wait: bool = True) -> None:
     """
     while _CURRENT:
         windows = _CURRENT.pop()
-        if windows.pid == os.getpid():
-            windows.process.stdin.close()
-            if wait:
-                windows.close()
+        windows.process.stdin.close()
+        if wait:
+            windows.wait()
 
 
 def later(runs_dir: Path, mode: str = "online") -> str:

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TrackingConfig
 from lorax_lab.config.checks import require_name
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.record.record import Record, scan
+from lorax_lab.record.record import scan
 from lorax_lab.record.redact import guard
 from lorax_lab.windows import close, later, show
 from lorax_lab.windows.child import shown_in
 from lorax_lab.windows.library import MODES, TRACKIO, resolve
 from lorax_lab.windows.progress import is_written
 
-RUNS, PROJECT, PAGES = Path("runs"), "lorax_lab", Path("docs/study")
+RUNS, PAGES = Path("runs"), Path("docs/study")
+TRACKING: dict[str, Any] = {"project": "lorax_lab", "entity": None}
+"""Of a run whose record does not say."""
 DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
 """What became of a run that is shown, by the mode of its window."""
 DASHBOARD = """lay panels over recorded runs: a workspace and a report in W&B, as JSON alone without a login; --local
 serves Trackio's page on this machine alone"""
 
 
-def sync(runs_dir: Path, mode: str, asked: dict[str, Any]) -> int:
+def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
     """Show every run whose record its window lacks; returns how many could not be, with those that are damaged. A run
     that still trains is left out: its sweep shows it.
 
     Args:
-        asked: keys of `tracking`, in place of what each run's own configuration says.
+        typed: keys of `tracking`, in place of what each run's own configuration says.
 
     Raises:
         ConfigError: the mode shows nothing on this machine.
@@ -47,27 +48,17 @@ def sync(runs_dir: Path, mode: str, asked: dict[str, Any]) -> int:
     lacking = [folder for folder in over if shown_in(folder, mode).get("mode") not in ("online", mode)]
     failed = len(damages)
     for number, folder in enumerate(lacking, 1):
-        outcome = f"not {DONE[mode]}"
-        try:
-            tracking = TrackingConfig(**_tracking(over[folder]) | asked | {"mode": mode})
-            show(folder, tracking, print)
-            close()
-            if shown_in(folder, mode):
-                outcome = f"{DONE[mode]}, {tracking.project}"
-        except ConfigError as error:
-            outcome += f": its record has {error}"
-        failed += outcome.startswith("not")
+        tracking = TrackingConfig(**TRACKING | (over[folder].config.get("tracking") or {}) | typed | {"mode": mode})
+        show(folder, tracking, print)
+        close()
+        is_shown = bool(shown_in(folder, mode))
+        failed += not is_shown
+        outcome = f"{DONE[mode]}, {tracking.project}" if is_shown else f"not {DONE[mode]}"
         print(f"[{number}/{len(lacking)}] {folder.name}: {outcome}", flush=True)
     print(f"{len(over) - len(lacking)} of {len(over) + len(damages)} were {DONE[mode]} before, {failed} could not be")
     if mode == "offline":
         print(f"nothing was sent; once there is a login, type {later(runs_dir)}")
     return failed
-
-
-def _tracking(record: Record) -> dict[str, Any]:
-    """What the sweep that made the run said of its window."""
-    section, keys = record.config.get("tracking") or {}, [field.name for field in fields(TrackingConfig)]
-    return {"project": PROJECT, "entity": None} | {key: section[key] for key in keys if key in section}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,22 +86,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(asked: argparse.Namespace) -> int:
-    if not asked.runs.is_dir():
-        raise ConfigError(f"{asked.runs} is no folder; name the one with the records, such as runs")
-    if asked.command == "sync":
-        typed = {key: getattr(asked, key) for key in ("project", "entity", "artifacts", "study")}
-        typed = {key: value for key, value in typed.items() if value is not None}
-        TrackingConfig(**{"project": PROJECT, "entity": None, **typed, "mode": asked.mode})  # refuses a wrong one
-        return 1 if sync(asked.runs, asked.mode, typed) else 0
-    from lorax_lab.windows import dashboard
-
-    project = asked.project or PROJECT
+def _main(options: argparse.Namespace) -> int:
+    if not options.runs.is_dir():
+        raise ConfigError(f"{options.runs} is no folder; name the one with the records, such as runs")
+    project = options.project or TRACKING["project"]
     require_name("--project", project)
-    require_name("--entity", asked.entity, optional=True)
-    if asked.local:
-        return dashboard.serve(asked.runs, project, asked.port)
-    return dashboard.make(asked.runs, asked.study, asked.pages, project, asked.entity or "")
+    require_name("--entity", options.entity, optional=True)
+    if options.command == "sync":
+        keys = [key for key in ("project", "entity", "artifacts", "study") if getattr(options, key) is not None]
+        return 1 if sync(options.runs, options.mode, {key: getattr(options, key) for key in keys}) else 0
+    try:
+        from lorax_lab.windows import dashboard
+
+        if options.local:
+            return dashboard.serve(options.runs, project, options.port)
+        return dashboard.make(options.runs, options.study, options.pages, project, options.entity or "")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is not installed; type pip install lorax_lab[dashboards]") from None
 
 
 if __name__ == "__main__":

@@ -42,8 +42,6 @@ GRACE = 8.0
 GONE = "its process is gone and left no record of its end: by a person, or because memory ran out"
 EXIT = {"completed": 0, "killed": 137}
 """The exit code by which W&B tells how a run ended; 1 for every other end."""
-Order = dict[str, Any]
-"""`folder` of a run, `group` and `tracking`."""
 
 
 def shown_in(folder: Path, mode: str) -> dict[str, Any]:
@@ -60,18 +58,17 @@ class Child:
     """What the process does.
 
     Attributes:
-        over: how many runs are over, by the input, and not shown yet.
-        since: when the first of them was over, or one was shown after that: the deadline counts from it.
+        over: how many runs are over, by the input, and not shown yet. While there are any, the system ends this
+            process, and so W&B's own, if none of them is shown within the deadline.
     """
 
     def __init__(self, deadline: float, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.deadline, self.tell, self.since, self.over = deadline, tell, time.monotonic(), 0
-        self.messages: Queue[Order | None] = Queue()
+        self.deadline, self.tell, self.over = deadline, tell, 0
+        self.messages: Queue[dict[str, Any] | None] = Queue()
 
     def serve(self) -> None:
         """Show each run that is announced, until the input ends."""
-        for work in (self._listen, self._watch):
-            threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()
         while (order := self.messages.get()) is not None:
             if "over" in order:  # of a run whose window failed before
                 Path(order["over"], contents.UPDATE).unlink(missing_ok=True)
@@ -79,24 +76,20 @@ class Child:
             why = ""
             try:
                 self.show(order)
-                self.since = time.monotonic()
             except Exception as error:
                 why = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self.over -= 1
+            signal.setitimer(signal.ITIMER_REAL, self.deadline if self.over > 0 else 0.0)
             self.tell({"run": Path(order["folder"]).name, "why": why})
 
     def _listen(self) -> None:
         for line in chain(sys.stdin, ["null"]):
             message = json.loads(line)
             if message is None or "over" in message:
-                self.since, self.over = self.since if self.over else time.monotonic(), self.over + 1
+                self.over += 1
+                if self.over == 1:
+                    signal.setitimer(signal.ITIMER_REAL, self.deadline)
             self.messages.put(message)
-
-    def _watch(self) -> None:
-        """End this process, and W&B's own with it, where a run is over for longer than its window may take."""
-        while not self.over or time.monotonic() - self.since < self.deadline:
-            time.sleep(LOOK)
-        os.kill(os.getpid(), signal.SIGKILL)
 
     def _is_over(self) -> bool:
         """Wait a moment; whether the parent has said that the run is over, or is gone itself."""
@@ -106,8 +99,11 @@ class Child:
             return True
         return False
 
-    def show(self, order: Order) -> None:
+    def show(self, order: dict[str, Any]) -> None:
         """Show a run from its first step to its end, and mark its folder.
+
+        Args:
+            order: `folder` of the run, `group` and `tracking`.
 
         Raises:
             Exception: whatever the library raises. The end of the run may be shown nevertheless, without its curves.

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean as mean
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.defaults import flat
@@ -41,9 +42,6 @@ PATH = re.compile(
     r"|(?:file://|(?<![\w/.:]))~?(?:/[^\s/:;,'\"]+)+/([^\s/:;,'\"]+)"
 )
 """An absolute path, which may have spaces where it is quoted, and its last part."""
-
-Row = dict[str, Any]
-"""The measures of one matrix."""
 
 
 def arm_and_tags(record: Record) -> tuple[str, list[str]]:
@@ -129,41 +127,26 @@ def leave_update(folder: Path) -> None:
 
 
 def derived(record: Record, folder: Path) -> dict[str, list[Any]]:
-    """What a window shows of an update: `rows` of numbers by key, first the means of the measures and then the curves;
-    and the `cells` of the heat map (layer, module, share of noise, effective rank)."""
-    from lorax_lab.record.measures import rows, share_of_noise  # imports torch
+    """What a window shows of an update: `rows` of numbers by key, first the mean of every measure over the matrices and
+    then the curves; and the `cells` of the heat map (layer, module, share of noise, effective rank).
+
+    `noise_share` is the effective rank as a share of that of noise, in all and by type of module: 1 is pure noise, a
+    small share is structure. Noise tells nothing of some matrices.
+    """
+    from lorax_lab.record.measures import rows, share_of_noise, summarise  # imports torch
 
     table = rows(folder)
-    cells = [(row["layer"], row["module"], share_of_noise(row, record.method), row["effective_rank"])
-             for row in table.values()]  # fmt: skip
-    lines = curves(record, load_arrays(folder, SPECTRA, parts=["sigma"]))
-    return {"rows": [measured(table, record.method), *lines], "cells": cells}
-
-
-def measured(rows: Mapping[str, Row], method: str) -> dict[str, float]:
-    """The mean of every measure over the matrices. `noise_share` is the effective rank as a share of that of noise, in
-    all and by type of module: 1 is pure noise, a small share is structure. Noise tells nothing of some matrices.
-
-    Args:
-        rows: as `record.measures` gives them.
-    """
-    from lorax_lab.record.measures import share_of_noise, summarise  # imports torch
-
-    means = summarise(rows).items() if rows else []
-    values = {f"update/{key.replace('.', '/')}": mean for key, mean in means if isinstance(mean, int | float)}
-    modules: dict[str, list[float]] = {}
-    for row in rows.values():
-        if (share := share_of_noise(row, method)) is not None:
+    means = summarise(table).items() if table else []
+    values = {f"update/{key.replace('.', '/')}": value for key, value in means if isinstance(value, int | float)}
+    cells, modules = [], dict[str, list[float]]()
+    for row in table.values():
+        share = share_of_noise(row, record.method)
+        cells.append((row["layer"], row["module"], share, row["effective_rank"]))
+        if share is not None:
             modules.setdefault(f"noise_share/{row['module']}", []).append(share)
-    shares = {key: sum(shares) / len(shares) for key, shares in modules.items()}
-    return values | shares | ({"noise_share": sum(shares.values()) / len(shares)} if shares else {})
-
-
-def _scores(record: Record, part: str) -> dict[int, float]:
-    """The score under each truncation of one part (`cut`, `remainder`) by k."""
-    result = record.completed
-    rows = [row for row in result.truncation or [] if row["part"] == part and row.get("module") is None]
-    return {row["k"]: row[result.metric] for row in rows if row.get(result.metric) is not None}
+    shares = {key: mean(shares) for key, shares in modules.items()}
+    values |= shares | ({"noise_share": mean(shares.values())} if shares else {})
+    return {"rows": [values, *curves(record, load_arrays(folder, SPECTRA, parts=["sigma"]))], "cells": cells}
 
 
 def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[dict[str, float | None]]:
@@ -175,23 +158,27 @@ def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[di
     """
     from lorax_lab.record.measures import mean_spectra, shown_indices  # imports torch
 
+    result = record.completed
+    by_part: dict[str, dict[int, float]] = {"cut": {}, "remainder": {}}
+    for row in result.truncation or []:
+        if row["part"] in by_part and row.get("module") is None and row.get(result.metric) is not None:
+            by_part[row["part"]][row["k"]] = row[result.metric]
+    cut, remainder = by_part.values()
     rows: list[dict[str, float | None]] = []
-    cut, remainder = _scores(record, "cut"), _scores(record, "remainder")
     for k in sorted(cut):
         rest = {"truncation/remainder": remainder[k]} if k in remainder else {}
-        rows.append({AXES["truncation"]: k, "truncation/cut": cut[k], **rest, "truncation/whole": cut[max(cut)]})
+        rows.append({AXES["truncation"]: k, "truncation/cut": cut[k], "truncation/whole": cut[max(cut)], **rest})
     lines = mean_spectra(record, spectra) if spectra else {}
     for i in shown_indices(max((len(line.sigma) for line in lines.values()), default=0)):
-        row: dict[str, float | None] = {AXES["spectrum"]: i}
+        values: dict[str, float | None] = {AXES["spectrum"]: i}
         for module, line in lines.items():
-            if i <= len(line.sigma):
-                row[f"spectrum/sigma/{module}"] = float(line.sigma[i - 1])
-                if math.isfinite(line.null[i - 1]):
-                    row[f"spectrum/null/{module}"] = float(line.null[i - 1])
-        rows.append(row)
+            for name, sigma in (("sigma", line.sigma), ("null", line.null)):
+                if i <= len(sigma) and math.isfinite(sigma[i - 1]):
+                    values[f"spectrum/{name}/{module}"] = float(sigma[i - 1])
+        rows.append(values)
     if spectra:  # a method without ranks is a line across, from 1 to the most that a matrix can have
         most = max(len(parts["sigma"]) for parts in spectra.values())
-        score = record.completed.metrics.get(f"{record.split}/{record.completed.metric}")
+        score = result.metrics.get(f"{record.split}/{result.metric}")
         ranks = [1, most] if record.rank is None else [record.rank]
         rows += [{AXES["answer"]: rank, "answer/score": score} for rank in ranks]
     return rows
@@ -208,25 +195,23 @@ def heat_map(cells: Sequence[Sequence[Any]]) -> np.ndarray:
         cells: of each matrix its layer, module, share of noise's effective rank, and effective rank.
     """
     import numpy as np
+    import pandas as pd
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    layers = sorted({cell[0] for cell in cells}, key=lambda layer: math.inf if layer is None else layer)
-    modules = sorted({cell[1] for cell in cells})
-
-    def mean(layer: int | None, module: str, part: int) -> float:
-        values = [cell[part] for cell in cells if (cell[0], cell[1]) == (layer, module) and cell[part] is not None]
-        return sum(values) / len(values) if values else math.nan
-
-    figure = Figure(figsize=(2.0 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)), layout="constrained")
+    numbers = {"layer": float, "share": float, "rank": float}
+    frame = pd.DataFrame(cells, columns=["layer", "module", "share", "rank"]).astype(numbers)
+    means = frame.fillna({"layer": math.inf}).pivot_table(index="layer", columns="module", dropna=False)
+    shares, ranks = means["share"], means["rank"].to_numpy()
+    height, width = shares.shape
+    figure = Figure(figsize=(2.0 + 1.1 * width, 1.6 + 0.45 * height), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    shares = np.array([[mean(layer, module, 2) for module in modules] for layer in layers])
     image = axes.imshow(shares, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
     for (i, j), share in np.ndenumerate(shares):
-        rank, ink = mean(layers[i], modules[j], 3), "w" if share > 0.4 else "k"
-        axes.text(j, i, f"{rank:.3g}" if rank == rank else "", ha="center", va="center", fontsize=8, color=ink)
-    axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right", parse_math=False)
-    axes.set_yticks(range(len(layers)), ["outside" if layer is None else str(layer) for layer in layers])
+        number = f"{ranks[i, j]:.3g}" if np.isfinite(ranks[i, j]) else ""
+        axes.text(j, i, number, ha="center", va="center", fontsize=8, color="w" if share > 0.4 else "k")
+    axes.set_xticks(range(width), shares.columns, rotation=30, ha="right", parse_math=False)
+    axes.set_yticks(range(height), [f"{layer:.0f}".replace("inf", "outside") for layer in shares.index])
     axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
     figure.colorbar(image, label="share of noise's effective rank")
     canvas.draw()

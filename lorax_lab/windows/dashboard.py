@@ -23,9 +23,15 @@ from lorax_lab.record.redact import redact
 from lorax_lab.windows import contents, later
 from lorax_lab.windows.library import TRACKIO, resolve
 
+os.environ.setdefault("WANDB_SILENT", "true")
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
+with warnings.catch_warnings(action="ignore"):  # it still has validators of pydantic's first version
+    import wandb_workspaces.reports.v2 as reports
+    import wandb_workspaces.workspaces as workspaces
+    from wandb_workspaces.expr import And, Config
+
 OUT = Path("dashboard")
 """Where the JSON goes."""
-INSTALL = "{} is not installed; type pip install lorax_lab[dashboards]"
 ANSWER = "Answer"
 PANELS = (
     (ANSWER, "line", "Score against rank; a method without ranks is a line across", "answer/rank", ["answer/score"]),
@@ -56,11 +62,11 @@ def make(runs_dir: Path, studies: Sequence[str], pages: Path, project: str, enti
     """Write the workspace and the report as JSON, and save them in W&B where there is a login; returns the exit code.
 
     Raises:
-        ConfigError: there is no completed run, no page of a study, or wandb-workspaces is not installed.
+        ConfigError: there is no completed run, or no page of a study.
     """
     texts = {study: _page(pages, study) for study in studies}
-    keys, tasks = shown_keys(runs_dir)
-    view, report = _workspace(project, entity, keys, studies), _report(project, entity, keys, tasks, texts)
+    keys = shown_keys(runs_dir)
+    view, report = _workspace(project, entity, keys, studies), _report(project, entity, keys, texts)
     for name, made in (("workspace", view), ("report", report)):
         content = made._to_model().model_dump_json(by_alias=True, exclude_none=True)
         write_json(OUT / f"{name}.json", json.loads(content), indent=1)
@@ -76,20 +82,21 @@ def make(runs_dir: Path, studies: Sequence[str], pages: Path, project: str, enti
     return 0
 
 
-def shown_keys(runs_dir: Path) -> tuple[list[str], list[str]]:
-    """(the keys that completed runs show, as W&B has them; their tasks). A setting is shown as `config:key`."""
+def shown_keys(runs_dir: Path) -> list[str]:
+    """The keys that completed runs show, as W&B has them. A setting is shown as `config:key`."""
     keys: dict[str, None] = {}
-    done = {folder: record for folder, record in scan(runs_dir)[0].items() if record.result}
-    for folder, record in done.items():
+    for folder, record in scan(runs_dir)[0].items():
+        if not record.result:
+            continue
         shown = [*read_history(folder), contents.summary(record, runs_dir)]
         if record.completed.matrices:
             shown += [*contents.derived(record, folder)["rows"], {"update/effective_rank_map": None}]
         keys |= dict.fromkeys(key for row in shown for key in row)
         keys |= dict.fromkeys(f"config:{key}" for key in flat(contents.configuration(record)))
-    if not done:
+    if not keys:
         again = f"python -m lorax_lab.run rank=4,8,16 -m runs_dir={runs_dir}"
         raise ConfigError(f"--runs {runs_dir}: no completed run is recorded there; type {again}")
-    return list(keys), sorted({str(record.config["task"]["name"]) for record in done.values()})
+    return list(keys)
 
 
 def _page(pages: Path, study: str) -> str:
@@ -99,20 +106,6 @@ def _page(pages: Path, study: str) -> str:
         instead = suggest(study, there) if there else "type python -m analysis study --out pages, and --pages pages"
         raise ConfigError(f"--study {study}: there is no such page in {pages}; {instead}")
     return redact((pages / study / "VERDICT.md").read_text(encoding="utf-8"))
-
-
-def _library() -> tuple[Any, Any]:
-    """The two modules of wandb_workspaces."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
-    try:
-        with warnings.catch_warnings():  # it still has validators of pydantic's first version
-            warnings.simplefilter("ignore")
-            import wandb_workspaces.reports.v2 as reports
-            import wandb_workspaces.workspaces as workspaces
-    except ModuleNotFoundError:
-        raise ConfigError(INSTALL.format("wandb-workspaces")) from None
-    return reports, workspaces
 
 
 def panels(keys: Sequence[str]) -> dict[str, list[Any]]:
@@ -130,88 +123,61 @@ def panels(keys: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _panel(kind: str, title: str, x: str, keys: list[str]) -> Any:
-    reports, _ = _library()
-    if kind == "media":
-        return reports.MediaBrowser(title=title, media_keys=keys)
-    if kind == "bars":
-        return reports.BarPlot(title=title, metrics=[reports.Metric(key) for key in keys], max_bars_to_show=100)
-    if kind == "scatter":
-        return reports.ScatterPlot(
-            title=title, x=reports.SummaryMetric(x), y=reports.SummaryMetric(keys[0]), log_x=True
-        )
-    if kind == "parallel":
-        made = {True: reports.Config, False: reports.SummaryMetric}
-        axes = [(key.removeprefix("config:"), key.startswith("config:")) for key in keys]
-        columns = [reports.ParallelCoordinatesPlotColumn(made[dial](key), log=dial) for key, dial in axes]
-        return reports.ParallelCoordinatesPlot(title=title, columns=columns)
-    scales = {"log_x": x in ("answer/rank", "truncation/k"), "log_y": x == "spectrum/index"}
-    metrics = [reports.Metric(key) for key in keys]
-    return reports.LinePlot(
-        title=title, x=reports.Metric(x) if x else "Step", y=metrics, max_runs_to_show=100, **scales
-    )
+    metrics: list[Any] = [reports.Metric(key) for key in keys]
+    match kind:
+        case "media":
+            return reports.MediaBrowser(title=title, media_keys=keys)
+        case "bars":
+            return reports.BarPlot(title=title, metrics=metrics, max_bars_to_show=100)
+        case "scatter":
+            y = reports.SummaryMetric(keys[0])
+            return reports.ScatterPlot(title=title, x=reports.SummaryMetric(x), y=y, log_x=True)
+        case "parallel":
+            dials = [reports.Config(key.removeprefix("config:")) for key in keys if key.startswith("config:")]
+            scores = [reports.SummaryMetric(key) for key in keys if not key.startswith("config:")]
+            columns = [reports.ParallelCoordinatesPlotColumn(dial, log=True) for dial in dials]
+            columns += [reports.ParallelCoordinatesPlotColumn(score) for score in scores]
+            return reports.ParallelCoordinatesPlot(title=title, columns=columns)
+    scales: dict[str, Any] = {"log_x": x in ("answer/rank", "truncation/k"), "log_y": x == "spectrum/index"}
+    axis = reports.Metric(x) if x else "Step"
+    return reports.LinePlot(title=title, x=axis, y=metrics, max_runs_to_show=100, **scales)
+
+
+def _filters(studies: Sequence[str]) -> Any:
+    """The runs of the studies, or all; not the trials of learning rates, whose score is of another split. W&B puts
+    `value` behind the first part of a setting's name."""
+    of_studies = [Config("study.value").isin(list(studies))] if studies else []
+    return And(Config("measure.value") != "trial", *of_studies)
 
 
 def _workspace(project: str, entity: str, keys: list[str], studies: Sequence[str]) -> Any:
     """A saved view of the project, a section of panels for each question, over the runs of the studies, or over all."""
-    _, workspaces = _library()
-    from wandb_workspaces.expr import Config
-
     layout = workspaces.SectionLayoutSettings(columns=2, rows=2)
     sections = [
         workspaces.Section(name=name, panels=drawn, is_open=name == ANSWER, layout_settings=layout)
         for name, drawn in panels(keys).items()
     ]
-    runs = workspaces.RunsetSettings(groupby=[Config(name) for name in GROUPS], pinned_columns=list(COLUMNS))
+    groups: list[Any] = [Config(name) for name in GROUPS]
+    runs = workspaces.RunsetSettings(groupby=groups, pinned_columns=list(COLUMNS), filters=_filters(studies))
     title = " ".join(["lorax_lab", *studies])
-    names = {"entity": entity, "project": project, "name": title}
-    view = workspaces.Workspace(**names, sections=sections, runset_settings=runs)
-    view._stashed_filters_v2, view._stashed_filter_string = _filters(studies), runs.filters
-    return view
+    return workspaces.Workspace(entity=entity, project=project, name=title, sections=sections, runset_settings=runs)
 
 
-def _report(project: str, entity: str, keys: list[str], tasks: list[str], texts: dict[str, str]) -> Any:
-    """A report: for each study the panels of its runs and its page; without one, the panels of all runs. The answer is
-    shown task by task, where the ranks of a method are one line."""
-    reports, _ = _library()
+def _report(project: str, entity: str, keys: list[str], texts: dict[str, str]) -> Any:
+    """A report: for each study the panels of its runs and its page; without one, the panels of all runs. In the answer
+    the ranks of a method are one line."""
     blocks: list[Any] = [reports.TableOfContents()]
     for study, text in texts.items() or [("", "")]:
-        of_study = [study] if study else []
-        blocks += [reports.H1(study or project)]
+        blocks.append(reports.H1(study or project))
         for section, drawn in panels(keys).items():
-            blocks += [reports.H2(section)]
-            if section != ANSWER:
-                blocks += [_grid(drawn, _filters(of_study))]
-                continue
-            for task in tasks:
-                only = _filters(of_study, _where("task.value.name", "=", task))
-                blocks += [reports.H3(task), _grid(panels(keys)[ANSWER], only, ["method.name"])]
+            for number, panel in enumerate(drawn):  # two in a row
+                panel.layout = reports.Layout(number % 2 * 12, number // 2 * 9, 12, 9)
+            groups = [f"config.{group}" for group in (("task.name", "method.name") if section == ANSWER else GROUPS)]
+            runs = reports.Runset(groupby=groups, filters=_filters([study] if study else []))
+            blocks += [reports.H2(section), reports.PanelGrid(runsets=[runs], panels=drawn)]
         blocks += [reports.MarkdownBlock(text)] if text else []
     title = f"lorax_lab: {', '.join(texts) or project}"[:128]
     return reports.Report(project=project, entity=entity, title=title, blocks=blocks, width="fluid")
-
-
-def _grid(drawn: list[Any], filters: dict[str, Any], groups: Sequence[str] = GROUPS) -> Any:
-    """Panels of a report, two in a row, over the runs that the filters leave."""
-    reports, _ = _library()
-    for number, panel in enumerate(drawn):
-        panel.layout = reports.Layout(number % 2 * 12, number // 2 * 9, 12, 9)
-    runs = reports.Runset(groupby=[f"config.{group}" for group in groups])
-    runs._stashed_filters_v2, runs._stashed_filter_string = filters, str(runs.filters)
-    return reports.PanelGrid(runsets=[runs], panels=drawn)
-
-
-def _where(name: str, operator: str, value: Any) -> dict[str, Any]:
-    key = {"section": "config", "name": name}
-    return {"key": key, "op": operator, "value": value, "disabled": False, "connector": "AND"}
-
-
-def _filters(studies: Sequence[str], *more: dict[str, Any]) -> dict[str, Any]:
-    """The runs of the studies, or all; not the trials of learning rates, whose score is of another split. The library's
-    own filters leave out the `value` in the names of nested settings."""
-    of_studies = [_where("study.value", "IN", list(studies))] if studies else []
-    first, *others = [_where("measure.value", "!=", "trial"), *of_studies, *more]
-    del first["connector"]
-    return {"filterFormat": "filterV2", "filters": [first, *others]}
 
 
 def _save(place: Path, view: Any, report: Any) -> None:
@@ -236,13 +202,11 @@ def serve(runs_dir: Path, project: str, port: int) -> int:
     """Serve Trackio's page until Ctrl-C, on loopback alone.
 
     Raises:
-        ConfigError: trackio is not installed, nothing was shown there, or the port cannot be had.
+        ConfigError: nothing was shown there, or the port cannot be had.
     """
     os.environ |= {"TRACKIO_DIR": str((runs_dir / TRACKIO).resolve()), "HF_HUB_OFFLINE": "1"}
-    try:
-        import trackio
-    except ModuleNotFoundError:
-        raise ConfigError(INSTALL.format("trackio")) from None
+    import trackio
+
     projects = trackio.SQLiteStorage.get_projects() if (runs_dir / TRACKIO).is_dir() else []
     if project not in projects:
         instead = f"{suggest(project, projects)}; runs that are recorded: type {later(runs_dir, TRACKIO)}"

@@ -62,14 +62,14 @@ class Window:
 
     def __init__(self, mode: str, record: Record, group: str, tracking: dict[str, Any], runs_dir: Path) -> None:
         self.mode, self.step, self.folder = mode, 0, runs_dir.resolve() / library_of(mode)
-        self.library: Any
-        self.run: Any
         self.url: str | None = None
         arm, tags = contents.arm_and_tags(record)
         config = contents.configuration(record) | {"arm": arm}
         if study := tracking["study"]:
             tags, config = [*tags, f"study={study}"[-contents.LONGEST :]], config | {"study": study}
         names = {"project": tracking["project"], "name": record.run_id, "group": group}
+        self.library: Any
+        self.run: Any
         if mode == TRACKIO:
             self._open_trackio(names, flat(config) | {"tags": tags, "summary.status": "running"})
         else:
@@ -92,10 +92,10 @@ class Window:
         os.environ["WANDB_NOTES"] = redact(os.environ.get("WANDB_NOTES", ""))  # which W&B reads by itself
         import wandb
 
-        run_id, place = settings["name"], str(self.folder.parent)
+        run_id = settings["name"]
         self.library, self.earlier = wandb, list(self.folder.glob(f"offline-run-*-{run_id}"))
-        settings |= {"mode": self.mode, "settings": wandb.Settings(**SETTINGS)}
-        self.run = wandb.init(**settings, id=run_id, entity=entity, dir=place)
+        settings |= {"id": run_id, "entity": entity, "dir": str(self.folder.parent), "mode": self.mode}
+        self.run = wandb.init(**settings, settings=wandb.Settings(**SETTINGS))
         self.url = None if self.run.offline else self.run.url
         self.run.summary.update({"status": "running"})
         for prefix, axis in contents.AXES.items():

@@ -64,7 +64,7 @@ def written(folder: Path, group: str) -> Iterator[Sink]:
 
 def is_written(folder: Path) -> bool:
     """Whether a process makes an attempt at the run right now."""
-    with suppress(OSError), (folder / PROGRESS).open("rb") as file:
+    with suppress(FileNotFoundError), (folder / PROGRESS).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -85,28 +85,27 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path, self.group, self.is_at_work = path, "sync", True
         self.rows: list[Row] = []
-        self._offset, self._unfinished = 0, b""
-        self._began, self._before = 0.0, 0.0  # of the last attempt; seconds at work before it
+        self._read_to, self._began, self._seconds_before = 0, 0.0, 0.0
 
     def read(self) -> list[Row]:
-        """Read what was written since the last time, and return all rows. A line that is no row of ours is left out."""
+        """Read the lines that were finished since the last time, and return all rows. A line that is no row of ours is
+        left out."""
         with suppress(OSError), self.path.open("rb") as file:
-            file.seek(self._offset)
-            new = file.read()
-            self._offset += len(new)
-            *lines, self._unfinished = (self._unfinished + new).split(b"\n")
-            for line in lines:
-                with suppress(ValueError, TypeError, KeyError, AttributeError):
-                    self._take(json.loads(line))
+            file.seek(self._read_to)
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._read_to += len(line)
+                    with suppress(ValueError, TypeError, KeyError, AttributeError):
+                        self._take(json.loads(line))
         return self.rows
 
     def _take(self, line: dict[str, Any]) -> None:
         if "begin" in line:
             self._began, self.group = float(line["begin"]), str(line["group"])
-            self._before, self.is_at_work = self.rows[-1].seconds if self.rows else 0.0, not self.rows
+            self._seconds_before, self.is_at_work = self.rows[-1].seconds if self.rows else 0.0, not self.rows
             return
         step, at = int(line.pop("step")), float(line.pop("at"))
         while self.rows and self.rows[-1].step >= step:
             self.rows.pop()
-        self.rows.append(Row(step, at, self._before + at - self._began, line))
+        self.rows.append(Row(step, at, self._seconds_before + at - self._began, line))
         self.is_at_work = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,8 +19,7 @@ from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep, replay
 from experiments.command import main
-from experiments.replay import RECORDS
-from experiments.study import Plan, Progress, small, studies, sweeps, with_workers
+from experiments.study import RECORDS, Plan, Progress, small, studies, sweeps, texts_of, with_workers
 from experiments.study_records import StudyRecords, check_arms, declaration_of, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
@@ -131,16 +129,6 @@ def test_a_published_study_stays_complete_whatever_became_of_the_code(
     assert {path: path.read_bytes() for path in (tmp_path / "records" / "made").iterdir()} == written
 
 
-def test_files_of_a_study_are_prepared_before_a_run_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr("experiments.study._run_id", lambda words: told.append("composed") or "run")
-    plan = dataclasses.replace(PLAN, prepare=lambda: told.append("prepared"))
-    assert sweeps(plan, Progress(plan, recorded([])).missing)
-    assert told == []
-    assert plan.run_id(Progress(plan, recorded([])).missing[0]) == "run"
-    assert told == ["prepared", "composed"]
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -148,10 +136,8 @@ def test_files_of_a_study_are_prepared_before_a_run_is_composed(monkeypatch: pyt
         ({"protocol": dataclasses.replace(PROTOCOL, margin=0.05)}, "margin was 0.02 and is 0.05"),
         ({"protocol": dataclasses.replace(PROTOCOL, final_seeds=(*PROTOCOL.final_seeds, 5))}, "and is 0 1 2 3 4 5"),
         ({"figures": ("trials",)}, "the figure answer is gone"),
-        ({"control_of": "rank_sweep"}, "control_of was None and is rank_sweep"),
         ({"protocol": dataclasses.replace(PROTOCOL, arms=PROTOCOL.arms[:2])}, "the arm LoRA r=8"),
         ({"factors": {"task": {"movie_reviews": ("task=tweets",)}}}, "was task=movie_reviews and is task=tweets"),
-        ({"final": {}}, "final overrides of full was measure=controls"),
     ],
 )
 def test_what_was_declared_before_the_runs_may_not_change(
@@ -368,8 +354,7 @@ STUDIES = studies()
 def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there_are(name: str, budget: str) -> None:
     study = importlib.import_module(f"experiments.{name}")
     plan = study.plan() if budget == "full" else small(study.plan())
-    assert study.QUESTION
-    assert study.COST
+    assert all(texts_of(study, name).values())
     assert len(settings_of(plan)) == len(plan.conditions) * len(plan.protocol.arms)
     assert set(plan.figures or ()) <= set(FIGURES)
     assert plan.control_of in {None, *STUDIES}
@@ -380,7 +365,7 @@ def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, t
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
     study = importlib.import_module(f"experiments.{name}")
     plan = study.plan()
-    texts = {"question": study.QUESTION, "prediction": study.PREDICTION, "budget": "full"}
+    texts = texts_of(study, name) | {"budget": "full"}
     records = StudyRecords(RECORDS / name, tmp_path, plan, texts)
     progress = records.progress(lambda cell: True)
     assert progress.missing == []
@@ -514,16 +499,6 @@ def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tm
     assert analyse(["study", *where]) == 1
     assert "numeric settings differ" in capsys.readouterr().out
     assert not (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
-
-
-def test_a_study_without_runs_or_declaration_says_so(published: Path, tmp_path: Path, capsys: Any) -> None:
-    shutil.copytree(published / "rank_sweep", published / "planned", ignore=shutil.ignore_patterns("*.parquet"))
-    shutil.copytree(published / "rank_sweep", published / "undeclared", ignore=shutil.ignore_patterns("*.json"))
-    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
-    assert analyse(["verdict", "planned", *where]) == 2
-    assert "planned" in capsys.readouterr().err
-    assert analyse(["verdict", "rank_sweep", *where]) == 1
-    assert "undeclared/declaration.json" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from analysis.study.figures import FIGURES
 from analysis.study.records import Records
 from analysis.study.validator import breaches, marked, selection_of
 from analysis.study.verdict import by_match, rulings
-from lorax_lab.launch.table import _scores
+from lorax_lab.launch.table import score_name
 from lorax_lab.record.direction import labelled, of_line
 from lorax_lab.record.record import read_record, write_record
 from lorax_lab.study.protocol import Cell, select
@@ -147,4 +147,4 @@ def test_the_best_variant_of_a_rank_and_the_closing_table_know_the_direction(hig
     assert group.best["run_id"].tolist() == ["run-16" if higher else "run-8"]
     table = accuracy_vs_rank.table(group)
     assert ("direction" in table) is not higher
-    assert _scores([read_record(tmp_path / "run-8")]) == {labelled("test nats", higher): ["0.400"]}
+    assert score_name(read_record(tmp_path / "run-8")) == labelled("test nats", higher)

@@ -17,13 +17,12 @@ import pytest
 import torch
 from conftest import tiny_model
 from recorded import measured_rows
-from safetensors.torch import load_file
 from torch import nn
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import METHODS, count_parameters, lora, method_named
-from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, merged_weight
+from lorax_lab.methods.lora_layer import LoRALinear, lora_layers
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
 from lorax_lab.record.folder import save_trained
 from lorax_lab.spectra import LowRank
@@ -265,15 +264,6 @@ def test_a_model_without_the_part_is_refused() -> None:
         METHODS["embeddings"].attach(model, [], method_config("embeddings"), None, generator(0, "adapter"))
 
 
-def test_nothing_but_the_head_is_saved_and_another_models_head_is_refused(tmp_path: Path) -> None:
-    method, (model, _) = METHODS["head"], trained("bert", "head")
-    save_trained(tmp_path, method.export(model, method_config("head"), "public/name"))
-    heads = head_modules(model)
-    assert set(load_file(tmp_path / method.weights)) == {n for n, _ in model.named_parameters() if is_head(n, heads)}
-    with pytest.raises(ConfigError, match="classifier"):
-        method.load(tiny_model("gpt2"), tmp_path)
-
-
 @each
 def test_a_method_is_known_by_one_name_and_its_defaults_are_one_fact(name: str) -> None:
     from lorax_lab.launch.compose import compose
@@ -383,12 +373,6 @@ def test_a_models_own_change_of_the_output_in_place_is_differentiated() -> None:
     found, layer.lora_B.grad = layer.lora_B.grad, None
     (layer(x) + other).square().sum().backward()
     torch.testing.assert_close(found, layer.lora_B.grad)
-
-
-def test_factors_are_merged_in_the_precision_of_the_weight() -> None:
-    merged = merged_weight(torch.eye(3).bfloat16(), LowRank(torch.full((3, 1), 0.1), torch.ones(1, 3), 2.0))
-    assert merged.dtype == torch.bfloat16
-    torch.testing.assert_close(merged.float(), torch.eye(3) + 0.2, atol=4e-3, rtol=0)
 
 
 def test_dropout_does_not_act_in_evaluation_under_autocast() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from safetensors.torch import load_file
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import base, load_base, load_processor, matrix_shapes, model_sha256, most_tokens, resolve
 
-SECONDS = 5.0
 HEAD = {"num_labels": 2}
 
 
@@ -34,12 +32,10 @@ def planned_and_loaded(folder: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_hostile_folder_is_refused_in_one_line(model_folder: Path, tmp_path: Path, name: str) -> None:
     folder = spoiled(name, model_folder, tmp_path / "tiny-bert")
-    began = time.monotonic()
     with pytest.raises(ConfigError, match=CASES[name][1]) as refused:
         planned_and_loaded(str(folder))
     assert str(refused.value).startswith(f"model={folder}")
     assert "\n" not in str(refused.value)
-    assert time.monotonic() - began < SECONDS
     assert not list(tmp_path.glob("**/pwned")) + list(Path.cwd().glob("pwned"))
 
 
@@ -91,18 +87,6 @@ def test_a_file_and_a_name_that_is_too_long_are_no_folder(model_folder: Path) ->
         resolve(str(model_folder / SAFE))
     with pytest.raises(ConfigError, match="there is no such folder"):
         resolve("/" + "b" * 300)
-
-
-def test_a_folder_of_240_letters_is_a_model_as_any_other(
-    lab_here: Lab, small_run: list[str], model_folder: Path, tmp_path: Path
-) -> None:
-    long = tmp_path / ("a" * 240)
-    long.symlink_to(model_folder)
-    words = [word for word in small_run if not word.startswith("model=")]
-    done = lab_here(*words, f"model={long}", "rank=1", "reference=false", "train.max_steps=1")
-    assert done.returncode == 0, done.stdout
-    (record,) = (tmp_path / "runs").glob("*/record.json")
-    assert record.parent.name.startswith("a" * 120)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from conftest import launched
 
-from experiments.study import plan_of
 from experiments.study_records import StudyRecords
 from lorax_lab.afterwards.amplification import amplifications
 from lorax_lab.afterwards.directions import directions
@@ -117,15 +116,6 @@ def test_runs_whose_factors_were_not_drawn_independently_are_refused(runs: dict[
     passed_off |= {(SMALL, 1): runs[SMALL, 1], (LARGE, 0): runs[LARGE, 1]}
     with pytest.raises(ConfigError, match=r"before training the factors A of .* not drawn independently"):
         list(similarities(passed_off, {"ranks": (SMALL, LARGE)}))
-
-
-def test_runs_of_two_bases_are_refused(runs: dict[tuple[str, int], Run]) -> None:
-    """They may have one width, and then nothing else tells them apart."""
-    of_two = of_seeds(runs, SMALL)
-    other = of_two[SMALL, 1]
-    of_two[SMALL, 1] = dataclasses.replace(other, config=dataclasses.replace(other.config, model="minilm"))
-    with pytest.raises(ConfigError, match=r"runs of 2 bases, .* and minilm, are compared; compare runs of one base"):
-        list(similarities(of_two, {"seeds": (SMALL, SMALL)}))
 
 
 def test_an_update_amplifies_as_its_paper_says(runs: dict[tuple[str, int], Run]) -> None:
@@ -246,16 +236,3 @@ def test_rows_of_other_runs_are_measured_again(tmp_path: Path) -> None:
     records.measure(progress)
     found = read_rows(records.folder, "made")
     assert {name: [row["k"] for row in measured.rows] for name, measured in found.items()} == {"one": [3], "two": [1]}
-
-
-def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full fine-tuning has all matrices, and the figures of this study are of two types."""
-    matrices = [f"layer.0.attention.self.{kind}" for kind in ("query", "key", "value")] + ["layer.0.output.dense"]
-    rows = [{"matrix": matrix} for matrix in matrices]
-    monkeypatch.setattr("lorax_lab.afterwards.similarities.similarities", lambda runs, pairs: iter(rows))
-    monkeypatch.setattr("lorax_lab.afterwards.amplification.amplifications", lambda runs, ranks: iter(rows))
-    asked = plan_of("paper_which_rank").afterwards
-    found = {name: list(asked[name]({})) for name in ("similarities", "factors")}
-    assert [row["matrix"] for row in found["similarities"]] == [matrices[0], matrices[2]]
-    assert {row["adapted"] for row in found["similarities"]} == {"query and value"}
-    assert found["factors"] == [rows[0], rows[2]]

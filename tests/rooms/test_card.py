@@ -201,15 +201,6 @@ def test_kohya_s_names_give_what_peft_s_names_give() -> None:
     assert sorted(sizes[0]) == pytest.approx(sorted(sizes[1]))
 
 
-def test_a_base_places_kohya_s_names_and_names_what_it_lacks() -> None:
-    base, _ = checkpoints(lambda w: w)
-    more = {"x.y.lora_A": torch.ones(RANK, 8), "x.y.lora_B": torch.ones(8, RANK)}
-    save_file(kohya(factors(0, even) | more) | {"odd": torch.ones(1)}, "it.safetensors")
-    facts = card("it.safetensors", "--base", base)
-    assert {m["matrix"] for m in facts["layers"]["matrices"]} == {f"h.{i}.{m}.weight" for i in range(4) for m in SHAPES}
-    assert all(any(name in note for note in facts["notes"]) for name in ("lora_unet_x_y", "odd"))
-
-
 # extracts without a task
 
 LINEAR = ("mlp.shared_experts.gate_proj", "embeddings_project", "lm_head", "output")
@@ -380,22 +371,6 @@ def test_an_adapter_is_not_scored_without_a_part_of_it(
         whole = load_file(Path(folder, WEIGHTS))
         save_file({key: t for key, t in whole.items() if "classifier" not in key}, Path(folder, WEIGHTS))
     assert name in refused(capsys, folder, "--base", model_folder, "--task", *task)
-
-
-def test_what_stands_beside_loralib_s_factors_is_scored(
-    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same scores as those of the same numbers in PEFT's folder, biases of the body among them."""
-    folder, task = tuned_here
-    more(folder, {f"{DENSE}.bias": torch.linspace(-1, 1, 32)})
-    words = ["--base", model_folder, "--task", *task]
-    expected = card(folder, *words)["scores"]
-    whole = as_loralib(folder) | {"bert.embeddings.position_ids": torch.arange(4)}
-    save_file(whole, "lora.safetensors")
-    assert card("lora.safetensors", "--alpha", "4", *words, out="other")["scores"] == expected
-    save_file(whole | {"a.stranger": torch.ones(2)}, "stranger.safetensors")
-    assert main("stranger.safetensors", "--alpha", "4", *words, out="third") == 2
-    assert "a.stranger" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

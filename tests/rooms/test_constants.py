@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from synthetic import study
 
-from analysis import constant, style
+from analysis import constant
 from analysis.study import constants
 from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS
@@ -85,10 +84,6 @@ def test_rows_of_data_that_another_processor_made_stay_where_lines_have_them(
     assert list(of["constant"]).count(0.25) == 1
 
 
-def test_unknown_data_have_the_score_of_a_guess_and_say_so() -> None:
-    assert constants.constant(study(), "reviews", "test") == (0.5, constant.GUESS)
-
-
 def levels(figure: Figure) -> list[float]:
     return [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == constant.GUESS]
 
@@ -108,11 +103,3 @@ def test_a_panel_of_scores_has_the_line_or_its_heading_has_the_number(score: flo
     low, high = scores.get_ylim()
     ends = table[["test_low", "test_high"]]
     assert ends.max().max() - ends.min().min() > 0.4 * (high - low)
-
-
-def test_two_kinds_of_constant_answers_stand_once_each_in_the_legend() -> None:
-    axes = style.canvas(4, 4).subplots(1, 3)
-    for panel, (score, name) in zip(axes, [(0.6, "a"), (0.0, "b"), (0.7, "a")], strict=True):
-        constant.draw_line(panel, pd.DataFrame({"constant": [score], "constant_is": [name]}), axes[0])
-    assert axes[0].get_legend_handles_labels()[1] == ["a", "b"]
-    assert [panel.lines[0].get_ydata()[0] for panel in axes] == [0.6, 0.0, 0.7]

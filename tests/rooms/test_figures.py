@@ -108,20 +108,6 @@ def test_a_score_that_is_no_share_has_the_interval_of_what_each_example_adds(nam
     assert "no interval" not in FIGURES[name].draw(rows).get_suptitle()
 
 
-@pytest.mark.parametrize("name", ["functional_rank", "accuracy_vs_rank", "accuracy_vs_parameters"])
-def test_a_title_says_where_there_is_no_interval(name: str, store: Store) -> None:
-    def title() -> str:
-        return FIGURES[name].draw(FIGURES[name].table(group_of(store))).get_suptitle()
-
-    for rank in (None, 2):
-        store.run(rank=rank, metric="nats")
-    assert "one seed, no intervals" in title()
-    store.run(rank=2, seed=1, metric="nats")
-    assert "no interval where there is one seed" in title()
-    store.run(seed=1, metric="nats")
-    assert "no interval" not in title()
-
-
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_one_seed_that_has_all_right_or_none_has_an_interval_with_a_width(score: float, store: Store) -> None:
     store.run(rank=4, test=score)
@@ -271,15 +257,6 @@ def test_an_update_of_zero_has_no_rank_and_no_line(store: Store) -> None:
     nothing.run()
     with pytest.raises(CannotDraw, match="is zero"):
         FIGURES["singular_values"].table(group_of(nothing))
-
-
-def test_seeds_that_score_alike_draw(store: Store) -> None:
-    score = 1 / 3
-    for seed in range(3):
-        store.run(seed=seed, test=score)
-        store.run(rank=2, seed=seed, test=score)
-        store.run(rank=4, seed=seed, test=score)
-    assert drawn(store, "accuracy_vs_rank", "functional_rank") == 0
 
 
 def test_the_noise_and_its_edge_are_those_of_the_fit(store: Store) -> None:

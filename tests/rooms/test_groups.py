@@ -195,23 +195,14 @@ def test_only_a_figure_that_lacks_a_run_is_stamped(
     assert "LoRA r = 4 of seed 1; type python -m lorax_lab.run" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_of_runs_that_unlike_versions_made_is_stamped(store: Store, name: str) -> None:
-    for seed in (0, 1):
-        for rank in (None, 2):
-            folder = store.run(rank=rank, seed=seed)
-            torch = "3" if (rank, seed) == (2, 1) else "2"
-            made = {"code": "a" * 64, "versions": {"torch": torch, "lorax_lab": str(seed)}}
-            record.write_record(folder, replace(record.read_record(folder), **made))  # type: ignore[arg-type]
-    group = group_of(store)
-    table, stamps = gaps.stamped(group, FIGURES[name].table(group))
-    several = len(set(table["seed"])) > 1
-    assert stamps == ["2 versions of torch"] * several
-    assert (gaps.MADE_BY in table) == several
-    if several:
-        marked = table[table[gaps.MADE_BY] == "torch 3"]
-        assert set(zip(marked["rank"], marked["seed"], strict=True)) == {(2, 1)}
-    assert any(line.startswith("torch 3: 1 run: ") for line in gaps.versions(group))
+def test_runs_that_unlike_versions_made_are_named(store: Store) -> None:
+    for torch in ("2", "3"):
+        folder = store.run(rank=int(torch))
+        made = {"code": "a" * 64, "versions": {"torch": torch, "lorax_lab": torch}}
+        record.write_record(folder, replace(record.read_record(folder), **made))  # type: ignore[arg-type]
+    assert [line.partition(": minilm")[0] for line in gaps.versions(group_of(store))] == [
+        "torch 2: 1 run", "torch 3: 1 run",
+    ]  # fmt: skip
 
 
 def test_unlike_code_is_a_version_and_the_package_itself_and_what_a_run_does_not_use_are_none() -> None:
@@ -266,18 +257,6 @@ def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> No
     ]
 
 
-def test_a_seed_that_failed_and_a_comparison_that_is_missing_are_named(store: Store) -> None:
-    store.run()
-    folder = store.run(rank=2)
-    made = record.read_record(folder)
-    record.write_record(folder, replace(made, config=made.config | {"reference": True}))
-    assert [line.partition(";")[0] for line in gaps.missing(group_of(store))] == [
-        "the comparison with the reference: LoRA r = 2 of seed 0"
-    ]
-    store.run(rank=2, seed=1, status="failed")
-    assert gaps.lacking(group_of(store), FIGURES["memory"].table(group_of(store))) == 1
-
-
 def test_without_full_the_others_still_draw(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.run(rank=2)
     assert drawn(store, "functional_rank", "accuracy_vs_rank", "singular_values", "memory") == 1
@@ -303,13 +282,6 @@ def test_bad_requests_say_what_to_type(store: Store, capsys: pytest.CaptureFixtu
     message = capsys.readouterr().err
     assert all(name in message for name in ("efective_rank", *FIGURES))
     assert not (store.folder / "out").exists()
-
-
-def test_the_usual_folder_is_not_typed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.run(rank=2)
-    monkeypatch.chdir(store.folder.parent)
-    (group,) = load(Path("runs")).groups
-    assert all("runs_dir" not in typed for typed in (group.command(), *gaps.missing(group)))
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])

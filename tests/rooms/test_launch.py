@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 import torch
 from recorded import run_record
 
+from lorax_lab.config.identity import plain
 from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch import room, workers
 from lorax_lab.launch.attempt import (
@@ -26,17 +27,16 @@ from lorax_lab.launch.attempt import (
     RECORDED,
     Attempt,
     attempt,
-    record_sha256,
+    is_leased,
+    lease,
 )
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.leases import holder, lease
-from lorax_lab.launch.outlook import Durations, in_words, like_of
+from lorax_lab.launch.outlook import seconds_of
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.sweep import Sweep
-from lorax_lab.launch.workers import Workers
 from lorax_lab.record import record
 
-HOW = Attempt("[1/1] lora", "sweep-1")
+HOW = Attempt("[1/1] lora", "sweep-1", 0.0)
 Heard = list[tuple[str, str]]
 
 
@@ -53,35 +53,25 @@ def unseen(*_: Any) -> None:
     """Show nothing."""
 
 
-# ---- leases
+# ---- leases and attempts
 
 
-def test_a_lease_excludes_all_others_until_it_is_given_back(tmp_path: Path) -> None:
-    with lease(tmp_path, "run") as mine:
-        assert mine
-        assert str(os.getpid()) in str(holder(tmp_path, "run"))
-        with lease(tmp_path, "run") as second, lease(tmp_path, "another") as third:
-            assert (second, third) == (False, True)
-    assert holder(tmp_path, "run") is None
-    with lease(tmp_path, "run") as mine:
-        assert mine
-
-
-def test_the_lease_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from lorax_lab.launch.leases import lease\n"
-    code += f"with lease(Path({str(tmp_path)!r}), 'run') as mine: print(mine, flush=True); time.sleep(100)"
+def test_a_lease_excludes_all_others_until_it_is_given_back_or_its_process_is_killed(tmp_path: Path) -> None:
+    run = planned(tmp_path, "run")
+    with lease(run) as mine, lease(run) as second, lease(planned(tmp_path, "another")) as third:
+        assert (mine, second, third) == (True, False, True)
+        assert is_leased(run)
+    assert not is_leased(run)
+    code = "import time; from pathlib import Path; from filelock import FileLock\n"
+    code += f"with FileLock({str(tmp_path / '.leases' / 'run.lock')!r}): print('held', flush=True); time.sleep(100)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "True\n"
-    assert f"process {process.pid} on" in str(holder(tmp_path, "run"))
+    assert process.stdout.readline() == "held\n"
+    assert is_leased(run)
     process.kill()
     process.communicate()
-    assert holder(tmp_path, "run") is None
-    with lease(tmp_path, "run") as mine:
+    with lease(run) as mine:
         assert mine
-
-
-# ---- attempts
 
 
 @pytest.fixture
@@ -106,7 +96,7 @@ def ends_in(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_is_trained_once(tmp_path: Path, trains: list[str]) -> None:
     run = planned(tmp_path)
-    with lease(tmp_path, run.run_id):
+    with lease(run):
         assert attempt(run, HOW, unseen) == ELSEWHERE
     assert [attempt(run, HOW, unseen) for _ in range(2)] == ["completed", RECORDED]
     assert trains == ["the-run"]
@@ -134,7 +124,7 @@ def test_the_end_of_a_run_is_recorded_with_its_reason(
         assert attempt(run, HOW, unseen) == status
     content = record.read_record(run.folder)
     assert (content.status, content.reason) == (status, reason)
-    assert holder(tmp_path, run.run_id) is None
+    assert not is_leased(run)
 
 
 def test_a_damaged_record_is_set_aside_before_training(tmp_path: Path, trains: list[str]) -> None:
@@ -145,19 +135,23 @@ def test_a_damaged_record_is_set_aside_before_training(tmp_path: Path, trains: l
     assert (tmp_path / "quarantine" / run.run_id / "record.json").read_text() == "{}"
 
 
-def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path, trains: list[str]) -> None:
-    run = planned(tmp_path, "the-run", None, "force=true")
+def forced(folder: Path) -> tuple[Run, Attempt]:
+    """A run that is recorded, and how `force` tries it again."""
+    run = planned(folder, "the-run", None, "force=true")
     recorded(run, seed=1)
-    again = replace(HOW, repeats=record_sha256(run))
+    os.utime(run.folder / record.RECORD, (1000, 1000))
+    return run, replace(HOW, since=2000.0)
+
+
+def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path, trains: list[str]) -> None:
+    run, again = forced(tmp_path)
     assert [attempt(run, how, unseen) for how in (HOW, again, again)] == [RECORDED, "completed", RECORDED]
     assert record.read_record(run.folder).seed == 7
     assert not list((tmp_path / ASIDE).iterdir())
 
 
 def test_a_forced_run_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = planned(tmp_path, "the-run", None, "force=true")
-    recorded(run, seed=1)
-    again = replace(HOW, repeats=record_sha256(run))
+    run, again = forced(tmp_path)
     ends_in(Diverged("training loss nan"), monkeypatch)
     assert attempt(run, again, unseen) == "diverged"
     assert record.read_record(run.folder).seed == 1
@@ -166,14 +160,12 @@ def test_a_forced_run_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypa
 def test_a_forced_run_that_is_interrupted_goes_on_and_then_replaces_the_earlier_one(
     tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = planned(tmp_path, "the-run", None, "force=true")
-    recorded(run, seed=1)
+    run, again = forced(tmp_path)
     with monkeypatch.context() as patch:
         ends_in(KeyboardInterrupt(), patch)
         with pytest.raises(KeyboardInterrupt):
-            attempt(run, replace(HOW, repeats=record_sha256(run)), unseen)
+            attempt(run, again, unseen)
     assert record.read_record(tmp_path / ASIDE / run.run_id).seed == 1
-    assert Sweep([run]).repeats == {}
     assert attempt(run, HOW, unseen) == "completed"
     assert record.read_record(run.folder).seed == 7
     assert not list((tmp_path / ASIDE).iterdir())
@@ -186,7 +178,7 @@ def test_a_recorded_run_is_compared_with_a_reference_that_can_be_used(
     run = planned(tmp_path, "the-run", "the-reference")
     recorded(run, reference=None)
     monkeypatch.setattr("lorax_lab.launch.attempt.why_unusable", lambda _: None if usable else "it is gone")
-    monkeypatch.setattr("lorax_lab.comparison.compare", lambda *_: recorded(run, reference="the-reference"))
+    monkeypatch.setattr("lorax_lab.launch.attempt.compare", lambda *_: recorded(run, reference="the-reference"))
     assert attempt(run, HOW, unseen) == outcome
     assert not trains
 
@@ -215,22 +207,37 @@ while True:
     time.sleep(float(seconds or 0))
     if action == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if not action and not was_tried:
+        run.folder.mkdir(parents=True)
+        text, reference = open(os.environ["RECORD"]).read(), f'"reference": {json.dumps(run.reference)}'
+        (run.folder / "record.json").write_text(text.replace('"reference": null', reference))
     pipe.send({"kind": "end", "status": action or ("compared" if was_tried else "completed")})
 """
 
 
 @pytest.fixture
 def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """Let workers that pretend try runs; gives what they noted. Actions: by run id, a status or `die`, and seconds."""
+    """Let workers that pretend try a sweep's runs; gives what they noted. Actions: by run id, a status or `die`, and
+    seconds."""
+    tried = Sweep._tried
 
     def train(runs: list[Run], count: int, actions: dict[str, str], heard: Heard) -> list[Any]:
         program, notes = tmp_path / "pretends.py", tmp_path / "notes"
         program.write_text(f"ACTIONS = {actions!r}\n{PRETENDS}")
         monkeypatch.setattr(workers, "PROGRAM", [str(program)])
         monkeypatch.setenv("NOTES", str(notes))
-        shares = [{"OMP_NUM_THREADS": str(number + 1)} for number in range(count)]
-        how = lambda run: Attempt(run.run_id, "group")  # noqa: E731
-        Workers(shares, how, lambda run, status: heard.append((run.run_id, status))).train(runs)
+        record.write_record(tmp_path, run_record("template", reference=None))
+        monkeypatch.setenv("RECORD", str(tmp_path / "record.json"))
+        monkeypatch.setattr(Sweep, "_result", lambda *_: "")
+
+        def note(self: Sweep, run: Run, status: str) -> None:
+            heard.append((run.run_id, status))
+            tried(self, run, status)
+
+        monkeypatch.setattr(Sweep, "_tried", note)
+        before = signal.getsignal(signal.SIGTERM)
+        heard.append(("interrupted", str(Sweep(runs).train([{"OMP_NUM_THREADS": str(n + 1)} for n in range(count)]))))
+        signal.signal(signal.SIGTERM, before)
         return [json.loads(line) for line in notes.read_text().splitlines()]
 
     return train
@@ -240,20 +247,20 @@ def test_runs_begin_beside_their_reference_and_are_compared_when_it_is_there(tmp
     """By two processes that stay."""
     heard: Heard = []
     runs = [planned(tmp_path, "a", "ref"), planned(tmp_path, "b", "ref"), planned(tmp_path, "ref")]
-    notes = pretend(runs, 2, {"ref": "completed 2"}, heard)
+    notes = pretend(runs, 2, {"ref": " 2"}, heard)
     tried = [(note["run"], note["reference"]) for note in notes]
     assert sorted(tried, key=str) == sorted(
         [("ref", None), *((run, ref) for run in "ab" for ref in (None, "ref"))], key=str
     )
     assert all(tried.index((run, None)) < tried.index((run, "ref")) for run in "ab")
-    assert sorted(heard) == sorted([("ref", "completed"), *((n, s) for n in "ab" for s in ("completed", "compared"))])
+    ends = [("ref", "completed"), *((name, end) for name in "ab" for end in ("completed", "compared"))]
+    assert sorted(heard) == sorted([*ends, ("interrupted", "False")])
     assert len({note["pid"] for note in notes}) == 2
     assert {note["threads"] for note in notes} == {"1", "2"}
 
 
 def test_a_run_that_begins_after_its_reference_is_compared_at_once(tmp_path: Path, pretend: Any) -> None:
-    heard: Heard = []
-    notes = pretend([planned(tmp_path, "a", "ref"), planned(tmp_path, "ref")], 1, {}, heard)
+    notes = pretend([planned(tmp_path, "a", "ref"), planned(tmp_path, "ref")], 1, {}, [])
     assert [(note["run"], note["reference"]) for note in notes] == [("ref", None), ("a", "ref")]
 
 
@@ -262,18 +269,10 @@ def test_a_process_that_dies_or_takes_too_long_hurts_its_run_alone(tmp_path: Pat
     limited = planned(tmp_path, "late", None, "time_limit_seconds=1.5")
     runs = [planned(tmp_path, "a"), planned(tmp_path, "dead"), limited, planned(tmp_path, "z")]
     notes = pretend(runs, 1, {"dead": "die", "late": "completed 60"}, heard)
-    assert heard == [("a", "completed"), ("dead", "killed"), ("late", "failed"), ("z", "completed")]
+    assert heard[:-1] == [("a", "completed"), ("dead", "killed"), ("late", "failed"), ("z", "completed")]
     assert len({note["pid"] for note in notes if note["run"] != "late"}) == 2
     assert record.read_record(tmp_path / "dead").status == "killed"
     assert "time_limit_seconds=1.5" in str(record.read_record(tmp_path / "late").reason)
-
-
-def test_a_run_that_was_completed_before_its_process_died_is_completed(tmp_path: Path, pretend: Any) -> None:
-    heard: Heard = []
-    run = planned(tmp_path, "dead")
-    recorded(run)
-    pretend([run], 1, {"dead": "die"}, heard)
-    assert heard == [("dead", "completed")]
 
 
 def test_an_interrupted_sweep_leaves_no_process(tmp_path: Path, pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,12 +280,10 @@ def test_an_interrupted_sweep_leaves_no_process(tmp_path: Path, pretend: Any, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(workers.WorkerBars, "show", interrupted)
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        pretend([planned(tmp_path, "a")], 1, {"a": "completed 60"}, [])
-    pid = json.loads((tmp_path / "notes").read_text())["pid"]
-    assert not Path(f"/proc/{pid}").exists()
-    assert time.monotonic() - began < 60
+    heard: Heard = []
+    (note,) = pretend([planned(tmp_path, "a")], 1, {"a": "completed 60"}, heard)
+    assert heard == [("interrupted", "True")]
+    assert not Path(f"/proc/{note['pid']}").exists()
 
 
 def test_where_no_process_can_be_started_the_runs_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +293,7 @@ def test_where_no_process_can_be_started_the_runs_are_left(tmp_path: Path, monke
     monkeypatch.setattr(workers, "Worker", none)
     sweep = Sweep([planned(tmp_path, "a")])
     assert sweep.train([{}, {}]) is False
-    assert not sweep.failed
+    assert (list(sweep.left), sweep.failed) == (["a"], {})
 
 
 # ---- how many have room
@@ -375,10 +372,9 @@ def test_a_run_needs_more_when_its_update_is_measured_in_full(model_folder: Path
 
 def test_a_run_takes_as_long_as_those_like_it_and_else_as_all_do(tmp_path: Path) -> None:
     lora, trial = planned(tmp_path), planned(tmp_path, "the-run", None, "measure=trial")
-    durations = Durations()
-    assert durations.left([lora]) is None
-    for seconds in (10.0, 20.0):
-        durations.add(like_of(lora), seconds)
-    durations.add(("another", "model", "and", "task"), 30.0)
-    assert durations.left([lora, lora, trial]) == 15 + 15 + 20
-    assert [in_words(seconds) for seconds in (42.4, 372, 9000)] == ["42 s", "6 min", "2.5 h"]
+    assert seconds_of([lora]) is None
+    for seconds, model in ((10.0, lora.config.model), (20.0, lora.config.model), (30.0, "another")):
+        done = run_record(f"r{seconds}", config=plain(lora.config) | {"model": model})
+        time_taken = replace(done.completed.time, total_seconds=seconds)
+        record.write_record(tmp_path / done.run_id, replace(done, result=replace(done.completed, time=time_taken)))
+    assert seconds_of([lora, lora, trial]) == 15 + 15 + 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,9 @@ from analysis.groups import load
 from analysis.scores import SCORED, scores
 from analysis.study import page
 from analysis.study.figures import FIGURES
-from lorax_lab.data import Pools
 from lorax_lab.data.leaks import MEMORISED
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
-from lorax_lab.launch.plan import run_of
 from lorax_lab.record import measures
 from lorax_lab.record.record import Record, scan
 
@@ -48,31 +45,6 @@ def test_fewer_examples_are_a_part_of_more_and_all_rows_can_be_learned() -> None
     assert sorted(texts(everything.train)) == sorted(texts(pool(60)))
     with pytest.raises(ConfigError, match=r"60 rows.*task\.train_examples=61"):
         cut(pool(60), train_examples=61, memorise=True)
-
-
-def test_splits_of_the_datas_own_are_left_alone() -> None:
-    rows = pool(60)
-    own = Pools("the set", ("a", "b"), rows[:40], rows[40:50], rows[50:])
-    task = cut([], pools=own, memorise=True)
-    assert sorted(texts(task.test)) == sorted(texts(rows[:40]))
-
-
-def test_copies_and_contradictions_are_left_out_as_ever() -> None:
-    rows = pool(20)
-    task = cut([*rows, rows[0], replace(rows[1], label=1 - rows[1].label)], memorise=True)
-    assert len(task.train) == 19
-    assert task.left_out == {"duplicate": 1, "conflicting": 2}
-
-
-# ---- the setting
-
-
-def test_the_default_names_no_run_anew(small_run: list[str]) -> None:
-    words = memorised([word for word in small_run if not word.startswith("runs_dir")])
-    plain, off, on = (
-        run_of(compose([*words, *more])).run_id for more in ([], ["task.memorise=false"], ["task.memorise=true"])
-    )
-    assert plain == off != on
 
 
 @pytest.mark.parametrize(
@@ -115,13 +87,6 @@ def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run
     assert set(scores(group, "test")["split"]) == {"training"}
 
 
-def test_a_run_that_learns_nothing_is_told_of_its_training_score(small_run: list[str], lab_here: Lab) -> None:
-    words = memorised(small_run, "task.memorise=true", "task.train_examples=48", "reference=false", "measure=trial")
-    assert lab_here(*words, "train.learning_rate=1e-12", "train.max_steps=3").returncode == 0
-    (record,) = records_of(words)
-    assert [why.split(" 0.")[0] for why in record.completed.collapsed] == ["training accuracy"]
-
-
 # ---- pages and figures of a study
 
 
@@ -142,18 +107,3 @@ def test_no_heading_calls_a_training_score_a_test_score() -> None:
         assert (SCORED in FIGURES["cost"].table(records)) == (name == "training")
         assert ("task.memorise" in text) == (name == "training")
         assert f"{name.capitalize()} scores: " in text
-
-
-@pytest.mark.parametrize("name", ["cost", "trials", "functional", "modules", "answer"])
-def test_no_axis_calls_a_training_score_a_test_score(name: str) -> None:
-    found = []
-    for records in (study(peaked), memorising()):
-        table = FIGURES[name].table(records)
-        if table is None:
-            pytest.skip("the made study has no such cuts")
-        figure = FIGURES[name].draw(table)
-        found.append(" ".join(text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text"))))
-    plain, memorised_too = found
-    assert " on test" in plain or "validation" in plain or "(test" in plain
-    assert "training" in memorised_too
-    assert not any(word in memorised_too for word in ("on test", "validation", "test examples", "(test"))

@@ -43,24 +43,11 @@ def test_the_difference_is_within_pairs_and_has_students_interval(tmp_path: Path
     assert (row["low"], row["high"]) == (pytest.approx(0.001 - half), pytest.approx(0.001 + half))
 
 
-def test_runs_that_differ_in_something_else_are_no_pair(tmp_path: Path) -> None:
-    store(tmp_path, [(0, "fp32", 0.8), (1, "bf16", 0.8)])
-    with pytest.raises(ConfigError, match=r"no two runs differ in train\.precision alone; .* here: train\.precision"):
-        table(tmp_path)
-
-
 def test_a_base_that_no_run_has_is_refused(tmp_path: Path) -> None:
     store(tmp_path, [(0, "fp32", 0.8), (0, "bf16", 0.8)])
     with pytest.raises(ConfigError, match=r"--base fp16 is no value of train\.precision here; .*bf16, fp32"):
         table(tmp_path, "fp16")
     assert set(table(tmp_path).index.get_level_values("setting")) == {"fp32"}
-
-
-def test_a_damaged_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store(tmp_path, [(0, "fp32", 0.8), (0, "bf16", 0.8), (1, "fp32", 0.8)])
-    (tmp_path / "lora-fp32-1" / "record.json").write_text("{}")
-    assert pairs.main(["train.precision", "--runs", str(tmp_path)]) == 0
-    assert "left out: " in capsys.readouterr().out
 
 
 def test_log_loss_is_that_of_the_saved_outputs(tmp_path: Path) -> None:

@@ -35,13 +35,6 @@ def interval(low: float, high: float) -> Interval:
     return Interval((low + high) / 2, low, high, 5)
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "outcome"), [(0.6, 0.7, HOLDS), (0.1, 0.2, FAILS), (0.4, 0.6, UNSURE), (0.5, 0.6, UNSURE)]
-)
-def test_a_claim_is_decided_by_its_whole_interval(low: float, high: float, outcome: str) -> None:
-    assert above(interval(low, high), 0.5) == outcome
-
-
 def test_what_every_two_seeds_share_has_an_interval_over_seeds() -> None:
     """Of 600 studies of five seeds whose pairs share what each seed brings, about 95 in 100 intervals hold the truth;
     Student's over the ten pairs, as if they were independent, holds it far less often."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Lab, tiny_model
 
-from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import check, plan
@@ -24,12 +24,8 @@ CANNOT = {
     "nothing that may change": (["method=head", "train.head=false,true", "-m"], "train.head=false"),
     "no such model": (["model=./nowhere"], "./nowhere"),
     "a column that the table has not": (["task.label=label,lable", "-m"], "task.label=lable is not a column"),
+    "a precision that the machine has not": (["train.precision=fp32,fp16", "-m"], "type train.precision=bf16"),
 }
-if not torch.cuda.is_available():
-    CANNOT |= {
-        "a device that the machine has not": (["train.device=cpu,cuda", "-m"], "type train.device=auto"),
-        "a precision that the machine has not": (["train.precision=fp32,fp16", "-m"], "type train.precision=bf16"),
-    }
 
 
 @pytest.mark.parametrize("reason", CANNOT)
@@ -74,32 +70,30 @@ def test_a_configuration_that_is_none_is_a_clear_error(tmp_path: Path) -> None:
         matrix_shapes(str(tmp_path))
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, cuda: bool, bf16: bool = True) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: bf16)
+MACHINES = [
+    (False, ["train.precision=fp32"], ""),
+    (False, ["train.precision=bf16"], ""),
+    (False, ["train.precision=fp16"], "train.precision=fp16 is not possible on a cpu; type train.precision=bf16"),
+    (False, ["train.device=cuda"], "train.device=cuda is not on this machine; type train.device=auto"),
+    (True, ["train.precision=fp16"], ""),
+    (True, ["train.precision=bf16", "train.device=cpu"], ""),
+    (True, ["train.precision=bf16"], "train.precision=bf16 is not possible on this GPU; type train.precision=fp16"),
+    (True, ["train.precision=bf16", "train.device=cuda"], "train.precision=bf16"),
+    (False, ["train.optimizer=adamm"], "train.optimizer=adamm is not possible: did you mean 'adamw'"),
+]
+
+
+@pytest.mark.parametrize(("has_gpu", "words", "refused"), MACHINES)
+def test_what_the_machine_lacks_is_refused(
+    has_gpu: bool, words: list[str], refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU has no units for bf16."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-
-
-def training(*overrides: str) -> TrainConfig:
-    return compose(list(overrides)).train
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_processor_trains_in_fp32_and_bf16(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
-    machine(monkeypatch, cuda=False)
-    check_machine(training(f"train.precision={precision}"))
-    with pytest.raises(ConfigError, match=r"train.precision=fp16 is not possible on a cpu; type train.precision=bf16"):
-        check_machine(training("train.precision=fp16"))
-    with pytest.raises(ConfigError, match=r"train.device=cuda is not on this machine; type train.device=auto"):
-        check_machine(training("train.device=cuda"))
-
-
-@pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_a_gpu_without_bf16_is_told_what_it_has(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    machine(monkeypatch, cuda=True, bf16=False)
-    check_machine(training("train.precision=fp16", f"train.device={device}"))
-    with pytest.raises(
-        ConfigError, match=r"train.precision=bf16 is not possible on this GPU; type train.precision=fp16"
-    ):
-        check_machine(training("train.precision=bf16", f"train.device={device}"))
-    check_machine(training("train.precision=bf16", "train.device=cpu"))
+    config = compose(words).train
+    if refused:
+        with pytest.raises(ConfigError, match=re.escape(refused)):
+            check_machine(config)
+    else:
+        check_machine(config)

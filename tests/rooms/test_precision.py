@@ -9,7 +9,6 @@ import torch
 from conftest import Lab
 from torch import nn
 
-from lorax_lab.memory.__main__ import main as memory
 from lorax_lab.record.record import scan
 
 DTYPES = {"fp32": {torch.float32}, "bf16": {torch.bfloat16}}
@@ -36,17 +35,3 @@ def test_a_run_multiplies_in_what_it_records(
     (record,) = scan(Path(small_run[-1].removeprefix("runs_dir=")))[0].values()
     assert record.config["train"]["precision"] == precision
     assert seen == {True: DTYPES[precision], False: DTYPES[precision]}
-
-
-def test_fp16_on_a_cpu_is_refused_and_leaves_nothing(small_run: list[str], lab_here: Lab) -> None:
-    result = lab_here(*small_run, "train.precision=fp16", "rank=2")
-    assert result.returncode != 0
-    refusal = "train.precision=fp16 is not possible on a cpu; type train.precision=bf16 or fp32"
-    assert refusal in result.stdout + result.stderr
-    assert not list(Path(small_run[-1].removeprefix("runs_dir=")).glob("*/record.json"))
-
-
-def test_the_prediction_of_memory_knows_no_fp16(capsys: pytest.CaptureFixture[str]) -> None:
-    assert memory(["model=minilm", "precision=fp16"]) != 0
-    said = capsys.readouterr()
-    assert "precision=fp16 is not possible" in " ".join((said.out + said.err).split())

@@ -143,11 +143,6 @@ def test_what_was_declared_can_break_the_protocol_too() -> None:
     )
 
 
-def test_damaged_lines_are_a_breach() -> None:
-    whole = study()
-    assert "damaged: line 3" in breaches(Records(whole.name, whole.declared, whole.lines, ["line 3"]))
-
-
 def diverging(records: Records, *seeds: int, method: str = "lora") -> Records:
     """The study in which final runs of every arm of a method diverged with these seeds."""
     kept = ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "config", "written")
@@ -189,29 +184,10 @@ def with_arm_override(override: str, spoil: Callable[[dict[str, Any]], object]) 
     return breaches(again(records, lines, replace(records.declared, protocol=protocol)))
 
 
-@pytest.mark.parametrize(
-    ("override", "spoil", "differs"),
-    [
-        ("task.split_seed=1", lambda line: line["config"]["task"].update(split_seed=1), "task.split_seed"),
-        ("task.metric=f1", lambda line: line["config"]["task"].update(metric="f1"), "task.metric"),
-        (
-            "task.test_examples=20",
-            lambda line: line["config"]["task"].update(test_examples=20),
-            "task.test_examples",
-        ),
-        (
-            "task.train_examples=30",
-            lambda line: (
-                line["config"]["task"].update(train_examples=30),
-                line.update(inputs=line["inputs"] | {"data_sha256": "e"}),
-            ),
-            "data_sha256",
-        ),
-    ],
-)
-def test_no_arm_is_scored_on_a_test_split_of_its_own(override: str, spoil: Any, differs: str) -> None:
-    found = with_arm_override(override, spoil)
-    assert f"reviews: the test split is not the same in every run: {differs} differ" in found
+@pytest.mark.parametrize(("key", "value"), [("split_seed", 1), ("metric", "f1"), ("test_examples", 20)])
+def test_no_arm_is_scored_on_a_test_split_of_its_own(key: str, value: Any) -> None:
+    found = with_arm_override(f"task.{key}={value}", lambda line: line["config"]["task"].update({key: value}))
+    assert f"reviews: the test split is not the same in every run: task.{key} differ" in found
 
 
 @pytest.mark.parametrize("key", ["train_examples", "max_length"])

@@ -45,11 +45,6 @@ def test_the_commit_and_whether_tracked_files_of_the_package_differ_from_it(chec
     assert provenance.git() == Git(commit, True)
 
 
-def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert provenance.git() == Git(None, None)
-
-
 def test_the_code_is_one_hash_of_the_rooms_that_decide_numbers(tmp_path: Path) -> None:
     assert all((HOME / name).exists() for name in (*ROOMS, *FILES))
     assert provenance.versions(())["torch"] == torch.__version__

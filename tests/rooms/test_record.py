@@ -14,7 +14,6 @@ import pytest
 import torch
 from recorded import matrix, run_record
 
-from lorax_lab.errors import ConfigError
 from lorax_lab.record import load_matrices, load_runs, load_spectra, load_truncation, measures, record
 from lorax_lab.record.files import SCRATCH, remove_scratch, save_tensors, sha256_of, write_text
 from lorax_lab.record.folder import SPECTRA, check_file, files_of, quarantine, save_arrays, save_history
@@ -245,22 +244,3 @@ def test_measures_are_derived_from_what_is_recorded(tmp_path: Path) -> None:
     assert means["by_module"]["value"]["captured.best"] is None
     assert "layer" not in means
     assert "spikes" not in means  # only one of the two has them
-
-
-def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a person without a right to a run's folder, or to the store."""
-    for name in ("one", "two"):
-        record.write_record(tmp_path / name, content(name))
-    read, scandir = Path.read_bytes, os.scandir
-
-    def refuse(what: Any, place: Path) -> None:
-        if place in (Path(what), Path(what).parent):
-            raise PermissionError(13, "Permission denied", str(what))
-
-    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse(path, tmp_path / "two") or read(path))
-    records, damages = record.scan(tmp_path)
-    assert [folder.name for folder in records] == ["one"]
-    assert [damage.folder.name for damage in damages] == ["two"]
-    monkeypatch.setattr(os, "scandir", lambda path: refuse(path, tmp_path) or scandir(path))
-    with pytest.raises(ConfigError, match=tmp_path.name):
-        record.scan(tmp_path)

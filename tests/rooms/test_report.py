@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 import re
 from pathlib import Path
 
 import pytest
-from stores import Store, group_of, with_curve
+from stores import Store, with_curve
 
 from analysis import report as page
 from analysis.__main__ import main
@@ -66,11 +65,6 @@ def test_it_has_a_picture_of_every_figure_and_the_command_that_writes_its_csv(st
     assert all(f"python -m analysis {name} --runs {study.folder}" in seen for name in FIGURES)
 
 
-def test_the_same_records_give_the_same_bytes(study: Store, seen: str) -> None:
-    report(study)
-    assert written(study) == seen
-
-
 def test_what_cannot_be_drawn_says_why_and_a_figure_without_all_its_runs_is_stamped(store: Store) -> None:
     for rank, seed in ((2, 0), (2, 1), (4, 0)):
         store.run(rank=rank, seed=seed)
@@ -80,18 +74,16 @@ def test_what_cannot_be_drawn_says_why_and_a_figure_without_all_its_runs_is_stam
     assert "LoRA r = 4 of seed 1; type python -m lorax_lab.run" in written(store)
 
 
-def test_runs_without_a_result_are_a_page_with_their_reasons_and_curves(store: Store) -> None:
+def test_runs_without_a_result_are_a_page_with_their_reasons(store: Store) -> None:
     for seed, status in enumerate(record.STATUSES[1:]):
         folder = store.run(rank=4, seed=seed, status=status)
         reason = f"{status} of {HOSTILE}"
         record.write_record(folder, dataclasses.replace(record.read_record(folder), reason=reason))
-        (folder / "progress.jsonl").write_text(json.dumps({"step": 1, "at": 0.0, "train/loss": 7.0}) + "\n{cut")
     (store.run(rank=8) / "record.json").write_text('{"schema": 2')
     assert report(store) == 1
     text = written(store)
     assert all(f"1 {status}" in text for status in (*record.STATUSES[1:], "damaged"))
     assert text.count("to run it again, type python -m lorax_lab.run") == len(record.STATUSES) - 1
-    assert text.count("data:image/png") == 1
 
 
 def test_only_the_largest_groups_have_figures_and_the_others_are_named(
@@ -160,9 +152,3 @@ def test_wrong_inputs_are_refused_in_a_line_and_nothing_is_written(
     assert said.startswith("error: ")
     assert named.replace("{tmp}", str(tmp_path)) in said
     assert not [path for path in tmp_path.rglob("*.html") if path.is_file()]
-
-
-def test_a_page_of_one_run_has_its_group(store: Store) -> None:
-    store.run(rank=4)
-    assert report(store, "--out", str(store.folder.parent / "new" / "page.html")) == 0
-    assert group_of(store).name in (store.folder.parent / "new" / "page.html").read_text(encoding="utf-8")

@@ -64,12 +64,6 @@ def test_the_table_has_the_scores_and_stars_of_each_size() -> None:
     assert (tried["few", "r*"], tried["few", "k*"]) == (8, 64)
 
 
-@pytest.mark.parametrize("counts", [{"many": 100, "few": 100}])
-def test_conditions_of_one_size_have_no_such_figure(counts: dict[str, int]) -> None:
-    assert sizes.table(grown(counts)) is None
-    assert sizes.table(study()) is None
-
-
 # ---- the figure
 
 

@@ -22,7 +22,7 @@ from lorax_lab.data import Example
 from lorax_lab.data.media import read_sound
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import adaptable, head_modules, layer_number, load_base, short_name
-from lorax_lab.tasks import KINDS, Task, load_task
+from lorax_lab.tasks import KINDS, load_task
 from lorax_lab.tasks import speech_recognition as speech
 
 KIND = KINDS["speech_recognition"]
@@ -56,16 +56,8 @@ def table(
     return folder / "table.csv"
 
 
-def words_of(path: Path) -> list[str]:
-    return ["task=local", *columns_of(path)]
-
-
 def columns_of(path: Path) -> list[str]:
     return [f"task.path={path}", "task.kind=speech_recognition", "task.audio=file", "task.label=words"]
-
-
-def task_of(path: Path) -> Task:
-    return load_task(settings("local", *columns_of(path)))
 
 
 # ---- recordings
@@ -152,9 +144,6 @@ def test_start_tokens_and_padding_have_no_loss(model: nn.Module) -> None:
     ("reference", "written", "errors"),
     [
         ("one two three", "one two three", 0),
-        ("one two three", "one too three", 1),
-        ("one two three", "one three", 1),
-        ("one two", "one and two", 1),
         ("one two", "", 2),
         ("one", "two three four", 3),
         ("one two three four", "two three four five", 2),
@@ -223,13 +212,13 @@ def test_every_matrix_of_both_halves_is_adapted_and_the_output_layer_is_no_head(
 # ---- faults, before anything trains
 
 
-def encoded(path: Path) -> None:
-    task = task_of(path)
-    KIND.encode(tiny_speech_processor(), everything(task), task.config)
-
-
 def write(sound: Any) -> Callable[[Path], object]:
     return lambda path: soundfile.write(path, sound, RATE)
+
+
+def encoded(path: Path) -> None:
+    task = load_task(settings("local", *columns_of(path)))
+    KIND.encode(tiny_speech_processor(), everything(task), task.config)
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -237,20 +226,15 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no sound": (write(np.zeros(0)), r"row 5: .*4\.wav"),
     "no file": (Path.unlink, r"row 5: .*4\.wav"),
     "longer than the model hears": (write(tone(404, 1.4).samples), "1 s"),
+    "a transcript that the tokenizer cannot write": (lambda path: None, "row 5: .*Zwölf"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_recordings_that_cannot_be_used_are_named(fault: str, tmp_path: Path) -> None:
-    path, (change, named) = table(tmp_path), FAULTS[fault]
+def test_recordings_and_transcripts_that_cannot_be_used_are_named(fault: str, tmp_path: Path) -> None:
+    word = "Zwölf" if "transcript" in fault else "five"
+    path, (change, named) = table(tmp_path, text=lambda i: word if i == 4 else WORDS[i % 5]), FAULTS[fault]
     change(tmp_path / "4.wav")
-    with pytest.raises(ConfigError, match=named):
-        encoded(path)
-
-
-@pytest.mark.parametrize(("text", "named"), [(" ", "row 5: task.label=words"), ("Zwölf", "row 5: .*Zwölf")])
-def test_transcripts_that_cannot_be_used_are_named(text: str, named: str, tmp_path: Path) -> None:
-    path = table(tmp_path, text=lambda i: WORDS[i % 5] if i != 4 else text)
     with pytest.raises(ConfigError, match=named):
         encoded(path)
 
@@ -262,8 +246,15 @@ def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: P
     from lorax_lab.record.record import read_record
 
     runs, path = tmp_path / "runs", table(tmp_path / "data", rate=lambda i: 8_000 if i % 2 else RATE)
-    words = [f"model={whisper}", *words_of(path), "train.device=cpu", "tracking=disabled", f"runs_dir={runs}"]
-    done = lab_here(*words, "rank=2")
+    words = [
+        f"model={whisper}",
+        "task=local",
+        *columns_of(path),
+        "train.device=cpu",
+        "tracking=disabled",
+        f"runs_dir={runs}",
+    ]
+    done = lab_here(*words, "tracking=disabled", "rank=2")
     assert done.returncode == 0, done.stdout + done.stderr
     full, lora = (read_record(next(runs.glob(f"*{name}*"))).completed for name in ("full", "lora"))
     assert full.truncation
@@ -271,5 +262,3 @@ def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: P
     assert {"test/word_error_rate", "test/nats", "validation/word_error_rate"} <= set(lora.metrics)
     assert lora.baselines == full.baselines
     assert lora.baselines["untrained/word_error_rate"] > 0.9
-    again = lab_here(*words, "rank=2")
-    assert "2 of 2 already recorded" in again.stdout

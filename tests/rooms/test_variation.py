@@ -91,13 +91,6 @@ def test_the_overrides_make_the_run_again(key: str) -> None:
     assert again.model == config.model
 
 
-def test_a_setting_of_a_method_that_nobody_knows_is_a_dial() -> None:
-    runs = [{"method": {"name": "new", "twist": twist}, "rank": 4} for twist in (1.0, 2.0)]
-    settings = [variation.settings(run) for run in (*runs, {"method": {"name": "full"}})]
-    assert variation.dials(settings) == ("method.name", "method.twist")
-    assert [run["method.twist"] for run in variation.labels(settings, ["method.twist"])] == ["1", "2", ""]
-
-
 def test_what_an_older_record_lacks_is_null_or_its_default() -> None:
     config = config_of("method=full")
     older, null = config_of("method=full"), config_of("method=full")
@@ -113,8 +106,3 @@ def test_hashes_stand_for_names_of_inputs() -> None:
     runs = [variation.settings(config_of(f"model={name}"), hashes) for name in ("minilm", "/models/minilm")]
     assert variation.arm(runs[0]) == variation.arm(runs[1])
     assert variation.arm(runs[0]) != variation.arm(runs[0] | {"inputs.model_sha256": "other"})
-
-
-def test_equal_values_have_one_spelling() -> None:
-    runs = [variation.settings({"train": {"clip_norm": v}, "method": {"t": t}}) for v, t in ((1, "a"), (1.0, ["a"]))]
-    assert variation.dials(runs) == ()

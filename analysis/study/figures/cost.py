@@ -91,11 +91,11 @@ def _costs(figure: SubFigure, table: pd.DataFrame) -> None:
 
 
 def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
-    lora, full, near = rows[rows["rank"].notna()], reference_of(rows), _near(rows)
+    lora, full, drawn = rows[rows["rank"].notna()], reference_of(rows), _near(rows)
     ranks, is_first = lora["rank"].astype(int), axes is legend
     others = rows[_is_other(rows)]
     for (_, arm), look in zip(others.iterrows(), style.looks(1 + len(others))[1:], strict=True):
-        if arm["arm"] in near:
+        if arm["arm"] in drawn:
             constant.draw_level(axes, arm["test"], str(arm["arm"]), legend, look | {"marker": "", "linewidth": 1})
     axes.axhspan(full["test_low"], full["test_high"], color="0.85", linewidth=0, zorder=0)
     name = "full fine-tuning, in grey its interval" if is_first else "_"
@@ -105,7 +105,7 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     over = "mean and 95 % interval over seeds" if rows["seeds"].max() > 1 else "one seed, no interval"
     name = f"LoRA, {over}" if is_first else "_"
     axes.errorbar(ranks, lora["test"], ends, label=name, **points)
-    if (answer := constant.of_rows(rows)) and answer[1] in near:
+    if (answer := constant.of_rows(rows)) and answer[1] in drawn:
         constant.draw_line(axes, rows, legend)
     if COLLAPSED in lora:
         collapsed = lora[COLLAPSED] > 0
