@@ -110,16 +110,16 @@ def sentence(rows: pd.DataFrame) -> str:
     from scipy.stats import binomtest
 
     cut, uncut = rows[rows["is_cut"]], int((~rows["is_cut"]).sum())
-    whole = f"{uncut} of {len(rows)} cards kept the whole rank, since no smaller one was surely within the margin."
+    kept_whole = f"{uncut} of {len(rows)} cards kept the whole rank, since no smaller one was surely within the margin."
     if cut.empty:
-        return whole
+        return kept_whole
     held = int(cut["held"].sum())
     ends = binomtest(held, len(cut)).proportion_ci(0.95, method="exact")
     return (
         f"{held} of {len(cut)} cuts held on test (95 % interval {ends.low:.3f} to {ends.high:.3f}, as of independent "
         f"cards); by each card's own interval {cut['surely_held'].sum()} surely, {cut['surely_lost'].sum()} surely "
         f"not; mean gain {cut['gain'].mean():+.3f}, lowest {cut['gain'].min():+.3f}. "
-        f"{whole if uncut else 'No card kept the whole rank.'}"
+        f"{kept_whole if uncut else 'No card kept the whole rank.'}"
     )
 
 

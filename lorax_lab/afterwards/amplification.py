@@ -41,17 +41,19 @@ def amplifications(runs: Runs, ranks: Mapping[str, Sequence[int]]) -> Iterator[d
             noise = torch.randn(
                 tuple(update.shape), generator=generator(seed, f"amplification/{matrix}"), dtype=torch.float64
             )
-            own, of_noise = svd(update), svd(noise)
+            update_svd, noise_svd = svd(update), svd(noise)
             place = {"arm": arm, "seed": seed, "matrix": matrix, "module": short_name(matrix)}
             for r in ranks[arm]:
-                if r > len(own[1]):
-                    raise ConfigError(f"{arm}: r={r} is above the {len(own[1])} directions of its update of {matrix}")
-                norm = float(own[1][:r].norm())
-                found = _in_top(own, base[matrix], base_sigma[matrix], r, norm)
-                random = _in_top(of_noise, base[matrix], base_sigma[matrix], r, norm)
-                kept = {key: _six_digits(getattr(found, key)) for key in KEPT}
-                row = place | {"layer": layer_number(matrix), "r": r} | kept
-                yield row | {"gaussian_factor": _six_digits(random.factor)}
+                if r > len(update_svd[1]):
+                    raise ConfigError(
+                        f"{arm}: r={r} is above the {len(update_svd[1])} directions of its update of {matrix}"
+                    )
+                norm = float(update_svd[1][:r].norm())
+                in_update = _in_top(update_svd, base[matrix], base_sigma[matrix], r, norm)
+                in_noise = _in_top(noise_svd, base[matrix], base_sigma[matrix], r, norm)
+                numbers = {key: _six_digits(getattr(in_update, key)) for key in KEPT}
+                row = place | {"layer": layer_number(matrix), "r": r} | numbers
+                yield row | {"gaussian_factor": _six_digits(in_noise.factor)}
 
 
 def _in_top(

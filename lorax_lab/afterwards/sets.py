@@ -70,10 +70,11 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
     whole = right(model)
     _refuse_others(run, test.labels, whole)
     for name, ends in targets.items():
-        own = {matrix: original[matrix] for matrix in select(model, list(ends))}
-        seen = under(model, own, cuts_at({matrix: decompositions[matrix] for matrix in own}, ranks), whole, right)
+        weights = {matrix: original[matrix] for matrix in select(model, list(ends))}
+        cuts = cuts_at({matrix: decompositions[matrix] for matrix in weights}, ranks)
+        seen = under(model, weights, cuts, whole, right)
         for k, correct in zip([WHOLE, *ranks], [whole, *seen], strict=True):
-            yield {"set": name, "matrices": len(own), "k": str(k), "correct": correct.astype(bool)}
+            yield {"set": name, "matrices": len(weights), "k": str(k), "correct": correct.astype(bool)}
 
 
 def _refuse_others(run: Run, labels: np.ndarray, whole: np.ndarray) -> None:

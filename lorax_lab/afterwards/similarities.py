@@ -14,17 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorax_lab import spectra
 from lorax_lab.afterwards.trained import LORA, Run, Runs, initial_factors, original, updates
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import layer_number, short_name
-from lorax_lab.spectra import (
-    LowRank,
-    Update,
-    most_by_chance,
-    random_similarity,
-    subspace_similarities,
-    svd,
-)
+from lorax_lab.spectra import LowRank, Update
 
 MOST = 64
 """Directions that are compared."""
@@ -79,12 +73,12 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
 def sides_of(run: Run) -> dict[str, Side]:
     """The sides of each matrix's update."""
     starts = initial_factors(run) if run.config.method.name == LORA else {}
-    found = {}
+    sides = {}
     for name, update in updates(run).items():
-        found[name] = _both(update)
+        sides[name] = _both(update)
         if isinstance(update, LowRank) and name in starts:
-            found[name] |= {"A": _rows(update.A), START: _rows(starts[name])}
-    return found
+            sides[name] |= {"A": _rows(update.A), START: _rows(starts[name])}
+    return sides
 
 
 def base_sides(run: Run) -> dict[str, Side]:
@@ -93,7 +87,7 @@ def base_sides(run: Run) -> dict[str, Side]:
 
 
 def _both(update: Update) -> Side:
-    U, _, Vh = svd(update)
+    U, _, Vh = spectra.svd(update)
     return {"row": Vh[:MOST].T.float(), "column": U[:, :MOST].float()}
 
 
@@ -111,26 +105,26 @@ def _seeds(one: str, other: str, seeds: Sequence[int]) -> Iterator[tuple[int, in
 
 
 def _shared(ends: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-    maps = torch.stack([subspace_similarities(a, b) for a, b in ends])
+    maps = torch.stack([spectra.subspace_similarities(a, b) for a, b in ends])
     rows, columns = ([n for n in SHOWN if n <= size] for size in maps.shape[1:])
     mean = maps.mean(0)[[i - 1 for i in rows]][:, [j - 1 for j in columns]]
-    kept = {
+    by_pair = {
         f"{i},{j}": [round(value, 4) for value in maps[:, i - 1, j - 1].tolist()]
         for i, j in EACH
         if i <= maps.shape[1] and j <= maps.shape[2]
     }
     phi = (mean * 1000).round().int().tolist()
-    return {"d": len(ends[0][0]), "i": rows, "j": columns, "phi": phi, "each": kept}
+    return {"d": len(ends[0][0]), "i": rows, "j": columns, "phi": phi, "each": by_pair}
 
 
 def _refuse_related(ends: list[tuple[Tensor, Tensor]], pair: str, matrix: str, seeds: list[tuple[int, int]]) -> None:
     """Refuse two runs whose factors began with more in common than chance, as with one seed and one stream."""
     for (a, b), (one, other) in zip(ends, seeds, strict=True):
         i, j, d = a.shape[1], b.shape[1], len(a)
-        chance, found = random_similarity(i, j, d), float(subspace_similarities(a, b)[-1, -1])
-        if found > most_by_chance(i, j, d):
+        chance, shared = spectra.random_similarity(i, j, d), float(spectra.subspace_similarities(a, b)[-1, -1])
+        if shared > spectra.most_by_chance(i, j, d):
             raise ConfigError(
                 f"{pair}, seeds {one} and {other}: before training the factors A of {matrix} share φ({i}, {j}) = "
-                f"{found:.3f}, and chance is {chance:.3f}. They were not drawn independently, so that what they share "
+                f"{shared:.3f}, and chance is {chance:.3f}. They were not drawn independently, so that what they share "
                 "afterwards says nothing; compare runs of different seeds"
             )

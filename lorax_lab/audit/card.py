@@ -82,11 +82,11 @@ def make(tuned: str, options: Namespace) -> int:
     scored = None
     if config and task:
         model = _base_for(config, task)
-        whole = put_together(model.model, updates, None if updates.adapter else open_checkpoint(tuned))
-        whole.model.to(device)
+        tuned_model = put_together(model.model, updates, None if updates.adapter else open_checkpoint(tuned))
+        tuned_model.model.to(device)
         with bar("scoring cuts") as on_score:
-            scores = score(whole, task, model.processor, options.margin, on_score)
-        scored = Scored(scores, whole, config, task)
+            scores = score(tuned_model, task, model.processor, options.margin, on_score)
+        scored = Scored(scores, tuned_model, config, task)
     rows = findings.frame(measured.values())
     write(facts_of(updates, findings.complete(rows), failures, scored.scores if scored else None), rows, folder)
     for failure in failures:

@@ -273,7 +273,7 @@ def _weight(model: nn.Module, name: str) -> Tensor:
 def _places(model: nn.Module, adapter: Adapter) -> tuple[dict[str, str], dict[str, Tensor]]:
     """`{name of the model's module: name of its update}`, and what the adapter saved in full, by plain name. All of it
     has a place in the model, else another one than the user's would be scored."""
-    modules = {plain_name(f"{name}.weight"): name for name, own in model.named_modules() if hasattr(own, "weight")}
+    modules = {plain_name(f"{name}.weight"): name for name, part in model.named_modules() if hasattr(part, "weight")}
     places, without_place = {}, list(adapter.unplaced)
     for name, update in adapter.updates.items():
         place = None if update.group else modules.get(plain_name(f"{name}.weight"))

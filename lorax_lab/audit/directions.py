@@ -12,22 +12,12 @@ import hashlib
 import torch
 from torch import Tensor
 
+from lorax_lab import spectra
 from lorax_lab.audit.updates import Matrix
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.methods.tensor_files import norm
 from lorax_lab.record.files import save_tensors
-from lorax_lab.spectra import (
-    LowRank,
-    Row,
-    amplification,
-    cosines_through,
-    intruders,
-    numerical_rank,
-    short_directions,
-    svd,
-    times,
-    top_directions,
-)
+from lorax_lab.spectra import LowRank, Row
 
 TOP = 10
 """How many singular vectors of W_tuned may be intruders, as in Shuttleworth et al. 2024."""
@@ -59,7 +49,7 @@ def base_directions(base: Tensor, identity: str, device: torch.device) -> tuple[
         cached = load_file(path)
         vectors, sigma = cached["vectors"], cached["sigma"]
     else:
-        vectors, sigma = short_directions(_OnDevice(base, device))
+        vectors, sigma = spectra.short_directions(_OnDevice(base, device))
         save_tensors(path, {"vectors": vectors.float(), "sigma": sigma})
     return vectors.to(device, torch.float64), sigma.to(device)
 
@@ -78,34 +68,36 @@ def _amplification(matrix: Matrix, update_norm: float, sigma: Tensor, device: to
     assert matrix.base is not None, matrix.name
     U, Vh = _top(matrix, device)
     turned = tuple(matrix.base.shape) != matrix.shape  # a base that stores (in, out)
-    projected = (Vh if turned else U.T) @ times(_OnDevice(matrix.base, device), U if turned else Vh.T)
+    projected = (Vh if turned else U.T) @ spectra.times(_OnDevice(matrix.base, device), U if turned else Vh.T)
     base_norm = float(torch.linalg.vector_norm(sigma))
-    amplified = amplification(update_norm, projected, base_norm, sigma[: len(projected)], matrix.shape)
+    amplified = spectra.amplification(update_norm, projected, base_norm, sigma[: len(projected)], matrix.shape)
     return {f"amplification.{key}": value for key, value in dataclasses.asdict(amplified).items()}
 
 
 def _top(matrix: Matrix, device: torch.device) -> tuple[Tensor, Tensor]:
     update = matrix.update()
     if isinstance(update, LowRank):
-        U, sigma, Vh = svd(update)
-        rank = numerical_rank(sigma, update.shape, eps=FP32_EPS)
+        U, sigma, Vh = spectra.svd(update)
+        rank = spectra.numerical_rank(sigma, update.shape, eps=FP32_EPS)
         return U[:, :rank].to(device), Vh[:rank].to(device)
-    U, _, Vh = top_directions(update, min(AMPLIFIED, *matrix.shape))
+    U, _, Vh = spectra.top_directions(update, min(AMPLIFIED, *matrix.shape))
     return U.to(device), Vh.to(device)
 
 
 def _intruders(base: Tensor, tuned: Tensor, short: Tensor, sigma: Tensor, device: torch.device) -> Row:
     source = _OnDevice(tuned, device)
-    U, sigma_tuned, Vh = top_directions(source, min(TOP, *tuned.shape))
+    U, sigma_tuned, Vh = spectra.top_directions(source, min(TOP, *tuned.shape))
     tuned_norm, tall = norm(tuned), base.shape[0] >= base.shape[1]
     short_side, long_side = (Vh.T, U) if tall else (U, Vh.T)
     has_direction = sigma > 1e-6 * sigma[0]
     cosines_short = short[:, has_direction].T @ short_side
-    cosines_long = cosines_through(short, sigma, times(_OnDevice(base, device), long_side, transposed=tall))
+    cosines_long = spectra.cosines_through(
+        short, sigma, spectra.times(_OnDevice(base, device), long_side, transposed=tall)
+    )
     sides = {"right" if tall else "left": cosines_short, "left" if tall else "right": cosines_long}
     row: Row = {}
     for side, cosines in sides.items():
-        counted = intruders(cosines, sigma_tuned, tuned_norm, base.shape[0 if side == "left" else 1])
+        counted = spectra.intruders(cosines, sigma_tuned, tuned_norm, base.shape[0 if side == "left" else 1])
         for key in ("count", "energy_share", "random_count", "random_energy_share", "random_max_cosine"):
             row[f"intruders.{side}.{key}"] = getattr(counted, key)
     return row | {"intruders.k": len(sigma_tuned)}

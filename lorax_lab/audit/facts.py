@@ -11,16 +11,10 @@ import numpy as np
 import torch
 from scipy.stats import poisson
 
+from lorax_lab import spectra
 from lorax_lab.audit.findings import median_of, uniform_ranks
 from lorax_lab.audit.updates import Updates
-from lorax_lab.spectra import (
-    LowRank,
-    gaussian_singular_values,
-    has_orthogonal_factor,
-    made_by_svd,
-    product_spectra,
-    product_test,
-)
+from lorax_lab.spectra import LowRank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +131,7 @@ def _null_shares(members: pd.DataFrame, verdict: Verdict, longest: int) -> np.nd
     total = np.zeros(longest)
     forms = members[["out", "in", "rank"]].fillna(0).astype(int).itertuples(index=False, name=None)
     for (*sides, rank), count in Counter(forms).items():
-        drawn = product_spectra(sides, rank) if rank else gaussian_singular_values(sides)[None]
+        drawn = spectra.product_spectra(sides, rank) if rank else spectra.gaussian_singular_values(sides)[None]
         energy = np.square(drawn.numpy())
         shares = (np.cumsum(energy, axis=1) / energy.sum(axis=1, keepdims=True)).mean(axis=0)
         total += count * np.pad(shares, (0, longest - len(shares)), mode="edge")
@@ -156,13 +150,13 @@ def _layers(rows: pd.DataFrame) -> Facts:
     layers = sizes.groupby("layer", sort=False)["share"].median()
     hardly = list(layers.index[layers <= HARDLY])
     single = sizes[(sizes["share"] <= HARDLY) & ~layer.isin(hardly)]
-    known = layers.dropna()
+    measured = layers.dropna()
     return {
         "unit": "‖ΔW‖ / ‖W0‖" if relative else "root mean square entry of ΔW",
         "moved": bool((size > 0).any()),
         "hardly": hardly,
         "hardly_matrices": list(single["matrix"]),
-        "least": min(zip(known, known.index, strict=True)) if len(known) else None,
+        "least": min(zip(measured, measured.index, strict=True)) if len(measured) else None,
         "matrices": sizes.to_dict("records"),
     }
 
@@ -242,7 +236,7 @@ def _verdict(updates: Updates, members: pd.DataFrame, level: float) -> Verdict:
         return Verdict(UNTESTED, reason=reason, untested=len(moved))
     sigmas = [torch.from_numpy(sigma) for sigma in moved["sigma"]]
     forms = moved[["out", "in", "rank"]].astype(int).itertuples(index=False, name=None)
-    test = product_test(sigmas, list(forms))
+    test = spectra.product_test(sigmas, list(forms))
     if not test.p < level:
         return Verdict(NOISE, PRODUCT, p=test.p)
     strongest = max(test.z.values(), key=abs)
@@ -261,9 +255,9 @@ def _no_product_null(updates: Updates, moved: pd.DataFrame) -> str:
     names = set(moved["matrix"])
     factors = [matrix.update() for matrix in updates.matrices if matrix.name in names]
     products = [update for update in factors if isinstance(update, LowRank)]
-    if products and all(map(made_by_svd, products)):
+    if products and all(map(spectra.made_by_svd, products)):
         return "an SVD made its factors: what was cut away is not in the file"
-    if products and all(map(has_orthogonal_factor, products)):
+    if products and all(map(spectra.has_orthogonal_factor, products)):
         return "a factor is orthogonal, or begins so: its noise is not that of random factors"
     return ""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lorax_lab import spectra
 from lorax_lab.audit import store
 from lorax_lab.audit.checkpoint import fingerprint_of
 from lorax_lab.audit.directions import directions_of
@@ -17,20 +18,7 @@ from lorax_lab.console import WorkBar
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.tensor_files import dtype_of, norm
 from lorax_lab.models import layer_number, short_name
-from lorax_lab.spectra import (
-    LowRank,
-    Rounding,
-    Row,
-    Spectrum,
-    certified,
-    flatten,
-    low_rank_singular_values,
-    rounding_energy,
-    row_of,
-    row_of_top,
-    spectrum,
-    structured_nulls,
-)
+from lorax_lab.spectra import LowRank, Rounding, Row, Spectrum, flatten
 from lorax_lab.streams import generator
 
 WANTED = 1e-6
@@ -67,7 +55,7 @@ class Watched:
         difference = tuned.to(self.device, torch.float64) - base.to(self.device)
         self.base_energy += float(torch.linalg.vector_norm(base, dtype=torch.float64)) ** 2
         for weight in (tuned, base)[: len(self.rounded)]:
-            energy = rounding_energy(weight, weight.dtype)
+            energy = spectra.rounding_energy(weight, weight.dtype)
             self.rounding[dim][start:stop] += energy[dim]
             self.rounding[1 - dim] += energy[1 - dim]
         self.unchanged += difference.numel() - int(difference.count_nonzero())
@@ -140,26 +128,26 @@ def measure(matrix: Matrix, device: torch.device, top: int | None = None) -> Mea
         return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
     base_norm = math.nan if matrix.base is None else norm(matrix.base)
     if isinstance(update, LowRank):
-        (sigma,) = low_rank_singular_values([update])
+        (sigma,) = spectra.low_rank_singular_values([update])
         rank = update.B.shape[1]
-        row = row_of(sigma, update.shape, base_norm, rank) | {"rank": rank, "route": "factors"}
+        row = spectra.row_of(sigma, update.shape, base_norm, rank) | {"rank": rank, "route": "factors"}
     else:  # DoRA's: computed in fp64 from the factors and W0, so no storage rounds it
-        result = spectrum(update.to(device), WANTED)
+        result = spectra.spectrum(update.to(device), WANTED)
         sigma = result.sigma
-        row = row_of(sigma, matrix.shape, base_norm) | _solved(result)
+        row = spectra.row_of(sigma, matrix.shape, base_norm) | _solved(result)
     return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
 
 
 def _pair(update: Watched, top: int | None) -> tuple[Row, Tensor]:
     shape, entries = update.shape, math.prod(update.shape)
     if top and entries <= CERTIFIED_ENTRIES:
-        largest = certified(update.block(0, 0, shape[0]), min(top, min(shape) - 1), generator(0, "audit"))
-        row = row_of_top(largest, shape, update.base_norm, update.stored) | {"route": "; ".join(largest.route)}
+        largest = spectra.certified(update.block(0, 0, shape[0]), min(top, min(shape) - 1), generator(0, "audit"))
+        row = spectra.row_of_top(largest, shape, update.base_norm, update.stored) | {"route": "; ".join(largest.route)}
         sigma = largest.sigma
     else:
-        result = spectrum(update, WANTED)
+        result = spectra.spectrum(update, WANTED)
         sigma = result.sigma
-        row = row_of(sigma, shape, update.base_norm, rounding=update.stored) | _solved(result)
+        row = spectra.row_of(sigma, shape, update.base_norm, rounding=update.stored) | _solved(result)
     return row | {"unchanged": update.unchanged / entries if entries else math.nan}, sigma
 
 
@@ -175,7 +163,7 @@ def _nulls(matrix: Matrix) -> Row:
     if math.prod(matrix.shape) > NULL_ENTRIES or isinstance(update := matrix.update(), LowRank):
         return {DRAWN: False}
     dense = update if isinstance(update, Tensor) else update.block(0, 0, matrix.shape[0])
-    drawn = structured_nulls(dense, generator(0, f"nulls/{matrix.name}"))
+    drawn = spectra.structured_nulls(dense, generator(0, f"nulls/{matrix.name}"))
     return flatten({"nulls": drawn}) | {DRAWN: True}
 
 

@@ -49,9 +49,9 @@ def attach(
             if isinstance(module, nn.Embedding):
                 module.requires_grad_(False)
     if not settings.others:
-        heads, own = head_modules(model), {f"{name}.weight" for name in names}
+        heads, targets = head_modules(model), {f"{name}.weight" for name in names}
         for name, parameter in model.named_parameters():
-            if name not in own and not is_head(name, heads):
+            if name not in targets and not is_head(name, heads):
                 parameter.requires_grad_(False)
 
 

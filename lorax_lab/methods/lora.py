@@ -48,7 +48,7 @@ class LoraConfig(MethodConfig):
         require_positive("method.alpha", self.alpha)
         ok = 0 <= self.dropout < 1
         require(ok, "method.dropout", self.dropout, "0 ≤ dropout < 1, for instance method.dropout=0.1")
-        ok = isinstance(self.ranks, list) and all(OWN_RANK.fullmatch(str(own)) for own in self.ranks)
+        ok = isinstance(self.ranks, list) and all(OWN_RANK.fullmatch(str(text)) for text in self.ranks)
         require(ok, "method.ranks", self.ranks, "ends of names and ranks, for instance method.ranks=[query:12,value:4]")
         self.ranks = sorted(set(self.ranks))
 
@@ -80,15 +80,15 @@ def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
     ranks = {name: settings.rank_of(name, rank) for name in shapes}
     for text in settings.ranks:
         end = text.rpartition(":")[0]
-        known = tuple(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
+        ends = tuple(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
         ok = any(f".{name}".endswith(f".{end}") for name in shapes)
-        require(ok, "method.ranks", text, f"{end} is the end of no target's name; {suggest(end, known)}")
+        require(ok, "method.ranks", text, f"{end} is the end of no target's name; {suggest(end, ends)}")
     smallest = min(shapes, key=lambda name: min(shapes[name]) - ranks[name])
-    highest, own = min(shapes[smallest]), ranks[smallest]
-    above = f"{own} is above min(out, in) = {highest} of {smallest}"
-    if own > highest and own == rank:
+    highest, rank_there = min(shapes[smallest]), ranks[smallest]
+    above = f"{rank_there} is above min(out, in) = {highest} of {smallest}"
+    if rank_there > highest and rank_there == rank:
         raise ConfigError(f"rank={above}; type rank={highest}")
-    require(own <= highest, "method.ranks", settings.ranks, f"{above}")
+    require(rank_there <= highest, "method.ranks", settings.ranks, f"{above}")
 
 
 def attach(
@@ -106,8 +106,8 @@ def attach(
     assert rank is not None
     _freeze_body(model)
     for name, module in targets.items():
-        own = settings.rank_of(name, rank)
-        layer = LoRALinear(module, own, scaling_of(settings.alpha, own, settings.rslora), settings.dropout)
+        own_rank = settings.rank_of(name, rank)
+        layer = LoRALinear(module, own_rank, scaling_of(settings.alpha, own_rank, settings.rslora), settings.dropout)
         nn.init.kaiming_uniform_(layer.lora_A, a=math.sqrt(5), generator=generator)
         layer.train(model.training)
         set_module(model, name, layer)
@@ -162,7 +162,7 @@ def export(model: nn.Module, settings: LoraConfig, base_name: str) -> dict[str, 
 
 def peft_settings(ranks: Mapping[str, int], rank: int, base_name: str | None) -> dict[str, Any]:
     """PEFT's settings of a LoRA whose matrices have these ranks; those of another rank than `rank` have a pattern."""
-    others = {f"^{re.escape(name)}$": own for name, own in ranks.items() if own != rank}
+    pattern = {f"^{re.escape(name)}$": other_rank for name, other_rank in ranks.items() if other_rank != rank}
     return {
         "peft_type": "LORA",
         "base_model_name_or_path": base_name,
@@ -170,7 +170,7 @@ def peft_settings(ranks: Mapping[str, int], rank: int, base_name: str | None) ->
         "target_modules": list(ranks),
         "bias": "none",
         "inference_mode": True,
-    } | ({"rank_pattern": others} if others else {})
+    } | ({"rank_pattern": pattern} if pattern else {})
 
 
 def _is_causal(model: Any) -> bool:

@@ -33,10 +33,10 @@ def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> M
     weights = f"{name}.safetensors"
 
     def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-        heads, own = head_modules(model), part(model)
-        if words and not own:
+        heads, of_part = head_modules(model), part(model)
+        if words and not of_part:
             raise ConfigError(f"method={name} is not possible: the model has no {words}; type method=head")
-        return {key: p for key, p in model.named_parameters() if key in own or is_head(key, heads)}
+        return {key: p for key, p in model.named_parameters() if key in of_part or is_head(key, heads)}
 
     def attach(model: nn.Module, names: list[str], config: Any, rank: int | None, generator: torch.Generator) -> None:
         """Freeze all else. An output layer over a vocabulary is no head: it is pretrained."""
@@ -53,10 +53,10 @@ def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> M
         Raises:
             ConfigError: the file is missing or damaged, or belongs to another model; the model is as it was.
         """
-        own = trained(model)
-        tensors = full.read(folder / weights, {key: p.shape for key, p in own.items()})
+        parameters = trained(model)
+        tensors = full.read(folder / weights, {key: p.shape for key, p in parameters.items()})
         with torch.no_grad():
-            for key, parameter in own.items():
+            for key, parameter in parameters.items():
                 parameter.copy_(tensors[key])
 
     return Method(

@@ -65,13 +65,13 @@ def _try(settings: PeftSettings, rank: int | None, name: str, shape: tuple[int, 
 
 def _alone(name: str, shape: tuple[int, int]) -> nn.Module:
     """A model that has nothing but one linear module under this dotted name."""
-    whole = inside = nn.Module()
+    model = inside = nn.Module()
     *path, last = name.split(".")
     for part in path:
         inside.add_module(part, nn.Module())
         inside = inside.get_submodule(part)
     inside.add_module(last, like(shape))
-    return whole
+    return model
 
 
 def most_rank(settings: PeftSettings, rank: int | None, shape: tuple[int, int]) -> int:

@@ -72,8 +72,8 @@ class PeftSettings(MethodConfig):
     @property
     def dials(self) -> dict[str, Any]:
         """Its settings by PEFT's names."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {key: value for key, value in own.items() if key not in ("name", "target_modules")}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {key: value for key, value in values.items() if key not in ("name", "target_modules")}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -180,10 +180,10 @@ def settings_of(name: str) -> type[PeftSettings]:
         value = set_here[key]
         default: Any = {"default_factory": value.copy} if isinstance(value, list) else {"default": value}
         fields.append((key, _plain(hints[key], value), dataclasses.field(**default)))
-    for key, own in theirs.items():
-        if key not in (*set_here, *entry.fixed, *entry.rank) and _is_dial(own):
-            neutral = dataclasses.field(default=own.default, metadata={"neutral": own.default})
-            fields.append((key, _plain(hints[key], own.default), neutral))
+    for key, field in theirs.items():
+        if key not in (*set_here, *entry.fixed, *entry.rank) and _is_dial(field):
+            neutral = dataclasses.field(default=field.default, metadata={"neutral": field.default})
+            fields.append((key, _plain(hints[key], field.default), neutral))
     return dataclasses.make_dataclass("PeftSettings", fields, bases=(PeftSettings,), namespace={"__module__": __name__})
 
 
@@ -191,7 +191,7 @@ def _is_dial(field: Any) -> bool:
     """Whether a field of PEFT's settings is a hyper-parameter that can be typed."""
     from peft import PeftConfig
 
-    common = {own.name for own in dataclasses.fields(PeftConfig)} | {*OURS, *OTHERS}
+    common = {shared.name for shared in dataclasses.fields(PeftConfig)} | {*OURS, *OTHERS}
     plain = isinstance(field.default, bool | int | float | str | None)
     return plain and field.name not in common and not INSIDE.fullmatch(field.name)
 

@@ -87,8 +87,8 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        object_name = f" ({asked[1]})" if asked else ""
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        object_name = f" ({match[1]})" if match else ""
         raise ConfigError(
             f"{file} holds Python objects beside tensors{object_name}, and a checkpoint's code is never run: where "
             "you trust it, load it yourself and save model.state_dict() alone, best with safetensors.torch.save_file"
@@ -102,7 +102,7 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():  # an expanded view may claim any size
         if tensor.layout != torch.strided or tensor.nbytes > file.stat().st_size:
             raise ConfigError(f"{file}: {name} is not kept as a plain tensor; save it again after .to_dense().clone()")
-    storages = {own.data_ptr(): own.nbytes() for own in (tensor.untyped_storage() for tensor in tensors.values())}
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
     if sum(storages.values()) > held:  # torch maps what the pickle claims, past the end of what is there
         raise _damaged(file, ValueError("the entries of its tensors are not all there"))
     return tensors

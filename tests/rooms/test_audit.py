@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lorax_lab.audit import directions, measure
+from lorax_lab import spectra
+from lorax_lab.audit import measure
 from lorax_lab.audit.__main__ import main
 from lorax_lab.methods.adapters import PREFIX
 from lorax_lab.spectra import MEASURES, NULLS, structured_nulls, summary
@@ -283,7 +284,7 @@ def test_the_base_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     W = tuned["layers.1.q.weight"]
     share = float(torch.linalg.svdvals(W)[0] ** 2 / W.square().sum())
     assert rows.loc["layers.1.q.weight", "intruders.left.energy_share"] == pytest.approx(share, rel=1e-4)
-    monkeypatch.setattr(directions, "short_directions", lambda x: pytest.fail("the cache has it"))
+    monkeypatch.setattr(spectra, "short_directions", lambda x: pytest.fail("the cache has it"))
     assert main([*map(str, folders), "--out", "again", "--directions"]) == 0
     again = pd.read_csv("again/audit.csv").set_index("matrix")
     columns = [c for c in rows if c.startswith(("intruders", "amplification"))]
