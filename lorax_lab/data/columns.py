@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +58,13 @@ def to_pools(where: str, tables: Tables, config: TaskConfig, names: Sequence[str
 
 
 def labeled(tables: Tables, config: TaskConfig) -> Tables:
-    """The tables, with `task.drop_unlabeled=true` without the rows that have no label.
-
-    Raises:
-        ConfigError: no row is left to train on.
-    """
+    """The tables, with `task.drop_unlabeled=true` without the rows that have no label; some are left to train on."""
     if not config.drop_unlabeled:
         return tables
     used = {}
     for role, table in tables.items():
         cells = table.column("label", str(config.label))
-        used[role] = table.only([row for row, cell in enumerate(cells) if not is_missing(cell)])
+        used[role] = replace(table, rows=[row for row, cell in enumerate(cells) if not is_missing(cell)])
     if not used["train"].rows:
         empty = f"no row has a label in {tables['train'].where}"
         raise ConfigError(f"task.label={config.label}: {empty}; name another column")
@@ -87,7 +82,7 @@ def _examples(table: Table, config: TaskConfig, labels: list[Any]) -> list[Examp
 def _inputs(table: Table, key: str, column: str, form: str) -> list[Any]:
     if form not in FILES:
         return table.read(key, column, INPUTS[form])
-    values = table.read(key, column, lambda cell: INPUTS[form](content(table.folder, cell)))
+    values = table.read(key, column, lambda cell: INPUTS[form](_content(table.folder, cell)))
     if form == "audio":
         values = [replace(sound, name=f"{table.where}, row {table.number(i)}") for i, sound in enumerate(values)]
     return values
@@ -112,7 +107,7 @@ def _text(cell: Any) -> str:
     return text
 
 
-def content(folder: Path, cell: Any) -> Path | bytes:
+def _content(folder: Path, cell: Any) -> Path | bytes:
     """The file that a cell names by its path, which starts at `folder`, or has as bytes."""
     if is_missing(cell) or not isinstance(cell, str | bytes):
         raise ValueError("the path of a file is needed; leave the row out")
@@ -120,19 +115,15 @@ def content(folder: Path, cell: Any) -> Path | bytes:
 
 
 def content_hashes(table: Table, key: str, column: str) -> list[str]:
-    """The hash of each file that a column names, or has as bytes. That no file is there is found out when it is read.
+    """The hash of each file that a column names, or has as bytes; of a file that is not there, that of nothing."""
 
-    Raises:
-        ConfigError: a row that has neither.
-    """
-    return [content_sha256(cell) for cell in table.read(key, column, partial(content, table.folder))]
+    def sha256(cell: Any) -> str:
+        file = _content(table.folder, cell)
+        if isinstance(file, Path) and os.path.isfile(file):
+            return sha256_of_file(file)
+        return hashlib.sha256(file if isinstance(file, bytes) else b"").hexdigest()
 
-
-def content_sha256(cell: Path | bytes) -> str:
-    """The hash of a file or of bytes; of a file that is not there, that of nothing."""
-    if isinstance(cell, Path) and os.path.isfile(cell):
-        return sha256_of_file(cell)
-    return hashlib.sha256(cell if isinstance(cell, bytes) else b"").hexdigest()
+    return table.read(key, column, sha256)
 
 
 def _group(cell: Any) -> str:
@@ -180,25 +171,15 @@ def _number(cell: Any) -> float:
 
 
 def _classes(tables: Tables, column: str, names: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
-    """The class names, and for each table the index of each row's class.
-
-    Args:
-        names: the classes in their order; without it they are the sorted labels of all tables.
-
-    Raises:
-        ConfigError: a row whose label is no class; labels written in two ways, or so many of them that they are no
-            classes.
-    """
-    known = tuple(names) if names else _class_names(tables, column)
-    index = {name: i for i, name in enumerate(known)}
+    classes = tuple(names) if names else _class_names(tables, column)
+    index = {name: i for i, name in enumerate(classes)}
 
     def index_of(cell: Any) -> int:
-        name = _class(cell)
-        if name not in index:
-            raise ValueError(f"the classes are {', '.join(map(printable, known[:20]))}; {MEND}")
+        if (name := _class(cell)) not in index:
+            raise ValueError(f"the classes are {', '.join(map(printable, classes[:20]))}; {MEND}")
         return index[name]
 
-    return known, _read(tables, column, index_of)
+    return classes, _read(tables, column, index_of)
 
 
 def _class_names(tables: Tables, label: str) -> tuple[str, ...]:

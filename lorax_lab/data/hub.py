@@ -111,11 +111,7 @@ def _hidden(split: Any, label: str) -> bool:
 
 
 def _load(path: str, subset: str | None) -> Mapping[str, Any]:
-    """The splits by name.
-
-    Raises:
-        ConfigError: `datasets` cannot load them; the message says why.
-    """
+    """The splits by name; a ConfigError says why `datasets` cannot load them."""
     place = Path(os.path.expanduser(path))
     if place.is_file():
         raise ConfigError(f"task.path={path} is a file; type task=local task.path={path} task.text=… task.label=…")

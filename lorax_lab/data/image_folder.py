@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import sha256_of_file
-from lorax_lab.data.columns import in_order
-from lorax_lab.data.media import read_image
-from lorax_lab.data.source import Example, Pools, Source
-from lorax_lab.data.table import printable
+from lorax_lab.data.columns import to_pools
+from lorax_lab.data.source import Pools, Source
+from lorax_lab.data.table import Table, printable
 from lorax_lab.errors import ConfigError
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
@@ -28,13 +29,12 @@ def read(config: TaskConfig) -> Pools:
         ConfigError: no folder, no class, a class without images, a file that is no image, or folders and images that
             would not be read.
     """
-    files = _files(config)
-    classes = in_order({name for images in files.values() for name, _ in images})
-    pools = {
-        role: [Example({"image": _image(path)}, classes.index(name)) for name, path in images]
-        for role, images in files.items()
-    }
-    return Pools(str(config.path), classes, pools["train"], pools.get("validation"), pools.get("test"))
+    folder, tables = _folder(config), {}
+    for role, images in _files(config).items():
+        names = [str(path.relative_to(folder)) for _, path in images]
+        tables[role] = Table(str(config.path), {"image": names, "label": [name for name, _ in images]}, folder)
+    columns: Any = {"image": "image", "label": "label"}
+    return to_pools(str(config.path), tables, replace(config, **columns))
 
 
 def data_sha256(config: TaskConfig) -> str:
@@ -48,7 +48,7 @@ def data_sha256(config: TaskConfig) -> str:
 
 def _files(config: TaskConfig) -> dict[str, list[tuple[str, Path]]]:
     """Class and path of every image, in the order of their paths, by split."""
-    folder = Path(os.path.expanduser(str(config.path)))
+    folder = _folder(config)
     if not os.path.isdir(folder):
         raise _fault(config, "is no folder; name one that has a sub-folder for each class")
     places = {
@@ -84,6 +84,10 @@ def _images(config: TaskConfig, folder: Path) -> list[tuple[str, Path]]:
     return images
 
 
+def _folder(config: TaskConfig) -> Path:
+    return Path(os.path.expanduser(str(config.path)))
+
+
 def _has_folders(place: Path) -> bool:
     """Whether a folder is there, with others in it; a class such as `train` or `test` has images only."""
     return place.is_dir() and bool(_folders(place))
@@ -91,13 +95,6 @@ def _has_folders(place: Path) -> bool:
 
 def _folders(place: Path) -> list[Path]:
     return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _image(path: Path) -> object:
-    try:
-        return read_image(path)
-    except ValueError as error:
-        raise ConfigError(f"{path} cannot be read: {error}; mend it or take it out") from error
 
 
 def _fault(config: TaskConfig, reason: str) -> ConfigError:

@@ -28,11 +28,7 @@ MEMORISED = "validation and test are the training examples: all scores are those
 
 
 def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:
-    """Refuse tables in whose every row an input or the group tells the label.
-
-    Raises:
-        ConfigError: it names the key and its column, and says how the column tells the label.
-    """
+    """Refuse tables in whose every row an input or the group tells the label: a ConfigError says how it does."""
     if config.labels == "texts":  # a completion may repeat its prompt
         return
     columns = {

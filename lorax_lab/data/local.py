@@ -7,19 +7,16 @@ import os
 from pathlib import Path
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.columns import FILES, INPUTS, LABELS, content_hashes, content_sha256, labeled, to_pools
+from lorax_lab.data.assets import sha256_of_file
+from lorax_lab.data.columns import FILES, INPUTS, LABELS, content_hashes, labeled, to_pools
 from lorax_lab.data.source import Pools, Source, chosen_columns
 from lorax_lab.data.table import READERS, printable, read_table
 from lorax_lab.errors import ConfigError, suggest
 
 
 def read(config: TaskConfig) -> Pools:
-    """Every row of the file `task.path`, as one pool. Text is UTF-8; in CSV an empty field is a missing value
-    and every other is taken literally, `NA` and `null` too. Paths of images and recordings start at the file's folder.
-
-    Raises:
-        ConfigError: a file that is missing, of another kind, or cannot be read; a column or row at fault.
-    """
+    """Every row of the file `task.path`, as one pool. Text is UTF-8; in CSV an empty field is a missing value and every
+    other is taken as it stands, `NA` too. Paths of images and recordings start at the file's folder."""
     path = _file(config)
     return to_pools(printable(path.name), {"train": read_table(path, chosen_columns(config).values())}, config)
 
@@ -29,10 +26,10 @@ def data_sha256(config: TaskConfig) -> str:
     path = _file(config)
     columns = {key: column for key, column in chosen_columns(config).items() if config.inputs.get(key) in FILES}
     try:
-        digest = content_sha256(path)
+        digest = sha256_of_file(path)
         if columns:
             table = labeled({"train": read_table(path, chosen_columns(config).values())}, config)["train"]
-            hashes = [each for key, column in columns.items() for each in content_hashes(table, key, column)]
+            hashes = [sha256 for key, column in columns.items() for sha256 in content_hashes(table, key, column)]
             digest = hashlib.sha256(" ".join([digest, *hashes]).encode()).hexdigest()
     except OSError as error:
         raise ConfigError(f"task.path={path} cannot be read: {error.strerror}; name another file") from error

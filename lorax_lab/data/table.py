@@ -8,7 +8,7 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,7 @@ class Table:
     note: str = ""
 
     def column(self, key: str, name: str) -> list[Any]:
-        """The cells of the column that `task.<key>` names.
-
-        Raises:
-            ConfigError: no such column; the nearest names come first.
-        """
+        """The cells of the column that `task.<key>` names; a ConfigError names the nearest where there is no such."""
         if name not in self.columns:
             names = [printable(column) for column in islice(self.columns, COMPARED)]
             hint = cut(suggest(name, names), 300) if names else "it is empty"
@@ -52,11 +48,8 @@ class Table:
         return cells if self.rows is None else [cells[row] for row in self.rows]
 
     def read(self, key: str, name: str, read_cell: Callable[[Any], Any]) -> list[Any]:
-        """What `read_cell` makes of each cell of the column that `task.<key>` names.
-
-        Raises:
-            ConfigError: no such column, or a cell over which `read_cell` raises a ValueError.
-        """
+        """What `read_cell` makes of each cell of the column that `task.<key>` names; where it raises a ValueError, the
+        row is named in a ConfigError."""
         values = []
         for index, cell in enumerate(self.column(key, name)):
             try:
@@ -71,10 +64,6 @@ class Table:
     def number(self, index: int) -> int:
         """The number of a used row, counted from 1 among all."""
         return 1 + (index if self.rows is None else self.rows[index])
-
-    def only(self, rows: Sequence[int]) -> Table:
-        """The table with these of its rows."""
-        return replace(self, rows=rows)
 
 
 def is_missing(cell: Any) -> bool:
@@ -116,14 +105,8 @@ def printable(text: str) -> str:
 
 
 def read_table(path: Path, wanted: Collection[str]) -> Table:
-    """The table in a file of a kind that `READERS` has.
-
-    Args:
-        wanted: the columns that will be read.
-
-    Raises:
-        ConfigError: the file cannot be read as what its name says.
-    """
+    """The table in a file of a kind that `READERS` has, with the columns that are wanted. A file that is not what its
+    name says is a ConfigError."""
     try:
         columns, note = READERS[path.suffix.lower()](path, wanted)
     except OSError as error:
@@ -132,11 +115,8 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
 
 
 def _read_csv(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
-    """The columns of a table of text, and with which delimiter it was read where it has no commas.
-
-    The delimiter is the one by which the first line has every wanted column; names have no spaces around them. Every
-    cell is the text that it has: `NA` is no missing value.
-    """
+    """Every cell is the text that it has, `NA` too. The delimiter is the one by which the first line has every wanted
+    column; names have no spaces around them."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
@@ -178,8 +158,7 @@ def _header(path: Path, text: str, wanted: Collection[str]) -> tuple[str, list[s
 
 
 def _read_jsonl(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
-    """The columns of a file with one JSON object a line; what a row lacks is None. pyarrow's reader would make times of
-    texts that look like one."""
+    """One JSON object a line; what a row lacks is None. pyarrow's reader would make times of texts like one."""
     rows = []
     for number, line in enumerate(io.StringIO(_text(path), newline=None), 1):
         if line.strip():
@@ -200,7 +179,7 @@ def _unlike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_parquet(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
-    """The wanted columns of a Parquet file as Python's values; of the others only the names."""
+    """The wanted columns as Python's values; of the others only the names."""
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -129,10 +129,9 @@ def _leave_the_file(model: nn.Module) -> None:
 def _keep_fixed(model: nn.Module, skeleton: nn.Module) -> None:
     """Freeze what the model's own class fixes, such as the sinusoids of Whisper's encoder: `from_pretrained` of
     transformers 5 forgets it."""
-    fixed = {name for name, parameter in skeleton.named_parameters() if not parameter.requires_grad}
-    for name, parameter in model.named_parameters():
-        if name in fixed:
-            parameter.requires_grad_(False)
+    for name, parameter in skeleton.named_parameters():
+        if not parameter.requires_grad:
+            model.get_parameter(name).requires_grad_(False)
 
 
 def load_processor(name: str, processor_class: str) -> Any:

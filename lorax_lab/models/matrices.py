@@ -73,10 +73,8 @@ def is_head(parameter: str, heads: list[str]) -> bool:
 
 def adaptable(model: nn.Module) -> dict[str, nn.Module]:
     """The weight matrices an update is measured on: every linear module of the body, by dotted name."""
-    beside = _beside_the_body(model)
-    return {
-        name: module for name, module in model.named_modules() if _is_linear(module) and not is_head(f"{name}.", beside)
-    }
+    outside, modules = _beside_the_body(model), model.named_modules()
+    return {name: module for name, module in modules if _is_linear(module) and not is_head(f"{name}.", outside)}
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
@@ -118,12 +116,9 @@ def choose(names: list[str], targets: list[str]) -> list[str]:
     chosen = {target: [n for n in names if n == target or n.endswith(f".{target}")] for target in targets}
     for target, matches in chosen.items():
         if not matches:
-            ends = [e for n in names for e in (n.rpartition(".")[2], _in_its_layer(n))]
-            known = tuple(dict.fromkeys(ends))
-            raise ConfigError(
-                f"method.target_modules={target} matches no matrix of the model; {suggest(target, known)}, "
-                "or all-linear"
-            )
+            ends = dict.fromkeys(e for n in names for e in (n.rpartition(".")[2], _in_its_layer(n)))
+            unmatched = f"method.target_modules={target} matches no matrix of the model"
+            raise ConfigError(f"{unmatched}; {suggest(target, tuple(ends))}, or all-linear")
     return [name for name in names if any(name in matches for matches in chosen.values())]
 
 

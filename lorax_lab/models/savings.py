@@ -26,15 +26,16 @@ def keep_frozen_in_bf16(model: nn.Module) -> None:
     head, which is saved beside an adapter, and all that is no plain linear layer. GPT-2's `Conv1D` is one; Falcon's own
     layer, which adds its bias apart, is not.
     """
-    uses = Counter(id(own) for module in model.modules() for own in module._parameters.values() if own is not None)
+    layers = [module.parameters(recurse=False) for module in model.modules()]
+    uses = Counter(id(parameter) for parameters in layers for parameter in parameters)
     heads = head_modules(model)
     for name, module in model.named_modules():
         plain = type(module) in (nn.Linear, OneDnnLinear) or type(module).__name__ == "Conv1D"
         if not plain or is_read(name.removesuffix(".base")) or is_head(f"{name}.", heads):
             continue
-        own = list(module.parameters(recurse=False))
-        if all(p.dtype == torch.float32 and not p.requires_grad and uses[id(p)] == 1 for p in own):
-            for parameter in own:
+        parameters = list(module.parameters(recurse=False))
+        if all(p.dtype == torch.float32 and not p.requires_grad and uses[id(p)] == 1 for p in parameters):
+            for parameter in parameters:
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 

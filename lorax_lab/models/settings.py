@@ -73,10 +73,10 @@ def _check_type(name: str, path: Path, content: dict[str, Any]) -> None:
 
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        known = suggest(str(kind), tuple(CONFIG_MAPPING)).partition("allowed:")[0]
+        nearest = suggest(str(kind), tuple(CONFIG_MAPPING)).partition("allowed:")[0]
         code = "; the code that it brings (auto_map) is never run" if "auto_map" in content else ""
         unknown = f"model_type={_short(kind)} in {path} is no architecture of transformers {__version__}"
-        raise ConfigError(f"model={name}: {unknown}{code}; {known}type model=minilm, or name another model")
+        raise ConfigError(f"model={name}: {unknown}{code}; {nearest}type model=minilm, or name another model")
 
 
 def _walk(name: str, path: Path, content: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
@@ -103,16 +103,16 @@ def _fault(key: str, value: Any) -> str | None:
         return f"allowed: {', '.join(ATTENTION)}"
     if ACTIVATION.fullmatch(key) and value is not None and str(value) not in ACT2FN:
         return suggest(str(value), tuple(ACT2FN))
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
     may_be = isinstance(value, list) or (value is None and MAY_BE_NULL.fullmatch(key))
-    if COUNTS.fullmatch(key) and not may_be and (not whole or value < 1):
+    if COUNTS.fullmatch(key) and not may_be and (not is_whole or value < 1):
         return "allowed are whole numbers from 1 on"
     if DROPOUT.search(key) and isinstance(value, int | float) and not 0 <= value <= 1:
         return "allowed are numbers from 0 to 1"
     if key == "id2label" and not isinstance(value, dict | None):
         return "allowed is an object, from numbers to names"
     most = next(most for pattern, most in MOST.items() if re.search(pattern, key))
-    if whole and value > most:
+    if is_whole and value > most:
         return f"allowed are numbers up to {most:,}; correct it, or name another model"
     return None
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lorax_lab.data.assets import sha256_of_file
 from lorax_lab.errors import ConfigError, first_line, in_short, is_out_of_memory
 from lorax_lab.models.files import quiet, resolve
 from lorax_lab.models.matrices import shapes_of
@@ -37,12 +38,11 @@ def without_weights(name: str, model_class: str) -> nn.Module:
     """The model without its weights, on the meta device."""
     folder = resolve(name)
     check_settings(name, folder)
-    stat = (folder / "config.json").stat()
-    return _built(name, folder, model_class, (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
+    return _built(name, folder, model_class, sha256_of_file(folder / "config.json"))
 
 
 @lru_cache(maxsize=2)
-def _built(name: str, folder: Path, model_class: str, state: tuple[int, ...]) -> nn.Module:
+def _built(name: str, folder: Path, model_class: str, config_sha256: str) -> nn.Module:
     import transformers
 
     with readable(name, folder, model_class), torch.device("meta"), quiet():
@@ -102,31 +102,19 @@ def tokenizer_of(processor: Any) -> Any:
 
 @contextmanager
 def readable(name: str, folder: Path, auto_class: str) -> Iterator[None]:
-    """What a library raises over files that it cannot read, as the user's fault; memory that runs out stays what it is.
-
-    Raises:
-        ConfigError: in place of any other error inside.
-    """
+    """What a library raises over files that it cannot read, as a ConfigError; memory that runs out stays what it is."""
     try:
         yield
-    except ConfigError:
-        raise
     except Exception as error:  # the tokenizers and safetensors libraries have types of their own
-        if is_out_of_memory(error):
+        if isinstance(error, ConfigError) or is_out_of_memory(error):
             raise
-        raise _unreadable(name, folder, auto_class, error) from error
-
-
-def _unreadable(name: str, folder: Path, auto_class: str, error: Exception) -> ConfigError:
-    """Why a model or processor cannot be read; transformers lists every type that the auto-class reads."""
-    if "Unrecognized configuration class" in str(error):
-        kind = auto_class.removeprefix("AutoModelFor")
-        unfit = f"model={name} is no model that transformers can read for this kind of task ({kind})"
-        return ConfigError(f"{unfit}; name another model, or another task.kind")
-    if auto_class == "AutoImageProcessor":
-        missing = f"model={name} has no image processor that can be read in {folder} ({first_line(error)})"
-        return ConfigError(f"{missing}; save it beside the model, as preprocessor_config.json")
-    first = first_line(error)
-    problem = in_short(error, 300) if first.endswith(":") else first
-    instead = "save it again with save_pretrained, or name another model"
-    return ConfigError(f"model={name} cannot be read from {folder} ({type(error).__name__}): {problem}; {instead}")
+        first = first_line(error)
+        problem = f"cannot be read from {folder} ({type(error).__name__}): {first}; save it again with save_pretrained"
+        if first.endswith(":"):
+            problem = problem.replace(first, in_short(error, 300))
+        if "Unrecognized configuration class" in first:  # transformers lists every type that the auto-class reads
+            kind = auto_class.removeprefix("AutoModelFor")
+            problem = f"is no model that transformers can read for this kind of task ({kind}); name another task.kind"
+        if auto_class == "AutoImageProcessor":
+            problem = f"has no image processor that can be read in {folder} ({first}); save it beside the model"
+        raise ConfigError(f"model={name} {problem}, or name another model") from error

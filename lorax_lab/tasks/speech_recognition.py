@@ -39,25 +39,24 @@ class SpeechConfig(TaskConfig):
 
 
 def _require_speech(processor: Any, config: TaskConfig) -> None:
-    extractor = getattr(processor, "feature_extractor", None)
-    if extractor is None or not hasattr(processor, "tokenizer"):
-        lacking = "the model's folder has no feature extractor, so it reads no recordings; save its processor there"
-        raise ConfigError(f"task={config.name}: {lacking} (preprocessor_config.json or processor_config.json)")
-    if not hasattr(extractor, "n_samples") or not _tokens(processor.tokenizer, "a", "")[0]:
-        unlike = f"{type(processor).__name__} is not like Whisper's"
+    hears = hasattr(getattr(processor, "feature_extractor", None), "n_samples")
+    if not hears or not _tokens(processor.tokenizer, "a", "")[0]:
+        unlike = (
+            f"{type(processor).__name__} of the model's folder does not hear and start transcripts as Whisper's does"
+        )
         raise ConfigError(f"task={config.name}: {unlike}; name such a model, as in model=openai/whisper-tiny")
 
 
 def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]]:
     """The start tokens, and those of the text and its end."""
-    whole = tokenizer(text).input_ids
+    tokens = tokenizer(text).input_ids
     bare = tokenizer(text, add_special_tokens=False).input_ids
-    start = len(whole) - len(bare) - 1
+    start = len(tokens) - len(bare) - 1
     if _words(tokenizer, bare) != text.split():
         written = " ".join(_words(tokenizer, bare))
         change = f"the model's tokenizer writes {cut(text, 40)!r} as {cut(written, 40)!r}"
         raise ConfigError(f"{where}: {change}; mend task.label")
-    return whole[:start], whole[start:]
+    return tokens[:start], tokens[start:]
 
 
 def _words(tokenizer: Any, tokens: Any) -> list[str]:

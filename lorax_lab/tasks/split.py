@@ -98,9 +98,9 @@ class Split:
         """What is kept of a model's outputs: `outputs` (n, width), the true `labels` (n,), where an answer is right or
         wrong, whether it is `correct` (n,), and where the task's metric has them, its `pseudo_values` (n,) fp64."""
         correct, pseudo_values = self.task.kind.correct, self.task.kind.metrics[self.task.metric].pseudo_values
-        kept = {"outputs": outputs, "labels": self.labels}
-        kept |= {"correct": correct(outputs, self.labels)} if correct else {}
-        return kept | ({"pseudo_values": pseudo_values(outputs, self.labels)} if pseudo_values else {})
+        functions = {"correct": correct, "pseudo_values": pseudo_values}
+        derived = {name: function(outputs, self.labels) for name, function in functions.items() if function}
+        return {"outputs": outputs, "labels": self.labels} | derived
 
     def score(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of `model` on this split."""

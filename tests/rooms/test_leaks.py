@@ -50,9 +50,8 @@ def test_a_number_that_is_read_and_asked_for_is_refused(words: list[str]) -> Non
         load_task(compose([*words, "task.kind=regression", "task.label=score", "task.text_pair=same"]).task)
 
 
-@pytest.mark.parametrize("column", ["number", "score"])
-def test_other_columns_are_read(words: list[str], column: str) -> None:
-    task = load_task(compose([*words, "task.label=label", f"task.text_pair={column}", "task.group=writer"]).task)
+def test_other_columns_are_read(words: list[str]) -> None:
+    task = load_task(compose([*words, "task.label=label", "task.text_pair=score", "task.group=writer"]).task)
     assert len(task.train) > 20
 
 

@@ -21,7 +21,6 @@ from transformers import AutoModelForSpeechSeq2Seq
 from lorax_lab.data import Example
 from lorax_lab.data.media import read_sound
 from lorax_lab.errors import ConfigError
-from lorax_lab.models import adaptable, head_modules, layer_number, load_base, short_name
 from lorax_lab.tasks import KINDS, load_task
 from lorax_lab.tasks import speech_recognition as speech
 
@@ -140,28 +139,6 @@ def test_start_tokens_and_padding_have_no_loss(model: nn.Module) -> None:
 # ---- the score, by hand
 
 
-@pytest.mark.parametrize(
-    ("reference", "written", "errors"),
-    [
-        ("one two three", "one two three", 0),
-        ("one two", "", 2),
-        ("one", "two three four", 3),
-        ("one two three four", "two three four five", 2),
-        ("One", "one", 1),
-    ],
-)
-def test_word_errors(reference: str, written: str, errors: int) -> None:
-    assert speech.word_errors(reference.split(), written.split()) == (errors, len(reference.split()))
-
-
-def test_the_rate_is_of_all_words_and_not_the_mean_of_the_transcripts() -> None:
-    outputs = np.array([[1, 1, 2.0, 2], [1, 9, 7.0, 10]])
-    assert speech.word_error_rate(outputs, np.array(["a", "b"])) == pytest.approx(0.2)
-    assert speech.nats(outputs, np.array(["a", "b"])) == pytest.approx(0.75)
-    assert KIND.correct(np.array([[0, 3, 1, 1], [1, 3, 1, 1]]), np.array(["", ""])).tolist() == [True, False]
-    assert not any(metric.higher_is_better for metric in KIND.metrics.values())
-
-
 def greedy_by_hand(model: nn.Module, features: torch.Tensor) -> list[int]:
     """The likeliest token again and again, each computed anew from all before it; one recording alone."""
     tokenizer = tiny_speech_processor().tokenizer
@@ -194,19 +171,6 @@ def test_a_score_has_the_nats_and_the_errors_of_what_is_written_greedily(model: 
         expected = [*speech.word_errors(text.split(), written), sum(losses), len(losses)]
         assert outputs[i].tolist() == pytest.approx(expected, rel=1e-6)
     assert longest >= 3
-
-
-# ---- what is adapted
-
-
-def test_every_matrix_of_both_halves_is_adapted_and_the_output_layer_is_no_head(whisper: Path) -> None:
-    model = load_base(str(whisper), {}, 0, KIND.model_class, KIND.processor_class).model
-    names = list(adaptable(model))
-    assert len(names) == 2 * 6 + 2 * 10
-    assert not [name for name in names if "proj_out" in name]
-    assert len({(short_name(name), layer_number(name)) for name in names}) == len(names)
-    assert head_modules(model) == []
-    assert model.proj_out.weight is model.model.decoder.embed_tokens.weight
 
 
 # ---- faults, before anything trains
