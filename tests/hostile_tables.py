@@ -1,63 +1,166 @@
-"""Hostile tables: what a person, a spreadsheet or a fuzzer may hand to `task=local`, and what must come of each."""
+"""Hostile tables: what a person, a spreadsheet or a fuzzer may hand to `task=local`, and what must come of each.
+
+A case is the file's name, what is in it, the words of the command line, and what is expected: a part of the one line
+that refuses it (the row, the key), or `Reads`, the number of rows that are read.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from hostile import (
-    COUNT,
-    DIGITS,
-    DROP,
-    LABELS,
-    LANGUAGE,
-    NUMBERS,
-    PAIR,
-    SHORT,
-    TEXTS,
-    Hostile,
-    Reads,
-    as_parquet,
-    bad_utf8,
-    beside,
-    lazily,
-    lines,
-    numbered,
-    table,
-    twice,
-    with_label,
-    with_text,
-    xlsx,
-)
+COUNT = 16
+TEXTS = [f"good story number {i}{' film' * i}" for i in range(COUNT)]
+LABELS = ["dull", "warm"] * (COUNT // 2)
+NUMBERS = ["task.kind=regression"]
+LANGUAGE = ["task.kind=language_modeling"]
+DIGITS = "7" * 5000
+DROP = ["task.drop_unlabeled=true"]
+PAIR = ["task.text_pair=copy"]
+SHORT = ["task.max_length=32"]
+Make = Callable[[Path], None]
 
-OF_LABELS: dict[str, Hostile] = {
+
+@dataclass(frozen=True)
+class Reads:
+    """A table that is read: how many examples its splits have together."""
+
+    rows: int = COUNT
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A table: its file's name, its content or what makes it, more words, what is expected."""
+
+    file: str
+    content: bytes | Make
+    expected: str | Reads
+    words: Sequence[str] = ()
+
+    def write(self, folder: Path) -> Path:
+        """The path of the table, which is there unless it is to be missing."""
+        path = folder / self.file
+        if callable(self.content):
+            self.content(path)
+        else:
+            path.write_bytes(self.content)
+        return path
+
+
+def table(
+    labels: Sequence[Any] = LABELS, texts: Sequence[Any] = TEXTS, extra: str = "", header: str = "text,label"
+) -> bytes:
+    """A CSV table whose cells are taken as they stand, with further lines behind it."""
+    rows = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    return ("\n".join([header, *rows]) + "\n" + extra).encode()
+
+
+def lines(*extra: str, labels: Sequence[Any] = LABELS, texts: Sequence[Any] = TEXTS) -> bytes:
+    """A table of JSON lines, and further lines as they stand."""
+    rows = [json.dumps({"text": t, "label": y}) for t, y in zip(texts, labels, strict=True)]
+    return ("\n".join([*rows, *extra]) + "\n").encode()
+
+
+def parquet(**columns: Any) -> Make:
+    """A Parquet table of these columns beside `text` and `label`; a column may be an Arrow array."""
+
+    def make(path: Path) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"text": TEXTS, "label": LABELS} | columns), path)
+
+    return make
+
+
+def twice(path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    arrays = [pa.array(TEXTS), pa.array(LABELS), pa.array(LABELS[::-1])]
+    parquet.write_table(pa.Table.from_arrays(arrays, ["text", "label", "label"]), path)
+
+
+def arrow(values: Sequence[Any], kind: str) -> Any:
+    import pyarrow as pa
+
+    kinds = {
+        "time": pa.timestamp("ns"), "bytes": pa.binary(), "struct": pa.struct({"a": pa.int64()}),
+        "words": pa.dictionary(pa.int8(), pa.string()), "none": pa.null(), "bool": pa.bool_(),
+    }  # fmt: skip
+    return pa.array(list(values), kinds[kind])
+
+
+def lazily(**columns: tuple[Sequence[Any], str]) -> Make:
+    return lambda path: parquet(**{name: arrow(*of) for name, of in columns.items()})(path)
+
+
+def bad_utf8(path: Path) -> None:
+    """A column of strings that are none."""
+    import pyarrow as pa
+
+    cells = pa.array([b"caf\xe9"] * COUNT, pa.binary())
+    parquet(text=pa.Array.from_buffers(pa.string(), COUNT, cells.buffers()))(path)
+
+
+def xlsx() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    return content.getvalue()
+
+
+def as_parquet(name: str) -> Make:
+    def make(path: Path) -> None:
+        parquet()(path.with_name(name))
+        path.with_name(name).rename(path)
+
+    return make
+
+
+def beside(name: str) -> Make:
+    return lambda path: (path.with_name(name).write_bytes(table()), None)[1]
+
+
+def with_label(label: Any, at: int = 2) -> list[Any]:
+    return [*LABELS[:at], label, *LABELS[at + 1 :]]
+
+
+def with_text(text: Any, at: int = 2) -> list[Any]:
+    return [*TEXTS[:at], text, *TEXTS[at + 1 :]]
+
+
+def numbered(number: Any) -> list[Any]:
+    return [i / 2 if i != 2 else number for i in range(COUNT)]
+
+
+CASES: dict[str, Hostile] = {
     # ---- labels that are classes
     "a label of two minus signs": Hostile("t.csv", table(["--1", "1"] * 8), Reads()),
     "labels of 5,000 digits": Hostile("t.csv", table([DIGITS, "1"] * 8), "row 1"),
     "a label that is infinite": Hostile("t.jsonl", lines(labels=with_label(float("inf"))), "row 3"),
     "a whole number of 5,000 digits": Hostile("t.jsonl", lines('{"text": "x", "label": ' + DIGITS + "}"), "line 17"),
     "labels that are true and false": Hostile("t.jsonl", lines(labels=[True, False] * 8), Reads()),
-    "a label that is true among numbers": Hostile("t.jsonl", lines(labels=[1, 0, True, *[0, 1] * 6, 0]), "row 3"),
     "the word 1 among numbers": Hostile("t.jsonl", lines(labels=[1, 0, "1", *[0, 1] * 6, 0]), "row 3"),
     "labels that differ in case": Hostile("t.csv", table(with_label("Dull")), Reads()),
-    "labels that differ in spaces inside": Hostile(
-        "t.csv", table(["very  dull", *["very dull", "warm"] * 7, "warm"]), ""
-    ),
     "labels that differ in a hidden sign": Hostile("t.csv", table(with_label("dull\u200b")), ""),
     "one class": Hostile("t.csv", table(["warm"] * COUNT), ""),
     "as many classes as rows": Hostile("t.csv", table(range(COUNT)), ""),
     "a label that is a list": Hostile("t.jsonl", lines(labels=with_label([1])), "row 3"),
     "a label that is half a character": Hostile("t.jsonl", lines(labels=with_label("\ud800")), "row 3"),
-    "an empty label": Hostile("t.csv", table(with_label("")), "row 3.*task.label"),
     "an empty label, dropped": Hostile("t.csv", table(with_label("")), Reads(COUNT - 1), DROP),
     "a fault behind a dropped row": Hostile("t.jsonl", lines(labels=["", "a", [1], *LABELS[3:]]), "row 3", DROP),
     # ---- labels that are numbers
     "regression on nan": Hostile("t.csv", table(numbered("nan")), "row 3", NUMBERS),
-    "regression on 1e30": Hostile("t.csv", table(numbered("1e30")), "row 3", NUMBERS),
     "regression on 1e-320": Hostile("t.csv", table([f"{i % 2}e-320" for i in range(16)]), "", NUMBERS),
     "regression on decimal commas": Hostile("t.csv", table([f'"{i},5"' for i in range(COUNT)]), "row 1", NUMBERS),
     "regression on underscores": Hostile("t.csv", table(numbered("1_0")), "row 3", NUMBERS),
-}
-OF_TEXTS: dict[str, Hostile] = {
     # ---- texts
     "a text that is a list": Hostile("t.jsonl", lines(texts=with_text([1])), "row 3.*task.text"),
     "a text of hidden signs": Hostile("t.csv", table(texts=with_text(" \u200b\ufeff")), Reads(COUNT - 1)),
@@ -65,16 +168,6 @@ OF_TEXTS: dict[str, Hostile] = {
         "t.csv", table(texts=with_text("x" * 1_000_000 + " good" * 40)), Reads(), SHORT
     ),
     "half a character": Hostile("t.jsonl", lines(texts=with_text("a \ud83d b")), "row 3.*task.text"),
-    "text and label in one column": Hostile("t.csv", table(), "task.text", ["task.text=label"]),
-    "a copy of the labels as the text": Hostile(
-        "t.csv", table([f"{y},{y}" for y in LABELS], header="text,label,copy"), "task.text_pair", PAIR
-    ),
-    "the numbers as the text": Hostile(
-        "t.csv",
-        table([f"{i}.50,{i}.5" for i in range(COUNT)], header="text,label,copy"),
-        "task.text",
-        [*NUMBERS, "task.text=copy"],
-    ),
     "a code of the labels as the text": Hostile(
         "t.csv",
         table([f"{y},{len(y) * ord(y[0])}" for y in LABELS], header="text,label,copy"),
@@ -82,29 +175,16 @@ OF_TEXTS: dict[str, Hostile] = {
         PAIR,
     ),
     "completions that are the prompts": Hostile("t.csv", table(TEXTS), Reads(), [*LANGUAGE, "task.prompt=text"]),
-}
-CASES: dict[str, Hostile] = {
-    **OF_LABELS,
-    **OF_TEXTS,
     # ---- CSV
     "an empty file": Hostile("t.csv", b"", ""),
     "a header with spaces": Hostile("t.csv", table(header="text , label"), Reads()),
     "a column that is there twice": Hostile("t.csv", table(header="label,label"), ""),
     "a row too long": Hostile("t.csv", table(extra="a,b,c\n"), "Row #18"),
     "a quote that is never closed": Hostile("t.csv", table(extra='"a,b\n'), "Row #18"),
-    "quotes in a text without quotes": Hostile("t.csv", table(texts=with_text('say "no" now')), Reads()),
     "line breaks of old Macs": Hostile("t.csv", table().replace(b"\n", b"\r"), Reads()),
     "a byte order mark": Hostile("t.csv", b"\xef\xbb\xbf" + table(), Reads()),
     "NUL bytes": Hostile("t.csv", table(texts=with_text("a\0b")), Reads()),
     "semicolons": Hostile("t.csv", table().replace(b",", b";"), Reads()),
-    "semicolons and commas in the texts": Hostile(
-        "t.csv",
-        table(texts=[f"good, {i}{' film' * i}" for i in range(16)])
-        .replace(b", ", b"~")
-        .replace(b",", b";")
-        .replace(b"~", b", "),
-        Reads(),
-    ),
     "tabs": Hostile("t.csv", table().replace(b",", b"\t"), Reads()),
     "semicolons and a wrong column": Hostile("t.csv", table(header="text,lable").replace(b",", b";"), ""),
     "two delimiters that both fit": Hostile("t.csv", b"label,b;label\n" * 2, "", LANGUAGE),
@@ -119,14 +199,9 @@ CASES: dict[str, Hostile] = {
     "a .json file": Hostile("t.json", lines(), ""),
     # ---- Parquet
     "Parquet columns that are there twice": Hostile("t.parquet", twice, ""),
-    "a text that is a struct": Hostile("t.parquet", lazily(text=([{"a": 1}] * 16, "struct")), "row 1.*task.text"),
     "a label that is a time": Hostile("t.parquet", lazily(label=([2**62 + 1] * 16, "time")), "task.label"),
-    "a label that is bytes": Hostile("t.parquet", lazily(label=([b"a", b"b"] * 8, "bytes")), "row 1"),
     "labels that are nothing": Hostile("t.parquet", lazily(label=([None] * 16, "none")), "row 1.*task.label"),
     "labels of a dictionary": Hostile("t.parquet", lazily(label=(LABELS, "words")), Reads()),
-    "labels that are Parquet's true and false": Hostile(
-        "t.parquet", lazily(label=([True, False] * 8, "bool")), Reads()
-    ),
     "another column that Python has no value for": Hostile(
         "t.parquet", lazily(when=([2**62 + 1] * 16, "time")), Reads()
     ),

@@ -12,31 +12,13 @@ import torch
 from conftest import Lab
 from families import CLASSIFIER, FAMILIES, Family
 from hostile_models import CASES, LATER, SAFE, WEIGHT, as_bin, prefixed, spoiled, tensors
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from lorax_lab.audit.checkpoint import open_checkpoint
 from lorax_lab.errors import ConfigError
-from lorax_lab.models import base, load_base, load_processor, matrix_shapes, model_sha256, most_tokens, resolve
+from lorax_lab.models import base, load_base, matrix_shapes, most_tokens
 
 HEAD = {"num_labels": 2}
-
-
-def planned_and_loaded(folder: str) -> None:
-    """The steps of the planner and of a run, in their order."""
-    model_sha256(folder)
-    matrix_shapes(folder)
-    load_processor(folder, "AutoTokenizer")
-    base.check_base(folder, HEAD)
-    load_base(folder, HEAD, 0)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_hostile_folder_is_refused_in_one_line(model_folder: Path, tmp_path: Path, name: str) -> None:
-    folder = spoiled(name, model_folder, tmp_path / "tiny-bert")
-    with pytest.raises(ConfigError, match=CASES[name][1]) as refused:
-        planned_and_loaded(str(folder))
-    assert str(refused.value).startswith(f"model={folder}")
-    assert "\n" not in str(refused.value)
-    assert not list(tmp_path.glob("**/pwned")) + list(Path.cwd().glob("pwned"))
 
 
 THROUGH = ("half of the tensors", "an index to the outside", "1e5 layers", "nan")
@@ -56,8 +38,8 @@ def test_the_command_line_refuses_it_and_records_nothing(
     assert not list((tmp_path / "runs").glob("*/record.json"))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
 @pytest.mark.parametrize("is_bin", [False, True])
 def test_a_tensor_that_is_not_finite_is_found_before_anything_is_loaded(
     dtype: torch.dtype, value: float, is_bin: bool, model_folder: Path, tmp_path: Path
@@ -80,13 +62,6 @@ def test_a_tensor_that_is_not_read_may_have_any_value(model_folder: Path, tmp_pa
     shutil.copytree(model_folder, folder)
     tensors(lambda c: c | {"cls.predictions.bias": torch.full((3,), torch.nan)})(folder)
     assert base.check_base(str(folder), HEAD, values=True) == []
-
-
-def test_a_file_and_a_name_that_is_too_long_are_no_folder(model_folder: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"is a file; type model={model_folder}, the folder that it is in"):
-        resolve(str(model_folder / SAFE))
-    with pytest.raises(ConfigError, match="there is no such folder"):
-        resolve("/" + "b" * 300)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -179,8 +154,6 @@ def test_an_output_layer_that_is_missing_is_not_new(tmp_path: Path, monkeypatch:
 
 
 def test_old_gpt2_without_a_prefix_and_with_its_masks_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safetensors.torch import save_file
-
     monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
     gpt2 = next(family for family in FAMILIES if family.name == "GPT-2")
     saved = gpt2.model()
@@ -210,9 +183,22 @@ def test_roberta_reads_two_tokens_less_than_it_has_positions(tmp_path: Path, mod
 def test_a_causal_model_is_one_whatever_its_configuration_says(tmp_path: Path, model_type: str) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from lorax_lab.models import matrix_shapes
-
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     config = AutoConfig.for_model(model_type, vocab_size=64, **sizes)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     assert matrix_shapes(str(tmp_path), "AutoModelForCausalLM")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_a_wrong_byte_is_read_or_refused_never_a_crash(suffix: str, tmp_path: Path) -> None:
+    file, content_of = tmp_path / f"it.{suffix}", {"a.weight": torch.randn(5, 4), "b.weight": torch.randn(3, 3)}
+    (save_file if suffix == "safetensors" else torch.save)(content_of, file)
+    content, refused = file.read_bytes(), 0
+    for place in range(0, len(content), 1 if suffix == "safetensors" else 3):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        try:
+            for tensor in open_checkpoint(str(file)).tensors.values():
+                tensor.double().sum()
+        except ConfigError:
+            refused += 1
+    assert refused > 50

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hostile import Reads
-from hostile_tables import CASES
+from hostile_tables import CASES, Reads
 from published import everything
 
 from lorax_lab.errors import ConfigError

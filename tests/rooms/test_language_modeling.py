@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import GOOD
 from language import (
     EXAMPLES,
     KIND,
@@ -24,7 +25,7 @@ from torch import nn
 
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError
-from lorax_lab.tasks.split import Split, baselines
+from lorax_lab.tasks.split import Split, alike, baselines
 
 END = WORDS.index("[END]")
 
@@ -179,6 +180,11 @@ def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
     assert [row["cut"] for row in split.rows] == [0, 0, 1, 0, 3, 0]
     assert len(KIND.notes(split.rows, split.task.config)) == 1
     assert KIND.notes(whole.rows, whole.task.config) == []
+
+
+def test_prompts_that_are_all_alike_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"task\.prompt"):
+        alike(split_of([Example({"prompt": "the film is"}, word) for word in GOOD], padded_tokenizer()), 64)
 
 
 @pytest.mark.parametrize("label", ["", "  ", "zyx wvu"])
