@@ -8,18 +8,22 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned
-from lorax_lab.record.folder import check_file, recorded_sha256
+from lorax_lab.measure import rows
+from lorax_lab.methods import METHODS, REFERENCE
+from lorax_lab.models import base_weights, load_base, select
+from lorax_lab.record.folder import check_file, load_spectra, recorded_sha256
+from lorax_lab.record.provenance import code_sha256
 from lorax_lab.record.record import DamagedRecord, Record, read_record, status_of, write_record
 from lorax_lab.record.result import Comparison
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from lorax_lab.spectra import Update
+from lorax_lab.spectra import LowRank, Update
+from lorax_lab.tasks import load_task
 
 
 def read_reference(
@@ -34,8 +38,6 @@ def read_reference(
     Raises:
         DamagedRecord: the weights are not those of the reference's record, or they were replaced while they were read.
     """
-    from lorax_lab.methods import METHODS, REFERENCE
-
     full = METHODS[REFERENCE]
     check_file(reference, full.weights)
     sha256, update = recorded_sha256(reference, full.weights), full.saved_updates(reference, base, original)
@@ -60,13 +62,6 @@ def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
         DamagedRecord: the run's weights are not those that it saved. ConfigError: they cannot be read, or
             the base or the data are not the run's.
     """
-    from lorax_lab.measure import rows
-    from lorax_lab.methods import METHODS
-    from lorax_lab.models import base_weights, load_base, select
-    from lorax_lab.record.folder import load_spectra
-    from lorax_lab.record.provenance import code_sha256
-    from lorax_lab.tasks import load_task
-
     method, record = METHODS[config.method.name], read_record(folder)
     for name in record.completed.files:
         if name.endswith((".safetensors", ".json")):
@@ -88,10 +83,6 @@ def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
 
 def _with_zeros(update: Update, rank: int) -> Update:
     """A low-rank update with all the directions that were measured; those that its file left out are zero."""
-    from torch.nn.functional import pad
-
-    from lorax_lab.spectra import LowRank
-
     if not isinstance(update, LowRank) or len(update.A) >= rank:
         return update
     missing = rank - len(update.A)
@@ -106,8 +97,6 @@ def lacks_comparison(folder: Path, reference: str | None) -> bool:
         folder: the run's, with a completed record.
         reference: run id of its reference; None where it wants none.
     """
-    from lorax_lab.methods import METHODS, REFERENCE
-
     if reference is None:
         return False
     result = read_record(folder).completed
@@ -124,8 +113,6 @@ def lacks_comparison(folder: Path, reference: str | None) -> bool:
 
 def why_unusable(reference: Path) -> str | None:
     """Why a run cannot be compared with the reference in this folder; None where it can."""
-    from lorax_lab.methods import METHODS, REFERENCE
-
     weights, status = METHODS[REFERENCE].weights, status_of(reference)
     if status is None or status == "damaged":
         return f"its reference {reference.name} is {status or 'not recorded'}"

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
 
 from lorax_lab.console import Show
 from lorax_lab.measure import rows
 from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored, under
+from lorax_lab.methods.method import Method
+from lorax_lab.record.result import Matrix
 from lorax_lab.streams import generator
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
-
-    from lorax_lab.methods.method import Method
-    from lorax_lab.record.result import Matrix
-    from lorax_lab.tasks.split import Split
+from lorax_lab.tasks.split import Split
 
 
 @dataclass

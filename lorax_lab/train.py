@@ -236,10 +236,10 @@ def train(
 
 def _accumulate(model: nn.Module, group: list[Batch], loss_of: Loss, accelerator: Any) -> float:
     """Gradients of the group's mean loss Σ wᵢ lossᵢ / Σ wᵢ; returns that loss."""
-    whole = sum(batch.weight for batch in group)
+    total_weight = sum(batch.weight for batch in group)
     total = 0.0
     for batch in group:
-        loss = loss_of(model, batch.to(accelerator.device).inputs) * (batch.weight / whole)
+        loss = loss_of(model, batch.to(accelerator.device).inputs) * (batch.weight / total_weight)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise Diverged(f"training loss {value}")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from lorax_lab.launch.attempt import Attempt
     from lorax_lab.launch.plan import Run
 
 
@@ -32,8 +31,8 @@ def without_workers(patch: pytest.MonkeyPatch) -> None:
     class ThisProcess(Workers):
         """One worker, which is this process."""
 
-        def begin(self, run: Run, how: Attempt) -> None:
-            self.shares, self.busy = [], {None: (run, attempt(run, how, _show))}  # type: ignore[dict-item]
+        def begin(self, run: Run) -> None:
+            self.shares, self.busy = [], {None: (run, attempt(run, _show))}  # type: ignore[dict-item]
 
         @property
         def runs(self) -> set[str]:

@@ -62,8 +62,6 @@ def _audit(options: argparse.Namespace) -> int:
     from lorax_lab.audit.measure import device_of, measure_all
     from lorax_lab.audit.store import open_store
     from lorax_lab.audit.updates import open_updates
-    from lorax_lab.console import WorkBar
-    from lorax_lab.console import bar as bar_of
 
     extraction = extract.parse_extraction(options.extract) if options.extract else None
     device = device_of(options.device)
@@ -73,16 +71,11 @@ def _audit(options: argparse.Namespace) -> int:
     identity = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
     identity |= {"top": options.top, "alpha": options.alpha}
     folder = open_store(options.out or Path("audits") / updates.slug, identity)
-    findings.introduce(updates, folder)
-    with WorkBar(sum(matrix.cost for matrix in updates.matrices)) as bar:
-        wanted = {"directions": options.directions, "nulls": not options.no_nulls}
-        measured, failures = measure_all(updates, folder, device, options.top, bar=bar, **wanted)
+    wanted = {"directions": options.directions, "nulls": not options.no_nulls}
+    measured, failures = measure_all(updates, folder, "report.md", device, options.top, **wanted)
     findings.close(updates, measured, failures, folder)
     if extraction and measured:
-        target = folder / f"adapter-{options.extract}"
-        with bar_of("extracting") as on_done:
-            ranks, left = extract.write_adapter(target, updates, measured, extraction, device, on_done)
-        findings.extracted(ranks, left, target)
+        extract.write_adapter(folder / f"adapter-{options.extract}", updates, measured, extraction, device)
     return 1 if failures or not measured else 0
 
 

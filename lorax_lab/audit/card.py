@@ -19,7 +19,7 @@ from lorax_lab.audit.measure import device_of, measure_all
 from lorax_lab.audit.picture import png
 from lorax_lab.audit.store import open_store
 from lorax_lab.audit.updates import is_adapter, open_updates
-from lorax_lab.console import WorkBar, bar, say
+from lorax_lab.console import bar, say
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.methods import lora
@@ -74,9 +74,7 @@ def make(tuned: str, options: Namespace) -> int:
     task = load_task(config.task) if config else None
     identity = {"base": first, "tuned": second, "fingerprint": updates.fingerprint, "top": None}
     folder = open_store(options.out or Path("cards") / updates.slug, identity | {"alpha": options.alpha})
-    findings.introduce(updates, folder, "card.json")
-    with WorkBar(sum(matrix.cost for matrix in updates.matrices)) as work:
-        measured, failures = measure_all(updates, folder, device, top=None, directions=False, bar=work)
+    measured, failures = measure_all(updates, folder, "card.json", device)
     if not measured:
         raise ConfigError(f"{tuned}: no matrix could be measured: {'; '.join(failures[:3])}")
     scored = None
@@ -103,9 +101,7 @@ def make(tuned: str, options: Namespace) -> int:
         places = {plain_name(f"{name}.weight"): name for name in scored.tuned.decompositions}
         names = {m.name: places[plain_name(m.name)] for m in updates.matrices if plain_name(m.name) in places}
         of_model = {"head": scored.tuned.head, "heads": head_modules(scored.tuned.model), "names": names}
-    with bar("extracting") as on_done:
-        ranks, left = extract.write_adapter(target, updates, measured, extraction, device, on_done, **of_model)
-    findings.extracted(ranks, left, target)
+    extract.write_adapter(target, updates, measured, extraction, device, **of_model)
     is_right = scored is None or _scores_as_its_cut(target, scored, extraction.rank, device)
     return 0 if is_right and not failures else 1
 

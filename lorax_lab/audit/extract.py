@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Matrix, Updates
+from lorax_lab.console import bar, say
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
@@ -89,11 +90,10 @@ def write_adapter(
     measured: dict[str, Measured],
     extraction: Extraction,
     device: torch.device,
-    on_done: Callable[[int, int], None] = lambda done, total: None,
     head: dict[str, Tensor] | None = None,
     heads: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
-) -> tuple[dict[str, int], list[str]]:
+) -> None:
     """Write [ΔW]_r of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
     What an adapter saves in full, such as its head, is written as it is, and so is the tuned head of a checkpoint, its
@@ -106,9 +106,6 @@ def write_adapter(
         names: of the modules in the model that the adapter is for, by the names of their weights in the base; None for
             an adapter's own names, and those of the base.
 
-    Returns:
-        ({module: rank}, names of changed matrices that were left out).
-
     Raises:
         ConfigError: no linear matrix changed.
     """
@@ -117,25 +114,29 @@ def write_adapter(
     saved = (updates.adapter.saved if updates.adapter and updates.adapter.settings else {}) or head or {}
     in_head = {plain_name(name) for name in saved}
     matrices = [m for m in updates.matrices if m.kind != "pair" or plain_name(m.name) not in in_head]
-    for index, matrix in enumerate(matrices):
-        rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
-        module = (names or {}).get(matrix.name, matrix.module or matrix.name.removesuffix(".weight"))
-        if rank and not _is_linear(updates, matrix):
-            left.append(matrix.name)
-        elif rank:
-            B, A = _factors(matrix, rank, device)
-            ranks[module] = len(A)
-            turned = conv1d and matrix.kind == "pair"
-            tensors[f"{PREFIX}{module}.lora_A.weight"] = B.T if turned else A
-            tensors[f"{PREFIX}{module}.lora_B.weight"] = A.T if turned else B
-        on_done(index + 1, len(matrices))
+    with bar("extracting") as on_done:
+        for index, matrix in enumerate(matrices):
+            rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
+            module = (names or {}).get(matrix.name, matrix.module or matrix.name.removesuffix(".weight"))
+            if rank and not _is_linear(updates, matrix):
+                left.append(matrix.name)
+            elif rank:
+                B, A = _factors(matrix, rank, device)
+                ranks[module] = len(A)
+                turned = conv1d and matrix.kind == "pair"
+                tensors[f"{PREFIX}{module}.lora_A.weight"] = B.T if turned else A
+                tensors[f"{PREFIX}{module}.lora_B.weight"] = A.T if turned else B
+            on_done(index + 1, len(matrices))
     if not ranks:
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
     tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
     settings = _settings(updates, ranks) | {"fan_in_fan_out": conv1d}
     write_json(folder / SETTINGS, settings | ({"modules_to_save": list(heads)} if heads else {}), indent=2)
-    return ranks, left
+    span = " to ".join(str(rank) for rank in sorted({min(ranks.values()), max(ranks.values())}))
+    say(f"{folder}: a PEFT adapter on {len(ranks)} matrices, rank {span}")
+    for name in left:
+        say(f"  left out, an embedding or an output layer: {name}")
 
 
 def _is_linear(updates: Updates, matrix: Matrix) -> bool:

@@ -6,7 +6,6 @@ The words stand in `templates/`. `render` fills a template; in HTML and Markdown
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import re
 from collections import Counter
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 SHARES = (0.5, 0.9, 0.99)
-SHOWN = 10
-"""How many notes of one kind are printed; the report has all."""
 OPTIONAL = (
     *("rank", "relative_norm", "effective_rank", "stable_rank", "spikes", "spike_energy", "bulk_misfit", "untrusted"),
     *("spikes_told", "spikes_not_told", "rounding_share", "null.effective_rank", "null.energy_rank_90"),
@@ -221,17 +218,6 @@ def _cell(rows: pd.DataFrame, key: str, form: str = "") -> str:
 # ---- what is printed and written
 
 
-def introduce(updates: Updates, folder: Path, page: str = "report.md") -> None:
-    """Print what is measured, and a note on each tensor that is not measured or has another name; `page` has all."""
-    say(f"{updates.title}: {len(updates.matrices)} matrices, into {folder}")
-    for kind, notes in itertools.groupby(updates.notes, key=lambda note: note.kind):
-        members = list(notes)
-        for note in members[:SHOWN]:
-            say(f"  {note.kind}: {note.name}: {note.detail}")
-        if len(members) > SHOWN:
-            say(f"  {kind}: and {len(members) - SHOWN} more, all in {page}")
-
-
 def close(updates: Updates, measured: Mapping[str, Measured], failures: Sequence[str], folder: Path) -> None:
     """Print the table and the findings; write `audit.csv`, `audit.parquet` and `report.md`."""
     for failure in failures:
@@ -253,12 +239,3 @@ def close(updates: Updates, measured: Mapping[str, Measured], failures: Sequence
     write_text(folder / "report.md", render("report.md.j2", report | {"notes": updates.notes, "failures": failures}))
     say(f"in {folder}: audit.csv, audit.parquet, report.md")
     say(f"for the figures type: python -m analysis audit {folder}")
-
-
-def extracted(ranks: Mapping[str, int], left: Sequence[str], folder: Path) -> None:
-    """Print what the extracted adapter holds and what it leaves out."""
-    low, high = min(ranks.values()), max(ranks.values())
-    rank = f"rank {low}" if low == high else f"ranks {low} to {high}"
-    say(f"{folder}: a PEFT adapter on {len(ranks)} matrices, {rank}")
-    for name in left:
-        say(f"  left out, an embedding or an output layer: {name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lorax_lab.audit.checkpoint import fingerprint_of
 from lorax_lab.audit.directions import directions_of
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Difference, Matrix, Updates
-from lorax_lab.console import WorkBar
+from lorax_lab.console import WorkBar, say
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.tensor_files import dtype_of, norm
 from lorax_lab.models import layer_number, short_name
@@ -28,6 +29,8 @@ CERTIFIED_ENTRIES = 2**25
 NULL_ENTRIES = 2**24
 """Largest update that nulls are drawn for, 128 MiB in fp64 and several times that while they are drawn."""
 DRAWN = "nulls_drawn"
+SHOWN = 10
+"""How many notes of one kind are printed."""
 COARSE = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 """From the coarsest to the finest."""
 
@@ -75,13 +78,14 @@ class Watched:
 def measure_all(
     updates: Updates,
     folder: Path,
+    page: str,
     device: torch.device,
-    top: int | None,
-    directions: bool,
-    bar: WorkBar,
+    top: int | None = None,
+    directions: bool = False,
     nulls: bool = True,
 ) -> tuple[dict[str, Measured], list[str]]:
-    """Measure every matrix that `folder` does not have yet, and keep each as soon as it is measured.
+    """Measure every matrix that `folder` does not have yet, and keep each as soon as it is measured. First all notes
+    are printed on tensors that are not measured or have another name, of each kind the first ones; `page` has all.
 
     Args:
         nulls: draw the nulls that keep an update's structure, where all of its values are measured.
@@ -89,26 +93,33 @@ def measure_all(
     Returns:
         ({matrix: measured}, a line for each matrix that could not be measured).
     """
+    say(f"{updates.title}: {len(updates.matrices)} matrices, into {folder}")
+    for kind, notes in itertools.groupby(updates.notes, key=lambda note: note.kind):
+        lines = [f"  {note.kind}: {note.name}: {note.detail}" for note in notes]
+        more = [f"  {kind}: and {len(lines) - SHOWN} more, all in {page}"] * (len(lines) > SHOWN)
+        for line in [*lines[:SHOWN], *more]:
+            say(line)
     done: dict[str, Measured] = {}
     failures: list[str] = []
     base_fingerprint = fingerprint_of(updates.base.files) if directions and updates.base else ""
-    for index, matrix in enumerate(updates.matrices):
-        bar.begin(matrix.name)
-        before = store.load(folder, index, matrix.name)
-        try:
-            measured = before or measure(matrix, device, top)
-            if nulls and top is None and DRAWN not in measured.row:
-                measured = Measured(measured.row | _nulls(matrix), measured.sigma)
-            if directions and not measured.row.get("directions"):
-                more = directions_of(matrix, measured.row["frobenius_norm"], base_fingerprint, device)
-                measured = Measured(measured.row | more | {"directions": True}, measured.sigma)
-        except (ValueError, ArithmeticError) as error:
-            failures.append(f"{matrix.name}: {error}")
-        else:
-            if measured is not before:
-                store.save(folder, index, measured)
-            done[matrix.name] = measured
-        bar.advance(matrix.cost, matrix.name)
+    with WorkBar(sum(matrix.cost for matrix in updates.matrices)) as bar:
+        for index, matrix in enumerate(updates.matrices):
+            bar.begin(matrix.name)
+            before = store.load(folder, index, matrix.name)
+            try:
+                measured = before or measure(matrix, device, top)
+                if nulls and top is None and DRAWN not in measured.row:
+                    measured = Measured(measured.row | _nulls(matrix), measured.sigma)
+                if directions and not measured.row.get("directions"):
+                    columns = directions_of(matrix, measured.row["frobenius_norm"], base_fingerprint, device)
+                    measured = Measured(measured.row | columns | {"directions": True}, measured.sigma)
+            except (ValueError, ArithmeticError) as error:
+                failures.append(f"{matrix.name}: {error}")
+            else:
+                if measured is not before:
+                    store.save(folder, index, measured)
+                done[matrix.name] = measured
+            bar.advance(matrix.cost, matrix.name)
     return done, failures
 
 

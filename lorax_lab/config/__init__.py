@@ -6,32 +6,25 @@ below the entry ever sees a DictConfig. Defaults live in `conf/`, not here; thos
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from lorax_lab.config.checks import require, require_choice, require_name, require_path, require_positive
+from lorax_lab.config.checks import FROM_ZERO, POSITIVE, check_fields, one_of, require, require_name, require_path
 from lorax_lab.config.identity import NO_RESULT
 from lorax_lab.errors import ConfigError
 
-TRACKING_MODES = ("auto", "offline", "online", "trackio", "disabled")
-SCHEDULES = ("linear", "constant")
 PRECISIONS = ("fp32", "bf16", "fp16")
 """What a training step multiplies in; bf16 and fp16 are autocast over fp32 weights; in bf16,
 LoRA's frozen matrices are kept in it."""
 BF16_WEIGHTS = "bf16-true"
 """The precision of a step whose weights themselves are bf16: it is predicted by `lorax_lab.memory`, never trained."""
 AUTO = "auto"
-DEVICES = (AUTO, "cpu", "cuda", "mps")
 OWN, MEAN = "own", "mean"
 """What a head reads: what the model's own class gives it, or the mean over the tokens of the last layer."""
-DROPOUTS = ("torch", "bytes")
-"""How masks of dropout are drawn: other masks, with the same share hidden to 1/256."""
 KERNELS = ("torch", "onednn")
 """What linear layers multiply with; they differ in rounding alone."""
-MEASURES = ("trial", "standard", "controls")
 
 
 @dataclass
@@ -55,19 +48,17 @@ class TaskConfig:
     group: str | None
     kind: str
     metric: str | None
-    train_examples: int | None
-    validation_examples: int | None
-    test_examples: int | None
-    split_seed: int
+    train_examples: int | None = field(metadata=POSITIVE)
+    validation_examples: int | None = field(metadata=POSITIVE)
+    test_examples: int | None = field(metadata=POSITIVE)
+    split_seed: int = field(metadata=FROM_ZERO)
     drop_unlabeled: bool = field(default=False, metadata={"neutral": False})
     memorise: bool = field(default=False, metadata={"neutral": False})
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "task.name", self.name, "it names the task; for instance task.name=mine")
         require_path("task.path", self.path, "my.csv")
-        require(self.split_seed >= 0, "task.split_seed", self.split_seed, "0 or more; for instance task.split_seed=0")
-        for split in ("train_examples", "validation_examples", "test_examples"):
-            require_positive(f"task.{split}", getattr(self, split), optional=True)
+        check_fields(self, "task.")
         if self.memorise:
             self._check_memorise()
 
@@ -99,6 +90,7 @@ class MethodConfig:
     target_modules: Any = "all-linear"
 
     def __post_init__(self) -> None:
+        check_fields(self, "method.")
         targets = [self.target_modules] if isinstance(self.target_modules, str) else self.target_modules
         ok = isinstance(targets, list) and bool(targets) and all(isinstance(t, str) for t in targets)
         example = "all-linear, or names such as method.target_modules=[query,value]"
@@ -109,40 +101,31 @@ class MethodConfig:
 @dataclass
 class TrainConfig:
     """The budget and the optimizer. `max_steps` cuts the epochs short when it is set. Batches of like lengths are made
-    inside windows of `length_window` batches; 1 leaves them to chance."""
+    inside windows of `length_window` batches; 1 leaves them to chance. `dropout=bytes` draws other masks, which hide
+    the same share to 1/256."""
 
-    learning_rate: float
-    batch_size: int
-    epochs: int
-    max_steps: int | None
-    gradient_accumulation: int
-    schedule: str
+    learning_rate: float = field(metadata=POSITIVE)
+    batch_size: int = field(metadata=POSITIVE)
+    epochs: int = field(metadata=POSITIVE)
+    max_steps: int | None = field(metadata=POSITIVE)
+    gradient_accumulation: int = field(metadata=POSITIVE)
+    schedule: str = field(metadata=one_of("linear", "constant"))
     warmup: float
-    weight_decay: float
-    clip_norm: float
-    validations: int
-    precision: str
-    device: str = field(metadata=NO_RESULT)
+    weight_decay: float = field(metadata=FROM_ZERO)
+    clip_norm: float = field(metadata=POSITIVE)
+    validations: int = field(metadata=FROM_ZERO)
+    precision: str = field(metadata=one_of(*PRECISIONS, AUTO))
+    device: str = field(metadata=NO_RESULT | one_of(AUTO, "cpu", "cuda", "mps"))
     head: bool = field(metadata={"neutral": True})
-    length_window: int = field(metadata={"neutral": 50})
+    length_window: int = field(metadata=POSITIVE | {"neutral": 50})
     checkpointing: bool = field(metadata=NO_RESULT)
-    kernel: str = field(metadata=NO_RESULT)
-    dropout: str = field(metadata={"neutral": "torch"})
+    kernel: str = field(metadata=NO_RESULT | one_of(AUTO, *KERNELS))
+    dropout: str = field(metadata={"neutral": "torch"} | one_of("torch", "bytes"))
     optimizer: str = field(default="adamw", metadata={"neutral": "adamw"})
 
     def __post_init__(self) -> None:
-        for key in ("learning_rate", "batch_size", "epochs", "gradient_accumulation", "clip_norm", "length_window"):
-            require_positive(f"train.{key}", getattr(self, key))
-        require_positive("train.max_steps", self.max_steps, optional=True)
+        check_fields(self, "train.")
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "a share of the steps, 0 ≤ warmup < 1")
-        ok = math.isfinite(self.weight_decay) and self.weight_decay >= 0
-        require(ok, "train.weight_decay", self.weight_decay, "0 or more; for instance train.weight_decay=0.01")
-        require(self.validations >= 0, "train.validations", self.validations, "0 or more; train.validations=5")
-        require_choice("train.schedule", self.schedule, SCHEDULES)
-        require_choice("train.precision", self.precision, (*PRECISIONS, AUTO))
-        require_choice("train.device", self.device, DEVICES)
-        require_choice("train.kernel", self.kernel, (AUTO, *KERNELS))
-        require_choice("train.dropout", self.dropout, DROPOUTS)
 
 
 @dataclass
@@ -155,14 +138,14 @@ class TrackingConfig:
         study: the study that the run belongs to, as a tag.
     """
 
-    mode: str
+    mode: str = field(metadata=one_of("auto", "offline", "online", "trackio", "disabled"))
     project: str
     entity: str | None
     artifacts: bool = False
     study: str | None = None
 
     def __post_init__(self) -> None:
-        require_choice("tracking", self.mode, TRACKING_MODES)
+        check_fields(self, "tracking.")
         if self.mode == "trackio" and find_spec("trackio") is None:
             raise ConfigError("tracking=trackio: trackio is not installed; type pip install lorax_lab[dashboards]")
         for key in ("project", "entity", "study"):
@@ -181,13 +164,13 @@ class RunConfig:
     method: MethodConfig
     rank: int | None
     seed: int
-    measure: str = field(metadata={"neutral": "standard"})
+    measure: str = field(metadata={"neutral": "standard"} | one_of("trial", "standard", "controls"))
     train: TrainConfig
     reference: bool = field(metadata=NO_RESULT)
     force: bool = field(metadata=NO_RESULT)
     runs_dir: str = field(metadata=NO_RESULT)
-    checkpoint_seconds: float | None = field(metadata=NO_RESULT)
-    time_limit_seconds: float | None = field(metadata=NO_RESULT)
+    checkpoint_seconds: float | None = field(metadata=NO_RESULT | FROM_ZERO)
+    time_limit_seconds: float | None = field(metadata=NO_RESULT | POSITIVE)
     workers: int | str = field(metadata=NO_RESULT)
     tracking: TrackingConfig = field(metadata=NO_RESULT)
 
@@ -195,10 +178,6 @@ class RunConfig:
         require_path("model", self.model, "minilm")
         require_path("runs_dir", self.runs_dir, "runs")
         require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295; for instance seed=0")
-        require_choice("measure", self.measure, MEASURES)
         ok = self.workers == AUTO or (type(self.workers) is int and self.workers >= 1)
         require(ok, "workers", self.workers, "auto, or a whole number from 1; workers=auto")
-        interval = self.checkpoint_seconds
-        ok = interval is None or (math.isfinite(interval) and interval >= 0)
-        require(ok, "checkpoint_seconds", interval, "0 for every step, a number of seconds, or null for none")
-        require_positive("time_limit_seconds", self.time_limit_seconds, optional=True)
+        check_fields(self, "")

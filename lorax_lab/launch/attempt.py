@@ -7,7 +7,6 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,21 +29,6 @@ COMPARED, NO_REFERENCE = "compared", "no reference"
 """Outcomes for a run that was completed before: it was compared with its reference, or could not be."""
 LEASES, ASIDE = ".leases", ".forced"
 """Folders of the store: of the locks, and of runs that are trained again, which come back unless that is completed."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """How a run is tried.
-
-    Args:
-        title: printed when it begins.
-        group: the name under which W&B shows the sweep.
-        since: when the sweep began, in seconds since 1970. With `force` no earlier record counts.
-    """
-
-    title: str
-    group: str
-    since: float
 
 
 @contextmanager
@@ -73,23 +57,23 @@ def is_leased(run: Run) -> bool:
     return False
 
 
-def is_settled(run: Run, since: float) -> bool:
-    """Whether the run has its result; with `force` one that was recorded since then."""
-    return status_of(run.folder) == "completed" and (not run.config.force or is_recorded_since(run, since))
-
-
-def is_done(run: Run, since: float) -> bool:
-    """Whether the run has its result, and the comparison with its reference where it wants one."""
-    return is_settled(run, since) and not lacks_comparison(run.folder, run.reference)
-
-
-def is_recorded_since(run: Run, since: float) -> bool:
-    """Whether the run's record was written after a time, in seconds since 1970."""
+def is_recorded_since(run: Run) -> bool:
+    """Whether the run's record was written after its sweep began."""
     path = run.folder / RECORD
-    return path.is_file() and path.stat().st_mtime >= since
+    return path.is_file() and path.stat().st_mtime >= run.since
 
 
-def attempt(run: Run, how: Attempt, show: Show) -> str:
+def is_settled(run: Run) -> bool:
+    """Whether the run has its result; with `force` one of this sweep."""
+    return status_of(run.folder) == "completed" and (not run.config.force or is_recorded_since(run))
+
+
+def is_done(run: Run) -> bool:
+    """Whether the run has its result, and the comparison with its reference where it wants one."""
+    return is_settled(run) and not lacks_comparison(run.folder, run.reference)
+
+
+def attempt(run: Run, show: Show) -> str:
     """Train one run unless it is recorded, or compare it with its reference if only that is missing.
 
     Returns:
@@ -99,22 +83,21 @@ def attempt(run: Run, how: Attempt, show: Show) -> str:
         with lease(run) as mine:
             if not mine:
                 return ELSEWHERE
-            if is_done(run, how.since):
+            if is_done(run):
                 return RECORDED
-            return _compare(run) if is_settled(run, how.since) else _train(run, how, show)
+            return _compare(run) if is_settled(run) else _train(run, show)
     except OSError as error:
         say(f"  failed: {run.runs_dir} cannot be written: {error}")
         return "failed"
 
 
-def _train(run: Run, how: Attempt, show: Show) -> str:
-    say(how.title, style="bold")
+def _train(run: Run, show: Show) -> str:
     earlier, aside = status_of(run.folder), run.runs_dir / ASIDE / run.run_id
     if earlier == "damaged":
         say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
     if earlier == "completed":
         _move(run.folder, aside)
-    with windows.watched(run.folder, how.group, run.config.tracking, say) as sink:
+    with windows.watched(run.folder, run.group, run.config.tracking, say) as sink:
         status = _execute(run, [sink, Steps(run.run_id, show)], show)
     if status == "completed":
         shutil.rmtree(aside, ignore_errors=True)

@@ -29,13 +29,10 @@ VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]
 """How an override begins that only sets a value: it chooses no file, adds or deletes no key, and is none of Hydra's."""
 
 
-def presets(group: str, folder: Path | None = None) -> list[str]:
-    """Names of the files in `conf/<group>/`, such as `movie_reviews` and `glue/mrpc` for `task`.
-
-    Args:
-        folder: one of the user's, as of `--config-dir`, whose files count as well.
-    """
-    places = [place / group for place in (CONF, folder) if place]
+def presets(group: str, folder: Path = CONF) -> list[str]:
+    """Names of the files in `conf/<group>/`, such as `movie_reviews` and `glue/mrpc` for `task`; those in a folder of
+    the user's, as of `--config-dir`, too."""
+    places = [place / group for place in (CONF, folder)]
     files = {file.relative_to(place) for place in places for file in place.rglob("*.yaml")}
     return sorted(str(file.with_suffix("")) for file in files if file.stem != "_base")
 
@@ -50,7 +47,7 @@ def known_keys() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*GROUPS, *keys]))
 
 
-def spell_out(overrides: list[str], folder: Path | None = None) -> list[str]:
+def spell_out(overrides: list[str], folder: Path = CONF) -> list[str]:
     """Overrides that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`. A
     setting that not every method or kind of task has is added where it is missing; `typed` then checks its name.
 
@@ -61,19 +58,14 @@ def spell_out(overrides: list[str], folder: Path | None = None) -> list[str]:
     for override in overrides:
         key, _, value = override.partition("=")
         task = value.strip("'\"") if key == "task" and not re.search(r"[,(\[]", value) else ""
-        if task and task not in presets("task", folder):
-            path = quoted(_hub_id(task))
-            spelled += ["task=hub", f"++task.path={path}", f"++task.name={path}"]
-        else:
+        if not task or task in presets("task", folder):
             spelled.append(f"++{override}" if key.startswith(("task.", "method.")) else override)
+            continue
+        hint = suggest(task, [name for name in presets("task") if name != "hub"])
+        if "/" not in task and not Path(task).exists() and hint.startswith("did you mean"):
+            raise ConfigError(f"task={task} is not a preset; {hint}, or a data set id")
+        spelled += ["task=hub", f"++task.path={quoted(task)}", f"++task.name={quoted(task)}"]
     return spelled
-
-
-def _hub_id(value: str) -> str:
-    hint = suggest(value, [name for name in presets("task") if name != "hub"])
-    if "/" not in value and not Path(value).exists() and hint.startswith("did you mean"):
-        raise ConfigError(f"task={value} is not a preset; {hint}, or a data set id")
-    return value
 
 
 def compose(overrides: list[str]) -> RunConfig:
@@ -132,26 +124,22 @@ def in_our_words() -> Iterator[None]:
             group, _, name = (error.missing_cfg_file or "").partition("/")
             if group not in GROUPS or not name:
                 raise
-            raise ConfigError(_no_choice(group, name)) from None
+            from lorax_lab.methods.peft_bridge import refused  # imports torch
+
+            reason = refused(name) if group == "method" else None
+            unknown = f"{group}={name}: there is no such {group}; {suggest(name, presets(group))}"
+            raise ConfigError(reason or unknown) from None
         except ConfigCompositionException as error:
-            if not (unknown := re.match(r"Could not override '([^']+)'", str(error))):
+            if not (key := re.match(r"Could not override '([^']+)'", str(error))):
                 raise
-            raise ConfigError(_no_key(unknown[1])) from None
-
-
-def _no_choice(group: str, name: str) -> str:
-    from lorax_lab.methods.peft_bridge import refused
-
-    reason = refused(name) if group == "method" else None
-    return reason or f"{group}={name}: there is no such {group}; {suggest(name, presets(group))}"
+            raise ConfigError(_no_key(key[1])) from None
 
 
 def _no_key(key: str) -> str:
     nearest = suggest(key, known_keys()).partition("allowed: ")[0]
-    section = key.partition(".")[0]
-    allowed = [name for name in known_keys() if name.startswith(f"{section}.")]
-    allowed = allowed or [name for name in known_keys() if "." not in name]
-    return f"there is no key {key}; {nearest}allowed: {', '.join(allowed)}; --cfg job shows all"
+    in_section = [name for name in known_keys() if name.startswith(f"{key.partition('.')[0]}.")]
+    allowed = ", ".join(in_section or [name for name in known_keys() if "." not in name])
+    return f"there is no key {key}; {nearest}allowed: {allowed}; --cfg job shows all"
 
 
 def typed(content: Any) -> RunConfig:
@@ -222,7 +210,7 @@ def _check_method(config: RunConfig) -> None:
         ok = rank is not None and rank >= 1
         require(ok, "rank", rank, "a whole number from 1 to the smaller side of the matrices; rank=8")
     else:
-        ranked = next(f"method={other}" for other in METHODS if METHODS[other].has_rank)
+        ranked = next(f"method={candidate}" for candidate in METHODS if METHODS[candidate].has_rank)
         no_rank = f"this method has no rank; leave rank out, or type {ranked}"
         require(rank is None, f"method={name} rank", rank, no_rank)
     no_cuts = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"

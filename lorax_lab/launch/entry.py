@@ -53,7 +53,7 @@ def for_hydra(words: list[str]) -> list[str]:
     flags = [word for word in rest if word not in overrides]
     if ours.config:
         overrides = recorded(ours.config, overrides)
-    overrides = spell_out(overrides, ours.config_dir)
+    overrides = spell_out(overrides, ours.config_dir or CONF)
     overrides += ["hydra.sweeper.dry_run=true"] if ours.dry_run else []
     flags += ["--config-dir", str(ours.config_dir)] if ours.config_dir else []
     asks = any(flag.startswith(("--cfg", "-c", "--info", "-i", "--help", "-h")) for flag in flags)
@@ -72,6 +72,7 @@ def job(config: DictConfig) -> float:
     Raises:
         RuntimeError: the run has no result.
     """
+    from lorax_lab.launch.attempt import is_settled
     from lorax_lab.launch.plan import check, run_of, with_reference
     from lorax_lab.launch.sweep import Sweep
     from lorax_lab.record.record import read_record
@@ -84,6 +85,6 @@ def job(config: DictConfig) -> float:
         if sweep.train([{}]):
             raise KeyboardInterrupt
     *_, run = sweep.runs
-    if not sweep.is_settled(run):
+    if not is_settled(run):
         raise RuntimeError(f"{run.run_id} has no result; its record says why")
     return read_record(run.folder).completed.score("validation")

@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from lorax_lab.config import AUTO, KERNELS, RunConfig, TrainConfig
+from lorax_lab.data.assets import cache_folder
 from lorax_lab.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from lorax_lab.models import kernel
+from lorax_lab.record.files import write_json
+from lorax_lab.record.provenance import hardware
 
 DECIDING = ("machine", "system", "processor", "instruction_set", "blas", "processors", "threads")
 """What a machine is for a choice, beside torch's version."""
@@ -41,8 +45,6 @@ SIDE, TRIES = 512, 6
 
 def on_a_processor(config: TrainConfig) -> bool:
     """Whether a run trains on the machine's processor, and on no accelerator."""
-    import torch
-
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
     return config.device == "cpu" or (config.device == AUTO and not accelerated)
 
@@ -53,22 +55,18 @@ def check_processor(config: TrainConfig) -> None:
     Raises:
         ConfigError: it names the key, its value, and what to type instead.
     """
-    from lorax_lab.models.kernel import has_onednn
-
     for key, value, instead in (("kernel", "onednn", "auto"), ("dropout", "bytes", "torch")):
         if getattr(config, key) == value and not on_a_processor(config):
             raise ConfigError(f"train.{key}={value} is for a cpu alone; type train.{key}={instead} or train.device=cpu")
-    if config.kernel == "onednn" and not has_onednn():
+    if config.kernel == "onednn" and not kernel.has_onednn():
         raise ConfigError("train.kernel=onednn is not in this build of torch; type train.kernel=torch")
 
 
 def kernel_of(config: TrainConfig) -> str:
     """`torch` or `onednn`: what the run's linear layers multiply with."""
-    from lorax_lab.models.kernel import has_onednn
-
     if config.kernel != AUTO:
         return config.kernel
-    if not on_a_processor(config) or not has_onednn():
+    if not on_a_processor(config) or not kernel.has_onednn():
         return "torch"
     return chosen("kernel", KERNELS, onednn_ratio, MARGIN)
 
@@ -83,8 +81,6 @@ def settled(config: RunConfig) -> RunConfig:
 
 def precision_of(config: TrainConfig) -> str:
     """`bf16` where products are faster in it: tried on a processor, known of GPUs with units for it; else `fp32`."""
-    import torch
-
     if on_a_processor(config):
         return chosen("precision", ("fp32", "bf16"), bf16_ratio, FASTER)
     gpu = config.device in (AUTO, "cuda") and torch.cuda.is_available()
@@ -104,12 +100,6 @@ def notes(configs: Iterable[RunConfig]) -> list[str]:
 def chosen(subject: str, options: tuple[str, ...], ratio_of: Callable[[], float | None], most: float) -> str:
     """One of two options: the answer of an earlier trial on this machine where one is kept. Otherwise the second one if
     the ratio of its time to that of the first is at most `most`; this answer is kept."""
-    import torch
-
-    from lorax_lab.data.assets import cache_folder
-    from lorax_lab.record.files import write_json
-    from lorax_lab.record.provenance import hardware
-
     facts = hardware()
     machine = {key: facts[key] for key in DECIDING} | {"torch": torch.__version__}
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
@@ -128,8 +118,6 @@ def chosen(subject: str, options: tuple[str, ...], ratio_of: Callable[[], float 
 @lru_cache(maxsize=1)
 def bf16_ratio() -> float:
     """Time of a bf16 product of square matrices on this processor over that of an fp32 one, the best of six each."""
-    import torch
-
     matrices = [torch.full((SIDE, SIDE), 0.5, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
     bf16, fp32 = (min(_seconds(torch.mm, matrix, matrix) for _ in range(TRIES)) for matrix in matrices)
     return bf16 / fp32
@@ -144,14 +132,9 @@ def _seconds(work: Callable[..., Any], *arguments: Any) -> float:
 def onednn_ratio() -> float | None:
     """Time of oneDNN's output and gradients of a layer over torch's, the best of several turns; None where they are not
     exact here, or cannot be made."""
-    import torch
-    from torch import nn
-
-    from lorax_lab.models.kernel import OneDnnLinear
-
     with torch.random.fork_rng(devices=[]):  # what a run draws does not depend on a trial
         torch.manual_seed(0)
-        layers, x = (OneDnnLinear(*LAYER), nn.Linear(*LAYER)), torch.randn(TOKENS, LAYER[0])
+        layers, x = (kernel.OneDnnLinear(*LAYER), nn.Linear(*LAYER)), torch.randn(TOKENS, LAYER[0])
     try:
         exact = _products(copy.deepcopy(layers[0]).double(), x.double())
         for ours, in_fp64 in zip(_products(layers[0], x), exact, strict=True):
@@ -166,8 +149,6 @@ def onednn_ratio() -> float | None:
 
 def _products(layer: nn.Linear, x: Tensor) -> list[Tensor]:
     """The output of a layer, and the gradients of its square for the input and the weight."""
-    import torch
-
     x = x.detach().requires_grad_()
     y = layer(x)
     return [y.detach(), *torch.autograd.grad(y, [x, layer.weight], y.detach())]

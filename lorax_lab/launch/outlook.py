@@ -11,8 +11,11 @@ from lorax_lab.comparison import lacks_comparison
 from lorax_lab.config.identity import plain
 from lorax_lab.launch.attempt import is_leased
 from lorax_lab.launch.plan import Run
+from lorax_lab.methods import METHODS
+from lorax_lab.models import census, choose, in_words, matrix_shapes, not_measured, without_weights
 from lorax_lab.record import variation
 from lorax_lab.record.record import read_record, scan, status_of
+from lorax_lab.tasks import kind_of
 
 
 def not_measured_lines(runs: Sequence[Run]) -> list[str]:
@@ -22,9 +25,6 @@ def not_measured_lines(runs: Sequence[Run]) -> list[str]:
     The shares are known from the model's configuration: no weight is read. Each run's record has all groups, the norms
     and biases too (`coverage`).
     """
-    from lorax_lab.models import census, choose, in_words, matrix_shapes, not_measured, without_weights
-    from lorax_lab.tasks import kind_of
-
     trains_others: dict[tuple[str, str, tuple[str, ...]], bool] = {}
     for config in (run.config for run in runs):
         key = (config.model, kind_of(config.task.kind).model_class, tuple(config.method.target_modules))
@@ -43,8 +43,6 @@ def dry_run_lines(runs: list[Run], workers: int) -> list[str]:
 
     A run is `recorded`, `missing`, `in progress` in another launcher, or `failed` (it would be tried again).
     """
-    from lorax_lab.methods import METHODS
-
     states = [_state(run) for run in runs]
     lines = [
         f"{state:<12}{run.run_id}  {setting}".rstrip() + (f"  ({reason})" if reason else "")

@@ -5,18 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
 from lorax_lab.config.overrides import expand
 from lorax_lab.console import say
+from lorax_lab.data import SOURCES, data_sha256
+from lorax_lab.data.table import printable
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose, reference_of, spell_out
-
-if TYPE_CHECKING:
-    from lorax_lab.tasks import Task
+from lorax_lab.methods import METHODS
+from lorax_lab.models import (
+    check_base,
+    choose,
+    head_modules,
+    load_processor,
+    matrix_shapes,
+    model_sha256,
+    most_tokens,
+    resolve,
+    vocabulary,
+)
+from lorax_lab.models.savings import can_checkpoint
+from lorax_lab.models.skeleton import without_weights
+from lorax_lab.tasks import Task, kind_of, load_task
+from lorax_lab.tasks.split import alike, encode
+from lorax_lab.train import check_machine
 
 LISTED = 20
 """How many labels of a head a note names."""
@@ -32,6 +47,10 @@ class Run:
     """Run id of the full fine-tune that the run is compared with."""
     data_sha256: str | None = None
     """Hash of the data when the run was planned."""
+    group: str = ""
+    """The name under which W&B shows the sweep."""
+    since: float = 0.0
+    """When the sweep began, in seconds since 1970. With `force` no earlier record counts."""
 
     @property
     def runs_dir(self) -> Path:
@@ -58,9 +77,6 @@ def run_of(config: RunConfig) -> Run:
     Raises:
         ConfigError: a model or data set that cannot be found.
     """
-    from lorax_lab.data import data_sha256
-    from lorax_lab.models import model_sha256
-
     config = fastest.settled(config)
     data = data_sha256(config.task)
     return Run(config, run_id(config, model_sha256(config.model), data), data_sha256=data)
@@ -69,8 +85,6 @@ def run_of(config: RunConfig) -> Run:
 def with_reference(run: Run) -> list[Run]:
     """A run after the full fine-tune that it is compared with. A full fine-tune, a trial, and a run with
     `reference=false` are compared with none."""
-    from lorax_lab.methods import METHODS
-
     config = run.config
     if not config.reference or config.measure == "trial" or METHODS[config.method.name].is_reference:
         return [run]
@@ -118,13 +132,6 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
 
 def _check_settings(config: RunConfig) -> None:
     """What the machine, and the shapes of the model's matrices, say of a run's settings."""
-    from lorax_lab.methods import METHODS
-    from lorax_lab.models import choose, head_modules, matrix_shapes
-    from lorax_lab.models.savings import can_checkpoint
-    from lorax_lab.models.skeleton import without_weights
-    from lorax_lab.tasks import kind_of
-    from lorax_lab.train import check_machine
-
     check_machine(config.train)
     fastest.check_processor(config.train)
     fastest.kernel_of(config.train)  # where it is tried, it is tried here, so that all workers have one answer
@@ -146,11 +153,6 @@ def _check_settings(config: RunConfig) -> None:
 
 def _check_data(run: Run) -> int:
     """Whether the model can read every example of the run's task. Returns the size of the longest."""
-    from lorax_lab.data import SOURCES
-    from lorax_lab.models import check_base, load_processor, model_sha256, most_tokens, resolve, vocabulary
-    from lorax_lab.tasks import load_task
-    from lorax_lab.tasks.split import alike, encode
-
     model, settings = run.config.model, run.config.task
     task = load_task(settings, run.data_sha256)
     model_class, processor = task.kind.model_class, load_processor(model, task.kind.processor_class)
@@ -181,8 +183,6 @@ def _check_data(run: Run) -> int:
 
 def _labels_of_head(labels: list[str], task: Task) -> str:
     """That the classifier starts from a head that the base has, with its labels beside those of the task."""
-    from lorax_lab.data.table import printable
-
     of_base, of_task = (", ".join(map(printable, names[:LISTED])) for names in (labels, task.classes))
     order = f"; the task's, in their order: {of_task}" if of_task else ""
     return f"the classifier starts from the base's own head (labels {of_base}{order}), and none is drawn at random"

@@ -10,12 +10,19 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+import torch
+
 from lorax_lab.config import AUTO
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.fastest import on_a_processor
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.workers import Variables
+from lorax_lab.memory.predict import Step
 from lorax_lab.memory.shortage import free_bytes, size
+from lorax_lab.methods import METHODS
+from lorax_lab.models import choose, matrix_shapes, resolve
+from lorax_lab.models.skeleton import without_weights
+from lorax_lab.tasks import kind_of
 
 LIBRARIES = 750 * 2**20
 """Bytes that a process holds beside its model: the interpreter, the libraries, the data. 670 to 760 MiB on Linux."""
@@ -43,9 +50,9 @@ def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:
     if not runs:
         return [{}]
     on_cores = all(on_a_processor(run.config.train) for run in runs)
-    asked = runs[0].config.workers
-    wanted = planned if asked == AUTO else int(asked)
-    environments = _on_cores(asked, wanted, runs, sizes) if on_cores else _on_gpus(asked, wanted)
+    setting = runs[0].config.workers
+    wanted = planned if setting == AUTO else int(setting)
+    environments = _on_cores(setting, wanted, runs, sizes) if on_cores else _on_gpus(setting, wanted)
     return environments[: len(runs)] if len(environments) > 1 else [{}]
 
 
@@ -59,33 +66,29 @@ def shares_in_words(shares: Sequence[Variables]) -> list[str]:
     return [f"{together} (workers=1: one after the other, with all of the machine)"]
 
 
-def _on_gpus(asked: int | str, wanted: int) -> list[Variables]:
+def _on_gpus(setting: int | str, wanted: int) -> list[Variables]:
     """A GPU for each worker; any other accelerator counts as one GPU."""
-    import torch
-
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 1
-    if asked != AUTO and wanted > gpus:
+    if setting != AUTO and wanted > gpus:
         takes = f"each takes a GPU, and there are {gpus}"
-        raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={gpus}")
+        raise ConfigError(f"workers={setting} is not possible: {takes}; type workers={gpus}")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(number) for number in range(gpus)]
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: min(gpus, wanted)]]
 
 
-def _on_cores(asked: int | str, wanted: int, runs: Sequence[Run], sizes: Sizes) -> list[Variables]:
+def _on_cores(setting: int | str, wanted: int, runs: Sequence[Run], sizes: Sizes) -> list[Variables]:
     """Some threads for each worker."""
-    import torch
-
     cores = torch.get_num_threads()
-    workers = min(cores, wanted) if asked == AUTO else wanted
+    workers = min(cores, wanted) if setting == AUTO else wanted
     if workers < 2:
         return []
     largest = max(needed(run, sizes) for run in runs)
     free = round((1 - LEFT_FREE) * free_bytes())
     fit = free // largest
-    if fit < workers and asked != AUTO:
+    if fit < workers and setting != AUTO:
         takes = f"each takes about {size(largest)}, and {size(free)} are free"
-        raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={max(fit, 1)}, or workers=auto")
+        raise ConfigError(f"workers={setting} is not possible: {takes}; type workers={max(fit, 1)}, or workers=auto")
     workers = min(fit, workers)
     return [dict.fromkeys(THREADS, str(max(cores // max(workers, 1), 1)))] * workers
 
@@ -93,11 +96,6 @@ def _on_cores(asked: int | str, wanted: int, runs: Sequence[Run], sizes: Sizes) 
 def needed(run: Run, sizes: Sizes) -> int:
     """Bytes that a process takes which trains and measures the run, predicted: the step, or the measuring of its
     update in fp64, whichever takes more."""
-    from lorax_lab.methods import METHODS
-    from lorax_lab.models import choose, matrix_shapes
-    from lorax_lab.models.skeleton import without_weights
-    from lorax_lab.tasks import kind_of
-
     config = run.config
     model_class = kind_of(config.task.kind).model_class
     shapes = matrix_shapes(config.model, model_class)
@@ -122,9 +120,6 @@ def _step_bytes(
     model: str, rank: int | None, batch: int, longest: int, optimizer: str, head: str, precision: str
 ) -> int | None:
     """The peak of a training step, as `lorax_lab.memory` predicts it; None for what it does not know."""
-    from lorax_lab.memory.predict import Step
-    from lorax_lab.models import resolve
-
     for sequence in (longest, None):  # None is that of images
         try:
             step = Step(

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from lorax_lab.comparison import lacks_comparison, why_unusable
@@ -19,7 +18,6 @@ from lorax_lab.launch.attempt import (
     ELSEWHERE,
     NO_REFERENCE,
     RECORDED,
-    Attempt,
     is_done,
     is_leased,
     is_recorded_since,
@@ -85,7 +83,6 @@ class Sweep:
     """The planned runs and what became of them.
 
     Attributes:
-        since: when the sweep began, in seconds since 1970.
         waiting: runs that were not recorded then, were not compared with their reference, or are to be repeated.
         left: those of them that are not over yet, references first.
         uncompared: ids of runs that have their result and still have to be compared with their reference.
@@ -93,13 +90,14 @@ class Sweep:
     """
 
     def __init__(self, runs: list[Run]) -> None:
-        self.runs, self.runs_dir, self.since = runs, Path(runs[0].config.runs_dir), time.time()
-        self.group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
-        self.waiting = [run for run in runs if not is_done(run, self.since)]
+        digest = hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()
+        self.runs = [replace(run, group=f"sweep-{digest[:8]}", since=time.time()) for run in runs]
+        self.runs_dir = runs[0].runs_dir
+        self.waiting = [run for run in self.runs if not is_done(run)]
         references = {run.reference for run in runs}
         self.left = {run.run_id: run for run in sorted(self.waiting, key=lambda run: run.run_id not in references)}
-        self.recorded = sum(map(self.is_settled, runs))
-        self.uncompared = {run.run_id for run in self.waiting if self.is_settled(run)}
+        self.recorded = sum(map(is_settled, self.runs))
+        self.uncompared = {run.run_id for run in self.waiting if is_settled(run)}
         self.failed: dict[str, str] = {}
 
     @property
@@ -124,8 +122,8 @@ class Sweep:
                 while self.left and (workers.busy or workers.have_room):
                     run = self._next(workers.runs) if workers.have_room else None
                     if run:
-                        how = Attempt(f"{self._place(run)}  {run.run_id}", self.group, self.since)
-                        workers.begin(replace(run, reference=None) if run.reference in self.left else run, how)
+                        say(f"{self._place(run)}  {run.run_id}", style="bold")
+                        workers.begin(replace(run, reference=None) if run.reference in self.left else run)
                     elif workers.busy:
                         for run, status in workers.over(bars):
                             bars.end(run.run_id)
@@ -142,10 +140,6 @@ class Sweep:
             workers.end(patience)
         return False
 
-    def is_settled(self, run: Run) -> bool:
-        """Whether the run has its result."""
-        return is_settled(run, self.since)
-
     def _next(self, busy: set[str]) -> Run | None:
         """The next run to try; None where all that are left are tried right now, or wait for a run or a launcher."""
         for run in [run for run_id, run in self.left.items() if run_id not in busy]:
@@ -160,7 +154,7 @@ class Sweep:
         if run.run_id in self.uncompared and run.reference in self.failed:
             return True
         has_failed = status_of(run.folder) in ("diverged", "failed", "oom", "killed")
-        return is_done(run, self.since) or (has_failed and is_recorded_since(run, self.since))
+        return is_done(run) or (has_failed and is_recorded_since(run))
 
     def _place(self, run: Run) -> str:
         """`[2/4] lora r=4 seed=0`."""
@@ -170,8 +164,8 @@ class Sweep:
     def _tried(self, run: Run, status: str) -> None:
         """Count an attempt, and print how it ended."""
         run = self.left[run.run_id]
-        is_settled = status in ("completed", RECORDED) and self.is_settled(run)
-        if is_settled and run.reference not in self.failed and lacks_comparison(run.folder, run.reference):
+        has_result = status in ("completed", RECORDED) and is_settled(run)
+        if has_result and run.reference not in self.failed and lacks_comparison(run.folder, run.reference):
             self.uncompared.add(run.run_id)
         elif status != ELSEWHERE:
             del self.left[run.run_id]
@@ -203,7 +197,7 @@ class Sweep:
             return None, "damaged"
         if content.status != "completed":
             return content, f"{content.status}: {content.reason}" if content.reason else content.status
-        if not self.is_settled(run) and run.run_id in self.failed:
+        if not is_settled(run) and run.run_id in self.failed:
             return content, f"{self.failed[run.run_id]}: the earlier run stays as it was in {run.folder}"
         if lacks_comparison(run.folder, run.reference):
             assert run.reference is not None

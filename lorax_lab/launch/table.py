@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+import pandas as pd
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -20,9 +22,6 @@ from lorax_lab.record import measures, variation
 from lorax_lab.record.direction import labelled, scored_on
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import UNDEFINED
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
@@ -46,29 +45,32 @@ class Row:
         """The record of a run that has a result."""
         return self.record if self.record and self.record.result else None
 
+    @property
+    def collapsed(self) -> list[str]:
+        """Why the run counts as collapsed."""
+        return self.done.completed.collapsed if self.done else []
+
 
 def table(rows: list[Row], runs_dir: Path) -> Group:
     """One line per run. Below the table stand the scores of untrained models, and the whole reason why a run has no
     result, is flagged as collapsed, or has a measure without a value."""
-    from rich.console import Group
-
     settings = _settings(rows)
-    lines = [*_baselines(rows), *(_named(cells, note) for row, cells in zip(rows, settings, strict=True)
-                                  for note in _notes(row, runs_dir))]  # fmt: skip
+    notes = [_named(cells, note) for row, cells in zip(rows, settings, strict=True) for note in _notes(row, runs_dir)]
     kinds = {score_name(row.done) for row in rows if row.done}
-    has_room = len(settings[0]) <= COLUMNS
-    if not has_room:
+    with_measures = len(settings[0]) <= COLUMNS and len(kinds) < 2
+    if len(settings[0]) > COLUMNS:
         settings = [_in_one(cells) for cells in settings]
+    results = [_result(row, kinds, with_measures, runs_dir) for row in rows]
+    frame = pd.DataFrame([cells | result for cells, result in zip(settings, results, strict=True)]).fillna("")
+    frame["status"] = ["collapsed" if row.collapsed else row.status.partition(":")[0] for row in rows]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
-    results = [_result(row, kinds, has_room and len(kinds) < 2, runs_dir) for row in rows]
-    for heading in settings[0]:
-        shown.add_column(Text(heading), overflow="fold")
-    for heading in results[0]:
+    for heading in frame:
         words = heading in ("scored", "status")
-        shown.add_column(Text(heading), justify="left" if words else "right", no_wrap=words, overflow="fold")
-    for cells, result in zip(settings, results, strict=True):
-        shown.add_row(*map(Text, [*cells.values(), *result.values()]))
-    return Group(shown, *(Text(line, overflow="fold") for line in lines))
+        justify: Literal["left", "right"] = "left" if words or heading in settings[0] else "right"
+        shown.add_column(Text(str(heading)), justify=justify, no_wrap=words, overflow="fold")
+    for texts in frame.itertuples(index=False):
+        shown.add_row(*map(Text, texts))
+    return Group(shown, *(Text(line, overflow="fold") for line in [*_baselines(rows), *notes]))
 
 
 def _settings(rows: list[Row]) -> list[Cells]:
@@ -91,26 +93,22 @@ def _in_one(cells: Cells) -> Cells:
 
 def _result(row: Row, kinds: set[str], with_measures: bool, runs_dir: Path) -> Cells:
     """The score under a heading that says what it is (`test accuracy`), or, where runs are scored in several ways,
-    beside a cell that does; measures, and the status."""
-    record, cells = row.done, {}
+    beside a cell that does; and measures."""
+    record = row.done
     score = f"{record.completed.score(record.split):.3f}" if record else ""
+    cells = {next(iter(kinds), "score"): score}
     if len(kinds) > 1:
         cells = {"scored": score_name(record) if record else "", "score": score}
-    else:
-        cells = {next(iter(kinds), "score"): score}
-    if with_measures:
-        cells |= dict.fromkeys(("trainable", "peak memory", "effective rank", "of noise", "seconds"), "")
-    if with_measures and record:
-        result, means = record.completed, measures.means(runs_dir / record.run_id)
-        cells |= {
-            "trainable": f"{result.parameters.trainable:,}",
-            "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
-            "effective rank": _number(means["effective_rank"], 1) if means else "",
-            "of noise": _number(means["null.effective_rank"], 1) if means else "",
-            "seconds": f"{result.time.total_seconds:.0f}",
-        }
-    is_collapsed = record and record.completed.collapsed
-    return cells | {"status": "collapsed" if is_collapsed else row.status.partition(":")[0]}
+    if not with_measures or not record:
+        return cells
+    result, means = record.completed, measures.means(runs_dir / record.run_id)
+    return cells | {
+        "trainable": f"{result.parameters.trainable:,}",
+        "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
+        "effective rank": _number(means["effective_rank"], 1) if means else "",
+        "of noise": _number(means["null.effective_rank"], 1) if means else "",
+        "seconds": f"{result.time.total_seconds:.0f}",
+    }
 
 
 def score_name(record: Record) -> str:
@@ -130,8 +128,7 @@ def _named(cells: Cells, note: str) -> str:
 def _notes(row: Row, runs_dir: Path) -> list[str]:
     """What is to be said of a run in words."""
     notes = [row.status] if ":" in row.status else []
-    if row.done and row.done.completed.collapsed:
-        notes.append(f"collapsed: {'; '.join(row.done.completed.collapsed)}")
+    notes += [f"collapsed: {'; '.join(row.collapsed)}"] if row.collapsed else []
     return notes + (undefined(measures.rows(runs_dir / row.done.run_id)) if row.done else [])
 
 

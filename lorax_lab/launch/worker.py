@@ -64,8 +64,7 @@ def main(pipe: Connection) -> int:
     guard()
     try:
         while True:
-            run, how = pipe.recv()
-            parent.report("end", status=attempt(run, how, parent.show))
+            parent.report("end", status=attempt(pipe.recv(), parent.show))
     except EOFError:
         windows.close()
         return 0

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from lorax_lab.console import WorkerBars, say
-from lorax_lab.launch.attempt import ELSEWHERE, Attempt, is_settled, lease, record_status
+from lorax_lab.launch.attempt import ELSEWHERE, is_settled, lease, record_status
 from lorax_lab.launch.plan import Run
 from lorax_lab.record.record import Status
 
@@ -40,12 +40,11 @@ class Worker:
         with theirs:
             self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=os.environ | variables)
 
-    def begin(self, run: Run, how: Attempt) -> None:
+    def begin(self, run: Run) -> None:
         """Give it a run. Where its process has ended, its pipe says so later."""
-        self.run, self.how = run, how
-        self.began, self.kills = time.monotonic(), oom_kills()
+        self.run, self.began, self.kills = run, time.monotonic(), oom_kills()
         with suppress(BrokenPipeError):
-            self.pipe.send((run, how))
+            self.pipe.send(run)
 
     @property
     def is_late(self) -> bool:
@@ -76,7 +75,7 @@ class Workers:
         """Whether one more run can be tried now."""
         return bool(self.idle or self.shares)
 
-    def begin(self, run: Run, how: Attempt) -> None:
+    def begin(self, run: Run) -> None:
         """Have a run tried, if a process can be started for it; where none can be, there is no room from then on."""
         try:
             worker = self.idle.pop() if self.idle else Worker(self.shares.pop(0))
@@ -84,7 +83,7 @@ class Workers:
             say(f"a worker could not be started: {error}")
             self.shares.clear()
             return
-        worker.begin(run, how)
+        worker.begin(run)
         self.busy[worker.pipe] = worker
 
     def over(self, bars: WorkerBars) -> Iterator[tuple[Run, str]]:
@@ -121,7 +120,7 @@ class Workers:
         with lease(run) as mine:
             if not mine:
                 return ELSEWHERE
-            if is_settled(run, worker.how.since):
+            if is_settled(run):
                 return "completed"
             record_status(run, status, reason)
         say(f"{run.title}: {status}: {reason}")

@@ -55,16 +55,11 @@ LONGEST_PATTERN = 1000
 METHODS = ("LORA", "ADALORA")
 PLAIN_STARTS = ("true", "false", "none", "gaussian", "eva", "orthogonal", "mica")
 """Values of init_lora_weights that leave W0 as it is."""
-REFUSED = {
-    "layer_replication": "it repeats layers of the base",
-    "target_parameters": "its factors belong to slices of larger parameters",
-    "use_qalora": "its lora_A sees pooled inputs",
-    "use_bdlora": "its factors are stored as blocks",
-    "kasa_config": "it cuts the base weight first",
-    "monteclora_config": "its update is drawn at random",
-    "alora_invocation_tokens": "its update holds for some tokens only",
-    "arrow_config": "it sends each token to other adapters",
-}
+REFUSED = (
+    *("layer_replication", "target_parameters", "use_qalora", "use_bdlora", "kasa_config", "monteclora_config"),
+    *("alora_invocation_tokens", "arrow_config"),
+)
+"""Settings with which ΔW is another one than these, or none for all inputs."""
 CONVERT = (
     "save it again with save_pretrained(path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
 )
@@ -114,17 +109,10 @@ class AdapterUpdate:
         Args:
             base_weight: the original W0 (out, in), see `oriented`, any real dtype; for PiSSA and OLoRA not the
                 residual that PEFT trains on. Only needed where `needs_base`.
-
-        Raises:
-            ConfigError: no `base_weight` where one is needed, or one of another shape.
         """
-        if base_weight is not None and tuple(base_weight.shape) != self.shape:
-            both = f"the base weight is {tuple(base_weight.shape)}, the adapter's update {self.shape}"
-            raise ConfigError(f"{self.name}: {both}; give the base that the adapter was trained on")
         if not self.needs_base:
             return self.product
-        if base_weight is None:
-            raise ConfigError(f"{self.name}: a {self.kind} update needs the original base weight; name the base")
+        assert base_weight is not None, f"{self.name}: {self.kind} needs the base weight {self.shape}"
         base = base_weight.detach().to(self.product.B.device, torch.float64)
         learned = self._learned(base) if self.start else self.product
         if self.magnitude is None:
@@ -310,9 +298,9 @@ def _peft(name: str, settings: Settings, tensors: dict[str, Tensor]) -> Adapter:
     method = settings["peft_type"]
     if method not in METHODS:
         raise ConfigError(f"peft_type={method} is not possible: {suggest(method, METHODS)}; or {MERGE}")
-    for key, reason in REFUSED.items():
+    for key in REFUSED:
         if settings.get(key):
-            raise ConfigError(f"{key}={settings[key]} is not possible: {reason}; allowed: none")
+            raise ConfigError(f"{key}={settings[key]} is not possible: its update is no s B A of a matrix; {MERGE}")
     named = {INSERTED.sub("", key.removeprefix(PREFIX)): tensor for key, tensor in tensors.items()}
     modules, rest = _by_module({key: tensor for key, tensor in named.items() if UNTOUCHED not in key}, PEFT_KEY)
     if odd := next((key for key in rest if PEFT_ALONE.fullmatch(key) and not key.endswith(LORA_BIAS)), None):

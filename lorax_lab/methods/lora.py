@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.config import MethodConfig
-from lorax_lab.config.checks import require, require_positive
+from lorax_lab.config.checks import POSITIVE, require
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS, Adapter, number, read_adapter
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
@@ -38,14 +38,13 @@ class LoraConfig(MethodConfig):
     """
 
     name: str = "lora"
-    alpha: float = 16.0
+    alpha: float = field(default=16.0, metadata=POSITIVE)
     dropout: float = 0.0
     rslora: bool = False
     ranks: Any = field(default_factory=list, metadata={"neutral": []})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive("method.alpha", self.alpha)
         ok = 0 <= self.dropout < 1
         require(ok, "method.dropout", self.dropout, "0 ≤ dropout < 1, for instance method.dropout=0.1")
         ok = isinstance(self.ranks, list) and all(OWN_RANK.fullmatch(str(text)) for text in self.ranks)

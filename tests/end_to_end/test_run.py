@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -247,57 +244,6 @@ def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: 
     assert sorted(frame["status"]) == ["completed", "diverged"]
     assert "diverged: " in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_what_a_kill_left_half_written_is_removed_and_never_listed(small_run: list[str], lab_here: Lab) -> None:
-    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=1"]
-    lab_here(*overrides)
-    (folder,) = store_of(small_run).glob("tiny-bert-*")
-    names = {path.name for path in folder.iterdir()}
-    for path in folder.iterdir():
-        path.unlink()
-    for name in names:
-        handle, _ = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-        os.close(handle)
-    (folder / ".mine").write_text("a person's own")
-    assert lab_here(*overrides).returncode == 0
-    assert {path.name for path in folder.iterdir()} == names | {".mine"}
-    assert set(read_record(folder).completed.files) == names - {"record.json", "progress.jsonl"}
-
-
-@pytest.mark.slow
-def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background would ignore it
-    overrides = [*small_run, "rank=2,3,4", "reference=false", "train.epochs=8", "-m"]
-    command = [sys.executable, "-m", "lorax_lab.run", *overrides]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
-    deadline = time.time() + 120
-    while len(list(store_of(small_run).glob("*-r2-*/record.json"))) == 0 or not _second_has_begun(small_run):
-        assert time.time() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; the same command goes on with what is missing" in output
-    assert "Traceback" not in output + errors
-    assert sorted(load_runs(store_of(small_run))["status"]) == ["completed", "killed"]
-    again = launched(*overrides)
-    assert "1 of 3 already recorded" in again.stdout
-    assert again.returncode == 0
-    assert list(load_runs(store_of(small_run))["status"]) == ["completed"] * 3
-
-
-def _second_has_begun(overrides: list[str]) -> bool:
-    return any(store_of(overrides).glob("*-r3-*/record.json"))
-
-
-def test_help_shows_the_dials_from_any_working_directory(tmp_path: Path) -> None:
-    done = lab("--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert all(f"  {dial}=" in done.stdout for dial in ("model", "task", "method", "rank", "seed"))
-    shown = lab("--cfg", "job", "rank=4", cwd=tmp_path)
-    assert "rank: 4" in shown.stdout
-    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.network

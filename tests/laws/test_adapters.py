@@ -375,19 +375,6 @@ def test_damaged_files_are_refused_by_name(how: str, tmp_path: Path) -> None:
     assert "weights_only=False" not in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"init_lora_weights": "pissa"}])
-def test_a_base_that_is_missing_or_does_not_fit_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
-    magnitude = {KEY + "lora_magnitude_vector": torch.ones(8)} if "use_dora" in settings else {}
-    update = read_adapter(write(tmp_path, settings, magnitude)).updates[ONE]
-    if settings:
-        with pytest.raises(ConfigError, match=ONE):
-            update.update()
-    else:
-        assert update.update(torch.zeros(8, 12)) is update.product
-    with pytest.raises(ConfigError, match=rf"{ONE}: .* \(12, 8\)"):
-        update.update(torch.zeros(12, 8))
-
-
 # ---- loralib and kohya: the key maps
 
 

@@ -161,10 +161,6 @@ def test_a_process_of_a_distributed_launcher_is_refused_before_anything_is_plann
     assert (done.returncode, "WORLD_SIZE=2" in done.stdout) == (2, True)
 
 
-def test_the_version_is_ours(lab_here: Lab) -> None:
-    assert lab_here("--version").stdout == f"lorax_lab {lorax_lab.__version__}\n"
-
-
 def command(*typed: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     code = "import sys; sys.argv[0] = 'lorax-lab'; from lorax_lab.launch.command import main; main()"
@@ -181,16 +177,21 @@ def test_every_command_answers_help_as_its_module_does(name: str) -> None:
     assert "usage:" in ours.stdout or "examples:" in ours.stdout
 
 
-def test_help_answers_without_torch() -> None:
+def test_help_answers_without_torch_from_any_folder(tmp_path: Path) -> None:
     code = "import sys; sys.argv[1:] = ['--help']\ntry:\n    from lorax_lab.launch.entry import launch; launch()\n"
     code += "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
     assert done.stderr.splitlines()[-1] == "False"
     for flag in ("--dry-run", "--config RUN/config.yaml", "--config-dir DIR", "--cfg job", "--version", "-m"):
         assert flag in done.stdout
+    assert all(f"  {dial}=" in done.stdout for dial in ("model", "task", "method", "rank", "seed"))
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_command_lists_its_commands_and_suggests() -> None:
+    assert command("--version").stdout == command("run", "--version").stdout == f"lorax_lab {lorax_lab.__version__}\n"
     shown = command("--help").stdout
     assert all(f"  {name} " in shown and does in shown for name, (_, does) in COMMANDS.items())
     wrong = command("rum")

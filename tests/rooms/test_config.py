@@ -123,7 +123,8 @@ def test_a_data_set_id_stands_for_the_hub_source() -> None:
     assert {"movie_reviews", "local", "hub", "glue/stsb"} <= set(presets("task"))
 
 
-def test_the_grid_is_every_combination() -> None:
+def test_the_grid_is_every_combination_and_a_setting_may_be_the_value_of_another() -> None:
+    assert compose(["model=${task.name}"]).model == "movie_reviews"
     jobs = expand(["rank=4,8", "seed=0,1", "model=/a"])
     assert jobs == [[f"rank={r}", f"seed={s}", "model=/a"] for r in (4, 8) for s in (0, 1)]
     assert expand(["method.target_modules=[query,value]"]) == [["method.target_modules=[query,value]"]]
@@ -135,21 +136,6 @@ def test_the_reference_keeps_all_but_what_is_the_methods_own() -> None:
     words = ["seed=2", "task.train_examples=64", "train.epochs=2"]
     run = compose([*words, "rank=4", "train.learning_rate=1e-3", "method.alpha=4", "method.target_modules=[query]"])
     assert reference_of(run) == compose([*words, f"method={REFERENCE}"])
-
-
-def test_a_setting_may_be_the_value_of_another() -> None:
-    assert compose(["model=${task.name}"]).model == "movie_reviews"
-
-
-def test_the_learning_rate_of_lora_is_ten_times_that_of_full() -> None:
-    rates = {name: compose([f"method={name}"]).train.learning_rate for name in ("full", "lora")}
-    assert rates["lora"] == pytest.approx(10 * rates["full"])
-
-
-def test_sections_that_are_converted_once_are_not_shared() -> None:
-    first, second = compose([]), compose([])
-    first.train.epochs, first.method.target_modules = 77, ["other"]
-    assert second == compose([]) != first
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,8 @@ def test_what_is_written_is_what_the_library_reads(typed: list[str], runs: Path,
     assert dumped(View.model_validate(workspace)) == workspace
     again = reports.Report._from_model(ReportViewspec.model_validate(report))
     again.width = "fluid"  # which it forgets
-    kept = [block["type"] for block in dumped(again._to_model())["spec"]["blocks"]]
-    assert kept == [block["type"] for block in report["spec"]["blocks"]]
+    blocks = [block["type"] for block in dumped(again._to_model())["spec"]["blocks"]]
+    assert blocks == [block["type"] for block in report["spec"]["blocks"]]
     text = (tmp_path / "dashboard" / "report.json").read_text()
     assert ("It is low." in text) == bool(typed)
     assert "Zz09" not in text
@@ -90,16 +90,16 @@ def test_every_key_that_a_panel_names_was_shown(runs: Path, tmp_path: Path) -> N
     show("offline", runs / RUN_ID)
     wandb = str(Path(sys.executable).parent / "wandb")
     words = [wandb, "leet", "inspect", "--json", *map(str, runs.glob("wandb/off*"))]
-    told: set[str] = set()
+    shown: set[str] = set()
     for line in subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines():
         record = json.loads(line)
-        told |= record.get("history", {}).get("item", {}).keys()
-        told |= record.get("summary", {}).get("update", {}).keys() if record["type"] == "summary" else set()
+        shown |= record.get("history", {}).get("item", {}).keys()
+        shown |= record.get("summary", {}).get("update", {}).keys() if record["type"] == "summary" else set()
         settings = record["run"].get("config", {}).get("update", {}) if record["type"] == "run" else {}
-        told |= {f"config:{key}" for key in flat(settings)}
-    told = {key.removesuffix("._type") for key in told}  # a picture's key has parts
+        shown |= {f"config:{key}" for key in flat(settings)}
+    shown = {key.removesuffix("._type") for key in shown}  # a picture's key has parts
     axes = {axis for _, kind, _, axis, _ in dashboard.PANELS if axis}
-    assert {*keys, *axes} - {"step"} <= told
+    assert {*keys, *axes} - {"step"} <= shown
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stub]]:
 
 
 def made() -> subprocess.CompletedProcess[str]:
-    """In a process of its own, since a login is kept by wandb for all of a process."""
+    """In a process of its own, since a login is blocks by wandb for all of a process."""
     command = [sys.executable, "-m", "lorax_lab.windows", "dashboard"]
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 

@@ -25,7 +25,6 @@ from lorax_lab.launch.attempt import (
     ELSEWHERE,
     NO_REFERENCE,
     RECORDED,
-    Attempt,
     attempt,
     is_leased,
     lease,
@@ -36,7 +35,6 @@ from lorax_lab.launch.plan import Run
 from lorax_lab.launch.sweep import Sweep
 from lorax_lab.record import record
 
-HOW = Attempt("[1/1] lora", "sweep-1", 0.0)
 Heard = list[tuple[str, str]]
 
 
@@ -97,8 +95,8 @@ def ends_in(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_is_trained_once(tmp_path: Path, trains: list[str]) -> None:
     run = planned(tmp_path)
     with lease(run):
-        assert attempt(run, HOW, unseen) == ELSEWHERE
-    assert [attempt(run, HOW, unseen) for _ in range(2)] == ["completed", RECORDED]
+        assert attempt(run, unseen) == ELSEWHERE
+    assert [attempt(run, unseen) for _ in range(2)] == ["completed", RECORDED]
     assert trains == ["the-run"]
 
 
@@ -119,9 +117,9 @@ def test_the_end_of_a_run_is_recorded_with_its_reason(
     ends_in(error, monkeypatch)
     if isinstance(error, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
-            attempt(run, HOW, unseen)
+            attempt(run, unseen)
     else:
-        assert attempt(run, HOW, unseen) == status
+        assert attempt(run, unseen) == status
     content = record.read_record(run.folder)
     assert (content.status, content.reason) == (status, reason)
     assert not is_leased(run)
@@ -131,42 +129,42 @@ def test_a_damaged_record_is_set_aside_before_training(tmp_path: Path, trains: l
     run = planned(tmp_path)
     run.folder.mkdir()
     (run.folder / "record.json").write_text("{}")
-    assert attempt(run, HOW, unseen) == "completed"
+    assert attempt(run, unseen) == "completed"
     assert (tmp_path / "quarantine" / run.run_id / "record.json").read_text() == "{}"
 
 
-def forced(folder: Path) -> tuple[Run, Attempt]:
-    """A run that is recorded, and how `force` tries it again."""
+def forced(folder: Path) -> Run:
+    """A run of a sweep that repeats what was recorded before it began."""
     run = planned(folder, "the-run", None, "force=true")
     recorded(run, seed=1)
     os.utime(run.folder / record.RECORD, (1000, 1000))
-    return run, replace(HOW, since=2000.0)
+    return replace(run, since=2000.0)
 
 
 def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path, trains: list[str]) -> None:
-    run, again = forced(tmp_path)
-    assert [attempt(run, how, unseen) for how in (HOW, again, again)] == [RECORDED, "completed", RECORDED]
+    run = forced(tmp_path)
+    assert [attempt(run, unseen) for run in (replace(run, since=0.0), run, run)] == [RECORDED, "completed", RECORDED]
     assert record.read_record(run.folder).seed == 7
     assert not list((tmp_path / ASIDE).iterdir())
 
 
 def test_a_forced_run_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, again = forced(tmp_path)
+    run = forced(tmp_path)
     ends_in(Diverged("training loss nan"), monkeypatch)
-    assert attempt(run, again, unseen) == "diverged"
+    assert attempt(run, unseen) == "diverged"
     assert record.read_record(run.folder).seed == 1
 
 
 def test_a_forced_run_that_is_interrupted_goes_on_and_then_replaces_the_earlier_one(
     tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, again = forced(tmp_path)
+    run = forced(tmp_path)
     with monkeypatch.context() as patch:
         ends_in(KeyboardInterrupt(), patch)
         with pytest.raises(KeyboardInterrupt):
-            attempt(run, again, unseen)
+            attempt(run, unseen)
     assert record.read_record(tmp_path / ASIDE / run.run_id).seed == 1
-    assert attempt(run, HOW, unseen) == "completed"
+    assert attempt(run, unseen) == "completed"
     assert record.read_record(run.folder).seed == 7
     assert not list((tmp_path / ASIDE).iterdir())
 
@@ -179,7 +177,7 @@ def test_a_recorded_run_is_compared_with_a_reference_that_can_be_used(
     recorded(run, reference=None)
     monkeypatch.setattr("lorax_lab.launch.attempt.why_unusable", lambda _: None if usable else "it is gone")
     monkeypatch.setattr("lorax_lab.launch.attempt.compare", lambda *_: recorded(run, reference="the-reference"))
-    assert attempt(run, HOW, unseen) == outcome
+    assert attempt(run, unseen) == outcome
     assert not trains
 
 
@@ -193,7 +191,7 @@ pipe = Connection(int(sys.argv[1]))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
 while True:
     try:
-        run, how = pipe.recv()
+        run = pipe.recv()
     except EOFError:
         break
     with open(os.environ["NOTES"], "a+") as notes:

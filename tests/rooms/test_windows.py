@@ -76,8 +76,8 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
 def test_every_end_is_shown(tmp_path: Path) -> None:
     """One child shows one run after the other; that of a run which was killed could not record it."""
     reasons = {"failed": "why it failed", "running": None}
-    said = show("offline", *(recorded(tmp_path, end, status=end, reason=why) for end, why in reasons.items()))
-    assert [line for line in said if "lacks" in line] == []
+    messages = show("offline", *(recorded(tmp_path, end, status=end, reason=why) for end, why in reasons.items()))
+    assert [line for line in messages if "lacks" in line] == []
     for end, why in reasons.items():
         shown = summary_of(tmp_path, end)
         assert shown["summary"]["status"] == ("killed" if end == "running" else end)
@@ -101,10 +101,10 @@ def test_whatever_goes_wrong_is_said_once_and_changes_no_record(
     folder = recorded(tmp_path / "runs")
     before = (folder / "record.json").read_bytes()
     monkeypatch.setattr(windows, "DEADLINE", 1.0 if "sleep" in fault else 60.0)
-    said = [line for line in show("online", folder) if folder.name in line]
-    assert len(said) == 1
-    assert why in said[0]
-    assert windows.later(folder.parent) in said[0]
+    messages = [line for line in show("online", folder) if folder.name in line]
+    assert len(messages) == 1
+    assert why in messages[0]
+    assert windows.later(folder.parent) in messages[0]
     assert (folder / "record.json").read_bytes() == before
     assert shown_in(folder, "online") == {}
 
@@ -113,16 +113,16 @@ def test_a_child_that_hangs_or_is_gone_is_replaced(tmp_path: Path, monkeypatch: 
     (tmp_path / "wandb.py").write_text(STUB.format(fault="time.sleep(1000)"))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setattr(windows, "DEADLINE", 0.2)
-    said: list[str] = []
+    messages: list[str] = []
     children = []
     for name in ("a", "b"):
         folder = recorded(tmp_path, name)
-        with windows.watched(folder, "g", TrackingConfig("online", "p", None), said.append):
+        with windows.watched(folder, "g", TrackingConfig("online", "p", None), messages.append):
             children.append(windows._CURRENT[0].process)
         children[-1].wait(120)  # it ends itself
     assert children[0] is not children[1]
     windows.close()
-    assert [name for name in ("a", "b") if not any(f"lacks {name} " in line for line in said)] == []
+    assert [name for name in ("a", "b") if not any(f"lacks {name} " in line for line in messages)] == []
 
 
 def test_nothing_is_shown_and_no_process_started_where_tracking_is_disabled(tmp_path: Path) -> None:
@@ -139,11 +139,11 @@ def test_trackio_shows_the_same_run(tmp_path: Path) -> None:
         show(TRACKIO, folder)
     words = "from trackio import SQLiteStorage as s; import json; rows = s.get_logs('lorax_lab', %r); print(json.dumps("
     words += "[rows, s.get_run_config('lorax_lab', %r)], default=str))"
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", words % (RUN_ID, RUN_ID)], capture_output=True, text=True, check=True,
         env=os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")},
     )  # fmt: skip
-    rows, config = json.loads(told.stdout.splitlines()[-1])
+    rows, config = json.loads(printed.stdout.splitlines()[-1])
     assert [row["train/loss"] for row in rows if "train/loss" in row and "score" not in row] == [0.7, 0.6]
     assert [row["test/accuracy"] for row in rows if "test/accuracy" in row] == [0.5]
     assert config["summary.status"] == "completed"
@@ -285,7 +285,7 @@ def test_whether_a_run_is_at_work_is_known_however_its_process_ended(tmp_path: P
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, TrackingConfig]:
+def synced(monkeypatch: pytest.MonkeyPatch) -> dict[str, TrackingConfig]:
     """What `sync` has shown, by run; nothing is shown, and every run is marked."""
     shown: dict[str, TrackingConfig] = {}
 
@@ -306,7 +306,7 @@ def mark(folder: Path, mode: str) -> None:
 
 
 def test_sync_shows_what_is_lacking_and_says_what_is_damaged(
-    tmp_path: Path, told: dict[str, TrackingConfig], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, synced: dict[str, TrackingConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, mode in (("a", "online"), ("b", "offline"), ("c", "")):
         folder = recorded(tmp_path, name)
@@ -314,11 +314,11 @@ def test_sync_shows_what_is_lacking_and_says_what_is_damaged(
             mark(folder, mode)
     (recorded(tmp_path, "d") / "record.json").write_text("{")
     assert command.main(["sync", str(tmp_path)]) == 1
-    assert list(told) == ["b", "c"]
+    assert list(synced) == ["b", "c"]
     assert "1 of 4 were uploaded before, 1 could not be" in capsys.readouterr().out
-    told.clear()
+    synced.clear()
     assert command.main(["sync", str(tmp_path), "--mode", "offline"]) == 1  # what is online need not be offline
-    assert list(told) == []
+    assert list(synced) == []
 
 
 @pytest.mark.parametrize(
@@ -330,12 +330,12 @@ def test_sync_shows_what_is_lacking_and_says_what_is_damaged(
     ],
 )
 def test_sync_shows_a_run_as_its_sweep_would_have(
-    words: list[str], project: str, study: str, artifacts: bool, tmp_path: Path, told: dict[str, TrackingConfig]
+    words: list[str], project: str, study: str, artifacts: bool, tmp_path: Path, synced: dict[str, TrackingConfig]
 ) -> None:
     tracking = {"mode": "disabled", "project": "mine", "entity": "team", "artifacts": True, "study": "planted"}
     recorded(tmp_path, "a", tracking)
     assert command.main(["sync", str(tmp_path), *words]) == 0
-    assert told["a"] == TrackingConfig("online", project, "team", artifacts, study)
+    assert synced["a"] == TrackingConfig("online", project, "team", artifacts, study)
 
 
 def test_a_mode_that_shows_nothing_here_is_refused(

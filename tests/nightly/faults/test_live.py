@@ -76,10 +76,10 @@ def expected(launchers: Launchers, words: list[str]) -> dict[str, dict[str, str]
     """What the runs end in when nothing shows them."""
     launch = launchers.run([*words, "tracking=disabled"])
     assert launch.exit_code == 0, launch.output.read_text()
-    found = results(store_of(words))
-    assert len(found) == 3
+    outcome = results(store_of(words))
+    assert len(outcome) == 3
     shutil.rmtree(store_of(words))
-    return found
+    return outcome
 
 
 def start(launchers: Launchers, words: list[str], address: str, deadline: float) -> Launch:
@@ -88,16 +88,15 @@ def start(launchers: Launchers, words: list[str], address: str, deadline: float)
     return launchers.start([*words, "tracking=online"], environment=variables, wait_for_windows=seconds)
 
 
-def children(of: int | None = None) -> list[int]:
-    """The processes that show runs, and W&B's own."""
-    found = []
+def children(parent: int) -> list[int]:
+    """The processes that show runs of a launcher, and W&B's own."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError, ValueError):
-            line = path.read_bytes()
-            parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"lorax_lab.windows.child" in line and of in (None, parent):
-                found.append(int(path.parent.name))
-    return found
+            its_parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"lorax_lab.windows.child" in path.read_bytes() and its_parent == parent:
+                pids.append(int(path.parent.name))
+    return pids
 
 
 def test_kills_while_runs_are_shown_change_no_run(
