@@ -1,20 +1,18 @@
-"""Dropout by random bytes: its share, its scale, its gradient, its stream; a run that goes on has the same bits."""
+"""Dropout by random bytes: its share, its scale, its gradient, its stream."""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab, tiny_model
+from conftest import tiny_model
 from torch import nn
 
 from lorax_lab.models.kernel import ByteDropout, use_byte_dropout
-from lorax_lab.record.record import read_record
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.001])
+@pytest.mark.parametrize("p", [0.1, 0.9, 0.001])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_share_to_a_256th_is_hidden_and_the_mean_stays(p: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
@@ -61,28 +59,3 @@ def test_only_plain_layers_change() -> None:
     other = copy.deepcopy(model)
     assert sum(type(m) is ByteDropout for m in other.modules()) == count > 0
     assert type(other["own"]) is Own
-
-
-def test_a_run_that_goes_on_has_the_same_bits(small_run: list[str], lab_here: Lab, tmp_path: Path) -> None:
-    from lorax_lab.record import checkpoints
-
-    words = [w for w in small_run if not w.startswith("runs_dir=")]
-    words += ["method=full", "train.dropout=bytes", "checkpoint_seconds=0", "train.epochs=2"]
-    whole = lab_here(*words, f"runs_dir={tmp_path / 'whole'}")
-    assert whole.returncode == 0, whole.stdout
-    saved = checkpoints.Checkpoints.save
-
-    def stop(self: checkpoints.Checkpoints, *parts: object) -> None:
-        saved(self, *parts)  # type: ignore[arg-type]
-        if parts[-1].step == 3:  # type: ignore[attr-defined]
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints.Checkpoints, "save", stop)
-        lab_here(*words, f"runs_dir={tmp_path / 'stopped'}")
-    assert list((tmp_path / "stopped").glob("*/checkpoints/step-*"))
-    again = lab_here(*words, f"runs_dir={tmp_path / 'stopped'}")
-    assert again.returncode == 0, again.stdout
-    (one,), (other,) = ((tmp_path / name).glob("tiny-*") for name in ("whole", "stopped"))
-    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-    assert read_record(one).completed.metrics == read_record(other).completed.metrics

@@ -200,12 +200,7 @@ def test_it_has_to_win_by_a_margin_and_the_trial_is_kept(
     monkeypatch.setattr(fastest, trial, lambda: pytest.fail("it was tried again"))
     assert choice(subject) == chosen
     monkeypatch.setattr(fastest, trial, lambda: 3.0)
-    for content in ("", "null", f'{{"{subject}": 1}}'):  # it names no choice
-        path.write_text(content)
-        assert choice(subject) == {"kernel": "torch", "precision": "fp32"}[subject]
-    path.unlink()
-    path.parent.rmdir()
-    path.parent.write_text("")  # nothing can be written there
+    path.write_text("")  # it names no choice
     assert choice(subject) == {"kernel": "torch", "precision": "fp32"}[subject]
 
 

@@ -18,7 +18,7 @@ from lorax_lab.data.leaks import MEMORISED
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.record import measures
-from lorax_lab.record.record import Record, scan
+from lorax_lab.record.record import scan
 
 SIZES = ("task.validation_examples=null", "task.test_examples=null")
 
@@ -65,34 +65,29 @@ def test_what_it_leaves_no_meaning_is_refused(words: list[str], named: str) -> N
 # ---- runs
 
 
-def records_of(words: list[str]) -> list[Record]:
-    folder = next(word for word in words if word.startswith("runs_dir=")).removeprefix("runs_dir=")
-    return list(scan(Path(folder))[0].values())
-
-
 def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run: list[str], lab_here: Lab) -> None:
     words = memorised(small_run, "task.memorise=true", "task.train_examples=48", "train.head=false")
     done = lab_here(*words, "rank=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(MEMORISED) == 1
-    runs_dir = next(w for w in words if w.startswith("runs_dir=")).removeprefix("runs_dir=")
-    for record in records_of(words):
+    runs = Path(next(w for w in words if w.startswith("runs_dir=")).removeprefix("runs_dir="))
+    for record in scan(runs)[0].values():
         result = record.completed
         assert record.config["task"]["memorise"] is True
         assert result.inputs.examples == {"train": 48, "validation": 48, "test": 48}
         assert result.metrics["test/accuracy"] == result.metrics["validation/accuracy"]
         assert result.parameters.head == 0
-        assert measures.means(Path(runs_dir) / record.run_id)["relative_norm"] > 0
-    group = load(Path(runs_dir)).groups[0]
+        assert measures.means(runs / record.run_id)["relative_norm"] > 0
+    group = load(runs).groups[0]
     assert set(scores(group, "test")["split"]) == {"training"}
 
 
 # ---- pages and figures of a study
 
 
-def memorising(**of_study: Any) -> Any:
+def memorising() -> Any:
     """A published study, whose lines say that its task is memorised."""
-    records = study(peaked, **of_study)
+    records = study(peaked)
     lines = [
         line | {"config": line["config"] | {"task": line["config"]["task"] | {"memorise": True}}}
         for line in records.lines

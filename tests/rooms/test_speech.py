@@ -117,12 +117,6 @@ def test_the_loss_is_the_mean_over_letters_and_ends_and_nothing_else(model: nn.M
     whole = [loss for row in losses for loss in row]
     assert KIND.weight(inputs) == KIND.tokens(inputs) == len(whole) == 16
     assert float(KIND.loss(model, inputs).detach()) == pytest.approx(sum(whole) / 16, abs=1e-6)
-    parts = [batch_of(TEXTS) for _ in range(2)]
-    cut = [
-        {key: value[s] for key, value in part.items()} for part, s in zip(parts, (slice(2), slice(2, 3)), strict=True)
-    ]
-    mean = sum(float(KIND.loss(model, part).detach()) * KIND.weight(part) for part in cut) / 16
-    assert mean == pytest.approx(sum(whole) / 16, abs=1e-6)
 
 
 def test_start_tokens_and_padding_have_no_loss(model: nn.Module) -> None:
@@ -209,16 +203,9 @@ def test_recordings_and_transcripts_that_cannot_be_used_are_named(fault: str, tm
 def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
     from lorax_lab.record.record import read_record
 
-    runs, path = tmp_path / "runs", table(tmp_path / "data", rate=lambda i: 8_000 if i % 2 else RATE)
-    words = [
-        f"model={whisper}",
-        "task=local",
-        *columns_of(path),
-        "train.device=cpu",
-        "tracking=disabled",
-        f"runs_dir={runs}",
-    ]
-    done = lab_here(*words, "tracking=disabled", "rank=2")
+    runs, path = tmp_path / "runs", table(tmp_path / "data", rows=20, rate=lambda i: 8_000 if i % 2 else RATE)
+    words = [f"model={whisper}", "task=local", *columns_of(path), "train.epochs=1", "train.device=cpu"]
+    done = lab_here(*words, "tracking=disabled", f"runs_dir={runs}", "rank=2")
     assert done.returncode == 0, done.stdout + done.stderr
     full, lora = (read_record(next(runs.glob(f"*{name}*"))).completed for name in ("full", "lora"))
     assert full.truncation

@@ -1,4 +1,4 @@
-"""The built-in tasks: read as published, grouped so that nothing of one split is in another."""
+"""The built-in tasks: read as published, grouped so that nothing of one split is in another; then the real files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from published import (
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import SOURCES, data_sha256
-from lorax_lab.data.assets import ASSETS
+from lorax_lab.data.assets import ASSETS, fetch
 from lorax_lab.data.splits import split
 from lorax_lab.tasks import KINDS, Task, load_task
 
@@ -161,3 +161,58 @@ print(sorted(heavy & set(sys.modules)))
     assert done.stdout.split("\n")[:-1] == [*(ASSETS[name].pinned[1] for name in PINNED), "[]"]
     assert done.stdout.startswith("c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350")
     assert not (tmp_path / "cache").exists()
+
+
+# ---- the real files
+
+
+REAL = [name for name in SOURCES if name in ASSETS or name == "boolq_lm"]
+"""The tasks whose data are fetched."""
+
+
+def read_real(name: str) -> str:
+    return fetch(name.removesuffix("_lm")).read_bytes().decode("utf-8")
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("name", "clear", "dropped", "groups", "largest"),
+    [
+        ("movie_reviews", 10_072, 2, 10_070, 0.504),
+        ("product_reviews", 2_985, 8, 285, 0.586),
+        ("editorials", 2_970, 39, 497, 0.599),
+        ("tweets", 3_432, 60, 3_274, 0.687),
+        ("sarcasm", 28_614, 116, 28_496, 0.525),
+        ("boolq", 12_697, 0, 8_204, 0.623),
+    ],
+)
+def test_as_published(name, clear, dropped, groups, largest):
+    task = load_task(settings(name, **ALL))
+    labels = Counter(e.label for e in everything(task))
+    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": dropped, "conflicting": 0, "overlap": 0}
+    assert labels.total() == clear - dropped
+    assert max(labels.values()) / labels.total() == pytest.approx(largest, abs=6e-4)
+    named = {e.group for e in everything(task)} - {None}
+    assert len(named) + sum(e.group is None for e in everything(task)) == groups
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", REAL)
+def test_nothing_real_leaks(name):
+    """In the default splits: no text, no wording, no document, no passage and no article is in two of them."""
+    config = settings(name)
+    task, ties = load_task(config), origins(name, read_real(name))
+    assert not shared(task, text_and_group)
+    assert not shared(task, ties)
+    sizes = (config.train_examples, config.validation_examples, config.test_examples)
+    assert tuple(map(len, splits(task))) == sizes
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("name", "conflicting", "rows"), [("editorials", 134, 5_190), ("tweets", 120, 4_200)])
+def test_real_scores(name, conflicting, rows):
+    task = load_task(settings(name, "task.kind=regression", **ALL))
+    assert task.dropped["conflicting"] == conflicting
+    assert all(-4 <= e.label <= 4 for e in everything(task))
+    assert len(everything(task)) + sum(task.dropped.values()) == rows
+    assert not shared(task, origins(name, read_real(name)))
