@@ -18,7 +18,7 @@ from .groups import FIRST, RUNS, CannotDraw, Group, command, load
 COMMANDS = {
     "study": (".study.command", "figures, tables and verdicts of the studies, from their published records"),
     "verdict": (".study.command", "the verdicts of the studies alone"),
-    "paper": (".paper.command", "the LoRA paper's claims, and what the studies say of them"),
+    "paper": (".paper.page", "the LoRA paper's claims, and what the studies say of them"),
     "similarity": (".study.similarity", "the directions that two published runs share"),
     "report": (".report", "one page of all runs, to open in a browser"),
     "pairs": (".pairs", "what one setting changes, by pairs of runs, as in pairs train.precision"),
@@ -32,11 +32,10 @@ COMMANDS = {
 OF_STUDIES = ("study", "verdict")
 """Commands of one module, which reads their names too."""
 STAMPED = "drawn, but stamped"
-EXIT_CODES = {
-    0: "all that was asked is drawn, and no figure lacks a run",
-    1: "a figure could not be drawn, or is stamped: an arm lacks seeds that others have",
-    2: "nothing to draw, or a name that is no figure",
-}
+EXIT_CODES = """exit codes:
+  0  all that was asked is drawn, and no figure lacks a run
+  1  a figure could not be drawn, or is stamped: an arm lacks seeds that others have
+  2  nothing to draw, or a name that is no figure"""
 """A failed run is named and is part of no figure if no other seed of its method and rank is recorded."""
 
 
@@ -91,16 +90,15 @@ def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    lines = "\n".join(f"  {name:<24}{figure.TITLE}" for name, figure in FIGURES.items())
+    figures = "\n".join(f"  {name:<24}{figure.TITLE}" for name, figure in FIGURES.items())
     commands = "\n".join(f"  {name:<24}{draws}" for name, (_, draws) in COMMANDS.items())
-    codes = "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description=(
             "Tables (CSV) and figures (PNG, PDF) from the records of runs. Runs of the same model, data and budget\n"
             "share a figure; seeds are averaged, and whatever else differs is named. Nothing is trained."
         ),
-        epilog=(f"figures:\n{lines}\n\nother commands, each with --help:\n{commands}\n\nexit codes:\n{codes}"),
+        epilog=f"figures:\n{figures}\n\nother commands, each with --help:\n{commands}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which to draw; none means all")

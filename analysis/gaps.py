@@ -3,6 +3,7 @@ seeds, and runs that unlike versions of the code or of a package made."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,8 +21,6 @@ TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")
 OWN_PACKAGE = "lorax_lab"
 LETTERS = 12
 """Of the hash of the code, that are shown."""
-NAMED = 3
-"""Runs of one set of versions that are named."""
 
 
 def stamp(group: Group, table: pd.DataFrame) -> str:
@@ -93,18 +92,12 @@ def unlike(records: Mapping[str, Record]) -> dict[str, dict[str, str]]:
 
 
 def versions(group: Group) -> list[str]:
-    """A line for each set of versions that made runs of the group; nothing where they were made alike."""
-    differing = unlike(group.records)
-    made: dict[str, list[str]] = {}
-    for run_id in group.runs["run_id"] if differing else ():
-        label = ", ".join(f"{name} {by_run[run_id]}" for name, by_run in differing.items() if run_id in by_run)
-        made.setdefault(label, []).append(run_id)
-    return [f"{label}: {_named(runs)}" for label, runs in made.items()]
-
-
-def _named(runs: list[str]) -> str:
-    more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
-    return f"{len(runs)} run{'s' * (len(runs) > 1)}: {', '.join(runs[:NAMED])}{more}"
+    """A line for each package, or the code, of which unlike versions made runs of the group."""
+    lines = []
+    for name, by_run in unlike(group.records).items():
+        counts = Counter(by_run.values()).most_common()
+        lines.append(f"{name}: {', '.join(f'{version} in {count} of {len(by_run)} runs' for version, count in counts)}")
+    return lines
 
 
 def _line(group: Group, variant: str, overrides: Sequence[str], seeds: Sequence[int], ranks: list[str]) -> str:

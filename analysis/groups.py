@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -85,11 +85,10 @@ class Group:
     @property
     def title(self) -> dict[str, str]:
         """The columns that every table begins with: model, task, and the shared settings that are not the defaults."""
-        first = self.runs.iloc[0]
+        first, inputs = self.runs.iloc[0], ("task", *variation.INPUTS)
+        settings = " ".join(override for override in self.shared if override.partition("=")[0] not in inputs)
         names = {"model": _short(first["config.model"]), "task": _short(first["config.task.name"])}
-        named = ("task", *variation.INPUTS)
-        changed = [override for override in self.shared if override.partition("=")[0] not in named]
-        return names | {"settings": " ".join(changed) or DEFAULTS}
+        return names | {"settings": settings or DEFAULTS}
 
     @property
     def columns(self) -> list[str]:
@@ -130,16 +129,9 @@ class Group:
         return command([*self.shared, *overrides], self.runs_dir)
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What a folder of runs holds.
-
-    Attributes:
-        records: every record by run id.
-        groups: by name.
-        damages: what cannot be used.
-        doubles: runs that no group has, each with the run of the same training that stands for both.
-    """
+class Recorded(NamedTuple):
+    """What a folder of runs holds: every record by run id, its groups by name, what cannot be used, and the runs that
+    no group has, each with the run of the same training that stands for both."""
 
     records: dict[str, Record]
     groups: list[Group]
@@ -212,14 +204,13 @@ def representative(matrices: pd.DataFrame) -> pd.DataFrame:
     """The matrices that stand for all of a model where a figure has room for a few: first, middle and last layer of the
     wanted types, else of the first ones; layers in order, and within them the types as the model has them. A model
     without layers has one, 0."""
-    layered = matrices[matrices["layer"].notna()]
-    layered = layered if len(layered) else matrices.assign(layer=0)
-    in_order = list(dict.fromkeys(layered["module"]))
-    wanted = [next((m for m in in_order if re.search(pattern, m)), None) for pattern in WANTED]
-    modules = list(dict.fromkeys([m for m in wanted if m] + in_order))[:MOST]
-    rows = layered[layered["module"].isin(modules)]
+    layered = matrices[matrices["layer"].notna()] if matrices["layer"].notna().any() else matrices.assign(layer=0)
+    types = list(dict.fromkeys(layered["module"]))
+    wanted = [next((name for name in types if re.search(pattern, name)), None) for pattern in WANTED]
+    chosen = list(dict.fromkeys([*filter(None, wanted), *types]))[:MOST]
+    rows = layered[layered["module"].isin(chosen)]
     rows = rows[rows["layer"].isin(spread(sorted(set(rows["layer"])), MOST))]
-    return rows.assign(place=rows["module"].map(in_order.index)).sort_values(["layer", "place"])
+    return rows.assign(place=rows["module"].map(types.index)).sort_values(["layer", "place"])
 
 
 def is_shared(key: str) -> bool:

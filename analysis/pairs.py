@@ -30,7 +30,6 @@ from .gaps import unlike
 from .groups import RUNS, settings_of
 from .study.statistics import t_interval
 
-NAME = "pairs"
 CLOSE = 0.01
 """k* here is the smallest k at which the truncated update's validation score is at most this much worse."""
 COLUMNS = ("setting", "against", "runs", "what", "before", "after", "difference", "low", "high", "pairs")
@@ -38,7 +37,7 @@ COLUMNS = ("setting", "against", "runs", "what", "before", "after", "difference"
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table, and write it. Returns the exit code: 0, or 2 where there is nothing to compare."""
-    parser = argparse.ArgumentParser(prog=f"python -m analysis {NAME}", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m analysis pairs", description=__doc__)
     parser.add_argument("key", metavar="KEY", help="the setting, such as train.precision")
     parser.add_argument("--base", metavar="VALUE", help="the value that the others are compared with (the first)")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")

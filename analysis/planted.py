@@ -36,8 +36,8 @@ from .study.records import RECORDS, NoStudy, Records, load
 from .study.validator import breaches
 from .study.verdict import low_rank, of_tasks
 
-NAME, TRAINED, EVERYWHERE = "planted", "planted_ranks", "planted_everywhere"
-"""The command, the study of trained updates, and the table of a rank in every matrix."""
+TRAINED, EVERYWHERE = "planted_ranks", "planted_everywhere"
+"""The study of trained updates, and the table of a rank in every matrix."""
 SIDE = 384
 RANKS = (1, 2, 4, 8, 16, 32, 64, SIDE)
 NOISES = {"iid": "iid noise", "rows": "rows of lognormal size"}
@@ -79,7 +79,7 @@ IN_EVERY = {math.inf: "no noise", 3.0: "iid noise, a third of the signal's norm"
 
 def main(arguments: list[str]) -> int:
     """Draw, write and print. Returns the exit code: 0, or 2 for a wrong input."""
-    parser = argparse.ArgumentParser(prog=f"python -m analysis {NAME}", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m analysis planted", description=__doc__)
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"matrices of each kind ({DRAWS}: about 2 minutes)")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="where the figures and tables go (figures)")
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")

@@ -31,31 +31,19 @@ from .folders import check_out
 from .groups import FIRST, NULL, RUNS, CannotDraw, Group, Recorded, command, load
 from .variants import METHOD_NAMES
 
-NAME = "report"
 OUT = Path("report.html")
-TEMPLATE = "report.html.j2"
 DRAWN = 12
 """Groups that have figures on the page, at most: those with the most runs."""
 DPI = 120
-EXIT_CODES = {
-    0: "the page is written",
-    1: "the page is written, but no run is completed",
-    2: "nothing to show, or a wrong input; nothing is written",
-}
+CODES = "exit codes: 0 the page is written; 1 it is, but no run is completed; 2 nothing to show, or a wrong input"
 WRITTEN = "written"
 """The last column of the table."""
 Row = dict[str, Any]
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page. Returns one of `EXIT_CODES`."""
-    codes = "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())
-    parser = argparse.ArgumentParser(
-        prog=f"python -m analysis {NAME}",
-        description=__doc__,
-        epilog=f"exit codes:\n{codes}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Write the page. Returns one of the exit codes."""
+    parser = argparse.ArgumentParser(prog="python -m analysis report", description=__doc__, epilog=CODES)
     parser.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
     parser.add_argument("--out", type=Path, default=OUT, help="the file (report.html); its folder is made")
     options = parser.parse_args(arguments)
@@ -63,8 +51,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(runs_dir: Path, out: Path) -> int:
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"--out {out} is no name of a page; name a file that ends in .html, as in --out report.html")
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file in it, such as {out / OUT}")
     check_out(out.parent)
@@ -86,7 +72,7 @@ def render(page: Row) -> str:
         lstrip_blocks=True,
         finalize=lambda value: redact(value) if type(value) is str else value,
     )
-    return environment.get_template(TEMPLATE).render(page)
+    return environment.get_template("report.html.j2").render(page)
 
 
 def facts(recorded: Recorded, runs_dir: Path) -> Row:
@@ -136,10 +122,9 @@ def _group(group: Group, runs_dir: Path) -> Row:
 def _finding(group: Group) -> str:
     """What the answer figure shows, in a sentence; nothing where it cannot be drawn."""
     try:
-        finding = functional_rank.finding(functional_rank.table(group))
+        return f"{_capitalized(functional_rank.finding(functional_rank.table(group)))}."
     except CannotDraw:
         return ""
-    return f"{_capitalized(finding)}."
 
 
 def _capitalized(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,15 +24,11 @@ from .variants import COLLAPSED, collapsed, shared
 CROSS: dict[str, Any] = {"color": "black", "marker": "x", "markersize": 7, "mew": 1.3, "linestyle": "", "zorder": 6}
 """The mark of a collapsed run."""
 CROSSED = " (×)"
-DIRECTION = "direction"
-"""The column that says of each row whether lower or higher scores are better. A table has it only if there are rows of
-the former."""
-SCORED = "scored_on"
-"""The column that says of each row whether its scores are of the training examples, `training`, or else is empty. A
-table has it only if there are rows of the former."""
-UNIT, UNITS = "unit", {"nats": "nats per token"}
-"""The column that says of each row what its scores are counted in, or else is empty, and what that is by metric. A
-table has it only if there are rows of the former."""
+DIRECTION, SCORED, UNIT = "direction", "scored_on", "unit"
+"""Columns that say of each row whether lower or higher scores are better, that its scores are of the training examples,
+and what they are counted in. A table has each only where some row is not as usual."""
+UNITS = {"nats": "nats per token"}
+"""By metric."""
 SHARES, CORRELATIONS = ("accuracy", "exact_match"), ("pearson", "spearman")
 """Metrics that are a share of the examples, and those that are a correlation over them."""
 NORMAL = 1.96
@@ -249,30 +244,25 @@ def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str, shift: float = 0.
         place: the column of the horizontal axis.
         shift: of the points, in points of print to the right.
     """
-    if COLLAPSED not in rows or not rows[COLLAPSED].any():
-        return
-    points = rows[rows[COLLAPSED]].drop_duplicates([place, "score"])
-    cross(axes, points[place].astype(float), points["score"], axes, shift=shift)
+    if COLLAPSED in rows:
+        points = rows[rows[COLLAPSED].astype(bool)].drop_duplicates([place, "score"])
+        cross(axes, points[place].astype(float), points["score"], axes, shift=shift)
 
 
 def cross(
     axes: Axes,
-    places: Sequence[float] | pd.Series[Any],
+    places: pd.Series[Any],
     scores: pd.Series[Any],
     legend: Axes,
     label: str = "collapsed run",
     shift: float = 0.0,
 ) -> None:
-    """Crosses over points, where there are any. They stand once in the legend of the axes `legend`.
-
-    Args:
-        shift: of the points, in points of print to the right.
-    """
+    """Crosses over points, where there are any. They stand once in the legend of the axes `legend`."""
     if not len(places):
         return
-    shown = label in legend.get_legend_handles_labels()[1]
-    here = axes is legend and not shown
-    look: dict[str, Any] = CROSS | style.halo(3) | {"transform": style.shifted(axes, shift)}
-    axes.plot(places, scores, label=label if here else "_", **look)
-    if not (here or shown):
-        legend.plot([], [], label=label, **CROSS, **style.halo(3))
+    is_new = label not in legend.get_legend_handles_labels()[1]
+    look: dict[str, Any] = CROSS | style.halo(3)
+    shifted = style.shifted(axes, shift)
+    axes.plot(places, scores, label=label if axes is legend and is_new else "_", transform=shifted, **look)
+    if axes is not legend and is_new:
+        legend.plot([], [], label=label, **look)

@@ -6,6 +6,7 @@ import functools
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def colours(count: int) -> list[Any]:
 def distinct(count: int) -> list[str]:
     """`count` colours of things without an order, such as tasks. After the last they begin again: marks and dashes
     tell those apart."""
-    return [CATEGORICAL[i % len(CATEGORICAL)] for i in range(count)]
+    return list(islice(cycle(CATEGORICAL), count))
 
 
 def finish(figure: Figure, text: str, axes: Axes, columns: int) -> Figure:
@@ -228,16 +229,16 @@ def rank_axis(axes: Axes, ranks: list[int]) -> None:
         axes.set_xlim(-0.4, 1.25 * max(ranks))
     else:
         axes.set_xscale("log", base=2)
-    places = {rank: math.log2(rank) if rank else -ZERO for rank in sorted(ranks)}
-    octaves = max(places.values()) - min(places.values()) + 0.7
+    first, *others = sorted(ranks)
+    places = {rank: math.log2(rank) if rank else -ZERO for rank in (first, *others)}
+    octaves = places[max(ranks)] - places[first] + 0.7
     room = 72 * axes.get_window_extent().width / _figure(axes).dpi / octaves
     apart = (LETTER * FONT * len(f"{max(ranks):,}") + GAP) / room
-    first, *others = places
     shown: list[int] = []
     for rank in reversed(others):
-        if places[rank] - places[first] >= apart and (not shown or places[shown[-1]] - places[rank] >= apart):
-            shown.append(rank)
-    axes.set_xticks([first, *reversed(shown)], [f"{rank:,}" for rank in (first, *reversed(shown))])
+        if places[rank] - places[first] >= apart and (not shown or places[shown[0]] - places[rank] >= apart):
+            shown.insert(0, rank)
+    axes.set_xticks([first, *shown], [f"{rank:,}" for rank in (first, *shown)])
     axes.minorticks_off()
 
 
@@ -253,10 +254,8 @@ def index_axis(axes: Axes, largest: int) -> None:
 def looks(count: int) -> list[dict[str, Any]]:
     """Settings of `count` lines without an order that differ in colour, dashes and mark, so that no two are alike in
     grey."""
-    return [
-        {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, colour in enumerate(distinct(count))
-    ]
+    settings = zip(distinct(count), cycle(LINES), cycle(MARKERS), strict=False)
+    return [{"color": colour, "linestyle": line, "marker": marker} for colour, line, marker in settings]
 
 
 def shifted(axes: Axes, points: float) -> Any:

@@ -1,21 +1,29 @@
-"""`docs/paper.md`: a section for each table and figure of the LoRA paper; every number comes from the records."""
+"""`python -m analysis paper`: the LoRA paper's claims, and what our studies say of them. It writes `docs/paper.md`, a
+section for each table and figure of the paper; every number comes from the records."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.errors import answer
+from lorax_lab.record.files import write_text
+
 from ..pages import render, rendered
+from ..study.command import DOCS, load_all
 from ..study.figures import FIGURES
-from ..study.records import Records, has_collapsed, hours_of, training_of
+from ..study.records import RECORDS, Records, has_collapsed, hours_of, training_of
 from ..study.validator import breaches, not_begun
 from ..study.words import listed
 from . import controls, notes, readings
 from .readings import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Reading, is_task
 
+OUT = DOCS.parent / "paper.md"
 CLAIMS = Path(__file__).with_name("claims.toml")
 BASELINES = "paper_baselines"
 NOT_RUN, NOT_SHOWN, MIXED = "not run yet", "not shown", "differs by row of its table"
@@ -23,6 +31,28 @@ ORDER = (HOLDS, f"{HOLDS}{TOO}", FAILS, UNSURE, MIXED)
 TASKS = ("movie_reviews", "sarcasm")
 """The tasks that predictions name."""
 Numbers = dict[str, Any]
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page. Returns the exit code: 0 done, 1 records of a study cannot be read or break its protocol, 2
+    nothing to read."""
+    parser = argparse.ArgumentParser(prog="python -m analysis paper", description=__doc__)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
+    parser.add_argument("--out", type=Path, default=OUT, help="the page (docs/paper.md)")
+    parser.add_argument("--figures", type=Path, default=DOCS, help="folder of the studies' figures (docs/study)")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _write(options.records, options.out, options.figures))
+
+
+def _write(records: Path, out: Path, figures: Path) -> int:
+    studies, damaged = load_all(records, studies_of_paper())
+    links = {study.name: os.path.relpath(figures / study.name, out.absolute().parent) for study in studies}
+    write_text(out, write(studies, links, damaged))
+    lacking = left_out(studies, damaged)
+    for status, reason in lacking.values():
+        print(f"{status}: {reason}")
+    print(out)
+    return int(NOT_SHOWN in {status for status, _ in lacking.values()})
 
 
 @cache

@@ -129,8 +129,8 @@ def added_by_cuts(line: Line, part: str) -> dict[int, np.ndarray]:
     """As `added`, of the update that was cut, by k; empty where the line does not say."""
     if is_counted(line):
         return {k: answers.astype(float) for k, answers in cut_answers(line, part).items()}
-    whole, cuts = pseudo_values(line), cut_pseudo_values(line, part)
-    return {k: values + _rounded_off(line, whole) for k, values in cuts.items()} if whole is not None else {}
+    uncut, cuts = pseudo_values(line), cut_pseudo_values(line, part)
+    return {k: values + _rounded_off(line, uncut) for k, values in cuts.items()} if uncut is not None else {}
 
 
 def _rounded_off(line: Line, values: np.ndarray) -> float:
@@ -227,34 +227,25 @@ def table(records: Records, task: str) -> pd.DataFrame:
     return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))
 
 
-def usual_rate(rows: pd.DataFrame) -> float | None:
-    """The learning rate of most arms of LoRA on one task, the lowest of several; None where no arm has a rank.
+def usual_rate(rows: pd.DataFrame) -> float:
+    """The learning rate of most arms of LoRA on one task, the lowest of several; NaN where no arm has a rank.
 
     Args:
         rows: of one task, as `table` has them.
 
-    >>> import pandas as pd
     >>> usual_rate(pd.DataFrame({"rank": [None, 1, 2, 4], "learning_rate": [7e-5, 2e-3, 1e-3, 2e-3]}))
     0.002
     """
-    counts = rows.loc[rows["rank"].notna(), RATE].value_counts()
-    return float(counts[counts == counts.max()].index.min()) if len(counts) else None
+    return float(rows.loc[rows["rank"].notna(), RATE].mode().min())
 
 
 def has_unlike_rate(rows: pd.DataFrame) -> np.ndarray:
     """Which arms of LoRA have another rate than most of them, (arms,); none of another method has."""
-    most = usual_rate(rows)
-    same = rows[RATE].map(lambda rate: most is not None and bool(np.isclose(rate, most)))
-    return np.asarray(rows["rank"].notna() & ~same, dtype=bool)
+    return rows["rank"].notna().to_numpy() & ~np.isclose(rows[RATE], usual_rate(rows))
 
 
 def unlike_rates(rows: pd.DataFrame) -> str:
-    """Those rates and that of most, in words; nothing where all arms of LoRA have one rate.
-
-    >>> import pandas as pd
-    >>> unlike_rates(pd.DataFrame({"rank": [1, 2, 4], "learning_rate": [2e-3, 1e-3, 2e-3]}))
-    'learning rate 0.001, not 0.002'
-    """
+    """Those rates and that of most, in words; nothing where all arms of LoRA have one rate."""
     unlike = sorted({f"{rate:g}" for rate in rows.loc[has_unlike_rate(rows), RATE]}, key=float)
     return f"learning rate {listed(unlike)}, not {usual_rate(rows):g}" if unlike else ""
 

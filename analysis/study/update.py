@@ -113,10 +113,10 @@ def functional(records: Records, task: str) -> pd.DataFrame:
     """One row per part, module, k and seed: the validation score, and its difference from the whole update's."""
     rows = []
     for line in lines_of(records, task):
-        whole = score_of(line, "validation")
+        uncut = score_of(line, "validation")
         for part, k, module, score in line["functional"]:
             row = {"task": task, "part": part, "module": module or ALL, "k": k, "seed": line["seed"]}
-            rows.append(row | {"score": score, "difference": score - whole})
+            rows.append(row | {"score": score, "difference": score - uncut})
     return pd.DataFrame(rows)
 
 
@@ -149,7 +149,7 @@ def differences(records: Records, task: str, part: str = "cut", module: str = AL
         return _differences_by_k(functional(records, task), part, module)
     answers = [(added_by_cuts(line, part), added(line)) for line in lines_of(records, task)]
     sizes = sorted(set.intersection(*(set(cuts) for cuts, _ in answers)))
-    return {k: np.array([cuts[k] - whole for cuts, whole in answers]) for k in sizes}
+    return {k: np.array([cuts[k] - uncut for cuts, uncut in answers]) for k in sizes}
 
 
 @lru_cache(maxsize=KEPT * 16)

@@ -6,15 +6,11 @@ A new source is a function that reads it, a `Source` with its line in `SOURCES`,
 from __future__ import annotations
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data import built_in, hub, image_folder, local
+from lorax_lab.data import built_in, hub, local
 from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError, suggest
 
-SOURCES: dict[str, Source] = built_in.SOURCES | {
-    "local": local.SOURCE,
-    "image_folder": image_folder.SOURCE,
-    "hub": hub.SOURCE,
-}
+SOURCES: dict[str, Source] = built_in.SOURCES | local.SOURCES | {"hub": hub.SOURCE}
 
 
 def data_sha256(config: TaskConfig) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
-from lorax_lab.data.groups import connected, keys
+from lorax_lab.data.leaks import connected, keys
 from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError
 

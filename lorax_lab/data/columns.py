@@ -18,7 +18,6 @@ from typing import Any
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import leaks
 from lorax_lab.data.assets import sha256_of_file
-from lorax_lab.data.groups import alike
 from lorax_lab.data.media import read_image, read_sound
 from lorax_lab.data.source import Example, Pools, chosen_columns
 from lorax_lab.data.table import Table, is_missing, is_unseen, printable
@@ -58,16 +57,13 @@ def to_pools(where: str, tables: Tables, config: TaskConfig, names: Sequence[str
 
 
 def labeled(tables: Tables, config: TaskConfig) -> Tables:
-    """The tables, with `task.drop_unlabeled=true` without the rows that have no label; some are left to train on."""
+    """The tables, with `task.drop_unlabeled=true` without the rows that have no label."""
     if not config.drop_unlabeled:
         return tables
     used = {}
     for role, table in tables.items():
         cells = table.column("label", str(config.label))
         used[role] = replace(table, rows=[row for row, cell in enumerate(cells) if not is_missing(cell)])
-    if not used["train"].rows:
-        empty = f"no row has a label in {tables['train'].where}"
-        raise ConfigError(f"task.label={config.label}: {empty}; name another column")
     return used
 
 
@@ -189,7 +185,7 @@ def _class_names(tables: Tables, label: str) -> tuple[str, ...]:
     if len(names) > max(2, len(values) // 2):
         too_many = f"task.label={label} has {len(names)} different values in {len(values)} rows, too many for classes"
         raise ConfigError(f"{tables['train'].where}: {too_many}; name another column, or type task.kind=regression")
-    if pairs := alike(names, _plain):
+    if pairs := leaks.alike(names, _plain):
         first, second = map(ascii, pairs[0])
         reason = f"the classes {first} and {second} look alike, and differ in spaces, hidden signs or forms of Unicode"
         raise ConfigError(f"task.label={label} of {tables['train'].where}: {reason}; write them in one way")

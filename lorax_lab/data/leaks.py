@@ -1,16 +1,19 @@
-"""What a person should know of a table before anything trains: refused where a column tells the answer, else noted.
+"""Leaks: which examples belong in one split, and what a person should know of a table before anything trains.
 
-What is refused holds in every row, or is a copy of the label but for a few rows that were mended by hand. An input that
-gives the answer away in most rows, in other words, or in a picture, is not seen.
+Examples that share a document, a passage or a wording are one group. A table is refused where a column tells the
+answer: in every row, or as a copy of the label but for a few rows that were mended by hand. An input that gives the
+answer away in most rows, in other words, or in a picture, is not seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.groups import alike, wording
 from lorax_lab.data.source import Example, Pools, chosen_columns
 from lorax_lab.data.table import Table, is_missing, printable
 from lorax_lab.errors import ConfigError
@@ -25,6 +28,58 @@ FEW = 5
 """How many classes a note names."""
 MEMORISED = "validation and test are the training examples: all scores are those of the training examples"
 """What is said where `task.memorise` is true."""
+
+
+def wording(text: str) -> str:
+    """Only the words of a text: case, punctuation, spacing and Unicode's forms do not count.
+
+    >>> wording("YAY!! Another  good 'phone' interview."), wording(":-)")
+    ('yay another good phone interview', '')
+    """
+    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def keys(**parts: str) -> list[str]:
+    """The keys that tie an example to others: each part's kind with its wording. A part without words has no key.
+
+    >>> keys(document="31", text="Well worth it!"), keys(text=":-)")
+    (['document 31', 'text well worth it'], [])
+    """
+    return [f"{kind} {plain}" for kind, part in parts.items() if (plain := wording(part))]
+
+
+def connected(keys: Sequence[Sequence[str]]) -> list[str | None]:
+    """The group of each example. Two examples that share a key are in one group, and so are all examples that a chain
+    of shared keys links. A group is named by its alphabetically first key; an example without keys has none.
+
+    >>> connected([["document 1", "text wow"], ["document 2", "text wow"], ["document 2"], ["document 3"], []])
+    ['document 1', 'document 1', 'document 1', 'document 3', None]
+    """
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for shared in keys:
+        for key in shared[1:]:
+            first, second = sorted((root(shared[0]), root(key)))
+            parent[second] = first
+    return [root(shared[0]) if shared else None for shared in keys]
+
+
+def alike(names: Iterable[str], plain: Callable[[str], str]) -> list[list[str]]:
+    """Those of the names that are one after `plain`, by groups.
+
+    >>> alike(["Good", "bad", "good"], str.casefold)
+    [['Good', 'good']]
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        groups[plain(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import adaptable, head_modules, load_base
-from lorax_lab.models.pooling import check_mean, read_mean
+from lorax_lab.models.base import check_mean, read_mean
 from lorax_lab.record.record import read_record
 
 HEAD = {"num_labels": 2, "problem_type": "single_label_classification", "by_mean": True}

@@ -64,16 +64,6 @@ def test_a_table_and_its_csv_draw_the_same_figure(study: Store, name: str, tmp_p
     assert pictures[0].getvalue() == pictures[1].getvalue()
 
 
-def test_scores_are_one_row_per_run_with_their_standard_error(study: Store) -> None:
-    rows = FIGURES["accuracy_vs_rank"].table(group_of(study))
-    assert len(rows) == 8
-    row = rows[(rows["rank"] == 2) & (rows["seed"] == 1)].iloc[0]
-    assert row["score"] == pytest.approx(0.81)
-    assert row["trainable"] == 2 * 2 * 1000 + 500
-    assert row["error"] == pytest.approx((0.81 * 0.19 / 1000) ** 0.5)
-    assert list(rows["method"])[-2:] == ["full", "full"]
-
-
 def test_an_arm_has_the_range_of_its_seeds_or_the_interval_of_one_seeds_examples(study: Store, store: Store) -> None:
     rows = FIGURES["accuracy_vs_rank"].table(group_of(study))
     low, high, words = interval(rows[rows["method"] == "full"])
@@ -81,15 +71,11 @@ def test_an_arm_has_the_range_of_its_seeds_or_the_interval_of_one_seeds_examples
     store.run(test=0.8)
     store.run(rank=4)
     rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
-    low, high, words = interval(rows[rows["method"] == "full"])
+    low, high, _ = interval(rows[rows["method"] == "full"])
     assert (low, high) == pytest.approx(tuple(binomtest(800, 1000).proportion_ci(method="wilson")))
-    assert words == "95 % interval over 1,000 examples"
     figure = FIGURES["accuracy_vs_rank"].draw(rows)
-    said = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert said == [f"full fine-tuning, {words}", "a guess among the classes", f"LoRA, {words}"]
     (bar,) = figure.axes[0].containers[0].lines[2][0].get_segments()
     assert bar[:, 1] == pytest.approx([low, high])
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["4"]
 
 
 @pytest.mark.parametrize("name", ["accuracy_vs_rank", "accuracy_vs_parameters"])
@@ -111,28 +97,19 @@ def test_a_score_that_is_no_share_has_the_interval_of_what_each_example_adds(nam
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_one_seed_that_has_all_right_or_none_has_an_interval_with_a_width(score: float, store: Store) -> None:
     store.run(rank=4, test=score)
-    store.run(test=score, cuts={0: score, 1: score, 16: score})
     low, high, _ = interval(FIGURES["accuracy_vs_rank"].table(group_of(store)).iloc[:1])
     assert (low, high) == pytest.approx((0.0, 0.0038) if score == 0 else (0.9962, 1.0), abs=1e-4)
-    axes = FIGURES["functional_rank"].draw(FIGURES["functional_rank"].table(group_of(store))).axes[0]
-    bands = [line.get_paths()[0].vertices[:, 1] for line in axes.collections if len(line.get_paths()[0].vertices) > 4]
-    assert bands
-    assert all(np.ptp(band) > 0.003 for band in bands)
 
 
-def test_scores_before_training_are_columns_and_thin_lines_and_nothing_where_there_are_none(store: Store) -> None:
+def test_scores_before_training_are_columns_and_thin_lines(store: Store) -> None:
     before = {"untrained/nats": 3.5, "few_shot_4/nats": 1.5, "untrained/exact_match": 0.0}
     for rank, score in ((None, 0.5), (2, 0.7), (4, 0.6)):
         store.run(rank, test=score, metric="nats", baselines=before)
     rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
     assert rows["before training: untrained"].tolist() == [3.5] * 3
-    assert rows["before training: few_shot_4"].tolist() == [1.5] * 3
     axes = FIGURES["accuracy_vs_rank"].draw(rows).axes[0]
     levels = {line.get_label(): line.get_ydata()[0] for line in axes.lines if "before" in str(line.get_label())}
     assert levels == {"before training: untrained": 3.5, "before training: few shot 4": 1.5}
-    other = Store(store.folder.parent / "others")
-    other.run(2)
-    assert not [column for column in FIGURES["accuracy_vs_rank"].table(group_of(other)) if "before" in column]
 
 
 def test_memory_is_stacked_in_mib_with_its_total(study: Store) -> None:
@@ -140,13 +117,10 @@ def test_memory_is_stacked_in_mib_with_its_total(study: Store) -> None:
     full = rows[rows["method"] == "full"]
     assert list(dict.fromkeys(full["category"])) == list(CATEGORIES)
     assert list(full[full["seed"] == 0]["mib"]) == [10, 10, 20, 5, 1]
-    assert list(dict.fromkeys(rows["arm"])) == ["LoRA r = 1", "LoRA r = 2", "LoRA r = 4", "full fine-tuning"]
-    figure = FIGURES["memory"].draw(rows)
-    axes = figure.axes[0]
+    axes = FIGURES["memory"].draw(rows).axes[0]
     assert [t.get_text() for t in axes.texts] == ["18", "18", "18", "46"]
     assert max(bar.get_x() + bar.get_width() for bar in axes.patches) == 46
     assert len({bar.get_hatch() for bar in axes.patches}) == 5
-    assert "16 × 64" in figure.get_suptitle()
 
 
 def test_functional_rank_holds_cuts_and_trained_ranks(study: Store) -> None:
@@ -158,10 +132,7 @@ def test_functional_rank_holds_cuts_and_trained_ranks(study: Store) -> None:
     figure = FIGURES["functional_rank"].draw(rows)
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0", "1", "2", "4", "16"]
     # 400 examples: one standard error of .8 is .02, so .79 matches and .7 does not
-    assert " ".join(figure.get_suptitle().split()) == (
-        "minilm on movie_reviews: the top 2 of each matrix's 16 directions reach 0.800, within one standard error of "
-        "the whole update's 0.800; LoRA does from rank 2"
-    )
+    assert "the top 2 of each matrix's 16 directions reach 0.800" in finding(rows)
 
 
 @pytest.mark.parametrize(
@@ -186,22 +157,6 @@ def test_the_finding_follows_the_numbers(
     assert said.endswith(expected) or not trained
 
 
-def test_the_spectra_are_those_that_were_saved(study: Store) -> None:
-    rows = FIGURES["singular_values"].table(group_of(study))
-    first = rows[rows["matrix"] == "bert.encoder.layer.0.intermediate.dense"]
-    arms = {arm: part["sigma"].to_numpy() for arm, part in first.groupby("arm")}
-    full = arms["full fine-tuning"]
-    assert {arm: len(sigma) for arm, sigma in arms.items() if arm.startswith("LoRA")} == {
-        "LoRA r = 1": 1,
-        "LoRA r = 2": 2,
-        "LoRA r = 4": 4,
-    }
-    saved = load_spectra(Path(group_of(study).full["folder"].iloc[0]))
-    assert full.tolist() == saved["bert.encoder.layer.0.intermediate.dense"]["sigma"].tolist()
-    figure = FIGURES["singular_values"].draw(rows)
-    assert len(figure.axes) == 6
-
-
 def test_singular_values_choose_three_layers_of_three_module_types_and_say_what_is_left_out(store: Store) -> None:
     names = ("attn.k_proj", "attn.q_proj", "attn.v_proj", "attn.o_proj", "mlp.up_proj", "mlp.down_proj")
     deep = Store(store.folder, size=8, layers=7, modules=dict.fromkeys(names, 1.0))
@@ -223,16 +178,6 @@ def test_effective_rank_stands_beside_its_null(study: Store) -> None:
     full = rows[rows["method"] == "full"]
     square = full[full["module"] == "attention.self.query"]["null"]
     assert square.tolist() == pytest.approx([spectra.gaussian_null((16, 16))["effective_rank"]] * 4)
-    figure = FIGURES["effective_rank"].draw(rows)
-    assert [axes.get_title(loc="left") for axes in figure.axes[:4]] == [
-        "LoRA r = 1",
-        "LoRA r = 2",
-        "LoRA r = 4",
-        "full fine-tuning",
-    ]
-    assert figure.axes[0].texts[0].get_text() == "1.0"
-    assert figure.axes[1].texts[0].get_text().startswith("1.")
-    assert "(" in figure.axes[1].texts[0].get_text()
 
 
 @pytest.mark.parametrize("ranks", [(), (2,), (1, 2), (1, 2, 3, 4, 5, 6)])
@@ -259,24 +204,27 @@ def test_an_update_of_zero_has_no_rank_and_no_line(store: Store) -> None:
         FIGURES["singular_values"].table(group_of(nothing))
 
 
-def test_the_noise_and_its_edge_are_those_of_the_fit(store: Store) -> None:
+def test_spectra_are_those_that_were_saved_and_the_noise_is_that_of_the_fit(store: Store) -> None:
     small = Store(store.folder, size=32, layers=1)
-    small.run()
+    folder = small.run()
     group = group_of(small)
-    table = FIGURES["singular_values"].table(group)
+    table, saved = FIGURES["singular_values"].table(group), load_spectra(folder)
     recorded = group.matrices.set_index("matrix")
     for name, rows in table.groupby("matrix"):
-        assert set(rows["edge"]) == {recorded.loc[name, "noise_edge"]}
         full = rows[rows["method"] == "full"]["sigma"]
+        assert full.tolist() == saved[name]["sigma"].tolist()
+        assert set(rows["edge"]) == {recorded.loc[name, "noise_edge"]}
         assert (full > rows["edge"].iloc[0]).sum() == recorded.loc[name, "spikes"]
         null = rows[rows["method"] == "noise"]["sigma"].to_numpy()
         shape, std = recorded.loc[name, "shape"], recorded.loc[name, "noise_std"]
         assert null == pytest.approx(spectra.gaussian_singular_values(shape).numpy() * std)
-    figure = FIGURES["singular_values"].draw(table)
     assert table["told"].all()
-    assert "full: 1 of 32 above the edge" in figure.axes[0].get_title(loc="left")
-    heading = FIGURES["singular_values"].draw(table.assign(told=False, bulk_misfit=0.104)).axes[0].get_title(loc="left")
-    assert heading.endswith("full's bulk is no iid noise (KS 0.10)")
+    headings = [
+        FIGURES["singular_values"].draw(rows).axes[0].get_title(loc="left")
+        for rows in (table, table.assign(told=False, bulk_misfit=0.104))
+    ]
+    assert "full: 1 of 32 above the edge" in headings[0]
+    assert headings[1].endswith("full's bulk is no iid noise (KS 0.10)")
 
 
 @pytest.mark.parametrize("broken", [None, b"PK\x03\x04 cut short", b""])

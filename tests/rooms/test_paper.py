@@ -14,7 +14,6 @@ from test_pages import check
 
 from analysis.__main__ import main
 from analysis.paper import controls, page, readings
-from analysis.paper.command import OUT
 from analysis.paper.readings import CONTROLS, FAILS, HOLDS, UNSURE, above, between, is_task, of_every_two
 from analysis.study import comparison
 from analysis.study.figures import FIGURES, STANDARD
@@ -74,23 +73,6 @@ def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None 
     return dataclasses.replace(study(tasks=("sarcasm",)), rows={"similarities": rows})
 
 
-def outcomes(found: list[readings.Reading], *keys: str) -> dict[Any, str]:
-    return {tuple(reading.says[key] for key in keys): reading.outcome for reading in found}
-
-
-def test_the_top_direction_is_told_by_type_of_matrix() -> None:
-    of = {(readings.RANKS, readings.FACTOR, readings.QUERY): 0.8}
-    found = read("top_direction", similar(of))
-    assert outcomes([r for r in found if r.says["j"] == 1], "name") == {
-        ("query",): HOLDS,
-        ("value",): FAILS,
-        ("query and value",): UNSURE,  # .8 and .2: a mean of .5
-    }
-    assert (found[0].says["above"], found[0].says["matrices"]) == (2, 2)
-    alone = read("top_direction", similar({}, {"1,1": 0.2, "1,64": 0.8}))
-    assert [reading.outcome for reading in alone] == 3 * [FAILS, HOLDS]
-
-
 def test_the_other_directions_are_told_apart_from_the_top_one() -> None:
     """A top direction that is shared in full, with seven at chance, gives both claims of Figure 3 together."""
     chance = 64 / D
@@ -141,19 +123,6 @@ def test_lora_decides_a_claim_and_full_fine_tuning_stands_beside() -> None:
     assert page.outcome_of(found) == "does not hold (sarcasm); full fine-tuning: holds (sarcasm)"
 
 
-def test_ratios_are_taken_matrix_by_matrix_and_the_query_alone_is_told() -> None:
-    """Three matrices of unlike size: the ratio of their medians would be another."""
-    records = amplified(0.5)
-    unlike = {"one": (1.0, 4.0, "attention.self.query"), "two": (10.0, 20.0, "value"), "three": (100.0, 100.0, "value")}
-    rows = [
-        row | dict(zip(("factor", "gaussian_factor", "module"), unlike[row["matrix"]], strict=True))
-        for row in records.rows["factors"]
-    ]
-    found = read("uses_directions_of_the_base", dataclasses.replace(records, rows={"factors": rows}))
-    means = {(r.says["r"], r.says["of_query"]): r.says["larger"].mean for r in found}
-    assert (means[4, False], means[4, True]) == (pytest.approx(2.0), pytest.approx(4.0))
-
-
 @pytest.mark.parametrize("factor", [0.0, float("inf"), float("nan")])
 def test_a_factor_that_is_no_number_decides_nothing(factor: float) -> None:
     records = amplified(0.5)
@@ -162,41 +131,12 @@ def test_a_factor_that_is_no_number_decides_nothing(factor: float) -> None:
     assert {reading.outcome for reading in found} == {UNSURE}
 
 
-def test_the_rules_hold_of_the_papers_own_table_7() -> None:
-    """Its random directions stand in the Gaussian's place. That W is larger in its own directions, and the fall to
-    r = 64, are as of noise there too: the factor of random directions falls 32 times, and the update's 11 times."""
-    paper = theirs("paper_amplification")
-    rows = [
-        {"condition": "sarcasm", "arm": f"LoRA r={r}", "seed": seed, "matrix": "query", "module": "query", "r": r}
-        | {name: of_r[str(r)] for name, of_r in paper.items()}
-        | {"gaussian_factor": paper["random_factor"][str(r)]}
-        for r in (4, 64)
-        for seed in SEEDS
-    ]
-    records = dataclasses.replace(study(tasks=("sarcasm",)), rows={"factors": rows})
-    names = ("uses_directions_of_the_base", "not_the_top_ones", "less_at_a_higher_rank")
-    found = [{(reading.outcome, reading.of_noise) for reading in read(name, records)} for name in names]
-    assert found == [{(HOLDS, FAILS)}, {(HOLDS, HOLDS)}, {(HOLDS, HOLDS)}]
-
-
 # ---- arms against each other
 
 
 @pytest.fixture(scope="module")
 def second() -> Records:
     return load(RECORDS / "rank_sweep_2")
-
-
-def test_two_arms_are_compared_as_each_is_with_the_reference(second: Records) -> None:
-    full, gains = second.protocol.reference, comparison.gains(second, "cloze")
-    assert between(second, "cloze", "LoRA r=4", full) == gains["LoRA r=4"]
-    one, other = (between(second, "cloze", *pair) for pair in (("LoRA r=64", "LoRA r=1"), ("LoRA r=1", "LoRA r=64")))
-    assert one.mean == pytest.approx(gains["LoRA r=64"].mean - gains["LoRA r=1"].mean)
-    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
-    assert between(second, "cloze", "LoRA r=64", "LoRA r=1", 4).low < one.low
-    nats = comparison.gains(second, "cloze", by_loss=True)
-    fall = readings.loss_between(second, "cloze", "LoRA r=16", "LoRA r=1")
-    assert fall.mean == pytest.approx(nats["LoRA r=16"].mean - nats["LoRA r=1"].mean)
 
 
 def test_an_arm_whose_run_diverged_loses(second: Records, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,8 +242,7 @@ def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
         assert plan.protocol.margin == 0.02  # the rules name it
         assert plan.afterwards or not section["measured"]
     conditions = {name for plan in plans.values() for name in plan.conditions}
-    tasks = {name for name in conditions if is_task(name) and not name.endswith(" examples")}
-    assert tasks <= set(page.TASKS)
+    assert {name for name in conditions if is_task(name) and not name.endswith(" examples")} <= set(page.TASKS)
     assert set(CONTROLS) <= conditions
     names = {arm.name for arm in plans["paper_baselines"].protocol.arms}
     assert {readings.ALONE, readings.RANK_1, *readings.SMALL} <= names
@@ -318,10 +257,12 @@ def test_the_page_of_what_is_not_there_is_the_golden_one() -> None:
 
 def test_the_committed_page_is_what_the_records_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a copy beside the figures, so that its links are the same."""
-    copy = OUT.with_name("paper-of-a-test.md")
+    copy = page.OUT.with_name("paper-of-a-test.md")
     try:
         assert main(["paper", "--out", str(copy)]) == 0
-        assert copy.read_text(encoding="utf-8") == OUT.read_text(encoding="utf-8"), "type: python -m analysis paper"
+        assert copy.read_text(encoding="utf-8") == page.OUT.read_text(encoding="utf-8"), (
+            "type: python -m analysis paper"
+        )
     finally:
         copy.unlink(missing_ok=True)
     assert str(copy) in capsys.readouterr().out

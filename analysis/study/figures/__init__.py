@@ -27,7 +27,7 @@ class Figure(NamedTuple):
     printed: tuple[str, ...] = ()
 
     def table(self, records: Records) -> pd.DataFrame | None:
-        """The figure's CSV: its rows with the model of each condition, and the direction of its scores."""
+        """The figure's CSV. Rows of scores have the model of each condition, and the direction of its scores."""
         rows = self.facts(records)
         if rows is None or "task" not in rows or "model" in rows:
             return rows

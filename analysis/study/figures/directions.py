@@ -18,7 +18,7 @@ from lorax_lab.streams import generator
 
 from ... import style
 from ..paper import theirs
-from ..records import Records, models_of
+from ..records import Records, models_of, with_model
 from ..statistics import t_interval
 from ..words import listed
 
@@ -36,8 +36,6 @@ ENLARGED, CORNER = ("A", "row", "column"), 8
 """The sides of which the first i and j are shown enlarged, of two updates, and up to which."""
 BASE = "W"
 """What pairs of the base and an update begin with."""
-HEIGHT = 0.55
-"""Of a heat map in inches."""
 LORA = "LoRA"
 BESIDE = {
     "gaussian_factor": ("Gaussian", "|", 7.0),
@@ -65,14 +63,11 @@ IN_LAYERS = (
 taken, so these are shown at 8."""
 KEYS = ["pair", "side", "i", "j"]
 Row = dict[str, Any]
-DARKEST = 0.5
-"""φ beyond chance from which on a cell is darkest."""
-LIGHT = 0.4
-"""Share of the darkest above which a number is white."""
-CELL, BETWEEN = 0.12, 0.1
-"""Inches of a cell, and between two heat maps, downwards."""
-LABEL = 0.4
-"""Inches of a row's label, which is higher than the cells of two types of matrix."""
+DARKEST, LIGHT = 0.5, 0.4
+"""φ beyond chance from which on a cell is darkest, and the share of that above which a number is white."""
+HEIGHT, CELL, BETWEEN, LABEL = 0.55, 0.12, 0.1, 0.4
+"""Inches of a heat map, of a cell, between two heat maps, and of a row's label, which is higher than the cells of two
+types of matrix."""
 
 
 def together(modules: Iterable[str]) -> str:
@@ -354,7 +349,7 @@ def amplification_table(records: Records) -> pd.DataFrame | None:
             has_paper = str(module).endswith("query") and is_lora(str(arm))
             paper = theirs("paper_amplification") if has_paper else {}
             rows.append(row | {f"{THEIRS}{name}": by_r[str(r)] for name, by_r in paper.items() if str(r) in by_r})
-    return pd.DataFrame(rows)
+    return with_model(records, pd.DataFrame(rows))
 
 
 @style.styled

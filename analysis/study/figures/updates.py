@@ -13,7 +13,7 @@ from ... import constant, style
 from ...scores import intervals_over, score_label, split_label
 from .. import update
 from ..constants import with_constants
-from ..records import Records, every, models_of
+from ..records import Records, every, models_of, with_model
 
 SPECTRAL = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90")
 NOISE = "gaussian"
@@ -38,7 +38,7 @@ def spectral_table(records: Records) -> pd.DataFrame | None:
     if not update.has_cuts(records):
         return None
     parts = [every(records, update.spectral, by).assign(by=by) for by in PLACES]
-    return pd.concat(parts, ignore_index=True).astype({"group": str})
+    return with_model(records, pd.concat(parts, ignore_index=True).astype({"group": str}))
 
 
 @style.styled
