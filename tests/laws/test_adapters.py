@@ -184,12 +184,12 @@ def test_a_randomised_pissa_carries_a_caution(tmp_path: Path) -> None:
     assert "pissa_niter_16" in update.note
 
 
-def adalora(folder: Path, targets: list[str], steps: int, **settings: object) -> None:
+def adalora(folder: Path, targets: list[str], steps: int, alpha: int) -> None:
     """An AdaLoRA adapter trained until its ranks were cut, if `steps` reach that far."""
     from peft import AdaLoraConfig, get_peft_model
 
-    plan = {"init_r": 6, "target_r": 2, "total_step": 10, "tinit": 1, "tfinal": 2, "deltaT": 1}
-    settings = plan | {"lora_alpha": 5, "fan_in_fan_out": targets == CONV1D} | settings
+    settings = {"init_r": 6, "target_r": 2, "total_step": 10, "tinit": 1, "tfinal": 2, "deltaT": 1}
+    settings |= {"lora_alpha": alpha, "fan_in_fan_out": targets == CONV1D}
     torch.manual_seed(0)
     model = moved(get_peft_model(network(), AdaLoraConfig(target_modules=targets, **settings)))  # type: ignore[arg-type]
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
@@ -209,7 +209,7 @@ def adalora(folder: Path, targets: list[str], steps: int, **settings: object) ->
 def test_adalora_is_what_peft_makes_of_the_saved_files(
     targets: list[str], steps: int, alpha: int, tmp_path: Path
 ) -> None:
-    adalora(tmp_path, targets, steps, lora_alpha=alpha)
+    adalora(tmp_path, targets, steps, alpha)
     updates = assert_as_merged(tmp_path)
     assert {update.kind for update in updates.values()} == {"adalora"}
     ranks = [len(update.product.A) for update in updates.values()]
@@ -219,28 +219,19 @@ def test_adalora_is_what_peft_makes_of_the_saved_files(
 
 
 @pytest.mark.filterwarnings("ignore:Adapter 'default'. . LoRA tensor.s. have invalid shape")  # PEFT's biases
-def test_biases_heads_and_token_rows_are_noted(tmp_path: Path) -> None:
-    model = tuned(
-        LINEAR, bias="all", lora_bias=True, modules_to_save=["head"], trainable_token_indices={"words": [1, 2]}
-    )
+def test_biases_heads_token_rows_and_convolutions_are_noted_and_the_rest_is_measured(tmp_path: Path) -> None:
+    tokens = {"words": [1, 2]}
+    settings = {"bias": "all", "lora_bias": True, "modules_to_save": ["head"], "trainable_token_indices": tokens}
+    model = tuned([*LINEAR, "picture"], **settings)
     model.save_pretrained(tmp_path)
-    adapter = read_adapter(tmp_path)
-    expected = merged_differences(tmp_path)
+    adapter, expected = read_adapter(tmp_path), merged_differences(tmp_path)
+    assert len(adapter.updates) == 4
     for name, update in adapter.updates.items():
         assert_same(update.update(), expected[name])
     notes = "\n".join(adapter.notes)
-    assert all(name in notes for name in ("layers.0.o.lora_B.bias", "words.token_adapter"))
+    assert all(name in notes for name in ("layers.0.o.lora_B.bias", "words.token_adapter", "picture"))
     assert torch.equal(adapter.saved["head.weight"], model.base_model.model.head.modules_to_save.default.weight)
     assert torch.equal(adapter.saved["layers.0.q.bias"], model.base_model.model.layers[0].q.base_layer.bias)
-
-
-def test_convolutions_are_noted_and_the_rest_is_measured(tmp_path: Path) -> None:
-    tuned([*LINEAR, "picture"], use_dora=True).save_pretrained(tmp_path)
-    adapter = read_adapter(tmp_path)
-    assert len(adapter.updates) == 4
-    assert len(adapter.notes) == 1
-    assert "picture" in adapter.notes[0]
-    assert_same(adapter.updates[ONE].update(network().layers[0].q.weight), merged_differences(tmp_path)[ONE])
 
 
 def test_an_old_bin_file_is_read_and_beside_safetensors_it_is_not(tmp_path: Path) -> None:

@@ -77,8 +77,7 @@ def test_a_loss_that_learns_nothing_is_rarely_taken_for_one_that_rose() -> None:
 
 
 def test_a_run_at_a_rate_of_ten_is_flagged(small_run: list[str], lab_here: Lab) -> None:
-    words = [*small_run, "measure=trial", "train.learning_rate=10", "rank=2"]
-    done = lab_here(*words)
+    done = lab_here(*small_run, "measure=trial", "train.learning_rate=10", "method=full", "train.max_steps=4")
     assert done.returncode == 0
     assert "collapsed" in done.stdout
     (record,) = scan(Path(small_run[-1].removeprefix("runs_dir=")))[0].values()

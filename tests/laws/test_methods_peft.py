@@ -18,7 +18,6 @@ from test_methods import (
     attach,
     attached,
     dense,
-    lora_config,
     method_config,
     outputs,
     trained,
@@ -31,7 +30,7 @@ from torch.utils._pytree import tree_iter
 from lorax_lab.config.identity import science
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
-from lorax_lab.methods import METHODS, count_parameters, method_named
+from lorax_lab.methods import METHODS, method_named
 from lorax_lab.methods.peft_bridge import PREFIX
 from lorax_lab.methods.peft_model import update_of
 from lorax_lab.methods.peft_settings import settings_of
@@ -117,33 +116,6 @@ def test_gpt2s_matrices_are_adapted_as_any_others_or_refused_with_pefts_reason(n
     for key, weight in weights(model, list(base)).items():
         torch.testing.assert_close(weight.double() - base[key].double(), dense(updates[key]), atol=2e-6, rtol=0)
     torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("kind", "rslora"), [("bert", False), ("gpt2", True)])
-def test_our_lora_is_pefts_to_rounding(kind: str, rslora: bool) -> None:
-    """Forward, gradients and ΔW, from the same factors."""
-    ours, base = trained(kind, "lora", lora_config(rslora=rslora))
-    name = "peft/rslora" if rslora else "peft/lora"
-    theirs, _ = attached(kind, name, method_config(name, lora_alpha=8))
-    with torch.no_grad():
-        for key in base:
-            mine, own = ours.get_submodule(key), theirs.get_submodule(key)
-            own.lora_A["default"].weight.copy_(mine.lora_A)
-            own.lora_B["default"].weight.copy_(mine.lora_B)
-        for key, parameter in ours.named_parameters():
-            if "classifier" in key or "score" in key or "pooler" in key:
-                theirs.get_parameter(key).copy_(parameter)
-    torch.testing.assert_close(outputs(theirs), outputs(ours), atol=1e-6, rtol=1e-5)
-    for model in (ours, theirs):
-        model.zero_grad()
-        model(**BATCH).loss.backward()
-    for key in base:
-        mine, own = ours.get_submodule(key), theirs.get_submodule(key)
-        torch.testing.assert_close(own.lora_A["default"].weight.grad, mine.lora_A.grad, atol=1e-7, rtol=1e-4)
-        torch.testing.assert_close(own.lora_B["default"].weight.grad, mine.lora_B.grad, atol=1e-7, rtol=1e-4)
-    updates = [METHODS["lora"].updates(ours, base), METHODS[name].updates(theirs, base)]
-    assert all(torch.equal(dense(updates[0][key]), dense(updates[1][key])) for key in base)
-    assert count_parameters(ours) == count_parameters(theirs)
 
 
 @each

@@ -103,7 +103,7 @@ def figure_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> Any:
     return drawn(name, table_of(name, rows, sigma))
 
 
-def test_every_figure_becomes_png_pdf_and_csv_and_the_csv_draws_it(tmp_path: Path) -> None:
+def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
     rows, sigma = full(layers=1, untrusted="effective_rank")
     rows = with_directions(rows)[:2]
     assert draw_all(rows, sigma, tmp_path) == ([f"{name}.{{png,pdf,csv}}" for name in FIGURES], [])
@@ -113,7 +113,6 @@ def test_every_figure_becomes_png_pdf_and_csv_and_the_csv_draws_it(tmp_path: Pat
     for name in FIGURES:
         written, table = pd.read_csv(tmp_path / f"{name}.csv"), table_of(name, rows, sigma)
         assert (list(written.columns), len(written)) == (list(table.columns), len(table))
-        drawn(name, written)
 
 
 def test_an_adapter_is_compared_with_noise_of_its_rank() -> None:
@@ -160,16 +159,6 @@ def test_energies_of_layers_and_module_types_add_up() -> None:
     assert "did not change: k" in drawn("energy", table).get_suptitle()
 
 
-def test_levels_are_met_exactly_where_the_table_is_thinned() -> None:
-    table = table_of("energy", *join(pair("l.0.q", [1.0] * 300, (300, 300))))
-    line = table[table["line"] == "all"]
-    assert len(line) < 180
-    assert {150, 270, 297, 300} <= set(line["r"])
-    assert line["share"].to_numpy() == pytest.approx(line["r"].to_numpy() / 300)
-    rounded = table_of("energy", *join(pair("l.0.q", [1.0, 1.0], (2, 2), frobenius_norm=2**0.5 - 1e-9)))
-    assert rounded["share"].max() == 1
-
-
 def test_what_only_the_top_values_tell_is_not_guessed() -> None:
     rows, sigma = certified(top=6)
     line = table_of("energy", rows, sigma).query("line == 'all'")
@@ -184,13 +173,6 @@ def test_what_only_the_top_values_tell_is_not_guessed() -> None:
     assert line["share"].iloc[-1] == pytest.approx(sum((v**2).sum() for v in sigma.values()) / norms)
     figure = figure_of("ranks", rows, sigma)
     assert [text.get_text() for text in figure.axes[0].texts].count("≤9") == 1
-
-
-def test_spikes_above_a_bulk_that_is_no_iid_noise_are_not_told_beside_those_that_are() -> None:
-    shape = (24, 24)
-    told, untold = pair("l.0.q", noisy(shape), shape), pair("l.1.q", noisy(shape), shape, spikes_told=math.nan)
-    figure = figure_of("ranks", *join(told, untold))
-    assert [text.get_text() for text in figure.axes[1].texts] == ["2", "†"]
 
 
 def test_the_fitted_noise_follows_the_spikes() -> None:
@@ -230,8 +212,10 @@ def test_ranks_stand_beside_noise_with_their_marks() -> None:
     said = [[text.get_text() for text in axes.texts] for axes in figure.axes[:3]]
     share = [f"{k / null['effective_rank']:.2f}".removeprefix("0") for k in (2, 3)]
     assert said == [[f"{share[0]}*", share[1]], ["2*", "3", "0"], ["2", "3*"]]
-    colours = figure.axes[0].collections[0].get_array().compressed()
-    assert colours == pytest.approx([2 / null["effective_rank"], 3 / null["effective_rank"]])
+    shape = (24, 24)  # spikes above a bulk that is no iid noise are not told beside those that are
+    told, untold = pair("l.0.q", noisy(shape), shape), pair("l.1.q", noisy(shape), shape, spikes_told=math.nan)
+    figure = figure_of("ranks", *join(told, untold))
+    assert [text.get_text() for text in figure.axes[1].texts] == ["2", "†"]
 
 
 def test_directions_stand_beside_random_ones() -> None:
@@ -258,13 +242,3 @@ def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
     assert drawn == []
     assert [line.partition(":")[0] for line in not_drawn] == list(FIGURES)
     assert not list(tmp_path.iterdir())
-
-
-def test_wide_and_deep_models_stay_on_the_page() -> None:
-    (row,), values = pair("l.0.q", noisy((6, 6)), (6, 6))
-    places = [(f"block_sparse_attention.mixer_{i:02d}.projection", layer) for layer in range(41) for i in range(13)]
-    rows = pd.DataFrame([row | {"matrix": f"{i}.{name}", "module": name, "layer": i} for name, i in places])
-    sigma = dict.fromkeys(rows["matrix"], values[row["matrix"]])
-    figure = figure_of("energy", rows, sigma)
-    figure.draw_without_rendering()
-    assert len(figure.legends[0].get_texts()) == 2 + 12

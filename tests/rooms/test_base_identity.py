@@ -83,13 +83,8 @@ def test_a_presets_altered_file_is_noticed(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_a_preset_is_dequantized_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, made = tmp_path / "it.gguf", []
-
-    def make(source: Path, target: Path) -> None:
-        made.append(target)
-        shutil.copytree(folder, target)
-
-    monkeypatch.setattr(files, "fetch", lambda name: source)
-    monkeypatch.setattr(files, "_dequantize", make)
+    made = []
+    monkeypatch.setattr(files, "fetch", lambda name: tmp_path / "it.gguf")
+    monkeypatch.setattr(files, "_dequantize", lambda source, target: made.append(shutil.copytree(folder, target)))
     assert resolve("smollm2") == resolve("smollm2") == tmp_path / "smollm2-fp32"
     assert len(made) == 1
