@@ -37,7 +37,7 @@ def recorded(runs_dir: Path, run_id: str = RUN_ID, tracking: dict[str, Any] | No
 
 
 def show(mode: str, *folders: Path) -> list[str]:
-    """Show runs that are over; what was messages meanwhile."""
+    """Show runs that are over; what is said meanwhile."""
     messages: list[str] = []
     for folder in folders:
         windows.show(folder, TrackingConfig(mode, "lorax_lab", None), messages.append)

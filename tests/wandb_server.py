@@ -175,30 +175,3 @@ def wandb_server() -> Iterator[Server]:
     finally:
         served.shutdown()
         served.server_close()
-
-
-@contextmanager
-def broken_server(status: int) -> Iterator[str]:
-    """The address of a server that answers with this status; with 0 it accepts and never answers."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            if not status:
-                ended.wait()
-                return
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    ended = threading.Event()
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.daemon_threads = True
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{served.server_port}"
-    finally:
-        ended.set()
-        served.shutdown()
-        served.server_close()

@@ -14,6 +14,7 @@ import torch
 from conftest import CONTROLLED, Lab, launched, tiny_model
 from here import store_of
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoTokenizer
 
 from lorax_lab.record import load_matrices, load_runs, load_truncation, measures, read_record
@@ -218,24 +219,6 @@ def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path],
     assert {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")} == before
 
 
-def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], str, Path]) -> None:
-    _, _, store = sweep
-    files = sorted(store.glob("wandb/offline-run-*/*.wandb"))
-    assert len(files) == 3
-    shown = []
-    for file in files:
-        command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(file)]
-        shown.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-    assert {run["run_id"].split("-")[4] for run in shown} >= {"r2", "r4"}
-    for run in shown:
-        assert {"method=full", "method=lora"} & set(run["tags"])
-        summary = run["summary"]
-        flat = summary if "test/accuracy" in summary else {}
-        assert 0 <= flat["test/accuracy"] <= 1
-        assert list(file.parent.glob("files/media/images/update/effective_rank_map*.png"))
-        assert run["config"]
-
-
 def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: Lab) -> None:
     overrides = ["train.learning_rate=1e30,1e-3", "train.clip_norm=1e30", "rank=2", "reference=false", "-m"]
     done = lab_here(*small_run, *overrides)
@@ -244,6 +227,32 @@ def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: 
     assert sorted(frame["status"]) == ["completed", "diverged"]
     assert "diverged: " in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+DTYPES = {"fp32": {torch.float32}, "bf16": {torch.bfloat16}}
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_a_run_multiplies_in_what_it_records(
+    precision: str, small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch's kernel, since oneDNN's puts another class in the place of nn.Linear."""
+    seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    forward = nn.Linear.forward
+
+    def watched(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        out = forward(self, x)
+        seen[self.training].add(out.dtype)
+        return out
+
+    monkeypatch.setattr(nn.Linear, "forward", watched)
+    result = lab_here(
+        *small_run, f"train.precision={precision}", "method=full", "train.kernel=torch", "reference=false"
+    )
+    assert result.returncode == 0, result.stderr
+    record = read_record(next(store_of(small_run).glob("tiny-bert-*")))
+    assert record.config["train"]["precision"] == precision
+    assert seen == {True: DTYPES[precision], False: DTYPES[precision]}
 
 
 @pytest.mark.network

@@ -5,30 +5,34 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
+import pandas as pd
 import pytest
-from synthetic import PROTOCOL, declaration, line, publish
+from synthetic import PROTOCOL, declaration, line, publish, shared, study
 
 from analysis.__main__ import main as analyse
 from analysis.study import update
+from analysis.study.command import main as analyse_study
 from analysis.study.figures import FIGURES
 from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep, replay
 from experiments.command import main
 from experiments.study import RECORDS, Plan, Progress, small, studies, sweeps, texts_of, with_workers
-from experiments.study_records import StudyRecords, check_arms, declaration_of, settings_of
+from experiments.study_records import StudyRecords, check_arms, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
 from lorax_lab.study.declaration import decisive, read_declaration, write_declaration
 from lorax_lab.study.protocol import Arm, Cell, Protocol
 from lorax_lab.study.published import read_lines
 from lorax_lab.study.rows import SHARED
-from lorax_lab.study.tables import read_table, write_sums, write_table
+from lorax_lab.study.tables import write_sums, write_table
 
+ROOT = Path(__file__).parents[2]
 PLAN = Plan(
     protocol=PROTOCOL,
     factors={"task": {"movie_reviews": ("task=movie_reviews",)}},
@@ -86,15 +90,6 @@ def product_of(sweep: list[str]) -> list[frozenset[str]]:
     """The runs of a sweep, each by its words."""
     choices = [[f"{word.partition('=')[0]}={value}" for value in word.partition("=")[2].split(",")] for word in sweep]
     return [frozenset(run) for run in itertools.product(*choices)]
-
-
-@pytest.mark.usefixtures("named")
-def test_failed_runs_are_missing_and_diverged_ones_are_settled() -> None:
-    trials = Progress(PLAN, recorded([])).missing
-    lines = {cell: line(cell, 0.8) for cell in trials}
-    lines[trials[0]]["status"] = "failed"
-    lines[trials[1]]["status"] = "diverged"
-    assert Progress(PLAN, lines.get).missing == [trials[0]]
 
 
 @pytest.fixture
@@ -219,51 +214,6 @@ def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, caps
         check_arms(dataclasses.replace(PLAN, final={"full": ("train.epochs=2",)}))
 
 
-@pytest.mark.usefixtures("named")
-def test_conditions_keep_their_names_in_the_shared_table_and_no_pair_is_measured_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Conditions that a reader of tables would take for a number and for a missing value."""
-    tasks = {"100": ("task=movie_reviews",), "NA": ("task=tweets",)}
-    plan = dataclasses.replace(PLAN, factors={"task": tasks}, prepare=lambda: None)
-    cells = [Cell("final", task, "full", 1e-4, seed) for task in tasks for seed in (0, 1)]
-    for cell in cells:
-        folder = tmp_path / "runs" / plan.run_id(cell)
-        folder.mkdir(parents=True)
-        (folder / "spectra.npz").touch()
-    measured: list[tuple[Path, Path]] = []
-    row = {"matrix": "m", "module": "m", "layer": 0, "k": 1, "column": 0.5, "row": 0.5}
-    monkeypatch.setattr("experiments.study_records.shared_rows", lambda *folders: measured.append(folders) or [row])
-    for order in (cells, cells, cells[::-1]):
-        records = StudyRecords(tmp_path / "made", tmp_path / "runs", plan, {})
-        records.share(cast("Progress", SimpleNamespace(cells=order)))
-        assert len(measured) == 4
-    rows = list(read_table(tmp_path / "made" / SHARED))
-    assert {row[key] for row in rows for key in ("task", "other_task")} == {"100", "NA"}
-
-
-def test_a_line_belongs_to_the_cell_whose_every_setting_is_its_own(tmp_path: Path) -> None:
-    arms = (*PROTOCOL.arms, NEW_ARM)
-    plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=arms), factors=TWO_TASKS)
-    write_declaration(tmp_path, declaration_of(plan, {"prediction": ""}))
-    declared = read_declaration(tmp_path)
-    for (condition, arm), settings in settings_of(plan).items():
-        config = nested(settings) | {"measure": "standard", "seed": 3}
-        config["train"]["learning_rate"] = 0.25
-        published = {"config": config, "seed": 3}
-        assert declared.cell_of(published) == Cell("final", condition, arm, 0.25, 3)
-        config["train"]["warmup"] = 0.5
-        assert declared.cell_of(published) is None
-
-
-def nested(settings: dict[str, Any]) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    for key, value in settings.items():
-        section, _, name = key.rpartition(".")
-        (config.setdefault(section, {}) if section else config)[name] = value
-    return config
-
-
 def test_factors_make_a_grid_and_only_picks_its_levels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     sizes = {"300": ("task.train_examples=300",), "100": ("task.train_examples=100",)}
     plan = dataclasses.replace(PLAN, factors=TWO_TASKS | {"size": sizes}, common=())
@@ -297,22 +247,6 @@ def test_an_extended_grid_may_not_choose_a_published_rate_anew(older: list[str],
     write_declaration(folder, dataclasses.replace(grown, texts=TEXTS))
     assert main(made(plan), [*older, "--dry-run"]) == 2
     assert "the extended grid now chooses" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("named")
-def test_a_declaration_without_lines_keeps_its_time_and_another_plan_gets_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def declared(plan: Plan, now: str) -> str:
-        monkeypatch.setattr("time.strftime", lambda *_: now)
-        records = StudyRecords(tmp_path / "made", tmp_path / "runs", plan, {"prediction": "!"})
-        records.declare(Progress(plan, recorded([])))
-        return read_declaration(tmp_path / "made").written
-
-    assert declared(PLAN, "2026-11-24T00:00:00Z") == "2026-11-24T00:00:00Z"
-    assert declared(PLAN, "2026-11-25T00:00:00Z") == "2026-11-24T00:00:00Z"
-    other = dataclasses.replace(PLAN, low_share=0.5)
-    assert declared(other, "2026-11-26T00:00:00Z") == "2026-11-26T00:00:00Z"
 
 
 @pytest.mark.usefixtures("named")
@@ -464,30 +398,18 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    """The records of a synthetic study, as `rank_sweep`."""
-    from synthetic import shared, study
-
-    made = study(tasks=("reviews", "headlines"))
-    publish(tmp_path / "rank_sweep", made.lines, made.declared)
-    write_table(tmp_path / "rank_sweep" / SHARED, shared(("reviews", "headlines")).to_dict("records"))
+    """The records of two synthetic studies."""
+    tasks = ("reviews", "headlines")
+    made = study(tasks=tasks)
+    for name in ("rank_sweep", "other"):
+        publish(tmp_path / name, made.lines, made.declared)
+        write_table(tmp_path / name / SHARED, shared(tasks).to_dict("records"))
     write_sums(tmp_path)
     return tmp_path
 
 
-@pytest.mark.slow
-def test_figures_tables_and_verdict_come_from_the_records_alone(published: Path, tmp_path: Path) -> None:
-    words = ["study", "--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
-    assert analyse(words) == 0
-    made = {path.name for path in (tmp_path / "out" / "rank_sweep").iterdir()}
-    names = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
-    assert {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")} <= made
-    assert {"answer.tex", "cost.tex"} <= made
-    first = {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
-    assert analyse(words) == 0
-    assert first == {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
-
-
 def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tmp_path: Path, capsys: Any) -> None:
+    shutil.rmtree(published / "other")
     lines = read_lines(published / "rank_sweep")
     publish(published / "rank_sweep", [*lines[:-1], lines[-1] | {"versions": {"torch": "3"}}])
     where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
@@ -512,3 +434,53 @@ def test_a_studys_runs_keep_their_threads(threads: int | None, workers: str, mon
     assert with_workers(["tracking=disabled"], lines) == ["tracking=disabled", workers]
     assert with_workers(["workers=3"], lines) == ["workers=3"]
     assert with_workers(["hydra/launcher=joblib"], lines) == ["hydra/launcher=joblib"]
+
+
+def judged(folder: Path, *words: str) -> int:
+    where = ["--records", str(folder), "--out", str(folder / "out"), "--verdict", str(folder / "V.md")]
+    return analyse_study(["verdict", *where, *words])
+
+
+@pytest.mark.parametrize("name", ["declaration.json", "runs.parquet", SHARED])
+def test_a_damaged_study_gets_no_verdict_and_the_others_keep_theirs(
+    name: str, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judged(published) == 0
+    whole = (published / "out" / "other" / "VERDICT.md").read_bytes()
+    path = published / "rank_sweep" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x80
+    path.write_bytes(data)
+    assert judged(published) == 1
+    assert (published / "out" / "other" / "VERDICT.md").read_bytes() == whole
+    assert name in (published / "out" / "rank_sweep" / "VERDICT.md").read_text() + capsys.readouterr().out
+
+
+# ---- published runs trained again
+
+CELL = Cell("final", "reviews", "LoRA r=8", 2e-3, 0)
+
+
+@pytest.mark.parametrize(("score", "has_moved"), [(0.8, False), (0.800001, False), (0.801, True), (None, True)])
+def test_scores_move_beyond_rounding(score: float | None, has_moved: bool) -> None:
+    run = line(CELL, 0.8)
+    assert bool(replay.moved(run, run | {"metrics": run["metrics"] | {"test/accuracy": score}})) is has_moved
+
+
+@pytest.mark.parametrize("code", ["c" * 64, "another"])
+def test_one_run_of_each_arm_is_checked_where_the_code_is_another(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorax_lab.record.provenance.code_sha256", lambda: code)
+    monkeypatch.setattr("lorax_lab.record.provenance.versions", lambda of_method: {"torch": "2"})
+    monkeypatch.setattr("lorax_lab.record.provenance.hardware", lambda: {"device": "cpu", "threads": 8})
+    records = study()
+    of_cell = {cell: found for found in records.lines if (cell := records.cell(found))}
+    plan: Any = SimpleNamespace(protocol=PROTOCOL)
+    checked = [cell for cell, _ in replay.to_check(plan, of_cell)]
+    assert [cell.arm for cell in checked] == ([] if code == "c" * 64 else [arm.name for arm in PROTOCOL.arms])
+    assert {cell.stage for cell in checked} <= {"trial"}
+
+
+def test_the_page_of_studies_shows_the_last_outcome() -> None:
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    for row in pd.read_csv(replay.OUTCOME).to_dict("records"):
+        assert f"| `{row['run']}` | {row['published']:g} | {row['now']:g} |" in text

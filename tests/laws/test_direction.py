@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from recorded import run_record
@@ -14,14 +13,13 @@ from synthetic import PROTOCOL, again, peaked, study
 from analysis.figures import accuracy_vs_rank
 from analysis.groups import load
 from analysis.study import comparison, update
-from analysis.study.figures import FIGURES
 from analysis.study.records import Records
 from analysis.study.validator import breaches, marked, selection_of
 from analysis.study.verdict import by_match, rulings
 from lorax_lab.launch.table import score_name
 from lorax_lab.record.direction import labelled, of_line
 from lorax_lab.record.record import read_record, write_record
-from lorax_lab.study.protocol import Cell, select
+from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import line_of
 
 TASK = "reviews"
@@ -69,21 +67,6 @@ def test_mirrored_scores_choose_the_same_rates(both: tuple[Records, Records]) ->
     assert marked(both[0]) == marked(both[1])
 
 
-def test_a_rate_that_diverges_is_never_the_best(both: tuple[Records, Records]) -> None:
-    for records in both:
-        lines = {records.cell(line): line for line in records.lines}
-        chosen = selection_of(records, TASK)
-        arm = PROTOCOL.arms[0].name
-        rate = PROTOCOL.rate(arm, chosen.choices[arm].step)
-        diverged: dict[Any, Any] = {
-            cell: {"status": "diverged", "seed": cell.seed} if (cell.arm, cell.rate) == (arm, rate) else line
-            for cell, line in lines.items()
-            if cell
-        }
-        again = select(replace(PROTOCOL, extensions=0), TASK, diverged.get)
-        assert again.choices[arm].step != chosen.choices[arm].step
-
-
 def test_mirrored_scores_give_the_same_ranks_and_verdicts(both: tuple[Records, Records]) -> None:
     higher, lower = both
     assert breaches(higher) == breaches(lower)
@@ -102,23 +85,6 @@ def test_mirrored_scores_give_the_same_ranks_and_verdicts(both: tuple[Records, R
     assert tables[0]["matches"].tolist() == tables[1]["matches"].tolist()
     assert tables[0]["difference"].dropna().tolist() == (-tables[1]["difference"].dropna()).tolist()
     assert tables[0]["p_holm"].dropna().tolist() == pytest.approx(tables[1]["p_holm"].dropna().tolist())
-
-
-def test_scores_that_are_not_mirrored_are_worse_where_lower_is_better() -> None:
-    """The law could not fail if nothing looked at the direction."""
-    short = replace(PROTOCOL, extensions=0)
-    records = scored_alone(study(peaked, short))
-    wrong = replace(records, lines=[line | {"higher_is_better": False} for line in records.lines])
-    assert selection_of(records, TASK).choices["full"].step == 1
-    assert selection_of(wrong, TASK).choices["full"].step != 1
-
-
-def test_the_margin_lies_on_the_side_of_worse_scores(both: tuple[Records, Records]) -> None:
-    for records, side in zip(both, (-1, 1), strict=True):
-        axes = FIGURES["answer"].draw(FIGURES["answer"].table(records)).axes[0]
-        drawn = [line for line in axes.lines if len(line.get_ydata())]
-        dashed = [line.get_ydata()[0] for line in drawn if line.get_linestyle() == "--"]
-        assert dashed == [side * PROTOCOL.margin]
 
 
 @pytest.mark.parametrize("higher", [True, False])

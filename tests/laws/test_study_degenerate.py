@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.legend import Legend
-from synthetic import peaked, publish, study
+from synthetic import publish, study
 
 from analysis.__main__ import main
 from analysis.study import comparison, update
-from analysis.study.figures import FIGURES
 from analysis.study.records import Records
 from lorax_lab.record.result import UNDEFINED
 from lorax_lab.spectra import NULLS
@@ -55,12 +53,6 @@ def test_updates_of_zero_are_drawn_and_explained(tmp_path: Path, capsys: pytest.
     assert "Measures have no value where a matrix has none: ΔW is zero in 30 of 30." in page
 
 
-@pytest.mark.parametrize("score", [1.0])
-def test_runs_of_equal_scores_are_drawn(score: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, printed, _ = drawn(study(lambda cell: score if cell.stage == "final" else peaked(cell)), tmp_path, capsys)
-    assert (code, "answer.png" in printed) == (0, True)
-
-
 def test_collapsed_runs_are_counted_and_none_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = study()
     victims = [line["run_id"] for line in whole.lines if line["rank"] == 1 and line["seed"] in (0, 1)]
@@ -72,49 +64,6 @@ def test_collapsed_runs_are_counted_and_none_is_left_out(tmp_path: Path, capsys:
     assert table["collapsed"].to_dict() == {"full": 0, "LoRA r=1": 2, "LoRA r=8": 0}
     assert table["test"].equals(comparison.table(whole, "reviews").set_index("arm")["test"])
     assert comparison.every_seed(flagged)["collapsed"].sum() == 2
-
-
-def crosses(figure: Any) -> list[int]:
-    """How many points of each panel have a cross."""
-    return [sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == "x") for axes in figure.axes]
-
-
-def legends_of(figure: Any) -> list[Any]:
-    return [text for legend in figure.findobj(Legend) for text in legend.get_texts()]
-
-
-@pytest.mark.parametrize(
-    ("name", "marks", "label"),
-    [
-        ("answer", [2, 0], "collapsed run, or full fine-tune of its seed"),
-        ("trials", [2, 0], "a trial collapsed"),  # the panel, and its colours
-        ("cost", [0, 0, 0, 1], "a run collapsed"),  # three costs, then the scores
-    ],
-)
-def test_collapsed_runs_have_crosses_and_their_legend(name: str, marks: list[int], label: str) -> None:
-    def is_victim(line: dict[str, Any]) -> bool:
-        return line["rank"] == 1 and line["seed"] in (0, 1, 100) and line["config"]["train"]["learning_rate"] > 1e-3
-
-    flagged = changed(study(), lambda line: line | ({"collapsed": ["why"]} if is_victim(line) else {}))
-    figure = FIGURES[name].draw(FIGURES[name].table(flagged))
-    assert crosses(figure) == marks
-    assert label in [text.get_text().replace("\n", " ") for text in legends_of(figure)]
-    without = FIGURES[name].draw(FIGURES[name].table(study()))
-    assert not any(crosses(without))
-    assert not any(label in text.get_text() for text in legends_of(without))
-
-
-def test_a_collapsed_full_fine_tune_marks_all_that_is_compared_with_it() -> None:
-    flagged = changed(
-        study(),
-        lambda line: line | ({"collapsed": ["why"]} if (line["method"], line["seed"]) == ("full", 2) else {}),
-    )
-    table = FIGURES["answer"].table(flagged)
-    assert set(table[table["collapsed"]]["seed"]) == {2}
-    assert table["collapsed"].sum() == (table["seed"] == 2).sum()
-    assert all(crosses(FIGURES["answer"].draw(table)))
-    scores = FIGURES["cost"].draw(FIGURES["cost"].table(flagged)).axes[3]
-    assert scores.get_title("left").split("\n")[0] == "reviews; full: 1 of 5 collapsed"
 
 
 def test_a_mean_over_matrices_overlooks_none_without_a_value() -> None:

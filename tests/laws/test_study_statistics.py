@@ -11,7 +11,6 @@ from synthetic import PROTOCOL, study
 
 from analysis.study import comparison
 from analysis.study.statistics import Interval, Smallest, holm, smallest, t_interval
-from analysis.study.validator import breaches
 from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, rule
 from lorax_lab.study.protocol import Arm, Cell
 
@@ -82,33 +81,6 @@ def test_scores_are_paired_by_seed() -> None:
     assert row["difference_high"] - row["difference_low"] < 1e-9  # the seeds' own scatter is gone
     assert row["difference"] == pytest.approx(0.01)
     assert row["test_high"] - row["test_low"] > 0.05
-
-
-def test_an_arm_costs_its_parameters_and_the_medians_of_its_seeds() -> None:
-    lines = [
-        {
-            "parameters": {"adapter": 80, "head": 20},
-            "memory": {"peak_bytes": peak * 2**20},
-            "time": {"train_seconds": seconds},
-        }
-        for peak, seconds in ((1, 9.0), (5, 2.0), (3, 4.0))
-    ]
-    assert comparison._cost(lines) == {"trained_body": 80, "trained_head": 20, "peak_mib": 3.0, "train_seconds": 4.0}
-    assert comparison._cost([]) == {}
-
-
-def test_unequal_tuning_makes_false_winners_and_is_refused() -> None:
-    """The best of five trials against the only one, each reported by the score that chose it."""
-    draw, won = np.random.default_rng(8), 0
-    for _ in range(COMPARISONS):
-        tuned, plain = draw.normal(0.8, NOISE, 5).max(), draw.normal(0.8, NOISE)
-        won += tuned > plain
-    assert won / COMPARISONS == pytest.approx(5 / 6, abs=0.035)
-    records = study(lambda cell: float(draw.normal(0.8, NOISE)), replace(SAME, rates=5))
-    spared = [x for x in records.lines if x["config"]["measure"] == "trial" and x["rank"] == 8][2:]
-    lines = [line for line in records.lines if line not in spared]
-    found = breaches(replace(records, lines=lines))
-    assert any("unequal numbers of learning-rate trials: full 10, LoRA r=8 2" in breach for breach in found)
 
 
 @pytest.mark.parametrize(

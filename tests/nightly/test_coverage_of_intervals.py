@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from analysis.study.statistics import crossed, power, t_interval
+from analysis.study.statistics import crossed, t_interval
 
 MARGIN = 0.02
 DIFFICULTY = 2.0
@@ -107,16 +107,3 @@ def test_the_page_has_these_rates() -> None:
         case = (seeds, examples, suits, seed)
         rates = " | ".join(map(rate, (*false_matches(*case), false_winners(*case))))
         assert f"| {seeds} | {examples:,} | {suit[suits]} | {'much' if seed == LOUD else 'little'} | {rates} |" in page
-
-
-@pytest.mark.parametrize(("suits", "seed"), [(NONE, QUIET), (WEAK, QUIET), (STRONG, LOUD)])
-@pytest.mark.parametrize("truth", [0.0, -MARGIN / 2])
-def test_the_power_is_the_share_of_studies_that_pass(suits: float, seed: float, truth: float) -> None:
-    studies = [crossed(d) for d in found(5, 1000, suits, seed, truth, 300)]
-    passed = np.mean([study.interval().low > -MARGIN for study in studies])
-    means = {
-        key: float(np.mean([getattr(s, key) for s in studies])) for key in ("of_seeds", "of_examples", "of_residual")
-    }
-    typical = type(studies[0])(mean=0.0, seeds=5, examples=1000, **means)
-    assert power(typical, MARGIN, truth) == pytest.approx(passed, abs=0.06)
-    assert power(typical, MARGIN, truth) == power(typical, MARGIN, truth)

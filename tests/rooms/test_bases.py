@@ -1,4 +1,4 @@
-"""The small bases of the lab's own training: their recordings, and that they are models as any other."""
+"""The small bases of the lab's own training, and the kept head: their recordings, and that they are models."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file
 
 from experiments import bases
 from experiments.bases import EVERY, OTHER_RATE, RATE, Voice, record
+from experiments.heads import train_head
 from lorax_lab.models import load_base
 from lorax_lab.tasks import KINDS
 
@@ -64,3 +67,30 @@ def test_a_base_is_trained_by_a_run_and_kept_as_a_models_folder(
     assert not [key for key in moved if "classifier" in key]
     monkeypatch.setitem(bases.BASES, name, lambda _: pytest.fail("made again"))
     assert bases.main([name, str(tmp_path / "base")]) == 0
+
+
+# ---- a head that is trained alone and kept
+
+SIZES = ("task.train_examples=96", "task.validation_examples=16", "task.test_examples=16")
+
+
+def local(table: Path) -> tuple[str, ...]:
+    return ("task=local", f"task.path={table}", "task.text=sentence", "task.label=label", *SIZES)
+
+
+@pytest.mark.slow
+def test_the_folder_has_the_pretrained_body_and_the_trained_head(
+    model_folder: Path, table_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    train_head(folder, local(table_file), str(model_folder))
+    made, base = load_file(folder / "model.safetensors"), load_file(model_folder / "model.safetensors")
+    [trained] = (tmp_path / "kept-runs").glob("*/head.safetensors")
+    head = load_file(trained)
+    assert {name.partition(".")[0] for name in head} == {"bert", "classifier"}
+    for name, tensor in head.items():
+        torch.testing.assert_close(made[name], tensor, rtol=0, atol=0)
+    body = [name for name in made if name not in head]
+    assert len(body) > 20
+    for name in body:
+        torch.testing.assert_close(made[name], base[name.removeprefix("bert.")], rtol=0, atol=0)

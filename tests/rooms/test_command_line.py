@@ -146,12 +146,6 @@ def test_a_slip_of_the_keyboard_ends_in_one_sentence(lab_here: Lab, typed: list[
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_store_that_is_a_file_is_refused(small_run: list[str], lab_here: Lab, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = lab_here(*small_run, "rank=2", f"runs_dir={tmp_path / 'file'}")
-    assert (done.returncode, str(tmp_path / "file") in done.stdout) == (2, True)
-
-
 def test_a_process_of_a_distributed_launcher_is_refused_before_anything_is_planned(
     small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,14 +19,13 @@ from lorax_lab.launch.compose import (
     _composed,
     compose,
     content_of,
-    known_keys,
     presets,
     recorded,
     reference_of,
     spell_out,
     typed,
 )
-from lorax_lab.methods import METHODS, REFERENCE
+from lorax_lab.methods import REFERENCE
 from lorax_lab.record.folder import save_config
 from lorax_lab.tasks import KINDS
 
@@ -54,17 +53,6 @@ def test_the_defaults_of_a_kind_are_those_of_its_file(name: str) -> None:
     own = {f.name: f.default for f in dataclasses.fields(KINDS[name].config) if f.name not in shared}
     file = OmegaConf.to_container(OmegaConf.load(CONF / "kind" / f"{name}.yaml"))
     assert file == {key: value for key, value in own.items() if value is not None}
-
-
-def test_known_keys_are_the_keys_of_the_composed_configuration() -> None:
-    content = dataclasses.asdict(compose([]))
-    sections = {key: value for key, value in content.items() if isinstance(value, dict)}
-    keys = {f"{section}.{key}" for section in ("task", "train") for key in sections[section]}
-    keys |= {f"task.{field.name}" for kind in KINDS.values() for field in dataclasses.fields(kind.config)}
-    assert keys | content.keys() <= set(known_keys())
-    for name, method in METHODS.items():
-        if "/" not in name:
-            assert {f"method.{field.name}" for field in dataclasses.fields(method.settings)} <= set(known_keys())
 
 
 BAD = [

@@ -66,40 +66,9 @@ def test_the_command_writes_one_studys_rows_and_keeps_the_others(
     assert set(after[~mine]["constant"]) == {0.25}
 
 
-def test_rows_of_data_that_another_processor_made_stay_where_lines_have_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, before = tmp_path / "constants.csv", constants.read()
-    monkeypatch.setattr(constants, "FILE", made)
-    monkeypatch.setattr(command, "FILE", made)
-    made.write_text(before.to_csv(index=False))
-    rows = before[before["study"] == "planted_ranks"].to_dict("records")
-    anew = [row | {"data_sha256": "0" * 64} for row in rows[:2]]
-    monkeypatch.setattr(command, "rows_of", {"planted_ranks": [*anew, rows[2] | {"constant": 0.25}]}.__getitem__)
-    assert command.main(["planted_ranks"]) == 0
-    after = constants.read()
-    of = after[after["study"] == "planted_ranks"].sort_values(["condition", "split"])
-    assert len(after) == len(before)
-    assert set(of["data_sha256"]) == {row["data_sha256"] for row in rows}
-    assert list(of["constant"]).count(0.25) == 1
-
-
 def levels(figure: Figure) -> list[float]:
     return [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == constant.GUESS]
 
 
 def test_a_studys_scores_have_the_line() -> None:
     assert levels(FIGURES["functional"].draw(FIGURES["functional"].table(study()))) == [0.5]
-
-
-@pytest.mark.parametrize("score", [0.75, 0.5])
-def test_a_panel_of_scores_has_the_line_or_its_heading_has_the_number(score: float) -> None:
-    """Of scores from .77 to .80, an answer of .5 would leave LoRA's ranks in one line."""
-    table = FIGURES["cost"].table(study())
-    figure = FIGURES["cost"].draw(table.assign(constant=score))
-    scores, said = figure.axes[3], f"{constant.GUESS}: .500"
-    assert levels(figure) == ([0.75] if score == 0.75 else [])
-    assert (said in scores.get_title("left")) == (score == 0.5)
-    low, high = scores.get_ylim()
-    ends = table[["test_low", "test_high"]]
-    assert ends.max().max() - ends.min().min() > 0.4 * (high - low)

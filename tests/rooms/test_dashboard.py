@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 import pytest
 from shown import RUN_ID, recorded, show
 
-from lorax_lab import windows
 from lorax_lab.config.defaults import flat
 from lorax_lab.windows import dashboard
 from lorax_lab.windows.__main__ import main
@@ -102,37 +101,6 @@ def test_every_key_that_a_panel_names_was_shown(runs: Path, tmp_path: Path) -> N
     assert {*keys, *axes} - {"step"} <= shown
 
 
-@pytest.mark.parametrize(
-    ("typed", "named"),
-    [
-        (["--runs", "nowhere"], "nowhere"),
-        (["--runs", "empty"], "rank=4,8,16"),
-        (["--study", "other"], "--study other"),
-        (["--project", "a/b"], "--project"),
-        (["--local"], "sync runs --mode trackio"),
-    ],
-)
-def test_a_wrong_input_is_named(
-    typed: list[str], named: str, runs: Path, pages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "empty").mkdir()
-    assert main(["dashboard", "--pages", str(pages), *typed]) == 2
-    assert named in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("library", "typed"), [("wandb_workspaces", []), ("trackio", ["--local"])])
-def test_a_missing_library_is_named(
-    library: str, typed: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "lorax_lab.windows.dashboard")
-    monkeypatch.delattr(windows, "dashboard")
-    monkeypatch.setitem(sys.modules, library, None)
-    assert main(["dashboard", *typed]) == 2
-    assert "pip install lorax_lab[dashboards]" in capsys.readouterr().err
-
-
 class Stub(BaseHTTPRequestHandler):
     """Answers W&B's client as its server does where a view is saved; `saved` has what it was given."""
 
@@ -177,7 +145,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stub]]:
 
 
 def made() -> subprocess.CompletedProcess[str]:
-    """In a process of its own, since a login is blocks by wandb for all of a process."""
+    """In a process of its own, since a login is kept by wandb for all of a process."""
     command = [sys.executable, "-m", "lorax_lab.windows", "dashboard"]
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 

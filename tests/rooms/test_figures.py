@@ -94,13 +94,6 @@ def test_a_score_that_is_no_share_has_the_interval_of_what_each_example_adds(nam
     assert "no interval" not in FIGURES[name].draw(rows).get_suptitle()
 
 
-@pytest.mark.parametrize("score", [0.0, 1.0])
-def test_one_seed_that_has_all_right_or_none_has_an_interval_with_a_width(score: float, store: Store) -> None:
-    store.run(rank=4, test=score)
-    low, high, _ = interval(FIGURES["accuracy_vs_rank"].table(group_of(store)).iloc[:1])
-    assert (low, high) == pytest.approx((0.0, 0.0038) if score == 0 else (0.9962, 1.0), abs=1e-4)
-
-
 def test_scores_before_training_are_columns_and_thin_lines(store: Store) -> None:
     before = {"untrained/nats": 3.5, "few_shot_4/nats": 1.5, "untrained/exact_match": 0.0}
     for rank, score in ((None, 0.5), (2, 0.7), (4, 0.6)):
@@ -157,18 +150,6 @@ def test_the_finding_follows_the_numbers(
     assert said.endswith(expected) or not trained
 
 
-def test_singular_values_choose_three_layers_of_three_module_types_and_say_what_is_left_out(store: Store) -> None:
-    names = ("attn.k_proj", "attn.q_proj", "attn.v_proj", "attn.o_proj", "mlp.up_proj", "mlp.down_proj")
-    deep = Store(store.folder, size=8, layers=7, modules=dict.fromkeys(names, 1.0))
-    for rank in (None, 1, 2, 4, 8):
-        deep.run(rank)
-    rows = FIGURES["singular_values"].table(group_of(deep))
-    assert set(rows["left_out"]) == {1}
-    assert "1 of the 4 other arms not shown" in FIGURES["singular_values"].draw(rows).get_suptitle()
-    assert list(dict.fromkeys(rows["module"])) == ["attn.q_proj", "attn.v_proj", "mlp.up_proj"]
-    assert list(dict.fromkeys(rows["layer"])) == [0, 3, 6]
-
-
 def test_effective_rank_stands_beside_its_null(study: Store) -> None:
     rows = FIGURES["effective_rank"].table(group_of(study))
     assert len(rows) == 8 * 6
@@ -178,19 +159,6 @@ def test_effective_rank_stands_beside_its_null(study: Store) -> None:
     full = rows[rows["method"] == "full"]
     square = full[full["module"] == "attention.self.query"]["null"]
     assert square.tolist() == pytest.approx([spectra.gaussian_null((16, 16))["effective_rank"]] * 4)
-
-
-@pytest.mark.parametrize("ranks", [(), (2,), (1, 2), (1, 2, 3, 4, 5, 6)])
-def test_the_heat_map_draws_any_number_of_ranks(store: Store, ranks: tuple[int, ...]) -> None:
-    small = Store(store.folder, size=8, layers=1)
-    small.run()
-    for rank in ranks:
-        small.run(rank=rank)
-    figure = FIGURES["effective_rank"].draw(FIGURES["effective_rank"].table(group_of(small)))
-    titles = [title for axes in figure.axes if (title := axes.get_title(loc="left"))]
-    assert len(titles) == min(len(ranks), 3) + 1
-    assert figure.axes[0].texts[0].get_text().count("(") == (1 not in ranks)
-    assert ("4 of 7" in figure.get_suptitle()) == (len(ranks) == 6)
 
 
 def test_an_update_of_zero_has_no_rank_and_no_line(store: Store) -> None:
@@ -225,27 +193,6 @@ def test_spectra_are_those_that_were_saved_and_the_noise_is_that_of_the_fit(stor
     ]
     assert "full: 1 of 32 above the edge" in headings[0]
     assert headings[1].endswith("full's bulk is no iid noise (KS 0.10)")
-
-
-@pytest.mark.parametrize("broken", [None, b"PK\x03\x04 cut short", b""])
-def test_spectra_that_cannot_be_read_are_named(store: Store, broken: bytes | None) -> None:
-    folder = store.run(with_spectra=False)
-    if broken is not None:
-        (folder / "spectra.npz").write_bytes(broken)
-    with pytest.warns(UserWarning, match="its measures are left out"):
-        group = group_of(store)
-    with pytest.raises(CannotDraw, match=f"spectra.npz of {folder.name} cannot be read.*force=true"):
-        FIGURES["singular_values"].table(group)
-
-
-def test_measures_have_every_measure_beside_that_of_noise(study: Store) -> None:
-    group = group_of(study)
-    rows = FIGURES["measures"].table(group)
-    assert set(rows["measure"]) == set(spectra.MEASURES)
-    full = rows[(rows["method"] == "full") & (rows["measure"] == "stable_rank") & (rows["seed"] == 0)].iloc[0]
-    matrices = group.matrices[group.matrices["run_id"] == group.full["run_id"].iloc[0]]
-    assert full["value"] == pytest.approx(matrices["stable_rank"].mean())
-    assert full["null"] == pytest.approx(matrices["null.stable_rank"].mean())
 
 
 def test_learning_curves_show_runs_that_did_not_complete_and_of_many_runs_some(

@@ -50,28 +50,6 @@ def test_only_runs_of_one_budget_share_a_figure(store: Store) -> None:
     }
 
 
-def test_a_group_keeps_its_name_when_other_runs_join(store: Store) -> None:
-    store.run(rank=2)
-    name = group_of(store).name
-    store.run(rank=2, alpha=8, train={"learning_rate": 0.1})
-    store.run()
-    store.run(rank=2, train={"epochs": 2})
-    store.run(rank=2, task={"max_length": 32})
-    store.run(rank=2, model="smollm2")
-    names = [group.name for group in load(store.folder).groups]
-    assert len(set(names)) == 4
-    assert names.count(name) == 1
-
-
-def test_a_training_that_is_recorded_twice_counts_its_seed_once(store: Store) -> None:
-    store.run()
-    twice = sorted(
-        store.run(rank=4, model=f"/models/{name}/minilm", task={"path": name}).name for name in ("one", "two")
-    )
-    assert sorted(group_of(store).runs["method"]) == ["full", "lora"]
-    assert load(store.folder).doubles == {twice[1]: twice[0]}
-
-
 def test_settings_of_a_method_part_variants_and_are_not_averaged(store: Store) -> None:
     store.run(validation=0.8, train={"learning_rate": 5e-5})
     store.run(validation=0.7, train={"learning_rate": 9e-5})
@@ -114,16 +92,6 @@ def test_what_goes_with_the_rank_is_one_line_and_other_targets_are_another(store
 
 
 # ---- laws over every figure
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_title_and_table_say_what_a_group_shares_beside_the_defaults(store: Store, name: str) -> None:
-    store.run(train={"epochs": 2}, task={"max_length": 32})
-    store.run(rank=2, train={"epochs": 2}, task={"max_length": 32})
-    table = FIGURES[name].table(group_of(store))
-    assert set(table["settings"]) == {"train.epochs=2 task.max_length=32"}
-    title = " ".join(FIGURES[name].draw(table).get_suptitle().split())
-    assert "all with train.epochs=2 task.max_length=32" in title
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -225,16 +193,6 @@ def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> No
         f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 {end}",
         f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 {end}",
     ]
-
-
-def test_without_full_the_others_still_draw(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    store.run(rank=2)
-    assert drawn(store, "functional_rank", "accuracy_vs_rank", "singular_values", "memory") == 1
-    printed, prefix = capsys.readouterr().out, group_of(store).name
-    names = {file.stem for file in store.folder.joinpath("out").glob("*.png")}
-    assert names == {f"{prefix}-accuracy_vs_rank", f"{prefix}-memory"}
-    typed = f"python -m lorax_lab.run model=minilm task=movie_reviews method=full runs_dir={store.folder}\n"
-    assert printed.count(typed) == 2
 
 
 # ---- the command line

@@ -13,6 +13,7 @@ from analysis.study import update
 from analysis.study.comparison import seeds_of
 from analysis.study.records import RECORDS, Records, load
 
+pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "measures.md"
 LAST = "5"
 MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90")
@@ -39,32 +40,6 @@ def test_the_spectrum_of_random_labels_stands_beside_that_of_a_task(page: str, s
     numbers = [f"{entry['mean']:.1f} [{entry['low']:.1f}, {entry['high']:.1f}]" for entry in entries]
     assert f"| {task} | {' | '.join(numbers)} | {norm(records, task):.4f} |".replace("| 0.", "| .") in page
     assert f"| iid noise | {' | '.join(str(round(entry['null'], 1)) for entry in entries)} | |" in page
-
-
-def test_most_of_what_sets_an_update_apart_from_noise_is_there_without_a_task(page: str) -> None:
-    """Of each measure: how far random labels' update is from noise, as a share of how far the task's is."""
-    words = " ".join(page.split())
-    pairs = [(of(OF_TASK[0]), of(OF_DRAWN[0])), (of("paper_subspaces"), of("paper_subspaces"))]
-    (low, high), (low_there, high_there) = (shares(*pair) for pair in pairs)
-    assert f"by these four, {low} to {high} is there without a task" in words
-    assert f"it is {low_there} to {high_there}." in words
-    for measure in MEASURES:
-        task, drawn = (
-            [np.mean([row[measure] for row in line["matrices"].values()]) for line in finals(of(study), name)]
-            for study, name in (OF_TASK, OF_DRAWN)
-        )
-        assert max(task) < min(drawn), measure
-
-
-def shares(real: Records, drawn: Records) -> tuple[str, str]:
-    """The least and the largest of the measures' shares."""
-    found = []
-    for measure in MEASURES:
-        one, other = (
-            update.entry(update.spectral(r, t), measure) for r, t in ((real, "sarcasm"), (drawn, OF_DRAWN[1]))
-        )
-        found.append((other["null"] - other["mean"]) / (one["null"] - one["mean"]))
-    return f"{min(found):.2f}".removeprefix("0"), f"{max(found):.2f}".removeprefix("0")
 
 
 @pytest.mark.parametrize(

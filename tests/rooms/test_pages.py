@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from golden_page import check
 from made_studies import changed, in_nats, lost, present, with_head, with_losses
-from synthetic import EXAMPLES, PROTOCOL, again, shared, study
+from synthetic import EXAMPLES, shared, study
 
 from analysis.study import comparison, margin, page, update, verdict
 from analysis.study.records import Records
@@ -134,19 +133,6 @@ def test_k_star_is_decided_on_test_where_every_seed_kept_the_answers() -> None:
     assert not update.is_on_test(some, TASK)
 
 
-def test_a_control_without_the_ks_own_rank_is_read_at_the_next_one() -> None:
-    """k* = 2 where the cut to 2 keeps the score too, and the controls have 1, 4 and 16."""
-
-    def earlier(line: dict[str, Any]) -> dict[str, Any]:
-        if CUT_ANSWERS not in line:
-            return line
-        return line | {CUT_ANSWERS: line[CUT_ANSWERS] | {("cut", 2): line["correct"]}}
-
-    moved = again(now := present(study()), [earlier(line) for line in now.lines])
-    assert update.functional_rank(moved, TASK).size == 2
-    assert {control["at"] for control in page._cuts(moved, TASK)["controls"]} == {4}
-
-
 def test_the_best_share_of_the_update_gains_only_where_it_surely_does() -> None:
     """Of the seeds' ±.001 and ±.002 the mean has a standard error of .000707, of which Student's half width of four
     intervals at once is t(1 − .05 / 8; 4) = 4.315 times."""
@@ -184,18 +170,6 @@ def test_a_task_that_the_head_alone_may_solve_tells_no_rank(of_head: float, says
     assert {ruling.verdict for ruling in rulings(records) if ruling.module == update.ALL} == {says}
     assert page.at_margin(records, TASK, 0.02)[2] == says
     assert page.at_margin(records, TASK, 0.3)[2] == UNDECIDED
-
-
-def test_the_power_is_that_of_the_arm_and_the_margin() -> None:
-    """Of 1,000 examples rank 1 answers 32 otherwise than the reference, rank 8 only 4, others of each seed."""
-    chances = margin.powers(study(protocol=replace(PROTOCOL, margin=0.006)), TASK)
-    (same, worse), (of_eight, worse_of_eight) = chances["LoRA r=1"], chances["LoRA r=8"]
-    assert 0.1 < worse < same < worse_of_eight < 0.9 < of_eight
-    half = margin.powers(study(protocol=replace(PROTOCOL, margin=0.003)), TASK)  # as far as where it is worse by half
-    assert {arm: pair[0] for arm, pair in half.items()} == {"LoRA r=1": worse, "LoRA r=8": worse_of_eight}
-    # a difference has an eighth of the variance, which at an eighth of the margin's square is the same chance
-    of_one = margin.powers(study(protocol=replace(PROTOCOL, margin=0.003 * 8**0.5)), TASK)["LoRA r=1"]
-    assert of_one[0] == pytest.approx(worse_of_eight, abs=0.01)
 
 
 # ---- the second endpoint, and arms of which a run diverged

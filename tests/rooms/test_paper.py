@@ -14,11 +14,11 @@ from test_pages import check
 
 from analysis.__main__ import main
 from analysis.paper import controls, page, readings
-from analysis.paper.readings import CONTROLS, FAILS, HOLDS, UNSURE, above, between, is_task, of_every_two
+from analysis.paper.readings import CONTROLS, FAILS, HOLDS, UNSURE, above, is_task, of_every_two
 from analysis.study import comparison
 from analysis.study.figures import FIGURES, STANDARD
 from analysis.study.paper import theirs
-from analysis.study.records import RECORDS, Records, load
+from analysis.study.records import Records
 from analysis.study.statistics import Interval
 
 SEEDS, D, PAIRS = range(5), 384, 10
@@ -82,15 +82,6 @@ def test_the_other_directions_are_told_apart_from_the_top_one() -> None:
     assert {reading.outcome for reading in read("other_directions", more)} == {FAILS}
 
 
-@pytest.mark.parametrize(("query", "value", "outcome"), [(0.35, 0.2, HOLDS), (0.2, 0.35, FAILS), (0.2, 0.2, FAILS)])
-def test_the_query_is_held_against_the_value_and_a_decides(query: float, value: float, outcome: str) -> None:
-    of = {(readings.SEEDS, "A", readings.QUERY): query, (readings.SEEDS, "A", readings.VALUE): value}
-    found = read("more_of_the_query", similar(of))
-    assert [r.outcome for r in found if not r.stands_beside] == [outcome, outcome]
-    assert [r.outcome for r in found if r.stands_beside] == 8 * [FAILS]
-    assert page.outcome_of(found).startswith(f"{outcome} (sarcasm); B A: {FAILS} (sarcasm); full")
-
-
 # ---- amplification
 
 
@@ -115,35 +106,7 @@ def test_amplification_stands_beside_a_gaussian_of_its_norm(over_noise: float, o
     assert (few.says["factor"], few.says["gaussian"]) == pytest.approx((over_noise * 8.016, 8.0), rel=1e-5)
 
 
-def test_lora_decides_a_claim_and_full_fine_tuning_stands_beside() -> None:
-    records = amplified(0.9)
-    full = [row | {"arm": "full", "factor": row["factor"] / 3} for row in records.rows["factors"]]
-    every = dataclasses.replace(records, rows={"factors": [*records.rows["factors"], *full]})
-    found = read("uses_directions_of_the_base", every)
-    assert page.outcome_of(found) == "does not hold (sarcasm); full fine-tuning: holds (sarcasm)"
-
-
-@pytest.mark.parametrize("factor", [0.0, float("inf"), float("nan")])
-def test_a_factor_that_is_no_number_decides_nothing(factor: float) -> None:
-    records = amplified(0.5)
-    broken = [row | {"factor": factor} if row["seed"] == 1 else row for row in records.rows["factors"]]
-    found = read("uses_directions_of_the_base", dataclasses.replace(records, rows={"factors": broken}))
-    assert {reading.outcome for reading in found} == {UNSURE}
-
-
 # ---- arms against each other
-
-
-@pytest.fixture(scope="module")
-def second() -> Records:
-    return load(RECORDS / "rank_sweep_2")
-
-
-def test_an_arm_whose_run_diverged_loses(second: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "is_lost", lambda records, task, arm: arm == "LoRA r=1")
-    won, lost = (between(second, "cloze", *pair) for pair in (("LoRA r=8", "LoRA r=1"), ("LoRA r=1", "LoRA r=8")))
-    assert (above(won, 0.0), above(lost, 0.0)) == (HOLDS, FAILS)
-    assert above(between(second, "cloze", "LoRA r=1", "LoRA r=1"), 0.0) == UNSURE
 
 
 def of_scores(monkeypatch: pytest.MonkeyPatch, score: dict[str, float], half: float = 0.005) -> Records:
@@ -219,18 +182,6 @@ def test_a_control_refutes_what_it_has_more_than_half_of(control: float, said: s
     assert controls.rows_of({"paper_subspaces": study(tasks=("sarcasm",))}) == []
 
 
-def test_a_gain_across_heads_is_of_the_same_examples() -> None:
-    records = load(RECORDS / "paper_baselines")
-    usual = "sarcasm with the usual head"
-    gain = readings.across(records, "head alone", usual, "sarcasm")
-    scores = [comparison.table(records, task).set_index("arm")["test"]["head alone"] for task in (usual, "sarcasm")]
-    assert gain.mean == pytest.approx(scores[0] - scores[1], abs=1e-6)
-    digests = {task: {"data_sha256": task} for task in (usual, "sarcasm")}
-    lines = [line | {"inputs": line["inputs"] | digests[records.cell(line).condition]} for line in records.lines]
-    unlike = readings.across(dataclasses.replace(records, lines=lines), "head alone", usual, "sarcasm")
-    assert np.isnan(unlike.mean), "of other examples"
-
-
 # ---- the claims and the page
 
 
@@ -255,6 +206,7 @@ def test_the_page_of_what_is_not_there_is_the_golden_one() -> None:
     check("paper", page.write([incomplete], {}, {"paper_baselines": "its declaration is gone"}))
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_what_the_records_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a copy beside the figures, so that its links are the same."""
     copy = page.OUT.with_name("paper-of-a-test.md")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_studies import with_losses
 from synthetic import study
 
 from analysis.study import comparison
 from analysis.study.figures import FIGURES
 from analysis.study.figures.directions import DRAWN, GAUSSIAN, IN_LAYERS, MAPS
-from analysis.study.paper import theirs
-from analysis.study.records import RECORDS, Records, every, load
+from analysis.study.records import Records, every
 from lorax_lab.study.answers import log_losses
 
 D, SIZES = 384, [1, 2, 4, 8]
@@ -101,38 +100,16 @@ def test_arms_stand_below_each_other_beside_the_papers_numbers(monkeypatch: pyte
     assert lines == [0.0, -records.protocol.margin]
 
 
-def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
-    records = load(RECORDS / "rank_sweep_2")
+def test_log_losses_stand_beside_scores() -> None:
+    records = with_losses(study(tasks=TASKS), 0.01, 0.03)
     table = FIGURES["losses"].table(records)
-    assert set(table["rank"]) == {1, 2, 4, 8, 16, 64}
-    assert "scores" not in set(table["task"])  # a regression has none
-    whole = comparison.table(records, "cloze").set_index("arm")
-    cloze = table[table["task"] == "cloze"].set_index("arm")
-    assert cloze["loss_difference"].to_dict() == whole.loc[cloze.index, "loss_difference"].to_dict()
-    assert cloze.loc["LoRA r=16", "GPT-2 medium, E2E"] == 1.16
+    whole = comparison.table(records, TASKS[0]).set_index("arm")
+    rows = table[table["task"] == TASKS[0]].set_index("arm")
+    assert rows["loss_difference"].to_dict() == whole.loc[rows.index, "loss_difference"].to_dict()
     figure = FIGURES["losses"].draw(table)
     assert [float(line.get_ydata()[0]) for line in figure.axes[0].get_lines()[-2:]] == [0.0, 0.03]
-    assert figure.get_suptitle().startswith("minilm: LoRA against full")
-    lines = [np.mean(log_losses(line)) for line in comparison.seeds_of(records, "cloze", "LoRA r=16").values()]
-    assert cloze.loc["LoRA r=16", "loss"] == pytest.approx(np.mean(lines))
-
-
-def test_an_arm_at_another_learning_rate_than_most_is_a_diamond() -> None:
-    table = FIGURES["arms"].table(study(tasks=TASKS))
-    highest = table["rank"].eq(table["rank"].max()).fillna(value=False)
-    unlike = table.assign(learning_rate=np.where(highest, 0.004, 0.002))
-    axes = FIGURES["arms"].draw(unlike).axes[0]
-    names = [text.get_text() for text in axes.get_yticklabels()]
-    places = [int(place) for line in axes.get_lines() if line.get_marker() == "D" for place in line.get_ydata()]
-    assert [names[place] for place in places] == table.loc[highest, "arm"].unique().tolist()
-    alike = FIGURES["arms"].draw(table.assign(learning_rate=0.002)).axes[0]
-    assert not [line for line in alike.get_lines() if line.get_marker() == "D" and len(line.get_ydata())]
-
-
-@pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])
-def test_the_papers_numbers_are_of_arms_that_the_study_has(name: str) -> None:
-    arms = {arm.name for arm in importlib.import_module(f"experiments.{name}").plan().protocol.arms}
-    assert {arm for of_column in theirs(name).values() for arm in of_column} <= arms
+    losses = [np.mean(log_losses(line)) for line in comparison.seeds_of(records, TASKS[0], "LoRA r=8").values()]
+    assert rows.loc["LoRA r=8", "loss"] == pytest.approx(np.mean(losses))
 
 
 def cut(wrong: Any) -> list[dict[str, Any]]:
@@ -191,8 +168,3 @@ def test_every_layer_and_type_of_matrix_has_a_cell() -> None:
     assert len(maps) == len(IN_LAYERS) * len(TASKS)
     last = [text.get_text() for text in maps[-1].texts]  # W and the full update, φ(40, 4), chance .104 and .026
     assert last == ["20", "30", "40", "27", "37", "47"]
-
-
-@pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share", "amplification", "sets"])
-def test_a_study_without_the_rows_has_no_such_figure(name: str) -> None:
-    assert FIGURES[name].table(with_rows()) is None

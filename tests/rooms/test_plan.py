@@ -64,12 +64,6 @@ def test_shapes_are_known_from_the_configuration_alone(kind: str, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_a_configuration_that_is_none_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "no such kind"}')
-    with pytest.raises(ConfigError, match=f"model={tmp_path}: model_type=no such kind in"):
-        matrix_shapes(str(tmp_path))
-
-
 MACHINES = [
     (False, ["train.precision=fp32"], ""),
     (False, ["train.precision=bf16"], ""),

@@ -1,4 +1,4 @@
-"""The planted teacher: its rank, what its labels depend on, and that its head is the one that reads them."""
+"""The planted teachers: the rank of their update, that labels are their own answers, and that their head reads them."""
 
 from __future__ import annotations
 
@@ -8,59 +8,66 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
-from experiments.teacher import features, plant_signs
-from lorax_lab.errors import ConfigError
+from experiments.teacher import Level, features, labelled, plant_largest, plant_signs, redrawn, threshold
 from lorax_lab.models import load_base, select
+
+LEVELS = {"two": Level(2), "six": Level(6), "noisy": Level(6, 0.3)}
+Planted = tuple[Path, str]
+"""A folder of teachers, and the name of their matrix."""
+
+
+def column(path: Path, name: str) -> list[str]:
+    with path.open(newline="") as file:
+        return [row[name] for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
-def planted(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A teacher of rank 2 on the tiny BERT, and the name of its matrix."""
+def signs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    """A teacher of rank 2 on the tiny BERT, whose labels are signs."""
     folder = tmp_path_factory.mktemp("planted")
-    with table_file.open(newline="") as file:
-        texts = [row["sentence"] for row in csv.DictReader(file)]
-    return folder, plant_signs(folder, str(model_folder), texts, 2)
+    return folder, plant_signs(folder, str(model_folder), column(table_file, "sentence"), 2)
 
 
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "data.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.fixture(scope="module")
+def largest(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    """Teachers of ranks 2 and 6 on the tiny BERT, whose label is the largest coordinate."""
+    folder = tmp_path_factory.mktemp("wide")
+    return folder, plant_largest(folder, str(model_folder), column(table_file, "sentence"), LEVELS)
 
 
-def answers(folder: Path, add: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The classes that the planted model's own head gives, with ΔW or without it, and the labels."""
-    base = load_base(str(folder / "model"), {"num_labels": 4}, 0)
-    if add:
-        t = load_file(folder / "teacher.safetensors")
-        matrix = base.model.get_submodule(select(base.model, ["layer.1.output.dense"])[0])
+def accuracy(model: Path, data: Path, update: Tensor | None, matrix: str) -> float:
+    """Of the planted model's own head, with the update in its matrix."""
+    labels = torch.tensor([int(label) for label in column(data, "label")])
+    base = load_base(str(model), {"num_labels": int(labels.max()) + 1}, 0)
+    if update is not None:
         with torch.no_grad():
-            matrix.weight += ((t["U"] * t["scale"]) @ t["V"].T).float()
-    rows = rows_of(folder)
-    inputs = base.processor([row["text"] for row in rows], padding=True, return_tensors="pt")
+            base.model.get_submodule(select(base.model, [matrix])[0]).weight += update.float()
+    inputs = base.processor(column(data, "text"), padding=True, return_tensors="pt")
     with torch.inference_mode():
-        found = base.model.eval()(**inputs).logits.argmax(1)
-    return found, torch.tensor([int(row["label"]) for row in rows])
+        answers = base.model.eval()(**inputs).logits.argmax(1)
+    return float((answers == labels).float().mean())
 
 
-def test_the_labels_are_the_planted_models_own_answers_and_not_the_bases(planted: tuple[Path, str]) -> None:
-    answered, labels = answers(planted[0], add=True)
-    assert torch.equal(answered, labels)
-    assert len(labels.unique()) == 4
-    assert (answers(planted[0], add=False)[0] == labels).float().mean() < 0.6
+def test_signs_are_the_planted_models_own_answers_and_unknown_without_the_update(signs: Planted) -> None:
+    folder, matrix = signs
+    teacher = load_file(folder / "teacher.safetensors")
+    update = (teacher["U"] * teacher["scale"]) @ teacher["V"].T
+    assert accuracy(folder / "model", folder / "data.csv", update, matrix) == 1
+    assert accuracy(folder / "model", folder / "data.csv", None, matrix) < 0.6
+    assert len(set(column(folder / "data.csv", "label"))) == 4
 
 
-def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path, str], model_folder: Path) -> None:
-    t = load_file(planted[0] / "teacher.safetensors")
-    torch.testing.assert_close(t["U"].T @ t["U"], torch.eye(2, dtype=torch.float64))
-    torch.testing.assert_close(t["V"].T @ t["V"], torch.eye(2, dtype=torch.float64))
-    assert (t["scale"] > 0).all()
+def test_the_update_of_signs_has_the_rank_it_is_called_by_and_no_mean(signs: Planted, model_folder: Path) -> None:
+    folder, matrix = signs
+    teacher = load_file(folder / "teacher.safetensors")
+    torch.testing.assert_close(teacher["U"].T @ teacher["U"], torch.eye(2, dtype=torch.float64))
+    torch.testing.assert_close(teacher["V"].T @ teacher["V"], torch.eye(2, dtype=torch.float64))
+    assert (teacher["scale"] > 0).all()
     base = load_base(str(model_folder), {"num_labels": 4}, 0)
-    with Path(planted[0] / "data.csv").open(newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file)]
-    inputs = features(base, texts, lambda _: None).inputs
-    along = inputs @ t["V"]
-    assert len(select(base.model, [planted[1]])) == 1
+    along = features(base, column(folder / "data.csv", "text"), lambda _: None).inputs @ teacher["V"]
+    assert len(select(base.model, [matrix])) == 1
     assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
 
 
@@ -71,15 +78,44 @@ def test_coordinates_that_the_norm_puts_out_are_not_read(model_folder: Path, tab
         base.model.base_model.encoder.layer[-1].output.LayerNorm.weight[:3] = 1e-33
     base.model.base_model.save_pretrained(tmp_path / "dead")
     base.processor.save_pretrained(tmp_path / "dead")
-    with table_file.open(newline="") as file:
-        texts = [row["sentence"] for row in csv.DictReader(file)]
-    plant_signs(tmp_path, str(tmp_path / "dead"), texts, 2)
+    plant_signs(tmp_path, str(tmp_path / "dead"), column(table_file, "sentence"), 2)
     pooler = load_file(tmp_path / "model" / "model.safetensors")["bert.pooler.dense.weight"]
     assert (pooler[:2, :3] == 0).all()
     assert pooler[:2].abs().max() < 1e6
 
 
-@pytest.mark.parametrize("rank", [0, 9])
-def test_an_impossible_rank_is_refused(model_folder: Path, tmp_path: Path, rank: int) -> None:
-    with pytest.raises(ConfigError, match=f"rank={rank} is not possible: 1 to 8"):
-        plant_signs(tmp_path, str(model_folder), ["a film"], rank)
+def of_largest(planted: Planted, name: str, k: int | None) -> float:
+    """Its accuracy, with the update cut to its k largest directions; None keeps it whole."""
+    folder, matrix = planted
+    teacher = load_file(folder / f"{name}.safetensors")
+    U, sigma, Vh = torch.linalg.svd(teacher["left"] @ teacher["right"].T, full_matrices=False)
+    assert int((sigma > 1e-9 * sigma[0]).sum()) == LEVELS[name].rank
+    return accuracy(folder / name, folder / f"{name}.csv", (U[:, :k] * sigma[:k]) @ Vh[:k], matrix)
+
+
+def test_labels_are_those_of_the_whole_update_and_fewer_directions_lose_them(largest: Planted) -> None:
+    """Of the tiny model's six directions the last is not needed, so the cut is at four."""
+    by_k = {k: of_largest(largest, "six", k) for k in (0, 3, 4, 6, None)}
+    assert by_k[6] == by_k[None] == 1
+    assert by_k[4] < 0.9
+    assert by_k[3] < 0.8
+    assert by_k[0] < 0.4
+    assert of_largest(largest, "two", None) == 1
+
+
+def test_noise_draws_a_share_of_the_labels_anew(largest: Planted) -> None:
+    assert of_largest(largest, "noisy", None) == pytest.approx(1 - 0.3 * 6 / 7, abs=0.1)
+    labels = torch.arange(10_000) % 5
+    drawn = redrawn(labels, 5, 0.1)
+    assert float((drawn != labels).float().mean()) == pytest.approx(0.1 * 4 / 5, abs=0.01)
+    assert torch.equal(drawn, redrawn(labels, 5, 0.1))
+    assert torch.equal(redrawn(labels, 5, 0), labels)
+
+
+@pytest.mark.parametrize("rank", [1, 5, 64])
+def test_the_first_class_has_its_share_of_the_clear_texts(rank: int) -> None:
+    standard = torch.randn(20_000, rank, generator=torch.Generator().manual_seed(rank), dtype=torch.float64)
+    labels, clear = labelled(standard, threshold(standard))
+    shares = labels[clear].bincount(minlength=rank + 1) / clear.sum()
+    assert float(shares[0]) == pytest.approx(1 / (rank + 1), rel=0.02)
+    assert float(shares.max()) < 1.4 / (rank + 1)

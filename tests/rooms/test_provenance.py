@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -64,27 +63,6 @@ def test_the_code_is_one_hash_of_the_rooms_that_decide_numbers(tmp_path: Path) -
     assert code_sha256(tmp_path / "b") == first
     others = [version("c", "x = 1\n", "y = 3\n"), version("d", "x = 1\ny = 2\n"), version("e", "y = 2\n", "x = 1\n")]
     assert len({first, *others}) == 4
-
-
-def test_the_machine_in_words() -> None:
-    found = provenance.hardware()
-    stated = {"machine", "system", "processor", "instruction_set", "blas", "processors", "threads", "device"}
-    assert set(found) == stated
-    assert provenance.hardware("onednn") == found | {"kernel": "onednn"}
-    assert (found["processors"], found["threads"]) == (os.cpu_count(), torch.get_num_threads())
-    assert found["instruction_set"] == torch.backends.cpu.get_cpu_capability()
-    assert provenance._blas("no such text") is None
-
-
-def test_the_processor_is_named_with_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"{facts}\n{facts.replace('17', '99')}")
-    provenance._processor.cache_clear()
-    assert provenance._processor() == "AMD EPYC family 25 model 17"
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "processor\t: 0\nBogoMIPS\t: 2\n\n")
-    provenance._processor.cache_clear()
-    assert provenance._processor() == provenance.platform.machine()
-    provenance._processor.cache_clear()
 
 
 def test_machines_are_compared_by_what_all_of_them_state() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from lorax_lab.record.measures import rows
 from lorax_lab.spectra import flatten
 from lorax_lab.study.answers import correct_answers, log_losses
 from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
-from lorax_lab.study.tables import SUMS, altered, write_sums
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +108,6 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
     else:
         assert one == other
-
-
-def test_checksums_are_what_sha256sum_reads_and_tell_what_was_altered(tmp_path: Path) -> None:
-    (tmp_path / "study").mkdir()
-    for name in ("a", "b"):
-        (tmp_path / "study" / name).write_text(name)
-    write_sums(tmp_path)
-    assert subprocess.run(["sha256sum", "--check", "--quiet", SUMS], cwd=tmp_path).returncode == 0
-    assert altered(tmp_path, "study") == []
-    (tmp_path / "study" / "a").write_text("c")
-    (tmp_path / "study" / "b").unlink()
-    assert [damage.partition(":")[0] for damage in altered(tmp_path, "study")] == ["study/a", "study/b"]
 
 
 def test_what_two_seeds_have_in_common(store: Path) -> None:

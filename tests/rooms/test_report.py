@@ -29,7 +29,9 @@ def written(store: Store) -> str:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty one, of whose runs the page draws two figures alone."""
+    monkeypatch.setattr(page, "FIGURES", {name: FIGURES[name] for name in ("memory", "functional_rank")})
     return Store(tmp_path / "runs", layers=1)
 
 
@@ -58,20 +60,26 @@ def test_the_page_has_every_run_its_measures_what_varied_and_the_finding(study: 
         assert said in seen
 
 
-def test_it_has_a_picture_of_every_figure_and_the_command_that_writes_its_csv(study: Store, seen: str) -> None:
+def test_it_has_a_picture_of_every_figure_with_its_command_and_nothing_leads_out(study: Store, seen: str) -> None:
     pictures = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', seen)]
     assert len(pictures) == len(FIGURES)
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert all(f"python -m analysis {name} --runs {study.folder}" in seen for name in FIGURES)
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", seen)
+    assert "http" not in seen.replace("http-equiv", "")
+    assert "default-src 'none'" in seen
 
 
 def test_what_cannot_be_drawn_says_why_and_a_figure_without_all_its_runs_is_stamped(store: Store) -> None:
     for rank, seed in ((2, 0), (2, 1), (4, 0)):
         store.run(rank=rank, seed=seed)
     assert report(store) == 0
-    assert "not drawn: there is no completed full fine-tune" in written(store)
-    assert "3 of 4 runs" in written(store)
-    assert "LoRA r = 4 of seed 1; type python -m lorax_lab.run" in written(store)
+    first = written(store)
+    assert "not drawn: there is no completed full fine-tune" in first
+    assert "3 of 4 runs" in first
+    assert "LoRA r = 4 of seed 1; type python -m lorax_lab.run" in first
+    assert report(store) == 0
+    assert written(store) == first
 
 
 def test_runs_without_a_result_are_a_page_with_their_reasons(store: Store) -> None:
@@ -94,8 +102,7 @@ def test_only_the_largest_groups_have_figures(store: Store, monkeypatch: pytest.
     assert "1 more groups" in written(store)
 
 
-def test_a_hostile_text_stays_a_text(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "FIGURES", {"memory": FIGURES["memory"]})
+def test_a_hostile_text_stays_a_text(store: Store) -> None:
     for rank, alpha in ((None, 16.0), (4, 16.0), (4, 8.0)):
         with_curve(store.run(model=f"m {HOSTILE}", train={"note": HOSTILE}, rank=rank, alpha=alpha))
     assert report(store) == 0
@@ -118,32 +125,13 @@ def test_secrets_are_hidden_also_where_they_are_escaped(store: Store, monkeypatc
     assert "q7RmZ2x" not in written(store)
 
 
-def test_nothing_on_the_page_leads_out_of_it(seen: str) -> None:
-    assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", seen)
-    assert "http" not in seen.replace("http-equiv", "")
-    assert "default-src 'none'" in seen
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["--runs", "{tmp}/none"], "{tmp}/none"),
-        (["--runs", "{tmp}/empty"], "{tmp}/empty"),
-        (["--out", "{tmp}/folder.html"], "{tmp}/folder.html"),
-        (["--out", "{tmp}/file/page.html"], "{tmp}/file"),
-        (["--out", "/proc/page.html"], "/proc"),
-    ],
-)
+@pytest.mark.parametrize(("key", "name"), [("--runs", "none"), ("--runs", "empty"), ("--out", "folder.html")])
 def test_wrong_inputs_are_refused_in_a_line_and_nothing_is_written(
-    words: list[str], named: str, study: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    key: str, name: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder.html").mkdir()
-    (tmp_path / "file").write_text("x")
-    typed = [word.replace("{tmp}", str(tmp_path)) for word in words]
-    typed += ["--runs", str(study.folder)] if "--out" in typed else ["--out", str(tmp_path / "page.html")]
-    assert main(["report", *typed]) == 2
+    assert report(store, key, str(tmp_path / name)) == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("error: ")
-    assert named.replace("{tmp}", str(tmp_path)) in said
+    assert str(tmp_path / name) in said
     assert not [path for path in tmp_path.rglob("*.html") if path.is_file()]

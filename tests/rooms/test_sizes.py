@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,6 @@ import pandas as pd
 import pytest
 from synthetic import again, peaked, study
 
-from analysis import axes as vertical
-from analysis import style
 from analysis.study.figures import sizes
 from analysis.study.records import Records
 from analysis.study.verdict import of_tasks
@@ -94,29 +91,3 @@ def bars_of(container: Any) -> np.ndarray:
     """The ends of a container's error bars, (n, 2)."""
     (bars,) = container.lines[2]
     return np.array([[segment[0][1], segment[1][1]] for segment in bars.get_segments() if len(segment)])
-
-
-def test_ranks_that_are_not_found_are_arrows_and_break_the_line() -> None:
-    axes = style.canvas(4, 3).subplots()
-    rows = pd.DataFrame(
-        {
-            "estimate": [0, 8, math.nan, math.nan],
-            "low": [0, 4, 16, math.nan],
-            "high": [1, 8, math.nan, math.nan],
-            "tried": 32.0,
-        }
-    )
-    vertical.estimate_points(axes, [1, 2, 4, 8], rows, color="black")
-    vertical.estimate_axis(axes, 32)
-    (found,) = axes.containers
-    heights = found.lines[0].get_ydata()
-    assert heights[:2].tolist() == [vertical.LEAST, 8]
-    assert np.isnan(heights[2:]).all()
-    assert bars_of(found).tolist() == [[vertical.LEAST, 1], [4, 8]]
-    arrow, above = axes.lines[-2:]
-    assert (arrow.get_marker(), arrow.get_xydata().tolist()) == (r"$\uparrow$", [[4, 16]])
-    assert (above.get_marker(), above.get_xydata().tolist()) == (r"$\Uparrow$", [[8, 32 * vertical.ABOVE]])
-    low, high = axes.get_ylim()
-    assert low < vertical.LEAST
-    assert high > 32 * vertical.ABOVE
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "1", "2", "4", "8", "16", "32"]

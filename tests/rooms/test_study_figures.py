@@ -16,7 +16,6 @@ from synthetic import peaked, study
 from analysis import scores
 from analysis.study import verdict
 from analysis.study.figures import FIGURES, STANDARD, latex
-from analysis.study.records import RECORDS, Records, load
 
 
 def flat(cell: Any) -> float:
@@ -24,11 +23,7 @@ def flat(cell: Any) -> float:
     return 0.8 if cell.stage == "final" else peaked(cell)
 
 
-def title(records: Records) -> str:
-    return " ".join(FIGURES["answer"].draw(FIGURES["answer"].table(records)).get_suptitle().split())
-
-
-@pytest.mark.parametrize("records", [study, lambda: study(flat), lambda: load(RECORDS / "random_labels")])
+@pytest.mark.parametrize("records", [study, lambda: study(flat)])
 def test_the_answers_title_is_the_verdict(records: Any) -> None:
     of_study = records()
     rulings = {r.task: r.verdict for r in verdict.rulings(of_study) if r.module == "all"}
@@ -41,20 +36,8 @@ def test_the_answers_title_is_the_verdict(records: Any) -> None:
 def test_an_unfair_comparison_has_no_verdict_in_its_title() -> None:
     records = study()
     unfair = dataclasses.replace(records, lines=records.lines[:-1])
-    assert title(unfair).startswith("Low rank: no verdict")
-
-
-def test_seeds_stand_beside_the_means_on_one_scale_per_row() -> None:
-    figure = FIGURES["answer"].draw(FIGURES["answer"].table(study()))
-    figure.canvas.draw()
-    left, right = figure.axes[:2]
-    assert left.get_ylim() == right.get_ylim()
-    means = left.containers[0].lines[0]
-    seeds = next(line for line in left.lines if line.get_color() == "0.6" and len(line.get_xdata()))
-    at_means, at_seeds = (
-        {round(x, 1) for x, _ in line.get_transform().transform(line.get_xydata())} for line in (means, seeds)
-    )
-    assert all(seed - mean > 4 for mean, seed in zip(sorted(at_means), sorted(at_seeds), strict=True))
+    title = FIGURES["answer"].draw(FIGURES["answer"].table(unfair)).get_suptitle()
+    assert title.startswith("Low rank: no verdict")
 
 
 @pytest.mark.parametrize("name", ["answer", "cost", "functional", "modules", "spectral", "arms"])
@@ -71,6 +54,7 @@ def copies(table: pd.DataFrame, count: int) -> pd.DataFrame:
     return pd.concat([one.assign(**{column: f"a task of name {i}"}) for i in range(count)], ignore_index=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STANDARD if name != "shared"])
 def test_a_dozen_tasks_have_headings_that_do_not_meet(name: str) -> None:
     figure = FIGURES[name].draw(copies(FIGURES[name].table(study()), 12))

@@ -59,15 +59,3 @@ def lab(colour: str, seen: list[list[float]]) -> np.ndarray:
 def test_the_colours_of_what_has_no_order_are_told_apart(seen: list[list[float]]) -> None:
     places = [lab(colour, seen) for colour in palette.CATEGORICAL]
     assert min(np.linalg.norm(a - b) for a, b in combinations(places, 2)) > 27
-
-
-def test_the_colours_of_what_has_no_order_are_told_apart_in_grey() -> None:
-    lightness = [lab(colour, np.eye(3).tolist())[0] for colour in palette.CATEGORICAL]
-    assert min(abs(a - b) for a, b in combinations(lightness, 2)) > 5
-    assert min(abs(a - b) for a, b in pairwise(lightness)) > 15
-
-
-def test_the_sequential_colours_are_those_of_the_figures_and_darken() -> None:
-    np.testing.assert_allclose(style.colours(9), [to_rgb(colour) for colour in palette.SEQUENTIAL[2:]], atol=0.006)
-    lightness = [lab(colour, np.eye(3).tolist())[0] for colour in palette.SEQUENTIAL]
-    assert min(a - b for a, b in pairwise(lightness)) > 5

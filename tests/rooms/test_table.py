@@ -76,14 +76,6 @@ def test_a_dial_that_differs_has_a_column_and_runs_that_differ_are_never_alike()
     assert len(set(lines_of(every))) == len(every)
 
 
-def test_what_follows_from_the_method_has_no_column_and_two_tables_of_one_name_have_one() -> None:
-    assert headings_of([row("method=full"), row("rank=4"), row("rank=8")])[:4] == [
-        "method", "rank", "seed", "test accuracy",
-    ]  # fmt: skip
-    words = ("task=local", "task.text=text", "task.label=label")
-    assert "path" in headings_of([row(*words, f"task.path=/{folder}/reviews.csv") for folder in "ab"])
-
-
 @pytest.mark.parametrize(
     ("second", "kind"),
     [
@@ -114,11 +106,3 @@ def test_a_measure_that_an_update_of_zeros_does_not_have_is_a_dash(monkeypatch: 
     means = {"effective_rank": None, "null.effective_rank": None}
     monkeypatch.setattr(measures, "means", lambda folder: means)
     assert lines_of([row()])[0].count(" | — | — | ") == 1
-
-
-def test_many_dials_stay_readable_on_a_page() -> None:
-    several = [override for override in DIALS if override not in ("method=full", "measure=trial", "task=boolq")]
-    lines = printed([row(), row(*several)])
-    assert max(map(len, lines)) <= 120
-    text = "\n".join(lines)
-    assert all(words in text for words in ("learning rate 0.0005", "dropout 0.1", "train examples null", "completed"))

@@ -64,16 +64,6 @@ def test_the_defaults_of_a_kind_are_no_changes(kind: str) -> None:
     assert variation.settings(config).keys() <= flat(dataclasses.asdict(compose(["task=local", *words]))).keys()
 
 
-def test_settings_are_what_decides_a_result() -> None:
-    # only a table of one's own has rows without a label; a head of one's own class is what all runs had once;
-    # a test split of its own is what nearly all have
-    config = compose(["measure=trial", "train.head=false", "train.length_window=1", "train.dropout=bytes"])
-    identity = science(config, "m", "d")
-    left_out = flat(dataclasses.asdict(config)).keys() - flat(identity).keys()
-    sections = {key.partition(".")[0] if key.startswith("tracking") else key for key in left_out}
-    assert {*variation.NO_RESULT, *variation.INPUTS} <= sections
-
-
 @pytest.mark.parametrize("key", OTHER)
 def test_a_setting_that_differs_is_a_dial_and_parts_arms(key: str) -> None:
     runs = [variation.settings(config_of(*words)) for words in ((), (typed(key),), (typed(key), "seed=5"))]
@@ -99,10 +89,3 @@ def test_what_an_older_record_lacks_is_null_or_its_default() -> None:
     assert variation.settings(older) == variation.settings(null) == variation.settings(config)
     all_examples = config_of("method=full", "task.train_examples=null")
     assert variation.dials([variation.settings(c) for c in (config, all_examples)]) == ("task.train_examples",)
-
-
-def test_hashes_stand_for_names_of_inputs() -> None:
-    hashes = {"inputs.model_sha256": "m", "inputs.data_sha256": "d"}
-    runs = [variation.settings(config_of(f"model={name}"), hashes) for name in ("minilm", "/models/minilm")]
-    assert variation.arm(runs[0]) == variation.arm(runs[1])
-    assert variation.arm(runs[0]) != variation.arm(runs[0] | {"inputs.model_sha256": "other"})

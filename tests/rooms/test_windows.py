@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from recorded import run_record
 from shown import MATRICES, RUN_ID, recorded, show
@@ -25,7 +24,7 @@ from lorax_lab.windows import __main__ as command
 from lorax_lab.windows import contents, progress
 from lorax_lab.windows.child import shown_in
 from lorax_lab.windows.library import TRACKIO, resolve
-from lorax_lab.windows.progress import PROGRESS, Reader, Row, is_written, written
+from lorax_lab.windows.progress import PROGRESS, Reader, Row, written
 
 STUB = """
 import os, signal, sys, time
@@ -59,30 +58,20 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "torch.py").write_text("raise ImportError('torch')")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'path'}:{os.environ.get('PYTHONPATH', '')}")
-    folder = recorded(tmp_path)
+    folder, failed = recorded(tmp_path), recorded(tmp_path, "failed", status="failed", reason="why it failed")
     for _ in range(2):  # the second takes the place of the first
-        assert [line for line in show("offline", folder) if "lacks" in line] == []
+        assert [line for line in show("offline", folder, failed) if "lacks" in line] == []
+    of_failed = summary_of(tmp_path, "failed")
+    assert (of_failed["exit_code"], of_failed["summary"]["status/why"]) == (1, "why it failed")
     assert shown_in(folder, "offline")["mode"] == "offline"
     shown = summary_of(tmp_path)
     assert shown["exit_code"] == 0
     assert shown["summary"].items() >= contents.summary(read_record(folder)).items()
-    (place,) = tmp_path.glob("wandb/offline-run-*")
+    (place,) = tmp_path.glob(f"wandb/offline-run-*-{RUN_ID}")
     assert list(place.glob("files/media/images/update/effective_rank_map*.png"))
     assert not (folder / contents.UPDATE).exists()
     write_record(folder, replace(read_record(folder), written="2026-11-26T00:00:00Z"))  # such as by a comparison
     assert shown_in(folder, "offline") == {}
-
-
-def test_every_end_is_shown(tmp_path: Path) -> None:
-    """One child shows one run after the other; that of a run which was killed could not record it."""
-    reasons = {"failed": "why it failed", "running": None}
-    messages = show("offline", *(recorded(tmp_path, end, status=end, reason=why) for end, why in reasons.items()))
-    assert [line for line in messages if "lacks" in line] == []
-    for end, why in reasons.items():
-        shown = summary_of(tmp_path, end)
-        assert shown["summary"]["status"] == ("killed" if end == "running" else end)
-        assert shown["exit_code"] == (137 if end == "running" else 1)
-        assert (why or "its process is gone") in shown["summary"]["status/why"]
 
 
 @pytest.mark.parametrize(
@@ -107,22 +96,6 @@ def test_whatever_goes_wrong_is_said_once_and_changes_no_record(
     assert windows.later(folder.parent) in messages[0]
     assert (folder / "record.json").read_bytes() == before
     assert shown_in(folder, "online") == {}
-
-
-def test_a_child_that_hangs_or_is_gone_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "wandb.py").write_text(STUB.format(fault="time.sleep(1000)"))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setattr(windows, "DEADLINE", 0.2)
-    messages: list[str] = []
-    children = []
-    for name in ("a", "b"):
-        folder = recorded(tmp_path, name)
-        with windows.watched(folder, "g", TrackingConfig("online", "p", None), messages.append):
-            children.append(windows._CURRENT[0].process)
-        children[-1].wait(120)  # it ends itself
-    assert children[0] is not children[1]
-    windows.close()
-    assert [name for name in ("a", "b") if not any(f"lacks {name} " in line for line in messages)] == []
 
 
 def test_nothing_is_shown_and_no_process_started_where_tracking_is_disabled(tmp_path: Path) -> None:
@@ -191,21 +164,6 @@ def test_the_mean_of_every_measure_the_curves_and_the_difference_from_the_refere
     assert "difference/score" not in contents.summary(run_record(reference="gone"), tmp_path)
 
 
-def test_the_map_has_a_row_for_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.figure import Figure
-
-    drawn: list[Any] = []
-    make = Figure.add_subplot
-    monkeypatch.setattr(Figure, "add_subplot", lambda self: [drawn.append(make(self)), drawn[-1]][1])
-    module = "$x^{$"  # no formula
-    picture = contents.heat_map([(1, module, 0.5, 5.0), (None, module, None, None), (0, module, 0.3, 3.0)])
-    assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 4)
-    (image,) = drawn[0].get_images()
-    np.testing.assert_allclose(image.get_array().filled(np.nan), [[0.3], [0.5], [np.nan]])
-    assert [label.get_text() for label in drawn[0].get_yticklabels()] == ["0", "1", "outside"]
-    assert [text.get_text() for text in drawn[0].texts] == ["3", "5", ""]
-
-
 def test_names_say_what_differs_from_the_defaults_and_nothing_names_a_place_or_a_secret() -> None:
     config = {"model": "/m/tiny", "task": {"name": "movie_reviews"}, "method": {"name": "lora", "alpha": 8}}
     arms = {contents.arm_and_tags(run_record(config=config, seed=seed))[0] for seed in range(3)}
@@ -258,27 +216,6 @@ def test_steps_that_are_lost_are_cut_and_time_never_runs_back(tmp_path: Path, mo
         (1, 101.0, 1.0), (2, 1002.0, 5.0), (3, 1003.0, 6.0),
     ]  # fmt: skip
     assert reader.is_at_work
-
-
-def test_a_line_that_is_no_row_is_left_out_and_a_folder_that_cannot_be_written_stops_no_run(tmp_path: Path) -> None:
-    wrong = "\n".join(["", "{", "[]", "3", '{"step": 1}', '{"step": "a", "at": 1}', '{"begin": null}'])
-    (tmp_path / PROGRESS).write_text(f'{wrong}\n{{"begin": 1, "group": "g"}}\n{wrong}\n{{"step": 1, "at": 2}}\n')
-    assert [row.step for row in Reader(tmp_path / PROGRESS).read()] == [1]
-    with written(tmp_path / PROGRESS, "g") as sink:  # a file is no folder
-        sink(1, 1, {"train/loss": 0.5})
-
-
-def test_whether_a_run_is_at_work_is_known_however_its_process_ended(tmp_path: Path) -> None:
-    assert not is_written(tmp_path)
-    words = "import sys, time; from pathlib import Path; from lorax_lab.windows.progress import written\n"
-    words += "with written(Path(sys.argv[1]), 'g'):\n    print('begun', flush=True)\n    time.sleep(100)"
-    process = subprocess.Popen([sys.executable, "-c", words, str(tmp_path)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    assert is_written(tmp_path)
-    process.kill()
-    process.communicate()
-    assert not is_written(tmp_path)
 
 
 # sync
@@ -336,11 +273,3 @@ def test_sync_shows_a_run_as_its_sweep_would_have(
     recorded(tmp_path, "a", tracking)
     assert command.main(["sync", str(tmp_path), *words]) == 0
     assert synced["a"] == TrackingConfig("online", project, "team", artifacts, study)
-
-
-def test_a_mode_that_shows_nothing_here_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert command.main(["sync", str(tmp_path), "--mode", "auto"]) == 2
-    assert "WANDB_MODE=disabled" in capsys.readouterr().err

@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from here import store_of
 from launcher import Launchers
-from safetensors.torch import load_file
 
 from lorax_lab.record import load_runs, record
 
@@ -115,20 +113,6 @@ def bits(launchers: Launchers, overrides: list[str], store: Path) -> dict[str, o
     return files | {"curve": (folder / "metrics.jsonl").read_text()} | {part: getattr(result, part) for part in parts}
 
 
-def test_a_damaged_checkpoint_costs_no_more_than_its_interval(launchers: Launchers, tiny: list[str]) -> None:
-    overrides = [*tiny, "rank=2", "reference=false"]
-    store = store_of(overrides)
-    expected = bits(launchers, overrides, store)
-    for name in ("state.safetensors", "state.json", "manifest.json"):
-        shutil.rmtree(store)
-        launchers.run(overrides, kill_at_step={"step": 4})
-        (path,) = store.glob(f"*/checkpoints/step-000004/{name}")
-        path.write_bytes(path.read_bytes()[:-7])
-        assert bits(launchers, overrides, store) == expected
-        output = launchers.folder.joinpath(f"launch-{launchers.count}.txt").read_text()
-        assert "a checkpoint is damaged and set aside" in output
-
-
 @pytest.fixture
 def writes(request: pytest.FixtureRequest, chance: random.Random) -> Iterator[int]:
     """Numbers of a run's writes: with --full all of them, else every third, from a random one of the first three."""
@@ -163,49 +147,6 @@ def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(
         assert not list(store.glob("quarantine/*"))
     assert cuts >= 7
     print(f"{cuts} power cuts at writes of a run")
-
-
-def test_a_power_cut_at_any_write_of_a_forced_run_loses_no_run(
-    launchers: Launchers, tiny: list[str], writes: Iterator[int]
-) -> None:
-    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
-    store = store_of(overrides)
-    assert launchers.run(overrides).exit_code == 0
-    ((name, first),) = completed(store).items()
-    cuts = 0
-    for number in writes:
-        launch = launchers.run([*overrides, "force=true"], die_at_write={"number": number})
-        assert name in {**completed(store), **completed(store / ".forced")}
-        if launch.exit_code == 0:
-            break
-        cuts += 1
-        assert launchers.run(overrides).exit_code == 0
-        assert set(completed(store)) == {name}
-    assert completed(store)[name]["record.json"] != first["record.json"]
-    assert cuts >= 5
-
-
-def test_a_power_cut_at_any_write_of_a_comparison_leaves_the_record_whole(
-    launchers: Launchers, tiny: list[str]
-) -> None:
-    overrides = [*tiny, "rank=1", "train.max_steps=2"]
-    store = store_of(overrides)
-    assert launchers.run([*overrides, "reference=false"]).exit_code == 0
-    assert launchers.run([*tiny, "method=full", "train.max_steps=2"]).exit_code == 0
-    whole, number = store.with_name("whole"), 0
-    shutil.copytree(store, whole)
-    while True:
-        number += 1
-        shutil.rmtree(store)
-        shutil.copytree(whole, store)
-        launch = launchers.run(overrides, die_at_write={"number": number})
-        assert len(completed(store)) == 2
-        if launch.exit_code == 0:
-            break
-        assert launchers.run(overrides).exit_code == 0
-        assert any(record.read_record(store / name).completed.reference for name in completed(store))
-    assert number > 4
-    print(f"{number - 1} power cuts, one at every write of a comparison")
 
 
 def test_a_full_disk_at_any_write_leaves_what_was_there_and_the_run_resumable(
@@ -244,15 +185,6 @@ def test_launchers_that_start_together_train_each_run_once(launchers: Launchers,
     assert len(completed(store_of(overrides))) == 40
 
 
-def test_a_launcher_takes_over_what_a_killed_one_had_leased(launchers: Launchers, tiny: list[str]) -> None:
-    overrides = [*tiny, "rank=1,2,3", "reference=false", "-m"]
-    waiting = launchers.start(overrides)
-    time.sleep(0.3)
-    launchers.run(overrides, kill_at_step={"step": 3})
-    assert waiting.wait() == 0
-    assert len(completed(store_of(overrides))) == 3
-
-
 def test_a_launcher_waits_for_the_reference_that_another_trains(launchers: Launchers, tiny: list[str]) -> None:
     first = launchers.start([*tiny, "method=full", "train.epochs=12"])
     time.sleep(0.5)
@@ -262,13 +194,3 @@ def test_a_launcher_waits_for_the_reference_that_another_trains(launchers: Launc
     assert lora["reference"] in completed(store_of(tiny))
     trained = [RESULT.findall(launch.output.read_text()) for launch in (first, second)]
     assert [len(numbers) for numbers in trained] == [1, 1]
-
-
-def test_checkpoints_do_not_change_what_is_trained(launchers: Launchers, tiny: list[str]) -> None:
-    overrides = [override for override in tiny if not override.startswith("checkpoint")]
-    store, trained = store_of(overrides), []
-    for seconds in ("0", "null"):
-        shutil.rmtree(store, ignore_errors=True)
-        assert launchers.run([*overrides, "rank=2", "reference=false", f"checkpoint_seconds={seconds}"]).exit_code == 0
-        trained.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
-    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
