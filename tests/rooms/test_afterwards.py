@@ -180,7 +180,7 @@ def made(tmp_path: Path, rows_of: Any) -> tuple[Any, Any]:
     return records, SimpleNamespace(cells=cells, settled=lambda cell: {"status": "completed"})
 
 
-def test_each_condition_is_measured_once(tmp_path: Path) -> None:
+def test_each_condition_is_measured_once_and_again_where_its_runs_are_others(tmp_path: Path) -> None:
     measured: list[str] = []
 
     def rows_of(runs: dict[tuple[str, int], Run]) -> Any:
@@ -198,6 +198,10 @@ def test_each_condition_is_measured_once(tmp_path: Path) -> None:
         name: [{"condition": name, "value": 0.5}] for name in ("one", "two")
     }
     assert found["one"].runs == ["one"]
+    write_rows(records.folder, "made", found | {"one": Rows(["an earlier run"], [{"k": 1}])})
+    records.measure(progress)
+    assert measured == ["one", "two", "one"]
+    assert read_rows(records.folder, "made") == found
 
 
 def test_a_condition_whose_runs_are_gone_is_named_and_keeps_its_rows(
@@ -212,11 +216,3 @@ def test_a_condition_whose_runs_are_gone_is_named_and_keeps_its_rows(
     records.measure(progress)
     assert "one: 1 of 1 final runs" in capsys.readouterr().out
     assert read_rows(records.folder, "made") == {"one": Rows(["one"], [{"condition": "one", "value": 1}])}
-
-
-def test_rows_of_other_runs_are_measured_again(tmp_path: Path) -> None:
-    records, progress = made(tmp_path, lambda runs: [{"k": 3}])
-    write_rows(records.folder, "made", {"one": Rows(["an earlier run"], [{"k": 1}]), "two": Rows(["two"], [{"k": 1}])})
-    records.measure(progress)
-    found = read_rows(records.folder, "made")
-    assert {name: [row["k"] for row in measured.rows] for name, measured in found.items()} == {"one": [3], "two": [1]}
