@@ -390,13 +390,13 @@ def test_the_update_of_a_full_fine_tune_is_exact_beyond_fp32(tmp_path: Path) -> 
             assert torch.equal(base[name].double() + update, delta_view(model.get_submodule(name)).double())
 
 
-@pytest.mark.parametrize("damage", ["dora", "dropout", "shape", "head"])
+@pytest.mark.parametrize("damage", ["pissa", "dropout", "shape", "head"])
 def test_an_adapter_that_does_not_fit_is_refused_and_nothing_changes(damage: str, tmp_path: Path) -> None:
     model, _ = trained("bert", "lora")
     files = METHODS["lora"].export(model, lora_config(), "x")
     settings, tensors = files["adapter_config.json"], files["adapter_model.safetensors"]
     A, head = (next(key for key in tensors if part in key) for part in ("lora_A", "classifier"))
-    settings |= {"dora": {"use_dora": True}, "dropout": {"lora_dropout": 1.5}}.get(damage, {})
+    settings |= {"pissa": {"init_lora_weights": "pissa"}, "dropout": {"lora_dropout": 1.5}}.get(damage, {})
     tensors |= {"shape": {A: torch.zeros(4, 31)}, "head": {head: tensors[head] * torch.nan}}.get(damage, {})
     save_trained(tmp_path, files)
     bare = tiny_model("bert")
