@@ -8,7 +8,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.record.direction import labelled
@@ -16,11 +21,6 @@ from lorax_lab.record.direction import labelled
 from . import style
 from .axes import LEAST, estimate_axis
 from .folders import Drawn, draw_folder
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MAKER = "python -m lorax_lab.audit card runs/*-lora-* --task"
 GROUP = ("task", "metric", "margin")
@@ -54,8 +54,6 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         ConfigError: no card was scored.
     """
-    import pandas as pd
-
     rows, left_out, seen = [], [], dict[str, str]()
     for path in sorted(folder.glob("*/card.json")):
         name, text = path.parent.name, path.read_text(encoding="utf-8")
@@ -107,8 +105,6 @@ def groups(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def sentence(rows: pd.DataFrame) -> str:
     """How many cards of a group were cut, how many of the cuts held on test, and what they changed."""
-    from scipy.stats import binomtest
-
     cut, uncut = rows[rows["is_cut"]], int((~rows["is_cut"]).sum())
     kept_whole = f"{uncut} of {len(rows)} cards kept the whole rank, since no smaller one was surely within the margin."
     if cut.empty:
@@ -146,11 +142,8 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[0][0].plot([], [], color="0.4", linewidth=0.8, linestyle="--", label="the margin")
     grid[0][0].plot([], [], color="black", marker="|", linestyle="", markersize=8, label="95 % over test examples")
     only = f": {sentence(table)}" if len(parts) == 1 else "."
-    style.title(
-        figure, f"The rank that {len(table)} cards chose on validation, and what that cut changes on test{only}"
-    )
-    style.legend(figure, grid[0][0], columns=3)
-    return figure
+    title = f"The rank that {len(table)} cards chose on validation, and what that cut changes on test{only}"
+    return style.finish(figure, title, grid[0][0], columns=3)
 
 
 def _by_rank(axes: Axes, rows: pd.DataFrame, key: str) -> list[int]:

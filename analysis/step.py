@@ -121,15 +121,10 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
     full = table[table["rank"].isna()].iloc[0]
     lora = table[table["rank"].notna()]
     figure = style.canvas(style.PAGE, 2.9)
-    for axes, key, title in zip(
-        figure.subplots(1, 2, sharey=True),
-        ("peak", "operations"),
-        ("memory at the peak", "floating-point operations"),
-        strict=True,
-    ):
+    titles = {"peak": "memory at the peak", "operations": "floating-point operations"}
+    for axes, (key, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
         shares = 100 * lora[key] / full[key]
-        look = style.looks(1)[0]
-        axes.plot(lora["rank"].astype(int), shares, label="LoRA", **look)
+        axes.plot(lora["rank"].astype(int), shares, label="LoRA", **style.looks(1)[0])
         _level(axes, 100, "full")
         style.rank_axis(axes, [int(rank) for rank in lora["rank"]])
         axes.set_ylim(0, max(110, 1.1 * shares.max()))

@@ -19,8 +19,7 @@ from torch import nn
 
 from analysis import style
 from analysis.step import draw_cost
-from lorax_lab.memory.operations import count
-from lorax_lab.memory.predict import Step
+from lorax_lab.memory.predict import Step, count
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import hardware
 

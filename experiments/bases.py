@@ -21,18 +21,14 @@ import string
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.redact import guard
 from lorax_lab.tasks import KINDS
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 SEED = 0
 TRAINED = "model.safetensors"
@@ -74,15 +70,9 @@ WHISPER_BUDGET = [
 ]
 
 
-@dataclass(frozen=True)
-class Voice:
-    """How a speaker sounds.
-
-    Args:
-        pitch: what all tones are multiplied by; each recording varies it by 2 %.
-        letter: seconds of a letter; each letter varies it by 15 %.
-        noise: standard deviation of white noise, beside tones of amplitude about .3.
-    """
+class Voice(NamedTuple):
+    """How a speaker sounds: what all tones are multiplied by (each recording varies it by 2 %), seconds of a letter
+    (each letter varies it by 15 %), and the standard deviation of white noise, beside tones of amplitude about .3."""
 
     pitch: float = 1.0
     letter: float = 0.045
@@ -123,16 +113,16 @@ def vit(folder: Path) -> None:
 def whisper(folder: Path) -> None:
     """Write `folder/alphabet` and `folder/digits` (recordings with their tables), and the model into `folder`."""
     draw = np.random.default_rng(SEED)
-    table = record(folder / "alphabet", [_phrase(ALPHABET, draw) for _ in range(BASE)], Voice(), SEED)
-    record(folder / "digits", [_phrase(DIGITS, draw) for _ in range(TASK)], OTHER_VOICE, SEED + 1)
+
+    def phrases(words: Sequence[str], count: int) -> list[list[str]]:
+        return [[str(word) for word in draw.choice(words, draw.integers(1, LONGEST + 1))] for _ in range(count)]
+
+    table = record(folder / "alphabet", phrases(ALPHABET, BASE), Voice(), SEED)
+    record(folder / "digits", phrases(DIGITS, TASK), OTHER_VOICE, SEED + 1)
     processor = _processor()
     columns = [f"task.path={table}", "task.audio=file_name", "task.label=text"]
     task = ["task=local", "task.kind=speech_recognition", *columns]
     train(folder, "speech_recognition", _whisper_config(processor), processor, [*task, *WHISPER_BUDGET])
-
-
-def _phrase(words: Sequence[str], draw: np.random.Generator) -> list[str]:
-    return [str(word) for word in draw.choice(words, draw.integers(1, LONGEST + 1))]
 
 
 def _processor() -> Any:
@@ -182,11 +172,17 @@ def train(folder: Path, kind: str, config: Any, processor: Any, overrides: list[
     Raises:
         ConfigError: the run did not end well; its own message stands above.
     """
+    import torch
+    import transformers
     from safetensors.torch import load_file
 
     random, runs = folder / "training" / "random", folder / "training" / "runs"
-    model = _bare(kind, config)
-    _save(model, processor, random)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        model: Any = getattr(transformers, KINDS[kind].model_class).from_config(config)
+    body = model if model.get_output_embeddings() is not None else model.base_model
+    processor.save_pretrained(random)
+    body.save_pretrained(random)
     settings = [f"model={random}", "method=full", f"seed={SEED}", f"runs_dir={runs}", "tracking=disabled"]
     command = [sys.executable, "-m", "lorax_lab.run", *settings, *overrides]
     if subprocess.run(command, check=False).returncode:
@@ -195,34 +191,18 @@ def train(folder: Path, kind: str, config: Any, processor: Any, overrides: list[
     tensors = load_file(trained)
     fitting = {key: tensors[key] for key, weight in model.state_dict().items() if tensors[key].shape == weight.shape}
     model.load_state_dict(fitting, strict=False)
-    _save(model, processor, folder)
-
-
-def _bare(kind: str, config: Any) -> PreTrainedModel:
-    import torch
-    import transformers
-
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        model: PreTrainedModel = getattr(transformers, KINDS[kind].model_class).from_config(config)
-    return model
-
-
-def _save(model: Any, processor: Any, folder: Path) -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     processor.save_pretrained(folder)
-    (model if model.get_output_embeddings() is not None else model.base_model).save_pretrained(folder)
+    body.save_pretrained(folder)
 
 
 def say(words: Sequence[str], voice: Voice, draw: np.random.Generator) -> np.ndarray:
     """The words as samples (n,), from -1 to 1, `RATE` in a second."""
     pitch = voice.pitch * draw.uniform(0.98, 1.02)
-    parts = [_silence()]
+    pause = np.zeros(int(PAUSE * RATE))
+    parts = [pause]
     for word in words:
         parts += [_letter(letter, pitch, voice.letter * draw.uniform(0.85, 1.15), draw) for letter in word]
-        parts.append(_silence())
+        parts.append(pause)
     samples = np.concatenate(parts)
     return np.clip(samples + voice.noise * draw.standard_normal(len(samples)), -1.0, 1.0)
 
@@ -233,10 +213,6 @@ def _letter(letter: str, pitch: float, seconds: float, draw: np.random.Generator
     tones = (LOW[number % len(LOW)], HIGH[number // len(LOW)])
     sound = sum(np.sin(2 * np.pi * (tone * pitch * time + draw.uniform())) for tone in tones)
     return np.asarray(draw.uniform(0.1, 0.2) * np.hanning(len(time)) ** 0.5 * sound)
-
-
-def _silence() -> np.ndarray:
-    return np.zeros(int(PAUSE * RATE))
 
 
 def record(folder: Path, phrases: Sequence[Sequence[str]], voice: Voice, seed: int) -> Path:

@@ -8,7 +8,6 @@ weights, are written to the study's file.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,6 @@ from experiments.study import (
     with_workers,
 )
 from experiments.study_records import StudyRecords
-from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.redact import guard
 from lorax_lab.study.protocol import Cell
@@ -67,10 +65,7 @@ def _parser(study: ModuleType) -> argparse.ArgumentParser:
 
 
 def _carry_out(study: ModuleType, options: argparse.Namespace, launch: list[str]) -> int:
-    check_launch([f"runs_dir={quoted(str(options.runs))}"], ("runs_dir=",))
     check_launch(launch)
-    if os.path.lexists(options.runs) and not os.path.isdir(options.runs):
-        raise ConfigError(f"--runs {options.runs} is no folder; name a folder, as in --runs runs")
     plan, name = study.plan(), _module(study).rpartition(".")[2]
     plan = small(plan) if options.budget == "small" else plan
     wanted = _wanted(options.only, plan)
@@ -169,16 +164,15 @@ def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
     pairs = []
     for pair in only:
         key, _, value = pair.partition("=")
-        if key not in allowed:
-            raise ConfigError(f"--only {pair}: {suggest(key, list(allowed))}; type --only stage=trial")
-        if value not in allowed[key]:
-            raise ConfigError(f"--only {pair}: {suggest(value, allowed[key])}")
+        if value not in allowed.get(key, ()):
+            closest = suggest(value, allowed[key]) if key in allowed else suggest(key, list(allowed))
+            raise ConfigError(f"--only {pair}: {closest}; type --only stage=trial")
         pairs.append((key, value))
     points = {condition: plan.levels(condition) for condition in plan.conditions}
 
     def wanted(cell: Cell) -> bool:
-        own = points[cell.condition] | {"arm": cell.arm, "stage": cell.stage, "seed": str(cell.seed)}
-        return all(own[key] == value for key, value in pairs)
+        names = points[cell.condition] | {"arm": cell.arm, "stage": cell.stage, "seed": str(cell.seed)}
+        return all(names[key] == value for key, value in pairs)
 
     return wanted
 

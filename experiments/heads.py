@@ -34,10 +34,12 @@ def plan() -> Plan:
     arms = (full(5e-5), *(lora(rank, 5e-4) for rank in RANKS))
     tasks = tasks_of_the_second_edition()
     levels = {f"{name} with the pooler": tasks[name] for name in BEGUN}
-    kept = {f"{name} with a kept head": (*tasks[name], f"model={_folder(name)}", "train.head=false") for name in BEGUN}
+    with_kept_head = {
+        f"{name} with a kept head": (*tasks[name], f"model={_folder(name)}", "train.head=false") for name in BEGUN
+    }
     return Plan(
         protocol=Protocol(arms, rates=4, loss_margin=0.03),
-        factors={"task": levels | kept},
+        factors={"task": levels | with_kept_head},
         common=("train.precision=fp32",),
         seconds={"trial": 40.0, "final": 55.0},
         control_of="rank_sweep_2",

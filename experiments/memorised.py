@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments import random_labels
 from experiments.command import main
-from experiments.study import Plan, full, lora
+from experiments.study import Plan, full, local, lora
 from experiments.teacher import bert
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Protocol
@@ -50,10 +50,9 @@ def plan() -> Plan:
 
 def _overrides(name: str) -> tuple[str, ...]:
     count, epochs, last = LEVELS[name]
-    data = ("task=local", f"task.path={random_labels.table()}", "task.text=text", "task.label=label")
     sizes = ("task.name=random_labels", f"task.train_examples={count}", f"train.epochs={epochs}", f"model={_base()}")
     modules = ",".join(LAYER + matrix for matrix in MATRICES)
-    return (*data, *sizes, *([f"method.target_modules=[{modules}]"] if last else []))
+    return (*local(random_labels.table()), *sizes, *([f"method.target_modules=[{modules}]"] if last else []))
 
 
 def _base() -> Path:

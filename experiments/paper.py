@@ -8,15 +8,15 @@ rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments import study
 from experiments.rank_sweep_2 import LARGE
 from experiments.study import FULL, Plan
+from lorax_lab.afterwards import amplification
+from lorax_lab.afterwards import similarities as shared
+from lorax_lab.afterwards.trained import Runs
 from lorax_lab.study.protocol import Arm, Protocol
-
-if TYPE_CHECKING:
-    from lorax_lab.afterwards.trained import Runs
 
 Rows = Iterable[dict[str, Any]]
 TASKS = {name: (f"task={name}", *LARGE) for name in ("sarcasm", "movie_reviews")}
@@ -85,9 +85,7 @@ def similarities(pairs: Mapping[str, tuple[str, str]], adapted: str = "") -> Cal
     """Which directions the arms of each pair share; where LoRA adapts one of `SETS` alone, in its matrices."""
 
     def rows(runs: Runs) -> Rows:
-        from lorax_lab.afterwards.similarities import similarities
-
-        measured = similarities(runs, pairs)
+        measured = shared.similarities(runs, pairs)
         return (row | {"adapted": adapted} for row in _within(measured, SETS[adapted])) if adapted else measured
 
     return rows
@@ -101,9 +99,7 @@ def factors(ranks: Mapping[str, Sequence[int]], targets: Iterable[str] = ()) -> 
     """
 
     def rows(runs: Runs) -> Rows:
-        from lorax_lab.afterwards.amplification import amplifications
-
-        return _within(amplifications(runs, ranks), targets)
+        return _within(amplification.amplifications(runs, ranks), targets)
 
     return rows
 

@@ -31,9 +31,9 @@ def plan() -> Plan:
 
 
 def _size(count: int) -> tuple[str, ...]:
-    own = {3000: ()}.get(count, (f"train.epochs={EPOCHS[count]}",))
+    length = {3000: ()}.get(count, (f"train.epochs={EPOCHS[count]}",))
     split = ("task.validation_examples=1000", "task.test_examples=2000")
-    return ("task=sarcasm", f"task.train_examples={count}", *split, *own)
+    return ("task=sarcasm", f"task.train_examples={count}", *split, *length)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from experiments import paper, random_labels
 from experiments.command import main
-from experiments.study import Plan
-
-if TYPE_CHECKING:
-    from lorax_lab.afterwards.trained import Runs
-
+from experiments.study import Plan, local
+from lorax_lab.afterwards.similarities import directions
 
 RANKS = (8, 64)
 R8, R64 = (f"LoRA r={rank}" for rank in RANKS)
@@ -21,16 +17,8 @@ SHOWN = tuple((f"attention.self.{kind}", layer) for kind in ("query", "value") f
 """The matrices whose directions are kept."""
 KEPT_SEEDS = (0, 1)
 """The seeds of which they are kept."""
-DRAWN = (
-    "task=local",
-    f"task.path={random_labels.table()}",
-    "task.text=text",
-    "task.label=label",
-    "task.name=random_labels",
-    "task.train_examples=3000",
-    "task.validation_examples=400",
-    "task.test_examples=600",
-)
+SIZES = ("task.train_examples=3000", "task.validation_examples=400", "task.test_examples=600")
+DRAWN = (*local(random_labels.table()), "task.name=random_labels", *SIZES)
 """A task of labels that were drawn at random."""
 
 
@@ -39,16 +27,13 @@ def plan() -> Plan:
     return paper.plan(
         (paper.lora(rank) for rank in RANKS),
         factors={"task": paper.TASKS | {"random labels": DRAWN}},
-        afterwards={"similarities": paper.similarities(PAIRS), "directions": _directions},
+        afterwards={
+            "similarities": paper.similarities(PAIRS),
+            "directions": lambda runs: directions(runs, KEPT_SEEDS, SHOWN),
+        },
         figures=(*paper.SHARED, "trials"),
         prepare=random_labels.write,
     )
-
-
-def _directions(runs: Runs) -> paper.Rows:
-    from lorax_lab.afterwards.directions import directions
-
-    return directions(runs, KEPT_SEEDS, SHOWN)
 
 
 if __name__ == "__main__":

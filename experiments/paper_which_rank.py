@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from experiments import paper
 from experiments.command import main
 from experiments.study import FULL, Plan
+from lorax_lab.afterwards.sets import sets
 from lorax_lab.study.protocol import Arm
-
-if TYPE_CHECKING:
-    from lorax_lab.afterwards.trained import Runs
-
 
 RANKS = (1, 2, 4, 8, 64)
 CUT = (0, 1, 2, 4, 8, 16, 32, 64)
@@ -36,7 +32,7 @@ def plan() -> Plan:
         [*arms, _unequal(12, 4), _unequal(4, 12)],
         figures=("sets", *paper.SHARED, "amplification", *paper.FIGURES),
         afterwards={
-            "sets": _sets,
+            "sets": lambda runs: sets(runs, FULL, SETS, CUT),
             "similarities": paper.similarities(PAIRS, BOTH),
             "factors": paper.factors(OF_ARM, paper.SETS[BOTH]),
         },
@@ -45,8 +41,10 @@ def plan() -> Plan:
 
 def _of_set(name: str) -> Iterator[Arm]:
     for rank in RANKS:
-        own = SETS[name]
-        yield paper.lora(rank) if name == EVERY else paper.lora(rank, f"{name} r={rank}", own, paper.lowest(own))
+        targets = SETS[name]
+        yield (
+            paper.lora(rank) if name == EVERY else paper.lora(rank, f"{name} r={rank}", targets, paper.lowest(targets))
+        )
 
 
 def _unequal(query: int, value: int) -> Arm:
@@ -54,12 +52,6 @@ def _unequal(query: int, value: int) -> Arm:
     overrides = ("method=lora", "rank=8", "method.target_modules=[query,value]")
     ranks = f"method.ranks=[query:{query},value:{value}]"
     return Arm(f"query r={query} and value r={value}", (*overrides, ranks), paper.LOWEST)
-
-
-def _sets(runs: Runs) -> paper.Rows:
-    from lorax_lab.afterwards.sets import sets
-
-    return sets(runs, FULL, SETS, CUT)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from experiments.command import main
-from experiments.study import Plan, full, lora
+from experiments.study import Plan, full, local, lora
 from experiments.teacher import MATRIX, plant_signs
 from lorax_lab.console import bar
 from lorax_lab.data.assets import cache_folder
@@ -24,11 +24,10 @@ def plan() -> Plan:
     folder = _folder()
     only = f"method.target_modules=[{MATRIX.format(layer=5)}]"
     arms = (full(2.5e-5, only), *(lora(rank, 5e-4, only) for rank in RANKS))
-    data = ("task=local", f"task.path={folder / 'data.csv'}", "task.text=text", "task.label=label")
     sizes = ("task.train_examples=2000", "task.validation_examples=400", "task.test_examples=800")
     return Plan(
         protocol=Protocol(arms),
-        factors={"task": {f"planted rank {RANK}": data}},
+        factors={"task": {f"planted rank {RANK}": local(folder / "data.csv")}},
         common=(f"model={folder / 'model'}", *sizes, "train.head=false", "train.epochs=2"),
         seconds={"trial": 20.0, "final": 30.0},
         control_of="rank_sweep",

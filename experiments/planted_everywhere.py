@@ -20,18 +20,15 @@ from torch import Tensor, nn
 
 from experiments.planted import headlines
 from experiments.study import RECORDS
-from experiments.teacher import BATCH, MAX_LENGTH, Coordinates, bert
+from experiments.teacher import Coordinates, batches, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar
-from lorax_lab.data.source import Example
 from lorax_lab.errors import answer
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
-from lorax_lab.models import Base
 from lorax_lab.record.files import write_text
 from lorax_lab.record.redact import guard
 from lorax_lab.streams import generator
 from lorax_lab.study.tables import write_sums
-from lorax_lab.tasks.text import collate, tokenize
 
 NAME = "planted_everywhere"
 MODEL = "minilm"
@@ -70,12 +67,12 @@ def _write(options: argparse.Namespace) -> int:
     import pandas as pd
 
     base = bert(MODEL, CLASSES)
-    model, batches = base.model.eval(), tokenized(base, headlines(TEXTS))
+    model, inputs = base.model.eval(), [batch for _, batch in batches(base, headlines(TEXTS))]
     cells = [(draw, rank) for draw in range(options.draws) for rank in RANKS]
     rows: list[dict[str, Any]] = []
     with bar("planting") as on_done:
         for done, (draw, rank) in enumerate(cells, 1):
-            rows += planted(model, batches, rank, draw)
+            rows += planted(model, inputs, rank, draw)
             on_done(done, len(cells))
     path = options.records / f"{NAME}.csv"
     write_text(path, pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n"))
@@ -84,16 +81,7 @@ def _write(options: argparse.Namespace) -> int:
     return 0
 
 
-def tokenized(base: Base, texts: list[str]) -> list[dict[str, Tensor]]:
-    """Batches of the texts, of like length."""
-    rows = tokenize(base.processor, [Example({"text": text}, 0) for text in texts], MAX_LENGTH)
-    rows.sort(key=lambda row: len(row["input_ids"]))
-    parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    batches = [collate(base.processor, part, torch.zeros(len(part))) for part in parts]
-    return [{key: value for key, value in batch.items() if key != "labels"} for batch in batches]
-
-
-def planted(model: Any, batches: list[dict[str, Tensor]], rank: int, draw: int) -> Iterator[dict[str, Any]]:
+def planted(model: Any, inputs: list[dict[str, Tensor]], rank: int, draw: int) -> Iterator[dict[str, Any]]:
     """Rows of one planted rank and draw: the share of right answers at each k of `CUT`; each number of the spectrum,
     the mean over the matrices (its k is empty). The model's weights are put back."""
     layers = {name: module for name, module in model.named_modules() if ".layer." in name}
@@ -104,7 +92,7 @@ def planted(model: Any, batches: list[dict[str, Tensor]], rank: int, draw: int) 
     noises = {name: gaussian(stream, *weight.shape) for name, weight in before.items()}
     reading = torch.linalg.qr(gaussian(stream, model.config.hidden_size, CLASSES)).Q
     _put(weights, before, signals)
-    states = seen(model, batches)
+    states = seen(model, inputs)
     coordinates = Coordinates.fitted(states, reading)
     largest, places = coordinates.read(states).topk(2, 1)
     labels, clear = places[:, 0], largest[:, 0] - largest[:, 1] > CLEAR
@@ -117,8 +105,8 @@ def planted(model: Any, batches: list[dict[str, Tensor]], rank: int, draw: int) 
             value = sum(float(measure(parts.sigma)) for parts in svd.values()) / len(svd)
             yield place | {"quantity": name, "k": None, "value": value}
         _put(weights, before, updates)
-        whole = seen(model, batches)
-        for k, cut in zip(CUT, under(model, before, cuts_at(svd, CUT), whole, lambda m: seen(m, batches)), strict=True):
+        uncut = seen(model, inputs)
+        for k, cut in zip(CUT, under(model, before, cuts_at(svd, CUT), uncut, lambda m: seen(m, inputs)), strict=True):
             right = (coordinates.read(cut).argmax(1) == labels)[clear].double().mean()
             yield place | {"quantity": "right", "k": k, "value": float(right)}
     _put(weights, before, {})
@@ -147,11 +135,11 @@ def _scaled(matrix: Tensor, norm: Tensor | float) -> Tensor:
 
 
 @torch.inference_mode()
-def seen(model: nn.Module, batches: list[dict[str, Tensor]]) -> Tensor:
+def seen(model: nn.Module, inputs: list[dict[str, Tensor]]) -> Tensor:
     """Each text's mean over the tokens of the last layer (n, out), fp64."""
     body: Any = model.base_model
     means = []
-    for batch in batches:
+    for batch in inputs:
         mask = batch["attention_mask"][:, :, None]
         means.append((body(**batch).last_hidden_state * mask).sum(1) / mask.sum(1))
     return torch.cat(means).double()

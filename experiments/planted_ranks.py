@@ -51,9 +51,9 @@ def plan() -> Plan:
 
 
 def _overrides(name: str) -> tuple[str, ...]:
-    own, (rank, _) = _file(name), LEVELS[name]
-    data = ("task=local", f"task.name={own.name}", f"task.path={own.with_suffix('.csv')}")
-    return (*data, "task.text=text", "task.label=label", f"model={own}", *SIZES.get(rank, USUAL))
+    place, (rank, _) = _file(name), LEVELS[name]
+    data = ("task=local", f"task.name={place.name}", f"task.path={place.with_suffix('.csv')}")
+    return (*data, "task.text=text", "task.label=label", f"model={place}", *SIZES.get(rank, USUAL))
 
 
 def _file(name: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.planted import headlines
-from experiments.study import Plan, full, lora
+from experiments.study import Plan, full, local, lora
 from experiments.teacher import write_table
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Protocol
@@ -18,11 +18,10 @@ EXAMPLES = 6000
 
 def plan() -> Plan:
     """The grid. The table is made before the first run, once, in the cache folder."""
-    data = ("task=local", f"task.path={table()}", "task.text=text", "task.label=label")
     sizes = ("task.train_examples=3000", "task.validation_examples=1000", "task.test_examples=2000")
     return Plan(
         protocol=Protocol((full(1e-4), lora(8, 1e-3)), extensions=1),
-        factors={"task": {"random labels": data}},
+        factors={"task": {"random labels": local(table())}},
         common=sizes,
         seconds={"trial": 35.0, "final": 80.0},
         control_of="rank_sweep",

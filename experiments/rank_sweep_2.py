@@ -16,7 +16,7 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.planted import headlines
-from experiments.study import FULL, Plan, full, lora
+from experiments.study import FULL, Plan, full, local, lora
 from experiments.teacher import write_table
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Arm, Protocol
@@ -51,11 +51,10 @@ def plan() -> Plan:
 
 def tasks_of_the_second_edition() -> dict[str, tuple[str, ...]]:
     """Overrides by task."""
-    columns = ("task.text=text", "task.label=label", "task.name=cloze")
     of_cloze = ("task.train_examples=2400", "task.validation_examples=500", "task.test_examples=1000", "train.epochs=3")
     return {
         "sarcasm": ("task=sarcasm", *LARGE),
-        "cloze": ("task=local", f"task.path={cloze_table()}", *columns, *of_cloze),
+        "cloze": (*local(cloze_table()), "task.name=cloze", *of_cloze),
         "tweets": ("task=tweets", "task.train_examples=1500"),
         "movie_reviews": ("task=movie_reviews", *LARGE),
         "scores": ("task=movie_reviews", "task.kind=regression", "task.name=scores", *LARGE),
@@ -76,9 +75,8 @@ def write_cloze() -> None:
         write_table(path, masked(headlines(HEADLINES), EACH))
 
 
-def masked(titles: Iterable[str], each: int) -> list[tuple[str, str]]:
-    """`each` titles of every word, with `[MASK]` for the word, and the word, in a fixed random order; fewer where
-    there are not so many.
+def masked(titles: Iterable[str], most: int) -> list[tuple[str, str]]:
+    """Up to `most` titles of every word, with `[MASK]` for the word, and the word, in a fixed random order.
 
     >>> sorted(masked(["Man Bites Dog", "man and woman", "a new day", "the man"], 2))
     [('[MASK] Bites Dog', 'man'), ('the [MASK]', 'man')]
@@ -89,7 +87,7 @@ def masked(titles: Iterable[str], each: int) -> list[tuple[str, str]]:
         hits = word.findall(headline)
         if len(hits) == 1:
             by_word[hits[0].lower()].append(word.sub("[MASK]", headline))
-    rows = [(text, name) for name in WORDS for text in dict.fromkeys(by_word[name][:each])]
+    rows = [(text, name) for name in WORDS for text in dict.fromkeys(by_word[name][:most])]
     random.Random(0).shuffle(rows)
     return rows
 

@@ -93,6 +93,11 @@ def lora(rank: int, lowest: float, *overrides: str, name: str = "") -> Arm:
     return Arm(name or f"LoRA r={rank}", ("method=lora", f"rank={rank}", *overrides), lowest)
 
 
+def local(table: Path) -> tuple[str, ...]:
+    """A task whose texts and labels stand in a table of the study's own."""
+    return ("task=local", f"task.path={table}", "task.text=text", "task.label=label")
+
+
 SMALL = {"task.train_examples": 400, "task.validation_examples": 200, "task.test_examples": 400}
 """Sizes of a ten-minute version; what a study has fewer of stays."""
 
@@ -136,8 +141,7 @@ def texts_of(study: ModuleType, name: str) -> dict[str, str]:
     declared = read_declaration(folder).texts if (folder / DECLARATION).is_file() else {}
     texts = {key: str(getattr(study, key.upper(), declared.get(key, ""))) for key in ("question", "prediction", "cost")}
     earlier, added = str(declared.get("prediction", "")), texts["prediction"]
-    if not earlier.endswith(added):
-        texts["prediction"] = f"{earlier}\n{added}".strip()
+    texts["prediction"] = earlier if earlier.endswith(added) else f"{earlier}\n{added}".strip()
     return texts
 
 
@@ -261,14 +265,14 @@ def _run_id(overrides: tuple[str, ...]) -> str:
     return plan(list(overrides), multirun=False)[0].run_id
 
 
-def check_launch(overrides: list[str], allowed: tuple[str, ...] = LAUNCH) -> None:
+def check_launch(overrides: list[str]) -> None:
     """Refuse overrides that would change what a run is.
 
     Raises:
         ConfigError: names the override.
     """
     for override in overrides:
-        if not override.startswith(allowed):
+        if not override.startswith(LAUNCH):
             fixed = f"{override} is not possible: a study's runs are fixed"
             raise ConfigError(f"{fixed}; what may follow: {' '.join(LAUNCH)}; options: --help")
     composed(tuple(override for override in overrides if not override.startswith("hydra")))

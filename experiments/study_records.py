@@ -36,8 +36,16 @@ from lorax_lab.study.declaration import (
     write_declaration,
 )
 from lorax_lab.study.protocol import Cell
-from lorax_lab.study.published import line_of, read_lines, shared_rows, write_lines
-from lorax_lab.study.rows import SHARED, Afterwards, read_rows, write_rows
+from lorax_lab.study.published import (
+    SHARED,
+    Afterwards,
+    line_of,
+    read_lines,
+    read_rows,
+    shared_rows,
+    write_lines,
+    write_rows,
+)
 from lorax_lab.study.tables import read_table, write_sums, write_table
 from lorax_lab.tasks import KINDS
 
@@ -363,8 +371,8 @@ def broken_promises(before: Declaration, now: Declaration) -> list[str]:
     ]
     if before.has_answer and not now.has_answer:
         changes.append(f"the figure {ANSWER} is gone, and with it the verdict")
-    said = _words(before, "prediction")
-    if _words(now, "prediction")[: len(said)] != said:
+    predicted = _words(before, "prediction")
+    if _words(now, "prediction")[: len(predicted)] != predicted:
         changes.append("the prediction was changed (a new one may follow the old text)")
     return changes
 

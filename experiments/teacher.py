@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -144,6 +144,16 @@ def _last(base: Base) -> Any:
     return body.encoder.layer[-1].output
 
 
+def batches(base: Base, texts: list[str]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """Batches of texts of like length, each with the places of its texts."""
+    rows = tokenize(base.processor, [Example({"text": text}, 0) for text in texts], MAX_LENGTH)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        batch = collate(base.processor, [rows[i] for i in chosen], torch.zeros(len(chosen)))
+        yield chosen, {key: value for key, value in batch.items() if key != "labels"}
+
+
 @torch.inference_mode()
 def features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> Features:
     """What the base gives for each text."""
@@ -155,14 +165,11 @@ def features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> Fe
         return lambda _, inputs, __: seen[name].append(inputs[0][:, 0].double())
 
     hooks = [block.dense.register_forward_hook(keep("inputs")), block.LayerNorm.register_forward_hook(keep("sums"))]
-    rows = tokenize(base.processor, [Example({"text": text}, 0) for text in texts], MAX_LENGTH)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        batch = collate(base.processor, [rows[i] for i in chosen], torch.zeros(len(chosen)))
-        output = model.bert(**{key: value for key, value in batch.items() if key != "labels"})
-        seen["states"].append(output.last_hidden_state[:, 0].double())
-        on_done(start + len(chosen))
+    order = list[int]()
+    for chosen, batch in batches(base, texts):
+        seen["states"].append(model.bert(**batch).last_hidden_state[:, 0].double())
+        order += chosen
+        on_done(len(order))
     for hook in hooks:
         hook.remove()
     back = torch.tensor(order).argsort()

@@ -89,7 +89,6 @@ def execute(
     run_id: str,
     folder: Path,
     reference: Path | None,
-    data_sha256: str | None = None,
     kernel: str = "torch",
     sinks: Sequence[Sink] = (),
     show: Show = unseen,
@@ -99,7 +98,6 @@ def execute(
     Args:
         folder: where its files go.
         reference: folder of the completed full fine-tune that the run is compared with.
-        data_sha256: the data's hash when the run was planned; other data are refused. None where it was not planned.
         kernel: `torch` or `onednn`, what linear layers multiply with.
         sinks: are given each training step.
         show: is told how far the measuring is.
@@ -110,7 +108,7 @@ def execute(
     Raises:
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
-    run = _prepare(config, run_id, folder, reference, data_sha256, kernel)
+    run = _prepare(config, run_id, folder, reference, kernel)
     trained = _train(run, sinks)
     validation = trained.last("validation") or run.splits["validation"].score(run.model)
     findings = Findings()  # a trial is scored on validation alone
@@ -120,12 +118,10 @@ def execute(
     return _record(run, trained, validation, findings, reference)
 
 
-def _prepare(
-    config: RunConfig, run_id: str, folder: Path, reference: Path | None, data_sha256: str | None, kernel: str
-) -> Prepared:
+def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None, kernel: str) -> Prepared:
     """Load data and base, score the bare base, attach the method, and measure what a training step holds."""
     started, fresh_peak = time.time(), memory.reset_peak()
-    task = load_task(config.task, data_sha256)
+    task = load_task(config.task)
     with memory.explained("weights"):
         base = models.load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     model: nn.Module = base.model

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 
 from lorax_lab.errors import ConfigError
 
@@ -13,10 +15,6 @@ from ..folders import Drawn, draw_folder
 from ..groups import CannotDraw
 from . import curves, layers
 from .rows import tidy
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 FIGURES = {
     "singular_values": (curves.value_table, curves.draw_values),
@@ -44,9 +42,6 @@ def read(folder: Path) -> Audit:
     Raises:
         ConfigError: the folder is of another version. FileNotFoundError: it is no folder of an audit.
     """
-    import numpy as np
-    import pandas as pd
-
     version = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["format"]
     if version != FORMAT:
         raise ConfigError(f"{folder} has format {version}, this version draws {FORMAT}; make it again: {WRITER}")

@@ -10,17 +10,16 @@ at rank r, energies add up. Pure noise has the same shapes and norms, and is of 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from .. import style
 from ..groups import CannotDraw, representative
 from .rows import FITTED, MOST, Row, noise_values, note, points
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 UPDATE, BULK = "ΔW", "noise fitted to its bulk"
 SAME_NORM, PRODUCT = "noise of the same norm", "noise of the same rank and norm"
@@ -57,8 +56,6 @@ def value_table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFram
     Raises:
         CannotDraw: no matrix changed.
     """
-    import pandas as pd
-
     moved = rows["matrix"].isin([name for name, values in sigma.items() if (values > 0).any()])
     is_measured = rows["matrix"].isin([name for name, values in sigma.items() if len(values)])
     measured = rows[is_measured & rows["module"].isin(rows[moved]["module"])]
@@ -80,8 +77,6 @@ def value_table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFram
 
 def _noise_curve(row: Row, values: np.ndarray) -> tuple[str, np.ndarray, int]:
     """The bulk that the fitted noise makes, after the spikes; where none was fitted, noise of the update's own norm."""
-    import numpy as np
-
     fitted = row["noise_std"] >= 0
     spikes = int(row["spikes"]) if fitted and row["spikes"] > 0 else 0
     unit = noise_values(row, spikes)
@@ -110,14 +105,13 @@ def draw_values(table: pd.DataFrame) -> Figure:
     first.set_ylim(bottom, 2 * table["sigma"].max())
     hidden = (table["rounding_edge"] <= bottom).any()
     below = "\nwhere no rounding edge is drawn, it lies below the axis" if hidden else ""
-    style.title(figure, f"Singular values of ΔW, beside those of noise{below}")
     for name in dict.fromkeys(table["series"]):
         first.plot([], [], label=name, **LOOKS[str(name)])
     for edge, dashes in EDGES.items():
         if (table[edge] > bottom).any():
             first.plot([], [], label=edge.replace("_", " "), color="0.35", linewidth=0.7, linestyle=dashes)
-    style.legend(figure, first, columns=max(2, len(modules)))
-    return figure
+    title = f"Singular values of ΔW, beside those of noise{below}"
+    return style.finish(figure, title, first, columns=max(2, len(modules)))
 
 
 def _value_panel(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
@@ -138,8 +132,6 @@ def _value_panel(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
 
 def _heading(first: pd.Series[Any]) -> list[str]:
     """The matrix's place, how many directions stand above the noise if that is known, and how far rounding reaches."""
-    import pandas as pd
-
     layer = "" if pd.isna(first["layer"]) else f"layer {first['layer']:.0f}, "
     lines = [style.folded(f"{layer}{first['module']}", LETTERS)]
     if first["spikes_told"] >= 0:
@@ -167,8 +159,6 @@ def energy_table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFra
     Raises:
         CannotDraw: no matrix changed, or none has its norm.
     """
-    import pandas as pd
-
     measured = rows[rows["matrix"].isin(list(sigma)) & (rows["frobenius_norm"] >= 0)].to_dict("records")
     if not any(row["frobenius_norm"] > 0 for row in measured):
         raise CannotDraw("no matrix changed" if measured else "no matrix has its norm and singular values")
@@ -188,9 +178,6 @@ def energy_table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFra
 
 def _energy_line(kind: str, name: str, parts: list[Part]) -> pd.DataFrame:
     """The share of the energy in the top r of every matrix, up to the last r that every matrix knows."""
-    import numpy as np
-    import pandas as pd
-
     total = sum(energy for _, energy, _ in parts)
     facts = {"line": kind, "module": name, "matrices": len(parts), "energy": total}
     if not total > 0:
@@ -232,9 +219,7 @@ def draw_energy(table: pd.DataFrame) -> Figure:
     still = table[(table["line"] == MODULE) & table["share"].isna()]["module"]
     weak = [name for name in changed["module"] if name not in strongest]
     notes = [*note("did not change", still), *note("in the table only, for their small energy", weak)]
-    style.title(figure, "\n".join([_finding(table), *notes]))
-    style.legend(figure, axes, 2)
-    return figure
+    return style.finish(figure, "\n".join([_finding(table), *notes]), axes, columns=2)
 
 
 def _reaches(rows: pd.DataFrame, level: float) -> int | None:

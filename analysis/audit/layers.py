@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .. import style
 from ..groups import CannotDraw
 from .rows import COUNTS, FACTORS, MEASURES, MOST, NULLS, note
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ROUNDED, NO_COUNT, AT_MOST = "*", "†", "≤"
 MARKS = {
@@ -80,8 +82,6 @@ def rank_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
     Raises:
         CannotDraw: no matrix changed.
     """
-    import numpy as np
-
     ranks = rows[["matrix", "module", "layer"]].copy()
     flags = [text.split() for text in rows["untrusted"]]
     for name in MEASURES:
@@ -147,8 +147,6 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
 def _heat_map(
     axes: Axes, rows: pd.DataFrame, panel: Panel, layers: list[int], modules: list[str], has_room: bool
 ) -> None:
-    from matplotlib.colors import Normalize, PowerNorm
-
     def grid(column: str, how: Any = "mean") -> Any:
         return rows.pivot_table(column, "layer", "module", how).reindex(index=layers, columns=modules).to_numpy()
 
@@ -200,7 +198,7 @@ def direction_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
     columns = ["matrix", "module", "layer", *FACTORS, "amplification.rank", *COUNTS, "intruders.k"]
     measured = rows[rows[list(COUNTS[:2])].notna().any(axis=1) | _is_finite(rows[FACTORS[0]])][columns]
     if measured.empty:
-        raise CannotDraw("they were not measured; type --directions")
+        raise CannotDraw("they were not measured, or W0 is zero; type --directions")
     return measured.reset_index(drop=True)
 
 
@@ -208,8 +206,6 @@ def direction_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
 def draw_directions(table: pd.DataFrame) -> Figure:
     """Intruders per matrix, the mean of a layer and their range; below, amplification, a line per module type. Without
     layers the matrices stand side by side."""
-    from matplotlib.ticker import MaxNLocator
-
     layered = table["layer"].notna().any()
     rows = table[table["layer"].notna()] if layered else table.assign(layer=range(len(table)))
     rows = rows.astype({"layer": int})

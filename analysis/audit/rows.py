@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+import numpy as np
+import pandas as pd
 
 Row: TypeAlias = dict[Any, Any]
 """A row of an audit by its column names, as pandas gives it."""
@@ -36,8 +35,6 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
 
     `layer` becomes Int64; a matrix without a module type is its own.
     """
-    import pandas as pd
-
     table = rows.reset_index(drop=True).reindex(columns=[*dict.fromkeys([*rows.columns, *TEXT, *NUMBERS, "layer"])])
     for name in TEXT:
         table[name] = [value if isinstance(value, str) else "" for value in table[name]]

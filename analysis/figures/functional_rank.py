@@ -17,24 +17,8 @@ from matplotlib.figure import Figure
 
 from lorax_lab.record.direction import oriented
 
-from .. import constant, style
+from .. import constant, scores, style
 from ..groups import CannotDraw, Group
-from ..scores import (
-    BEFORE,
-    CROSSED,
-    SCORED,
-    directed,
-    higher_is_better,
-    intervals,
-    mark_collapsed,
-    of_examples,
-    score_label,
-    scores,
-    split_label,
-    standard_error,
-    with_baselines,
-    without_interval,
-)
 from ..variants import COLLAPSED, REFERENCE, best_of, collapsed, of_collapsed, shared
 
 TITLE = "validation score of the full update cut at k, and of LoRA trained at rank k: the answer"
@@ -47,7 +31,7 @@ CLOSE = 0.01
 matches it. Where lower is better, it is a share of what training gained: of a log loss, all may lie within 1 %."""
 GAINED = "gained"
 """The column of what full fine-tuning gained on test. A table has it only where lower is better and that is known."""
-UNTRAINED = f"{BEFORE}untrained"
+UNTRAINED = f"{scores.BEFORE}untrained"
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -64,21 +48,21 @@ def table(group: Group) -> pd.DataFrame:
     cuts = cuts[cuts["part"].isin(PARTS) & (cuts["module"].isna() if "module" in cuts else True)]
     cuts = cuts[["run_id", "part", "k"]].assign(score=cuts[group.metric])
     cuts = full[["run_id", *group.columns]].merge(cuts, on="run_id")
-    trained = scores(group, "validation").dropna(subset="rank")
+    trained = scores.scores(group, "validation").dropna(subset="rank")
     trained = trained.assign(part="trained", k=trained["rank"].astype(int))
     columns = [*group.columns, "part", "k", "score"]
     rows = pd.concat([part[columns] for part in (cuts, trained) if len(part)], ignore_index=True)
     same: dict[str, Any] = {**group.title, "metric": group.metric}
     same["examples"] = int(full["inputs.examples.validation"].iloc[0])
     rows = rows.astype({"rank": "Int64"}).assign(**same)[[*same, *columns]]
-    rows = rows.assign(**{SCORED: split}) if (split := group.scored_on("")) else rows
+    rows = rows.assign(**{scores.SCORED: split}) if (split := group.scored_on("")) else rows
     rows = constant.with_constant(rows, group, "validation")
     if not group.higher_is_better:
-        runs = with_baselines(scores(group, "test"), group)
+        runs = scores.with_baselines(scores.scores(group, "test"), group)
         runs = runs[runs["method"] == REFERENCE]
         if UNTRAINED in runs:
             rows = rows.assign(**{GAINED: float((runs[UNTRAINED] - runs["score"]).mean())})
-    return directed(rows, group.higher_is_better)
+    return scores.directed(rows, group.higher_is_better)
 
 
 def finding(table: pd.DataFrame) -> str:
@@ -91,12 +75,12 @@ def finding(table: pd.DataFrame) -> str:
     cuts = table[table["part"] == "cut"]
     if COLLAPSED in cuts and cuts[COLLAPSED].all():
         return "every full fine-tune collapsed, so its cuts say nothing of the rank"
-    scores, (whole_score, error) = cuts.groupby("k")["score"].mean(), _whole(table)
-    allowed, full = _allowed(table), int(scores.index.max())
+    means, (whole_score, error) = cuts.groupby("k")["score"].mean(), _whole(table)
+    allowed, full = _allowed(table), int(means.index.max())
     close = "within one standard error of"
     if math.isnan(error):
         of_gain = f"at most {CLOSE:.0%} of training's gain short of"
-        close = f"within {CLOSE:.0%} of" if higher_is_better(table) else of_gain
+        close = f"within {CLOSE:.0%} of" if scores.higher_is_better(table) else of_gain
     if math.isnan(allowed):
         return f"the whole update reaches {whole_score:.3f}"
     k = _from_where(table, "cut", allowed)
@@ -104,7 +88,7 @@ def finding(table: pd.DataFrame) -> str:
         first = f"only the whole update reaches its {whole_score:.3f}; no cut of its {full:,} directions is {close} it"
     else:
         part = f"the top {k:,} of each matrix's {full:,} directions reach" if k else "without any update it reaches"
-        first = f"{part} {scores[k]:.3f}, {close} the whole update's {whole_score:.3f}"
+        first = f"{part} {means[k]:.3f}, {close} the whole update's {whole_score:.3f}"
     trained = table[table["part"] == "trained"]
     return f"{first}; {_of_trained(trained, _from_where(table, 'trained', allowed))}" if len(trained) else first
 
@@ -119,9 +103,9 @@ def _of_trained(trained: pd.DataFrame, rank: int | None) -> str:
 
 def _whole(table: pd.DataFrame) -> tuple[float, float]:
     """The mean score of the whole update, and its standard error."""
-    scores, first = table[table["part"] == "cut"].groupby("k")["score"].mean(), table.iloc[0]
-    score = float(scores.iloc[-1])
-    return score, standard_error(score, first["metric"], first["examples"])
+    means, first = table[table["part"] == "cut"].groupby("k")["score"].mean(), table.iloc[0]
+    score = float(means.iloc[-1])
+    return score, scores.standard_error(score, first["metric"], first["examples"])
 
 
 def _allowed(table: pd.DataFrame) -> float:
@@ -130,14 +114,15 @@ def _allowed(table: pd.DataFrame) -> float:
     score, error = _whole(table)
     if not math.isnan(error):
         return error
-    gained = abs(score) if higher_is_better(table) else float(table[GAINED].iloc[0]) if GAINED in table else math.nan
+    gained = float(table[GAINED].iloc[0]) if GAINED in table else math.nan
+    gained = abs(score) if scores.higher_is_better(table) else gained
     return CLOSE * gained if gained > 0 else math.nan
 
 
 def _from_where(table: pd.DataFrame, part: str, allowed: float) -> int | None:
     """The smallest k of which the mean score, of the best variant, and those of all larger k match the whole update's;
     None where the largest k does not."""
-    higher = higher_is_better(table)
+    higher = scores.higher_is_better(table)
     means = table[table["part"] == part].groupby(["k", "variant"])["score"].mean()
     gains = oriented(means, higher).groupby("k").max()
     short = gains.index[gains < oriented(_whole(table)[0], higher) - allowed]
@@ -164,11 +149,12 @@ def draw(table: pd.DataFrame) -> Figure:
     constant.draw_line(axes, table, axes)
     one = "" if math.isnan(error) else "\n95 % interval over the examples"
     over = "\nmean and range of seeds" if len(set(table["seed"])) > 1 else one
-    axes.set(ylabel=score_label(f"{split_label('validation', table)} {first['metric']}", table) + over)
+    axes.set(ylabel=scores.score_label(f"{scores.split_label('validation', table)} {first['metric']}", table) + over)
     heading = f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}"
     if chosen := best_of(cuts):
         heading += f"\nthe update is that of {cuts['arm'].iloc[0]}{chosen}"
-    return style.finish(figure, heading + without_interval(table) + collapsed(table, CROSSED), axes, columns=2)
+    heading += scores.without_interval(table) + collapsed(table, scores.CROSSED)
+    return style.finish(figure, heading, axes, columns=2)
 
 
 def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any]) -> None:
@@ -177,7 +163,7 @@ def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any])
     low, high, means = by_k["score"].min(), by_k["score"].max(), by_k["score"].mean()
     if len(set(rows["seed"])) == 1:
         first = rows.iloc[0]
-        ends = means.map(lambda score: of_examples(score, first["metric"], first["examples"]))
+        ends = means.map(lambda score: scores.of_examples(score, first["metric"], first["examples"]))
         low, high = (ends.str[side].fillna(means) for side in (0, 1))
     axes.plot(means, label=label, **look)
     axes.fill_between(low.index, low, high, color=look["color"], alpha=0.2, linewidth=0)
@@ -187,8 +173,8 @@ def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
     variants = list(rows.groupby("variant", sort=False))
     for number, ((variant, part), marker) in enumerate(zip(variants, cycle("DPX^v<>hp*"), strict=False)):
-        means, _ = intervals(part, "k")
+        means, _ = scores.intervals(part, "k")
         shift = style.spread_out(number, len(variants), 2 * style.BESIDE)
         look |= {"marker": marker, "zorder": 5, "label": f"{variant}, trained at rank k"}
         style.bars(axes, means.index, means["mean"], means["low"], means["high"], shift=shift, **look)
-        mark_collapsed(axes, part, "k", shift)
+        scores.mark_collapsed(axes, part, "k", shift)

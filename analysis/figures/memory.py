@@ -24,15 +24,12 @@ LINE = 0.13
 
 def table(group: Group) -> pd.DataFrame:
     """One row per run and category, MiB (2²⁰ bytes); `phase` is where the peak fell, `batch` examples × tokens."""
-    runs, parts = group.runs, []
-    described = runs[[*group.columns, "best"]].assign(
-        batch=[" × ".join(map(str, shape)) for shape in runs["memory.batch_shape"]], phase=runs["memory.phase"]
-    )
-    for place, (name, value) in enumerate(group.title.items()):
-        described.insert(place, name, value)
-    for category in CATEGORIES:
-        parts.append(described.assign(category=category, mib=runs[PREFIX + category] / 2**20))
-    return pd.concat(parts, ignore_index=True).astype({"rank": "Int64"})
+    batches = [" × ".join(map(str, shape)) for shape in group.runs["memory.batch_shape"]]
+    rows = group.runs.assign(**group.title, batch=batches).astype({"rank": "Int64"})
+    rows = rows.rename(columns={"memory.phase": "phase"} | {PREFIX + category: category for category in CATEGORIES})
+    places = [*group.title, *group.columns, "best", "batch", "phase"]
+    rows = rows.melt(places, [*CATEGORIES], "category", "mib")
+    return rows.assign(mib=rows["mib"] / 2**20)
 
 
 @style.styled

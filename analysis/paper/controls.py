@@ -9,21 +9,7 @@ from ..study.figures.directions import is_lora
 from ..study.records import Records
 from ..study.statistics import Interval
 from . import readings
-from .readings import (
-    CONTROLS,
-    FACTOR,
-    FAILS,
-    FEW,
-    GAUSSIAN,
-    HOLDS,
-    LOW,
-    MANY,
-    RANKS,
-    SIDES_OF_SEEDS,
-    START,
-    above,
-    is_task,
-)
+from .readings import CONTROLS, FACTOR, FAILS, FEW, GAUSSIAN, HOLDS, LOW, MANY, RANKS, SIDES_OF_SEEDS, START, above
 
 REFUTED, STANDS, OPEN = "refuted", "not refuted", "cannot be told"
 SHARE = 0.5
@@ -42,7 +28,7 @@ def rows_of(by_name: Mapping[str, Records]) -> list[Row]:
 def _directions(records: Records) -> Iterator[Row]:
     """Of Figures 3 and 4: what is shared is made by training, and is of the task. Labels drawn at random have no
     task."""
-    for task in filter(is_task, records.conditions):
+    for task in filter(readings.is_task, records.conditions):
         pairs = [("made", "", "before training", (task, RANKS, FACTOR), (task, RANKS, START))]
         for control in (control for control, source in CONTROLS.items() if source == task):  # of the task's own texts
             pairs.append(("ranks", "", control, (task, RANKS, FACTOR), (control, RANKS, FACTOR)))
@@ -88,7 +74,7 @@ def _norms(records: Records) -> Iterator[Row]:
 def _factors(records: Records) -> Iterator[Row]:
     """Of Table 7: a large factor tells of directions of W that LoRA finds. A Gaussian update finds none."""
     for task, arm, r, rows in readings.groups(records):
-        if is_task(task) and is_lora(arm):
+        if readings.is_task(task) and is_lora(arm):
             times = readings.ratio(rows, GAUSSIAN, "factor")
             factors = [readings.factor(rows, key) for key in ("factor", GAUSSIAN)]
             outcome = {HOLDS: REFUTED, FAILS: STANDS}.get(above(times, 1.0), OPEN)

@@ -10,14 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from lorax_lab.study.answers import (
-    CORRECT,
-    correct_answers,
-    cut_answers,
-    cut_pseudo_values,
-    log_losses,
-    pseudo_values,
-)
+from lorax_lab.study import answers
 from lorax_lab.study.published import Line
 
 from ..variants import COLLAPSED
@@ -98,7 +91,7 @@ def differences(records: Records, task: str, arm: str) -> np.ndarray:
 
 def loss_differences(records: Records, task: str, arm: str) -> np.ndarray | None:
     """(seeds, examples) differences in log loss on test, in nats, as `differences`; None where a line has no losses."""
-    return _by_example(records, task, arm, log_losses)
+    return _by_example(records, task, arm, answers.log_losses)
 
 
 def _by_example(records: Records, task: str, arm: str, read: Callable[[Line], np.ndarray | None]) -> np.ndarray | None:
@@ -120,16 +113,16 @@ def added(line: Line) -> np.ndarray | None:
     """What each test example adds to the score, (n,), whose mean is the score: the right answers of an accuracy, else
     the line's pseudo-values; None where it has neither."""
     if is_counted(line):
-        return correct_answers(line).astype(float)
-    values = pseudo_values(line)
+        return answers.correct_answers(line).astype(float)
+    values = answers.pseudo_values(line)
     return None if values is None else values + _rounded_off(line, values)
 
 
 def added_by_cuts(line: Line, part: str) -> dict[int, np.ndarray]:
     """As `added`, of the update that was cut, by k; empty where the line does not say."""
     if is_counted(line):
-        return {k: answers.astype(float) for k, answers in cut_answers(line, part).items()}
-    uncut, cuts = pseudo_values(line), cut_pseudo_values(line, part)
+        return {k: right.astype(float) for k, right in answers.cut_answers(line, part).items()}
+    uncut, cuts = answers.pseudo_values(line), answers.cut_pseudo_values(line, part)
     return {k: values + _rounded_off(line, uncut) for k, values in cuts.items()} if uncut is not None else {}
 
 
@@ -140,7 +133,7 @@ def _rounded_off(line: Line, values: np.ndarray) -> float:
 
 def is_counted(line: Line) -> bool:
     """Whether the score on test is the share of the answers that are right, and the line has them."""
-    return line["metric"] in COUNTED and CORRECT in line
+    return line["metric"] in COUNTED and answers.CORRECT in line
 
 
 @lru_cache(maxsize=KEPT * 32)

@@ -43,19 +43,19 @@ def constant(records: Records, task: str, split: str) -> tuple[float, str] | Non
         return None
     metric, inputs = line["metric"], line["inputs"]
     place = (records.name, task, inputs["data_sha256"], split, inputs["examples"].get(split), metric)
-    known = _known().get(place)
+    score = _known().get(place)
     if metric in CORRELATIONS:
         return 0.0, ANSWER
-    if known is not None and not records.scored_on(task, ""):
-        return known, MAJORITY if metric == "accuracy" else ANSWER
+    if score is not None and not records.scored_on(task, ""):
+        return score, MAJORITY if metric == "accuracy" else ANSWER
     return guess(metric, len(inputs["classes"]))
 
 
 def with_constants(records: Records, table: pd.DataFrame, split: str) -> pd.DataFrame:
     """A figure's table with the columns `CONSTANT` and `IS`, where a condition has them."""
-    found = {task: constant(records, task, split) for task in records.conditions}
-    known = {task: pair for task, pair in found.items() if pair}
-    if not known:
+    constants = {task: constant(records, task, split) for task in records.conditions}
+    pairs = {task: pair for task, pair in constants.items() if pair}
+    if not pairs:
         return table
-    score, name = ({task: pair[i] for task, pair in known.items()} for i in (0, 1))
+    score, name = ({task: pair[i] for task, pair in pairs.items()} for i in (0, 1))
     return table.assign(**{CONSTANT: table["task"].map(score), IS: table["task"].map(name)})

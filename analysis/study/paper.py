@@ -11,9 +11,10 @@
 
 from __future__ import annotations
 
-import csv
 from functools import cache
 from pathlib import Path
+
+import pandas as pd
 
 FILE = Path(__file__).with_name("hu_2021.csv")
 
@@ -21,9 +22,6 @@ FILE = Path(__file__).with_name("hu_2021.csv")
 @cache
 def theirs(study: str) -> dict[str, dict[str, float]]:
     """The paper's numbers beside a study, by column, and by arm or size; none of a study that does not ask again."""
-    columns: dict[str, dict[str, float]] = {}
-    with FILE.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["study"] == study:
-                columns.setdefault(row["column"], {})[row["at"]] = float(row["value"])
-    return columns
+    rows = pd.read_csv(FILE, dtype={"at": str, "value": float})
+    columns = rows[rows["study"] == study].groupby("column", sort=False)
+    return {str(name): dict(zip(part["at"], part["value"], strict=True)) for name, part in columns}

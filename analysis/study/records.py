@@ -12,8 +12,7 @@ from lorax_lab.errors import ConfigError, in_short, suggest
 from lorax_lab.record.direction import of_lines, scored_on
 from lorax_lab.study.declaration import DECLARATION, DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.study.protocol import Cell, Protocol
-from lorax_lab.study.published import COLLAPSED, RUNS, Line, read_lines
-from lorax_lab.study.rows import SHARED, Afterwards, names_of, read_rows
+from lorax_lab.study.published import COLLAPSED, RUNS, SHARED, Afterwards, Line, names_of, read_lines, read_rows
 from lorax_lab.study.tables import altered
 
 from ..scores import SCORED, UNITS, directed, with_units
@@ -151,8 +150,8 @@ def load(folder: Path) -> Records:
     """
     if not (folder / RUNS).is_file():
         absent = f"there are no records of a study in {folder}"
-        if (known := names_in(folder.parent)) and not (folder / DECLARATION).is_file():
-            raise NoStudy(f"{absent}; {suggest(folder.name, known)}")
+        if (names := names_in(folder.parent)) and not (folder / DECLARATION).is_file():
+            raise NoStudy(f"{absent}; {suggest(folder.name, names)}")
         raise NoStudy(f"{absent}; type: python -m experiments.{folder.name}")
     damages = altered(folder.parent, folder.name)
     try:
@@ -162,8 +161,8 @@ def load(folder: Path) -> Records:
     except DamagedDeclaration as error:
         raise DamagedStudy(f"{error}; restore it: git checkout -- {folder}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        told = "; ".join(damages) or in_short(error)
-        raise DamagedStudy(f"{folder.name} cannot be read: {told}; restore it: git checkout -- {folder}") from None
+        reason = "; ".join(damages) or in_short(error)
+        raise DamagedStudy(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None
     records = Records(folder.name, declared, lines, damages, shared)
     for name, by_condition in measured.items():
         records.rows[name], others = _of_published_runs(records, by_condition)
@@ -232,8 +231,8 @@ def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     """A figure's table, whose column `task` has the conditions, with the direction of the scores where lower ones are
     better in any condition, what they are counted in where any metric has a unit, and what they are of where any
     condition's task is memorised."""
-    of = {name: records.scored_on(name, "") for name in records.conditions}
-    table = table.assign(**{SCORED: table["task"].map(of)}) if any(of.values()) else table
+    split = {name: records.scored_on(name, "") for name in records.conditions}
+    table = table.assign(**{SCORED: table["task"].map(split)}) if any(split.values()) else table
     table = with_units(table, table["task"].map(records.metric))
     return directed(table, table["task"].map(records.higher_is_better))
 

@@ -30,7 +30,7 @@ def similarity(rows: Iterable[Row], one: str, other: str, i: int, j: int) -> tup
             the order of the examples, or of two bases.
     """
     by_run = {f"{row['arm']}:{row['seed']}": row for row in rows}
-    (a, seed_a), (b, seed_b) = (_directions(by_run, *asked) for asked in ((one, i, "-i"), (other, j, "-j")))
+    (a, seed_a), (b, seed_b) = (_directions(by_run, *run) for run in ((one, i, "-i"), (other, j, "-j")))
     if seed_a == seed_b:
         raise ConfigError(f"{one} and {other} have the seed {seed_a} in common; name runs of different seeds")
     if len(a) != len(b):

@@ -70,7 +70,7 @@ class Crossed:
         from scipy.stats import t
 
         parts = [(self.seeds, self.of_seeds), (self.examples, self.of_examples)]
-        return math.hypot(*(float(t.isf(p / 2, n - 1)) * math.sqrt(of) for n, of in parts if of > 0))
+        return math.hypot(*(float(t.isf(p / 2, n - 1)) * math.sqrt(variance) for n, variance in parts if variance > 0))
 
     def interval(self, of: int = 1) -> Interval:
         """The 95 % interval of the mean; of the best of several, chosen by these very values, wide enough for all of
@@ -136,20 +136,20 @@ def t_interval(values: Sequence[float]) -> Interval:
     return crossed(np.asarray(values, dtype=float)[:, None]).interval()
 
 
-def power(found: Crossed, margin: float, truth: float) -> float:
+def power(gain: Crossed, margin: float, truth: float) -> float:
     """The chance that a study with these components of variance finds the gain surely above −margin, by the same
     interval, where the true gain is `truth`. Simulated, with the same draws each time; NaN for a single seed."""
     from scipy.stats import t
 
-    if found.seeds < 2:
+    if gain.seeds < 2:
         return math.nan
-    draw, seeds, examples = np.random.default_rng(0), found.seeds, found.examples
-    of_seeds = max(found.of_seeds, found.of_residual)  # smaller by chance alone
-    mean = truth + math.sqrt(of_seeds + found.of_examples) * draw.standard_normal(DRAWS)
+    draw, seeds, examples = np.random.default_rng(0), gain.seeds, gain.examples
+    of_seeds = max(gain.of_seeds, gain.of_residual)  # smaller by chance alone
+    mean = truth + math.sqrt(of_seeds + gain.of_examples) * draw.standard_normal(DRAWS)
     square = float(t.isf((1 - LEVEL) / 2, seeds - 1)) ** 2 * of_seeds * _share(draw, seeds - 1)
     if examples > 1:
-        residual = found.of_residual * _share(draw, (seeds - 1) * (examples - 1))
-        parts = (found.of_examples + found.of_residual) * _share(draw, examples - 1) - residual
+        residual = gain.of_residual * _share(draw, (seeds - 1) * (examples - 1))
+        parts = (gain.of_examples + gain.of_residual) * _share(draw, examples - 1) - residual
         square += float(t.isf((1 - LEVEL) / 2, examples - 1)) ** 2 * np.maximum(parts, 0)
     return float((mean - np.sqrt(square) > -margin).mean())
 

@@ -3,8 +3,7 @@
 | file | what it makes |
 |---|---|
 | `trained` | a run's update, read again, and its factors as they were drawn |
-| `similarities` | how much of their directions the updates of two runs share |
-| `directions` | the directions themselves, in little space |
+| `similarities` | how much of their directions the updates of two runs share, and the directions themselves |
 | `amplification` | what an update does with the directions of its base |
 | `sets` | the scores of a full update that is cut in some matrices |
 

@@ -7,10 +7,11 @@ two runs share there is chance, or else a fault of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,6 +69,29 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
                     _refuse_related(ends, name, matrix, chosen)
                 place = {"pair": name, "side": side, "matrix": matrix}
                 yield place | {"module": short_name(matrix), "layer": layer_number(matrix)} | _shared(ends)
+
+
+def directions(runs: Runs, seeds: Collection[int], matrices: Collection[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+    """The directions themselves in half precision, one row for each run, matrix and side; read again, they are made
+    orthonormal. Those before training follow from the seed, and have no row.
+
+    Args:
+        seeds: of the runs.
+        matrices: module and layer, as `("attention.self.query", 2)`.
+
+    Yields:
+        `arm, seed, matrix, side`; `k`, how many directions; `d`, of how many numbers each; `vectors`, one after the
+        other.
+    """
+    for (arm, seed), run in runs.items():
+        for matrix, sides in sides_of(run).items() if seed in seeds else ():
+            if (short_name(matrix), layer_number(matrix)) not in matrices:
+                continue
+            for side, columns in sides.items():
+                if side != START:
+                    vectors = columns.numpy().T.astype(np.float16)
+                    place = {"arm": arm, "seed": seed, "matrix": matrix, "side": side}
+                    yield place | {"k": vectors.shape[0], "d": vectors.shape[1], "vectors": vectors.ravel()}
 
 
 def sides_of(run: Run) -> dict[str, Side]:

@@ -7,8 +7,9 @@ import re
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 
 from lorax_lab.audit import extract, findings
@@ -19,6 +20,7 @@ from lorax_lab.audit.measure import device_of, measure_all
 from lorax_lab.audit.picture import png
 from lorax_lab.audit.store import open_store
 from lorax_lab.audit.updates import is_adapter, open_updates
+from lorax_lab.config import RunConfig
 from lorax_lab.console import bar, say
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.fastest import kernel_of
@@ -27,13 +29,8 @@ from lorax_lab.methods.adapters import SETTINGS, read_settings
 from lorax_lab.methods.names import plain_name
 from lorax_lab.models import head_modules, load_base, preset_named, use_kernel
 from lorax_lab.record.files import write_bytes, write_csv, write_json, write_text
-from lorax_lab.tasks import load_task
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from lorax_lab.config import RunConfig
-    from lorax_lab.tasks import Task
+from lorax_lab.tasks import Task, load_task
+from lorax_lab.tasks.split import Split
 
 WITH_BASE = "python -m lorax_lab.audit card ADAPTER --base BASE"
 ALT = "Share of the update's energy by rank and module type, its size by layer"
@@ -108,8 +105,6 @@ def make(tuned: str, options: Namespace) -> int:
 
 def write(facts: Facts, rows: pd.DataFrame, folder: Path) -> None:
     """Write the pages, the picture and the numbers behind them; print the headlines."""
-    import pandas as pd
-
     lines, parts = parts_of(facts)
     page = {"title": facts["title"], "lines": lines, "parts": parts, "alt": ALT + SCORED * bool(facts["scores"])}
     embedded = base64.b64encode(png(facts, [])).decode()
@@ -185,8 +180,6 @@ def _extraction(typed: str, scored: Scored | None) -> extract.Extraction | None:
 def _scores_as_its_cut(target: Path, scored: Scored, rank: int | None, device: torch.device) -> bool:
     """Load what was written onto a fresh base, as anybody would, and say how it scores. Where an energy was asked for,
     each matrix has a rank of its own, and no cut was scored that it could be held against."""
-    from lorax_lab.tasks.split import Split
-
     base = _base_for(scored.config, scored.task)
     try:
         lora.load(base.model, target)

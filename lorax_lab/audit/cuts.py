@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from lorax_lab.audit.checkpoint import Checkpoint
 from lorax_lab.audit.updates import Updates
+from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.measure.rows import decompose
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
 from lorax_lab.methods.adapters import Adapter
@@ -30,11 +32,8 @@ from lorax_lab.methods.names import plain_name
 from lorax_lab.methods.tensor_files import MEASURED
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head
 from lorax_lab.spectra import Update
-
-if TYPE_CHECKING:
-    from lorax_lab.config import RunConfig
-    from lorax_lab.tasks import Task
-    from lorax_lab.tasks.split import Split
+from lorax_lab.tasks import Task
+from lorax_lab.tasks.split import Split
 
 OnScore = Callable[[int, int], None]
 Seen = TypeVar("Seen")
@@ -134,8 +133,6 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     Raises:
         ConfigError: no such task or key, or no words where no run has left the adapter.
     """
-    from lorax_lab.launch.compose import compose, recorded
-
     model = [f"model={base}"] if base else []
     if not words:
         if not (folder / "config.yaml").is_file():
@@ -160,8 +157,6 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
     Raises:
         ConfigError: an example that the model cannot read, or a split without examples.
     """
-    from lorax_lab.tasks.split import Split
-
     for name in ("validation", "test"):
         if not task.splits[name]:
             raise ConfigError(f"task.{name}_examples=0: a cut is chosen on validation and judged on test; leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,11 +33,8 @@ class Extraction(NamedTuple):
     energy: float = 1.0
 
     def rank_of(self, measured: Measured, matrix: Matrix) -> int:
-        """The rank for one matrix; 0 where its update is zero.
-
-        Raises:
-            ConfigError: only the top of the spectrum is known, and does not hold the share.
-        """
+        """The rank for one matrix; 0 where its update is zero. A `ConfigError` where what is known of its spectrum does
+        not hold the share."""
         if not measured.row["frobenius_norm"]:
             return 0
         if self.rank is not None:
@@ -52,24 +50,15 @@ class Extraction(NamedTuple):
 
 
 def parse_extraction(text: str) -> Extraction:
-    """`rank=16`, or `energy=0.9`.
-
-    Raises:
-        ConfigError: it is anything else.
+    """`rank=16`, or `energy=0.9`; anything else is a `ConfigError`.
 
     >>> parse_extraction("rank=16")
     Extraction(rank=16, energy=1.0)
     """
-    key, _, value = text.partition("=")
-    try:
-        if key == "rank" and int(value) >= 1:
-            return Extraction(rank=int(value))
-        if key == "energy" and 0 < float(value) < 1:
-            return Extraction(energy=float(value))
-    except ValueError:
-        pass
-    allowed = "rank=N, N ≥ 1, and energy=SHARE, 0 < SHARE < 1"
-    raise ConfigError(f"--extract {text}: allowed are {allowed}; type --extract rank=16")
+    match = re.fullmatch(r"rank=([1-9]\d*)|energy=(0?\.\d*[1-9]\d*)", text)
+    if not match:
+        raise ConfigError(f"--extract {text}: allowed are rank=N and energy=SHARE, 0 < SHARE < 1; type rank=16")
+    return Extraction(rank=int(match[1])) if match[1] else Extraction(energy=float(match[2]))
 
 
 def check(updates: Updates) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import poisson
 
@@ -15,9 +16,6 @@ from lorax_lab import spectra
 from lorax_lab.audit.findings import median_of, uniform_ranks
 from lorax_lab.audit.updates import Updates
 from lorax_lab.spectra import LowRank
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 HARDLY = 0.1
 """A matrix hardly moved where its size is at most this share of the median of its module type; a layer where the median

@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -24,10 +26,6 @@ from lorax_lab.audit.updates import Updates
 from lorax_lab.console import WIDTH, Console, console, say
 from lorax_lab.record.files import write_csv, write_text, write_whole
 from lorax_lab.spectra import MEASURES, NULLS, Row, noise_misfit, tells_spikes
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from jinja2 import Environment
 
 SHARES = (0.5, 0.9, 0.99)
 OPTIONAL = (
@@ -44,8 +42,6 @@ SIGNS = re.compile(r"([\\`*_<\[\]!])")
 @cache
 def environment() -> Environment:
     """Templates of Jinja2, escaped as HTML where they end in `.html.j2`; `md` escapes for Markdown, `form` formats."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
     made = Environment(
         loader=PackageLoader("lorax_lab.audit"), autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -65,8 +61,6 @@ def render(template: str, facts: Mapping[str, Any]) -> str:
 
 def frame(measured: Iterable[Measured]) -> pd.DataFrame:
     """One row per matrix, in the order of the layers: its measures, whether its spikes are told, and `sigma`."""
-    import pandas as pd
-
     rows = pd.DataFrame([m.row | spikes_told(m.row) for m in measured])
     sigmas: list[Any] = [m.sigma for m in measured]
     return rows.assign(sigma=sigmas)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from lorax_lab.audit.facts import Facts
 from lorax_lab.record.palette import CATEGORICAL, sequential_map
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WIDTH, ACROSS, MOST = 8.0, 4, 8
 """Inches; panels in a row; module types that are drawn, those with the most energy."""
@@ -43,8 +44,6 @@ MOST_LAYERS, MOST_TYPES = 40, 14
 
 def png(facts: Facts, title: list[str]) -> bytes:
     """The picture, 200 dots per inch; the same facts give the same bytes. `title` has lines, none on a page."""
-    import matplotlib as mpl
-
     with mpl.rc_context(STYLE):
         content = io.BytesIO()
         draw(facts, title).savefig(content, format="png", dpi=200, metadata={"Software": None})
@@ -53,10 +52,6 @@ def png(facts: Facts, title: list[str]) -> bytes:
 
 def draw(facts: Facts, title: list[str]) -> Figure:
     """All panels on one page: above the energies, below the sizes and the cuts."""
-    import pandas as pd
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     matrices = pd.DataFrame(facts["layers"]["matrices"]).astype({"size": float})
     energy = matrices.groupby("module")["size"].apply(lambda sizes: (sizes**2).sum())
     strongest = energy.nlargest(MOST).index

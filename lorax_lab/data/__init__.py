@@ -41,7 +41,7 @@ def source_of(config: TaskConfig) -> Source:
     if missing := [f"task.{key}=…" for key in source.needed(config) if getattr(config, key) is None]:
         raise ConfigError(f"task={config.name} needs {' '.join(missing)} as well")
     if not source.fits(config):
-        fitting = [f"task={name}" for name, other in SOURCES.items() if other.fits(config)]
+        fitting = [f"task={name}" for name, candidate in SOURCES.items() if candidate.fits(config)]
         unfit = f"task.kind={config.kind} is not possible with the labels and inputs of task={config.name}"
         raise ConfigError(f"{unfit}; leave task.kind out, or type {' or '.join(fitting)}")
     return source

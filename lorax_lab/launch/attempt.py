@@ -124,7 +124,7 @@ def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
         remove_scratch(run.folder)
         record_status(run, "running")
         kernel = kernel_of(run.config.train)
-        execute(run.config, run.run_id, run.folder, reference, run.data_sha256, kernel, sinks, show)
+        execute(run.config, run.run_id, run.folder, reference, kernel, sinks, show)
     except KeyboardInterrupt:
         if status_of(run.folder) != "completed":  # it may come when all is written
             record_status(run, "killed", "interrupted")

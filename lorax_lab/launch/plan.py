@@ -45,8 +45,6 @@ class Run:
     run_id: str
     reference: str | None = None
     """Run id of the full fine-tune that the run is compared with."""
-    data_sha256: str | None = None
-    """Hash of the data when the run was planned."""
     group: str = ""
     """The name under which W&B shows the sweep."""
     since: float = 0.0
@@ -78,8 +76,7 @@ def run_of(config: RunConfig) -> Run:
         ConfigError: a model or data set that cannot be found.
     """
     config = fastest.settled(config)
-    data = data_sha256(config.task)
-    return Run(config, run_id(config, model_sha256(config.model), data), data_sha256=data)
+    return Run(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
 
 
 def with_reference(run: Run) -> list[Run]:
@@ -154,7 +151,7 @@ def _check_settings(config: RunConfig) -> None:
 def _check_data(run: Run) -> int:
     """Whether the model can read every example of the run's task. Returns the size of the longest."""
     model, settings = run.config.model, run.config.task
-    task = load_task(settings, run.data_sha256)
+    task = load_task(settings)
     model_class, processor = task.kind.model_class, load_processor(model, task.kind.processor_class)
     labels = check_base(model, task.head, model_class, values=True)
     splits = encode(task, processor, model_sha256(model))

@@ -19,8 +19,7 @@ from lorax_lab.record.redact import guard
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lorax_lab.memory.operations import Operations
-    from lorax_lab.memory.predict import Prediction, Step
+    from lorax_lab.memory.predict import Operations, Prediction, Step
 
 HELP = """\
 What does a training step hold in memory, how much does it compute, and how many GPUs does it need? The answer is a
@@ -96,7 +95,7 @@ def steps(words: list[str]) -> list[Step]:
 
 def _show(grid: list[Step]) -> int:
     from lorax_lab.console import bar, console
-    from lorax_lab.memory.operations import count
+    from lorax_lab.memory.predict import count
 
     for step in grid:
         step.shape()
@@ -182,7 +181,7 @@ def _write_tables(words: list[str]) -> int:
     import pandas as pd
 
     from lorax_lab.console import bar, console
-    from lorax_lab.memory.operations import count
+    from lorax_lab.memory.predict import count
     from lorax_lab.record.files import write_csv
 
     if len(words) != 2:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.models import check_sizes
 from lorax_lab.models.files import from_hub
+from lorax_lab.models.settings import check_settings
+from lorax_lab.models.skeleton import readable
 from lorax_lab.models.weights import read_json
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ def architecture(name: str, head: str = "auto") -> Architecture:
         ConfigError: an unknown name; a configuration that transformers has no model for, or of a kind that no step is
             predicted for (encoder-decoders, mixtures of experts); a head that the model does not have.
     """
-    settings = PRESETS[name] if name in PRESETS else _read(name)
-    config = _config(name, dict(settings))
+    config = _config(name, PRESETS[name] if name in PRESETS else _settings(name))
     kind = _kind(name, config)
     head = head if head != "auto" else "lm" if kind == "decoder" else "classifier"
     if kind == "image" and head == "lm":
@@ -139,28 +139,28 @@ def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel
     }
     auto = kinds.get((shape.kind, shape.head), transformers.AutoModelForSequenceClassification)
     transformers.logging.set_verbosity_error()  # its advice is for those who train
-    try:
-        with no_init_weights() if detect_fake_mode() else nullcontext():
-            model = auto.from_config(config, attn_implementation=attention.replace("flash", "sdpa"), dtype=dtype)
-    except (ValueError, TypeError, KeyError) as error:
-        reason = f"no model can be built of its settings ({' '.join(str(error).split())})"
-        raise ConfigError(f"model={shape.name}: {reason}; {_what_to_type()}") from error
+    weights = no_init_weights() if detect_fake_mode() else nullcontext()
+    with readable(shape.name, Path(shape.name), auto.__name__), weights:
+        model: PreTrainedModel = auto.from_config(
+            config, attn_implementation=attention.replace("flash", "sdpa"), dtype=dtype
+        )
     model.tie_weights()
     return model
 
 
-def _read(name: str) -> dict[str, Any]:
+def _settings(name: str) -> dict[str, Any]:
+    """What a model's `config.json` says, checked."""
     path = Path(name).expanduser()
-    path = path / "config.json" if path.is_dir() else path
-    if not path.is_file():
-        if name.count("/") != 1 or name.startswith((".", "/", "~")):
-            raise ConfigError(f"model={name} is no architecture and no file; {_what_to_type(name)}")
-        path = from_hub(name, ("config.json",)) / "config.json"
-    content = read_json(name, path)
-    if "model_type" not in content:
-        raise ConfigError(f"model={name}: {path} has no model_type, so its sizes cannot be read")
-    check_sizes(name, path, content)
-    return content
+    if path.name == "config.json" and path.is_file():
+        folder = path.parent
+    elif path.is_dir():
+        folder = path
+    elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        folder = from_hub(name, ("config.json",))
+    else:
+        raise ConfigError(f"model={name} is no architecture and no file; {_what_to_type(name)}")
+    check_settings(name, folder)
+    return read_json(name, folder / "config.json")
 
 
 def _what_to_type(name: str = "") -> str:
@@ -169,20 +169,11 @@ def _what_to_type(name: str = "") -> str:
 
 def _config(name: str, settings: dict[str, Any]) -> Any:
     import transformers
-    from huggingface_hub.errors import StrictDataclassError
 
-    kind = settings.pop("model_type")
-    if kind not in transformers.CONFIG_MAPPING:
-        unknown = f"model={name}: model_type={kind} is no architecture of transformers {transformers.__version__}"
-        hint = suggest(str(kind), sorted(transformers.CONFIG_MAPPING)).partition(" allowed:")[0]
-        raise ConfigError(f"{unknown}. {hint} How its layers are joined is not known, so nothing is assumed")
-    for unused in ("architectures", "auto_map", "torch_dtype", "dtype", "transformers_version", "quantization_config"):
-        settings.pop(unused, None)
-    try:
-        config = transformers.AutoConfig.for_model(kind, **settings)
-    except (TypeError, ValueError, AttributeError, KeyError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"model={name}: its settings are no {kind} configuration ({reason})") from None
+    unused = ("model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version")
+    sizes = {key: value for key, value in settings.items() if key not in unused}
+    with readable(name, Path(name), "AutoConfig"):
+        config: Any = transformers.AutoConfig.for_model(settings["model_type"], **sizes)
     config.use_cache = False
     config.pad_token_id = 0 if getattr(config, "pad_token_id", None) is None else config.pad_token_id
     return config

@@ -98,8 +98,8 @@ def explained(
 def _explanation(
     error: Exception, category: str, ledger: Ledger | Callable[[], Ledger] | None, batch: int, smaller: str
 ) -> str:
-    asked = bytes_asked(error)
-    wanted = "more" if asked is None else size(asked)
+    requested = bytes_asked(error)
+    wanted = "more" if requested is None else size(requested)
     shortage = f"[{wanted} asked for as {_category(error.__traceback__) or category}; {size(free_bytes())} free"
     if ledger is None:
         return f"{shortage}; a smaller model, or a machine with more memory, would fit]"

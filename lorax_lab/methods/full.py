@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.method import Method
+from lorax_lab.methods.tensor_files import read_tensors
 from lorax_lab.models import delta_view, head_modules, is_head, out_in
 from lorax_lab.spectra import Update
 
@@ -65,13 +66,11 @@ def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
 
 def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
     """ΔW of the fine-tune that `export` saved in `folder`, for each matrix in `base`; `model` is a bare base."""
-    from safetensors import safe_open
-
-    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
-        return {
-            name: out_in(model.get_submodule(name), tensors.get_tensor(f"{name}.weight")).double() - weight.double()
-            for name, weight in base.items()
-        }
+    tensors = read_tensors(folder / WEIGHTS)
+    return {
+        name: out_in(model.get_submodule(name), tensors[f"{name}.weight"]).double() - weight.double()
+        for name, weight in base.items()
+    }
 
 
 def export(model: nn.Module, settings: FullConfig, base_name: str) -> dict[str, dict[str, object]]:
@@ -94,13 +93,7 @@ def read(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     Raises:
         ConfigError: it is missing or damaged, or has others.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    tensors = read_tensors(path)
     wrong = [key for key, tensor in tensors.items() if shapes.get(key) != tensor.shape]
     if wrong := wrong + [key for key in shapes if key not in tensors]:
         raise ConfigError(f"{path} does not fit the model; these differ: {', '.join(wrong[:3])}")

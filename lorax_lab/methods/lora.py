@@ -61,11 +61,11 @@ class LoraConfig(MethodConfig):
         Raises:
             ConfigError: two entries of `ranks` are of this matrix.
         """
-        own = [(end, int(number)) for end, _, number in (text.rpartition(":") for text in self.ranks)]
-        of_name = [number for end, number in own if f".{name}".endswith(f".{end}")]
-        if len(of_name) > 1:
+        pairs = [text.rpartition(":") for text in self.ranks]
+        fitting = [int(own_rank) for end, _, own_rank in pairs if f".{name}".endswith(f".{end}")]
+        if len(fitting) > 1:
             raise ConfigError(f"method.ranks={self.ranks} gives {name} several ranks; name each matrix once")
-        return of_name[0] if of_name else rank
+        return fitting[0] if fitting else rank
 
 
 def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
@@ -135,7 +135,7 @@ def unmerge(model: nn.Module) -> None:
         layer.unmerge()
 
 
-def export(model: nn.Module, settings: LoraConfig, base_name: str) -> dict[str, dict[str, Any]]:
+def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[str, Any]]:
     """The adapter's two files in PEFT's format by name: tensors for the weights, plain values for the settings.
 
     `base_name` is the base's public name; the path it was read from is never written.
@@ -146,10 +146,9 @@ def export(model: nn.Module, settings: LoraConfig, base_name: str) -> dict[str, 
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach()
     tensors |= {PREFIX + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
+    is_causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
     stated: dict[str, Any] = {
-        "task_type": "CAUSAL_LM"
-        if _is_causal(model)
-        else "SEQ_CLS",  # by this PEFT finds the head, or that there is none
+        "task_type": "CAUSAL_LM" if is_causal else "SEQ_CLS",  # by this PEFT finds the head, or that there is none
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
         "use_rslora": settings.rslora,
@@ -170,10 +169,6 @@ def peft_settings(ranks: Mapping[str, int], rank: int, base_name: str | None) ->
         "bias": "none",
         "inference_mode": True,
     } | ({"rank_pattern": pattern} if pattern else {})
-
-
-def _is_causal(model: Any) -> bool:
-    return model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
 
 
 def read(folder: Path, shapes: Shapes) -> Adapter:

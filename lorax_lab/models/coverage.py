@@ -7,7 +7,7 @@ of its own (3-D experts, convolutions), is no linear layer (embeddings, routers)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ def census(model: nn.Module, names: Sequence[str]) -> Census:
         if id(parameter) in weights:
             measured.append(parameter)
         else:
-            others.setdefault((_place(name), reasons.of(name, parameter)), []).append(parameter)
+            others.setdefault((_place(name), reasons.reason(name, parameter)), []).append(parameter)
     return Census(measured, others)
 
 
@@ -70,13 +70,12 @@ def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
         for (module, reason), group in before.others.items()
     ]
     elsewhere = {id(parameter) for group in before.others.values() for parameter in group}
-    everything = list(model.parameters())
     adapted = _count(before.measured)
     return {
         "base": adapted + sum(_count(group) for group in before.others.values()),
-        "trained": _count(everything, trained=True),
+        "trained": _count(model.parameters(), trained=True),
         "adapted": adapted,
-        "measured": _count([p for p in everything if id(p) not in elsewhere], trained=True),
+        "measured": _count([p for p in model.parameters() if id(p) not in elsewhere], trained=True),
         "parts": parts,
     }
 
@@ -113,7 +112,7 @@ class _Reasons:
         counts = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
         self.tied = {key for key, count in counts.items() if count > 1}
 
-    def of(self, name: str, parameter: nn.Parameter) -> str:
+    def reason(self, name: str, parameter: nn.Parameter) -> str:
         """The reason for the parameter of that dotted name: the first that holds."""
         owner, _, last = name.rpartition(".")
         module = self.model.get_submodule(owner)
@@ -149,5 +148,5 @@ def _place(name: str) -> str:
     return short_name(owner if last in ("weight", "bias") else name)
 
 
-def _count(parameters: Sequence[nn.Parameter], trained: bool = False) -> int:
+def _count(parameters: Iterable[nn.Parameter], trained: bool = False) -> int:
     return sum(p.numel() for p in parameters if p.requires_grad or not trained)

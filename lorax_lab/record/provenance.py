@@ -56,13 +56,13 @@ def new_record(config: RunConfig, run_id: str, status: Status, kernel: str, **ou
 def versions(of_method: tuple[str, ...]) -> dict[str, str | None]:
     """Versions of Python, of the packages that decide every run's numbers, and of those that the method adds; None of
     a package that is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    installed: dict[str, str | None] = {"python": platform.python_version()}
     for package in (*PACKAGES, *of_method):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            installed[package] = None
+    return installed
 
 
 @lru_cache(maxsize=8)
@@ -108,9 +108,9 @@ def hardware(kernel: str | None = None) -> dict[str, Any]:
 def same_hardware(machines: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
     """Of each machine the values that all of them state, in one order: older records state less. Those that
     state no kernel were made with torch's, which was the only one."""
-    stated = [{"kernel": "torch", **machine} for machine in machines]
-    common = sorted(set.intersection(*map(set, stated))) if stated else []
-    return [[machine[key] for key in common] for machine in stated]
+    with_kernel = [{"kernel": "torch", **machine} for machine in machines]
+    common = sorted(set.intersection(*map(set, with_kernel))) if with_kernel else []
+    return [[machine[key] for key in common] for machine in with_kernel]
 
 
 @lru_cache(maxsize=1)

@@ -216,17 +216,17 @@ class Exchange:
     def _heads_of(self, saved: dict[str, Tensor], folder: Path) -> dict[str, nn.Module]:
         """The task's head. A part of the body (a pooler) is the base's if it was not saved."""
         heads = {name: copy.deepcopy(module) for name, module in self._heads.items()}
-        own = {f"{name}.{key}": p for name, module in heads.items() for key, p in module.named_parameters()}
-        if missing := [key for key in own if key not in saved and not self._in_body(key)]:
+        parameters = {f"{name}.{key}": p for name, module in heads.items() for key, p in module.named_parameters()}
+        if missing := [key for key in parameters if key not in saved and not self._in_body(key)]:
             raise ConfigError(f"{folder}: {missing[0]} is missing; a task's head is saved with its adapter")
-        last = [key.rpartition(".")[0] for key, p in own.items() if len(p) == self.model.config.num_labels][-1]
-        outputs = len(saved.get(f"{last}.weight", own[f"{last}.weight"]))
+        last = [key.rpartition(".")[0] for key, p in parameters.items() if len(p) == self.model.config.num_labels][-1]
+        outputs = len(saved.get(f"{last}.weight", parameters[f"{last}.weight"]))
         for key, tensor in saved.items():
-            shape = own[key].shape if key in own else None
+            shape = parameters[key].shape if key in parameters else None
             if shape and key.rpartition(".")[0] == last:
                 shape = torch.Size([outputs, *shape[1:]])
             if tensor.shape != shape:
                 expected = f"the base's head has {tuple(shape)}" if shape else "the base has no such part of the head"
                 raise ConfigError(f"{folder}: {key} is {tuple(tensor.shape)}; {expected}")
-            own[key].data = tensor.to(own[key], copy=True)
+            parameters[key].data = tensor.to(parameters[key], copy=True)
         return heads

@@ -4,13 +4,16 @@ A study's folder has `runs.parquet` (a row for each run: configuration, environm
 whether it was answered correctly and its loss), `matrices.parquet` (a row for each matrix: its singular values and what
 needs the weights to be observed) and `cuts.parquet` (a row for each cut of a full update). Measures are derived when
 they are asked for.
+
+What was measured of its final runs afterwards stands in further tables, `<name>.parquet`: plain values, row by row.
+Each says which runs of each condition were measured, so that rows of earlier runs are told from the published ones'.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from lorax_lab.record.result import Matrix, Result
 from lorax_lab.spectra import Row
 from lorax_lab.study.answers import OF_CUTS, answers_of
 from lorax_lab.study.measured import RECORDED, Measured
-from lorax_lab.study.tables import nested, read_table, write_table
+from lorax_lab.study.tables import nested, read_about, read_table, write_table
 
 RUNS, MATRICES, CUTS = "runs.parquet", "matrices.parquet", "cuts.parquet"
 """The tables of a study."""
@@ -38,6 +41,13 @@ CONFIG = "config"
 """The column of a run's configuration, as JSON: a setting of null is another than one that there was not yet."""
 SERIES = {"update": "matrices", "gaussian": "gaussian"}
 """A line's key of each series of matrices: the updates, and the Gaussian matrices that stood in for them."""
+CONDITION = "condition"
+"""The column that says of which condition a row's runs are."""
+MEASURED_RUNS = "runs"
+"""The key, in what the table says about all rows, of the runs by condition."""
+SHARED = "shared.parquet"
+"""The table of the directions that full fine-tunes share; pairs of runs are measured one by one."""
+NOT_AFTERWARDS = (RUNS, MATRICES, CUTS, SHARED)
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 NOT_RECORDED = {"module", "layer", "shape", "null", "nulls", "captured", "undefined", "untrusted", "base_norm"}
 NOT_RECORDED |= {"relative_norm", "rounding_edge", "rounding_share", "spectral_norm", "noise_edge"}
@@ -156,8 +166,8 @@ def read_lines(folder: Path) -> list[Line]:
 
 def _line(row: Row) -> Line:
     config = json.loads(row[CONFIG])
-    own = {"method": config["method"]["name"], "rank": config["rank"], "seed": config["seed"]}
-    return nested(row) | {CONFIG: config} | own
+    identity = {"method": config["method"]["name"], "rank": config["rank"], "seed": config["seed"]}
+    return nested(row) | {CONFIG: config} | identity
 
 
 def shared_rows(first: Path, second: Path) -> list[Row]:
@@ -179,3 +189,38 @@ def shared_rows(first: Path, second: Path) -> list[Row]:
                 shares = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
                 rows.append(place | shares)
     return rows
+
+
+@dataclass
+class Afterwards:
+    """The rows of one condition, and the ids of the runs that were measured."""
+
+    runs: list[str]
+    rows: list[Row] = field(default_factory=list)
+
+
+def names_of(folder: Path) -> list[str]:
+    """The names of the rows that a study's folder has."""
+    return sorted(path.stem for path in folder.glob("[!.]*.parquet") if path.name not in NOT_AFTERWARDS)
+
+
+def read_rows(folder: Path, name: str) -> dict[str, Afterwards]:
+    """The rows of each condition; none where there is no such table.
+
+    Raises:
+        OSError, ValueError: the table cannot be read.
+    """
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        return {}
+    conditions = {condition: Afterwards(runs) for condition, runs in read_about(path)[MEASURED_RUNS].items()}
+    for row in map(nested, read_table(path)):
+        conditions[row[CONDITION]].rows.append({"layer": None} | row if "matrix" in row else row)
+    return conditions
+
+
+def write_rows(folder: Path, name: str, conditions: Mapping[str, Afterwards]) -> None:
+    """Write the rows of all conditions."""
+    rows = [flat({CONDITION: condition} | row) for condition, measured in conditions.items() for row in measured.rows]
+    runs = {condition: measured.runs for condition, measured in conditions.items()}
+    write_table(folder / f"{name}.parquet", rows, {MEASURED_RUNS: runs})

@@ -49,24 +49,17 @@ def check(config: TaskConfig) -> None:
     _primary_metric(config)
 
 
-def load_task(config: TaskConfig, planned: str | None = None) -> Task:
+def load_task(config: TaskConfig) -> Task:
     """The examples of the three splits: no content in two of them, no group in two of them.
 
     Test is taken first, then validation, then train, so that the number of training examples changes neither
     of the others, and fewer training examples are a part of more. With `task.memorise` the three are the same examples.
 
-    Args:
-        planned: the data's hash when the run was planned; None where it was not.
-
     Raises:
-        ConfigError: as `check`; data that cannot be read or are too small, that are not the planned ones, or whose
-            texts are the labels.
+        ConfigError: as `check`; data that cannot be read or are too small, or whose texts are the labels.
     """
     source, metric = source_of(config), _primary_metric(config)
     sha256 = source.sha256(config)
-    if planned is not None and sha256 != planned:
-        changed = f"changed since the run was planned: its SHA-256 was {planned[:12]}… and is {sha256[:12]}…"
-        raise ConfigError(f"task.path={config.path} {changed}; type the same command again for the data as they are")
     pools = source.read(config)
     _require_variety(pools, next(iter(config.inputs)))
     splits, dropped = split_pools(pools, config, sha256)

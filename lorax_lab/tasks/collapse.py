@@ -101,6 +101,6 @@ def is_constant(task: Task, outputs: np.ndarray) -> bool:
     return bool((answers == answers[0]).all())
 
 
-def _is_better(task: Task, score: float, other: float, or_equal: bool = False) -> bool:
-    ahead = score - other if task.higher_is_better else other - score
+def _is_better(task: Task, score: float, least: float, or_equal: bool = False) -> bool:
+    ahead = score - least if task.higher_is_better else least - score
     return ahead > 0 or (or_equal and ahead == 0)

@@ -56,7 +56,7 @@ def decode(model: Any, inputs: Inputs, longest: int, end: int, filler: int) -> T
     """
     from transformers import GenerationConfig, GenerationMixin
 
-    own, model.generation_config = model.generation_config, GenerationConfig()
+    settings, model.generation_config = model.generation_config, GenerationConfig()
     start = int(inputs["decoder_input_ids"][0, 0]) if "decoder_input_ids" in inputs else None
     try:
         written: Tensor = GenerationMixin.generate(
@@ -70,7 +70,7 @@ def decode(model: Any, inputs: Inputs, longest: int, end: int, filler: int) -> T
             decoder_start_token_id=start,
         )
     finally:
-        model.generation_config = own
+        model.generation_config = settings
     return written
 
 
@@ -82,19 +82,16 @@ def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> T
     import torch
 
     labels, end = inputs["labels"], end_token(tokenizer)
-    own = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+    rows = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
     targets = [row[row != IGNORED].tolist() for row in labels]
-    prompts = [ids[: len(ids) - len(target)].tolist() for ids, target in zip(own, targets, strict=True)]
+    prompts = [ids[: len(ids) - len(target)].tolist() for ids, target in zip(rows, targets, strict=True)]
     batch = {key: value.to(labels.device) for key, value in pad(tokenizer, prompts, "left").items()}
     made = decode(model, batch, max(map(len, targets)), end, int(tokenizer.pad_token_id))
-    given = made[:, batch["input_ids"].shape[1] :].tolist()
-    pairs = zip(given, targets, strict=True)
-    right = [
-        end in answer and _text(tokenizer, answer, end) == _text(tokenizer, target, end) for answer, target in pairs
-    ]
+
+    def text(ids: list[int]) -> str | None:
+        """What stands before the first end token."""
+        return str(tokenizer.decode(ids[: ids.index(end)])).strip() if end in ids else None
+
+    answers = made[:, batch["input_ids"].shape[1] :].tolist()
+    right = [text(answer) == text(target) for answer, target in zip(answers, targets, strict=True)]
     return torch.tensor(right, dtype=torch.float32, device=labels.device)
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int], end: int) -> str:
-    """The text before the first end token."""
-    return str(tokenizer.decode(ids[: ids.index(end)])).strip()

@@ -33,7 +33,7 @@ class Metric:
     None where no such values are known, or the score is the share of answers that are right.
     """
 
-    of: Callable[[np.ndarray, np.ndarray], float]
+    score: Callable[[np.ndarray, np.ndarray], float]
     best: float = 1.0
     higher_is_better: bool = True
     constant: Callable[[np.ndarray, int], float] | None = None
@@ -184,4 +184,4 @@ class Task:
         names = dict.fromkeys((self.metric, *self.kind.always))
         if not np.isfinite(outputs).all():
             return dict.fromkeys(names, float("nan"))
-        return {name: self.kind.metrics[name].of(outputs, labels) for name in names}
+        return {name: self.kind.metrics[name].score(outputs, labels) for name in names}

@@ -28,8 +28,7 @@ from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
 from lorax_lab.study.declaration import decisive, read_declaration, write_declaration
 from lorax_lab.study.protocol import Arm, Cell, Protocol
-from lorax_lab.study.published import read_lines
-from lorax_lab.study.rows import SHARED
+from lorax_lab.study.published import SHARED, read_lines
 from lorax_lab.study.tables import write_sums, write_table
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +139,15 @@ def test_what_was_declared_before_the_runs_may_not_change(
 ) -> None:
     assert main(made(dataclasses.replace(PLAN, **change)), older) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_prediction_beside_the_declared_one_is_added_once() -> None:
+    declared = texts_of(rank_sweep, "rank_sweep")
+    assert all(declared.values())
+    grown = texts_of(SimpleNamespace(PREDICTION="It grows."), "rank_sweep")  # type: ignore[arg-type]
+    assert grown == declared | {"prediction": f"{declared['prediction']}\nIt grows."}
+    last = SimpleNamespace(PREDICTION=declared["prediction"][-40:])
+    assert texts_of(last, "rank_sweep") == declared  # type: ignore[arg-type]
 
 
 def test_a_prediction_may_be_added_to_and_not_changed(older: list[str], capsys: pytest.CaptureFixture[str]) -> None:

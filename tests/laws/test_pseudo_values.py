@@ -53,9 +53,9 @@ def test_their_mean_is_the_score_and_they_are_the_jackknife_s(kind: str, name: s
     """n θ − (n − 1) θ without the example, to 1/n."""
     outputs, labels = outputs_of(kind, 400)
     assert metric.pseudo_values
-    values, score = metric.pseudo_values(outputs, labels), metric.of(outputs, labels)
+    values, score = metric.pseudo_values(outputs, labels), metric.score(outputs, labels)
     assert values.mean() == pytest.approx(score, abs=1e-9)
-    left_out = [metric.of(np.delete(outputs, i, 0), np.delete(labels, i)) for i in range(400)]
+    left_out = [metric.score(np.delete(outputs, i, 0), np.delete(labels, i)) for i in range(400)]
     jackknife = 400 * score - 399 * np.array(left_out)
     np.testing.assert_allclose(values, jackknife, atol=0.15 * jackknife.std() + 1e-9)
 
@@ -67,7 +67,7 @@ def test_their_standard_error_is_that_of_the_score(kind: str, name: str, metric:
     for seed in range(600):
         outputs, labels = outputs_of(kind, 200, seed)
         assert metric.pseudo_values
-        scores.append(metric.of(outputs, labels))
+        scores.append(metric.score(outputs, labels))
         errors.append(metric.pseudo_values(outputs, labels).std(ddof=1) / 200**0.5)
     assert np.mean(errors) == pytest.approx(np.std(scores), rel=0.1)
 

@@ -15,7 +15,6 @@ from bases import save_base, tone
 from conftest import BAD, GOOD, PLAIN
 
 from lorax_lab.data import SOURCES, Example, Source
-from lorax_lab.launch.compose import compose
 from lorax_lab.models import Base, adaptable, head_modules, is_head, load_base
 from lorax_lab.streams import generator
 from lorax_lab.tasks import KINDS, Task
@@ -152,23 +151,6 @@ def test_a_model_that_knows_the_examples_by_heart_has_the_best_score(task: Task,
     answered = split.answered(split.outputs(model).numpy())
     assert all(len(rows) == COUNT for rows in answered.values())
     assert task.kind.correct is None or answered["correct"].all()
-
-
-def words_for(kind_name: str) -> list[str]:
-    """Overrides of a task of the kind: of a source that it reads, with the columns that it needs."""
-    config = KINDS[kind_name].config
-    name, source = next((name, source) for name, source in SOURCES.items() if source.fits(config))
-    return [f"task={name}", f"task.kind={kind_name}", *(f"task.{key}={key}" for key in source.needed(config))]
-
-
-def test_a_kind_composes_with_its_own_settings(kind_name: str) -> None:
-    kind = KINDS[kind_name]
-    config = compose(words_for(kind_name)).task
-    assert type(config) is kind.config
-    for field in dataclasses.fields(kind.config):
-        if field.default not in (dataclasses.MISSING, None) and field.type in ("int", "float"):
-            changed = compose([*words_for(kind_name), f"task.{field.name}={field.default + 7}"]).task
-            assert getattr(changed, field.name) == field.default + 7
 
 
 @pytest.mark.parametrize("name", list(SOURCES))

@@ -135,4 +135,4 @@ def test_an_audit_of_what_is_equal_or_zero_ends_well(
         assert rows[rows["base_norm"] == 0][UNDEFINED].str.contains("W0 is zero").all()
         assert analysis(["audit", str(out)]) in (0, 1)
         is_drawn, said = (out / "directions.png").exists(), capsys.readouterr().out
-        assert is_drawn or "W0 of every matrix that changed is zero" in said or "no matrix changed" in said
+        assert is_drawn or "directions: " in said

@@ -15,9 +15,8 @@ from conftest import launched
 
 from experiments.study_records import StudyRecords
 from lorax_lab.afterwards.amplification import amplifications
-from lorax_lab.afterwards.directions import directions
 from lorax_lab.afterwards.sets import WHOLE, sets
-from lorax_lab.afterwards.similarities import START, similarities
+from lorax_lab.afterwards.similarities import START, directions, similarities
 from lorax_lab.afterwards.trained import Run, initial_factors, original, updates
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, recorded
@@ -25,8 +24,8 @@ from lorax_lab.measure.truncation import under
 from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.spectra import amplification_factor, random_similarity, subspace_similarity
 from lorax_lab.study.protocol import Cell
-from lorax_lab.study.rows import Afterwards as Rows
-from lorax_lab.study.rows import names_of, read_rows, write_rows
+from lorax_lab.study.published import Afterwards as Rows
+from lorax_lab.study.published import names_of, read_rows, write_rows
 
 QUERY = "bert.encoder.layer.1.attention.self.query"
 SMALL, LARGE = "LoRA r=2", "LoRA r=8"

@@ -19,6 +19,7 @@ from lorax_lab.tasks import KINDS
 
 WITHOUT = ("planted",)
 """Studies whose labels a teacher makes anew: the line is that of a guess."""
+BEFORE = constants.read()
 METRICS = [(kind, name) for kind in ("classification", "regression") for name in KINDS[kind].metrics]
 
 
@@ -49,12 +50,17 @@ def test_every_published_accuracy_has_its_majority_class() -> None:
             )
 
 
-def test_the_command_writes_one_studys_rows_and_keeps_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, before = tmp_path / "constants.csv", constants.read()
-    monkeypatch.setattr(constants, "FILE", made)
-    monkeypatch.setattr(command, "FILE", made)
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of constants of the test's own."""
+    path = tmp_path / "constants.csv"
+    for module in (constants, command):
+        monkeypatch.setattr(module, "FILE", path)
+    return path
+
+
+def test_the_command_writes_one_studys_rows_and_keeps_the_others(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = BEFORE
     made.write_text(before.assign(constant=0.25).to_csv(index=False))
     rows = before[before["study"] == "rank_sweep"].to_dict("records")
     monkeypatch.setattr(command, "rows_of", {"rank_sweep": rows}.__getitem__)

@@ -67,19 +67,6 @@ def test_the_nats_of_a_padded_batch_are_those_taken_by_hand(kind: str, plain: bo
     assert split.score(model) == {"nats": pytest.approx(mean, abs=1e-6)}
 
 
-def test_the_end_token_counts_where_it_is_the_padding_too() -> None:
-    split = split_of(EXAMPLES[:2], padded_tokenizer())
-    inputs = split.batch([0, 1]).inputs
-    assert inputs["input_ids"].tolist() == [[*ids("the film is good"), END], [*ids("a bad dull end"), END]]
-    short = split.batch([0, 1]).inputs["labels"]
-    assert short.tolist() == [[-100, -100, -100, *ids("good"), END], [-100, *ids("bad dull end"), END]]
-    longer = split_of([EXAMPLES[0], EXAMPLES[4]], padded_tokenizer()).batch([0, 1]).inputs
-    padding = longer["input_ids"].shape[1] - 5
-    assert longer["input_ids"][0].tolist() == [*ids("the film is good"), END, *[END] * padding]
-    assert longer["attention_mask"][0].tolist() == [1] * 5 + [0] * padding
-    assert longer["labels"][0].tolist() == [-100, -100, -100, *ids("good"), END, *[-100] * padding]
-
-
 def test_a_tokenizer_that_begins_texts_begins_each_row_once() -> None:
     first = split_of(EXAMPLES[:2], word_tokenizer(begins=True)).rows[0]
     assert first["input_ids"] == [*ids("the the film is good"), END]

@@ -18,8 +18,17 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.memory import CATEGORIES, Ledger, measure_step
 from lorax_lab.memory import __main__ as entry
 from lorax_lab.memory.architectures import PRESETS, architecture, skeleton
-from lorax_lab.memory.operations import count
-from lorax_lab.memory.predict import GIB, OPTIMIZERS, RESERVED, Plain, Prediction, Step, gpus_needed, sharded_peak
+from lorax_lab.memory.predict import (
+    GIB,
+    OPTIMIZERS,
+    RESERVED,
+    Plain,
+    Prediction,
+    Step,
+    count,
+    gpus_needed,
+    sharded_peak,
+)
 
 ACCELERATOR = SimpleNamespace(backward=lambda loss: loss.backward(), autocast=nullcontext)
 IN, HIDDEN, ROWS = 1000, 500, 100
@@ -196,8 +205,8 @@ def test_a_wrong_word_is_named(folder: Path, word: str, capsys: pytest.CaptureFi
 
 
 CONFIGS = {
-    '{"model_type": "mamba9", "hidden_size": 8}': "model_type=mamba9 is no architecture",
-    '{"hidden_size": 8}': "has no model_type",
+    '{"model_type": "mamba9", "hidden_size": 8}': "model_type=mamba9",
+    '{"hidden_size": 8}': "model_type=None",
     "[1": "config.json",
     '{"model_type": "t5"}': "encoder-decoder",
     '{"model_type": "mixtral"}': "experts",

@@ -13,7 +13,7 @@ from conftest import BAD, GOOD, PLAIN
 
 from analysis import planted
 from experiments import planted_everywhere as made
-from experiments.teacher import bert
+from experiments.teacher import batches, bert
 from lorax_lab.streams import generator
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +32,11 @@ def test_a_signal_has_its_rank_its_norm_and_even_singular_values() -> None:
 def rows(model_folder: Path) -> pd.DataFrame:
     """Of rank 1 and 4 in every matrix of a small model, whose own weights are so small that .3 of them does nothing."""
     base = bert(str(model_folder), made.CLASSES)
-    model, batches = base.model.eval(), made.tokenized(base, TEXTS)
+    model, inputs = base.model.eval(), [batch for _, batch in batches(base, TEXTS)]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "NORM", 30.0)
-        found = [row for draw in (0, 1) for rank in (1, 4) for row in made.planted(model, batches, rank, draw)]
+        found = [row for draw in (0, 1) for rank in (1, 4) for row in made.planted(model, inputs, rank, draw)]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     return pd.DataFrame(found, columns=list(made.COLUMNS))
 

@@ -12,7 +12,7 @@ import pytest
 from analysis.study.records import RECORDS, load
 from analysis.study.similarity import similarity
 from lorax_lab.errors import ConfigError
-from lorax_lab.study.rows import Afterwards, read_rows, write_rows
+from lorax_lab.study.published import Afterwards, read_rows, write_rows
 
 
 def rows() -> list[dict[str, Any]]:

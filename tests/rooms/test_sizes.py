@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from synthetic import again, peaked, study
 
-from analysis.study.figures import sizes
+from analysis.study.figures import FIGURES, sizes
 from analysis.study.records import Records
 from analysis.study.verdict import of_tasks
 
@@ -35,7 +35,7 @@ def grown(counts: dict[str, int] = COUNTS) -> Records:
 
 
 def table_of(records: Records) -> pd.DataFrame:
-    table = sizes.table(records)
+    table = FIGURES["sizes"].table(records)
     assert table is not None
     return table
 
@@ -66,7 +66,7 @@ def test_the_table_has_the_scores_and_stars_of_each_size() -> None:
 
 def test_the_figure_shows_what_the_table_has() -> None:
     table = table_of(grown())
-    figure = sizes.draw(table)
+    figure = FIGURES["sizes"].draw(table)
     left, right = figure.axes
     stars = {c.get_label(): c for c in right.containers}
     assert set(stars) == set(sizes.STARS.values())

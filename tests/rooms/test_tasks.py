@@ -355,22 +355,6 @@ def tokenizer() -> Any:
     )
 
 
-def test_collate_is_the_tokenizers_own_padding():
-    import torch
-
-    from lorax_lab.tasks.text import collate, tokenize
-
-    bert = tokenizer()
-    rows = tokenize(bert, [example("a b c", 0, "d"), example("d", 1, "e f g h"), example("a", 1, "b")], 16)
-    batch = collate(bert, rows, torch.tensor([0, 1, 1]))
-    theirs = bert.pad(rows, return_tensors="pt", padding_side="right")
-    assert {key: value.tolist() for key, value in theirs.items()} == {
-        key: value.tolist() for key, value in batch.items() if key != "labels"
-    }
-    assert batch["labels"].dtype == torch.long
-    assert collate(bert, rows, [0.5, 1.5, 2.5])["labels"].dtype == torch.float32
-
-
 @pytest.mark.parametrize(("n", "batch_size"), [(1, 16), (16, 16), (17, 16), (2345, 16), (100, 1)])
 def test_every_index_once_in_batches_of_one_size(n, batch_size):
     import torch
