@@ -285,8 +285,7 @@ def test_the_base_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     share = float(torch.linalg.svdvals(W)[0] ** 2 / W.square().sum())
     assert rows.loc["layers.1.q.weight", "intruders.left.energy_share"] == pytest.approx(share, rel=1e-4)
     monkeypatch.setattr(spectra, "short_directions", lambda x: pytest.fail("the cache has it"))
-    assert main([*map(str, folders), "--out", "again", "--directions"]) == 0
-    again = pd.read_csv("again/audit.csv").set_index("matrix")
+    again = audit(*folders, "--directions", out="again").set_index("matrix")
     columns = [c for c in rows if c.startswith(("intruders", "amplification"))]
     pd.testing.assert_frame_equal(again[columns], rows[columns], rtol=1e-5)
 

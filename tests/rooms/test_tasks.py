@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from published import everything
 
@@ -21,21 +20,9 @@ from lorax_lab.data.splits import split
 from lorax_lab.errors import ConfigError
 from lorax_lab.tasks import KINDS, Task, load_task
 
-BASE: dict[str, Any] = {
-    "name": "local",
-    "source": "local",
-    "path": "?",
-    "subset": None,
-    "text": "text",
-    "label": "label",
-    "group": None,
-    "kind": "classification",
-    "metric": None,
-    "train_examples": None,
-    "validation_examples": None,
-    "test_examples": None,
-    "split_seed": 0,
-}
+EMPTY = ("subset", "group", "metric", "train_examples", "validation_examples", "test_examples")
+BASE: dict[str, Any] = dict.fromkeys(EMPTY) | {"text": "text", "label": "label", "split_seed": 0}
+BASE |= {"name": "local", "source": "local", "kind": "classification"}
 ROWS = [{"text": f"sentence number {i}", "label": ["bad", "good", "good"][i % 3]} for i in range(60)]
 
 
@@ -48,37 +35,23 @@ def example(text: str, label: int, pair: str | None = None, group: str | None = 
     return Example({"text": text} | ({"text_pair": pair} if pair else {}), label, group)
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    parquet.write_table(pa.Table.from_pylist(rows), path)
-    return path
-
-
-WRITERS: dict[str, Callable[[Path, list[dict[str, Any]]], Path]] = {
-    "csv": write_csv,
-    "jsonl": write_jsonl,
-    "parquet": write_parquet,
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    "csv": lambda rows, path: rows.to_csv(path, index=False),
+    "jsonl": lambda rows, path: rows.to_json(path, orient="records", lines=True),
+    "parquet": lambda rows, path: rows.to_parquet(path, index=False),
 }
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Callable[..., Path]:
-    return lambda rows, ending="csv": WRITERS[ending](tmp_path / f"table.{ending}", rows)
+    """Write rows as a table of a kind; returns its path."""
+
+    def write(rows: list[dict[str, Any]], ending: str = "csv") -> Path:
+        path = tmp_path / f"table.{ending}"
+        WRITERS[ending](pd.DataFrame(rows), path)
+        return path
+
+    return write
 
 
 def texts(examples: list[Example]) -> list[str]:
@@ -190,10 +163,9 @@ def test_a_table_of_each_kind(table, ending):
     assert load_task(config(path)) == task
 
 
-def test_csv_is_taken_literally(tmp_path):
-    path = tmp_path / "odd.csv"
+def test_csv_is_taken_literally(table):
     odd = ["NA", "null", "1.50", 'say "no"', "two\nlines", "a,b", "ünïcödé\u2028…"]
-    write_csv(path, [{"text": text, "label": "xy"[i % 2]} for i, text in enumerate(odd)] + ROWS)
+    path = table([{"text": text, "label": "xy"[i % 2]} for i, text in enumerate(odd)] + ROWS)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert set(odd) <= set(texts(everything(load_task(config(path)))))
 
