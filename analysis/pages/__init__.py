@@ -53,7 +53,7 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
     )
     environment.filters |= {"listed": listed, "fixed": fixed, "span": span, "g": "{:g}".format, "n": "{:,}".format}
-    environment.filters |= {"whole": whole, "range": from_to, "words": lambda name: name.replace("_", " ")}
+    environment.filters |= {"whole": whole_numbers, "range": from_to, "words": lambda name: name.replace("_", " ")}
     environment.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
     environment.filters |= {"s": lambda count: "" if count == 1 else "s"}
     environment.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
@@ -101,10 +101,10 @@ def from_to(values: list[float], digits: int) -> str:
     return " to ".join(ends) or "unknown"
 
 
-def whole(values: list[float], few: int = 3) -> str:
+def whole_numbers(values: list[float], few: int = 3) -> str:
     """Numbers without digits, each once; of more than a few the least and the greatest.
 
-    >>> whole([4.2, 3.9, 7]), whole([5, 4, 3, 7]), whole([math.nan])
+    >>> whole_numbers([4.2, 3.9, 7]), whole_numbers([5, 4, 3, 7]), whole_numbers([math.nan])
     ('4 and 7', '3 to 7', 'no value')
     """
     if len(values) > few and not any(map(math.isnan, values)):

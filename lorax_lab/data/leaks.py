@@ -48,7 +48,7 @@ def keys(**parts: str) -> list[str]:
     return [f"{kind} {plain}" for kind, part in parts.items() if (plain := wording(part))]
 
 
-def connected(keys: Sequence[Sequence[str]]) -> list[str | None]:
+def connected(tied: Sequence[Sequence[str]]) -> list[str | None]:
     """The group of each example. Two examples that share a key are in one group, and so are all examples that a chain
     of shared keys links. A group is named by its alphabetically first key; an example without keys has none.
 
@@ -63,11 +63,11 @@ def connected(keys: Sequence[Sequence[str]]) -> list[str | None]:
             key = parent[key]
         return key
 
-    for shared in keys:
-        for key in shared[1:]:
-            first, second = sorted((root(shared[0]), root(key)))
+    for keys_of_one in tied:
+        for key in keys_of_one[1:]:
+            first, second = sorted((root(keys_of_one[0]), root(key)))
             parent[second] = first
-    return [root(shared[0]) if shared else None for shared in keys]
+    return [root(keys_of_one[0]) if keys_of_one else None for keys_of_one in tied]
 
 
 def alike(names: Iterable[str], plain: Callable[[str], str]) -> list[list[str]]:

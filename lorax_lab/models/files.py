@@ -56,12 +56,8 @@ def preset_named(name: str) -> str:
 
 
 def model_sha256(name: str) -> str:
-    """What identifies the model's weights, configuration and tokenizer: the pinned archive's SHA-256 for a
-    preset (nothing is fetched), else the SHA-256 over the names and contents of the folder's files.
-
-    Raises:
-        ConfigError: as `resolve`; weights that are not in the folder.
-    """
+    """What identifies the model's weights, configuration and tokenizer: the pinned archive's SHA-256 for a preset
+    (nothing is fetched), else the SHA-256 over the names and contents of the folder's files."""
     if name in PRESETS:
         return ASSETS[name].archive_sha256
     return folder_sha256(resolve(name))

@@ -70,11 +70,7 @@ def _buffers(model: nn.Module, keys: Collection[str]) -> list[str]:
 
 
 def refuse_infinite(name: str, folder: Path, bad: Sequence[str]) -> None:
-    """Refuse tensors that have nan or inf inside, where there are any.
-
-    Raises:
-        ConfigError: it names the first, and how many there are.
-    """
+    """Refuse tensors that have nan or inf inside: a ConfigError names the first, and how many there are."""
     if bad:
         several = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
         why = f"{bad[0]}{several} in {folder} has nan or inf inside, in fp32: a diverged or a damaged model"

@@ -58,11 +58,7 @@ def check_settings(name: str, folder: Path) -> None:
 
 
 def check_sizes(name: str, path: Path, content: dict[str, Any]) -> None:
-    """Refuse sizes that no model can have, wherever they are in a configuration.
-
-    Raises:
-        ConfigError: as `check_settings`.
-    """
+    """Refuse sizes that no model can have, wherever they are in a configuration, as `check_settings` does."""
     for key, value in _walk(name, path, content):
         if reason := _fault(key.rpartition(".")[2], value):
             raise ConfigError(f"model={name}: {key}={_short(value)} in {path} is not possible: {reason}")

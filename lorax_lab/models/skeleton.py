@@ -22,11 +22,7 @@ UNBOUNDED = 10**9
 
 
 def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassification") -> dict[str, tuple[int, int]]:
-    """`shapes_of` the model `name`, from its configuration alone: no weight is read or drawn.
-
-    Raises:
-        ConfigError: as `load_base`.
-    """
+    """`shapes_of` the model `name`, from its configuration alone: no weight is read or drawn."""
     shapes = shapes_of(without_weights(name, model_class))
     if not shapes:
         nothing = "has no linear layer, so nothing of it is adapted or measured"

@@ -71,11 +71,7 @@ def _places(name: str, index: Path) -> dict[str, Path]:
 
 
 def read_json(name: str, path: Path) -> dict[str, Any]:
-    """The object in one of a model's JSON files.
-
-    Raises:
-        ConfigError: it is too large, no JSON, or no object.
-    """
+    """The object in one of a model's JSON files. A ConfigError says that it is too large, no JSON, or no object."""
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it has more than {LARGEST:,} bytes")
@@ -90,11 +86,7 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
 
 
 def folder_sha256(folder: Path) -> str:
-    """The SHA-256 over the names and contents of the files that identify a model. A file is read once for each state.
-
-    Raises:
-        ConfigError: as `weight_files`.
-    """
+    """The SHA-256 over the names and contents of the files that identify a model, each read once for each state."""
     top = {path for pattern in HASHED for path in folder.glob(pattern) if path.is_file()}
     digest = hashlib.sha256()
     for path in sorted(top | set(weight_files(str(folder), folder))):

@@ -29,11 +29,7 @@ KINDS: dict[str, Kind] = {
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of task that `task.kind` names.
-
-    Raises:
-        ConfigError: there is no such kind.
-    """
+    """The kind of task that `task.kind` names; a ConfigError lists those that there are."""
     if name not in KINDS:
         raise ConfigError(f"task.kind={name} is not possible; {suggest(name, tuple(KINDS))}")
     return KINDS[name]

@@ -41,11 +41,7 @@ class Split:
 
     @staticmethod
     def of(task: Task, examples: list[Example], processor: Any) -> Split:
-        """Encode `examples` of the task by the tokenizer, or other processor, of the base.
-
-        Raises:
-            ConfigError: an example that the model cannot read.
-        """
+        """`examples` of the task, encoded by the tokenizer, or other processor, of the base."""
         labels = np.array([example.label for example in examples], DTYPES[task.config.labels])
         return Split(task, processor, task.kind.encode(processor, examples, task.config), labels)
 
@@ -112,9 +108,6 @@ def encode(task: Task, processor: Any, model_sha256: str) -> dict[str, Split]:
 
     Args:
         processor: of the model whose files have the hash `model_sha256`.
-
-    Raises:
-        ConfigError: an example that the model cannot read.
     """
     key = (model_sha256, repr(task.config), task.data_sha256)
     if key not in _encoded:

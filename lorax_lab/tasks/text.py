@@ -47,9 +47,6 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], ma
 
     Args:
         max_length: tokens, special ones included; of a pair the longer text is cut first.
-
-    Raises:
-        ConfigError: a text of which the tokenizer makes no token.
     """
     if not examples:
         return []

@@ -54,7 +54,7 @@ def table(records: Records) -> pd.DataFrame | None:
     rows[["examples", "steps"]] = [sizes[task] for task in rows["task"]]
     if records.name == OF_THE_PAPER:
         pairs = zip(rows["what"], rows["examples"], strict=True)
-        rows[THEIRS] = [theirs(records.name).get(what, {}).get(str(examples), math.nan) for what, examples in pairs]
+        rows[THEIRS] = [theirs(records.name).get(arm, {}).get(str(examples), math.nan) for arm, examples in pairs]
     columns = [column for column in (*COLUMNS, THEIRS) if column in rows]
     ordered = rows[columns].sort_values("examples", kind="stable", ignore_index=True)
     return with_constants(records, ordered, comparison.SPLIT)
