@@ -62,47 +62,41 @@ def say(text: str, style: str | None = None) -> None:
     console.print(text, style=style, soft_wrap=True, markup=False)
 
 
-def _progress(count: ProgressColumn, *columns: ProgressColumn) -> Progress:
-    """A bar with its title, how much is done, and the time."""
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), count, *columns, *times,
-        console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=600,
-    )  # fmt: skip
+class Bars(Progress):
+    """Bars, each with its title, how much is done, and the time. They are shown inside a `with` block."""
+
+    def __init__(self, count: ProgressColumn, *columns: ProgressColumn) -> None:
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), count, *columns, *times,
+            console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=600,
+        )  # fmt: skip
 
 
-class WorkerBars:
-    """A bar for all runs of a sweep, and one for each that trains. They are shown inside a `with` block. Where the
-    output is no terminal, lines stand for them."""
+class WorkerBars(Bars):
+    """A bar for all runs of a sweep, and one for each that trains. Where the output is no terminal, lines stand for
+    them."""
 
     def __init__(self, total: int) -> None:
-        self.progress = _progress(MofNCompleteColumn(), TextColumn("{task.fields[more]}"))
-        self.runs = self.progress.add_task("runs", total=total, more="")
+        super().__init__(MofNCompleteColumn(), TextColumn("{task.fields[more]}"))
+        self.runs = self.add_task("runs", total=total, more="")
         self.bars: dict[str, Any] = {}
         self.ended: set[str] = set()
-
-    def __enter__(self) -> WorkerBars:
-        self.progress.start()
-        return self
 
     def show(self, run_id: str, run: str, title: str, done: int, total: int, more: str, line: str) -> None:
         """Move the bar of a run."""
         if line and not console.is_terminal:
             say(line)
         if run_id not in self.bars:
-            self.bars[run_id] = self.progress.add_task("", total=None, more="")
-        bar = self.bars[run_id]
-        self.progress.update(bar, description=f"{run} · {title}", completed=done, total=total, more=more)
+            self.bars[run_id] = self.add_task("", total=None, more="")
+        self.update(self.bars[run_id], description=f"{run} · {title}", completed=done, total=total, more=more)
 
     def end(self, run_id: str) -> None:
         """A run is over. It counts once, also where it is compared with its reference later."""
         if run_id in self.bars:
-            self.progress.remove_task(self.bars.pop(run_id))
+            self.remove_task(self.bars.pop(run_id))
         self.ended.add(run_id)
-        self.progress.update(self.runs, completed=len(self.ended))
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.update(self.runs, completed=len(self.ended))
 
 
 class Steps:
@@ -127,7 +121,7 @@ class Steps:
 def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for work that can be counted. The block calls what it is given with (done, total); the total is None where
     nobody knows it."""
-    with _progress(MofNCompleteColumn()) as progress:
+    with Bars(MofNCompleteColumn()) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -137,7 +131,7 @@ class WorkBar:
     it prints a line at every tenth."""
 
     def __init__(self, total: int) -> None:
-        self.progress = _progress(TaskProgressColumn())
+        self.progress = Bars(TaskProgressColumn())
         self.total, self.done, self.start = max(total, 1), 0, time.monotonic()
 
     def __enter__(self) -> WorkBar:

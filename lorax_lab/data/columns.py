@@ -47,7 +47,12 @@ def to_pools(where: str, tables: Tables, config: TaskConfig, names: Sequence[str
     label = str(config.label)
     unlabeled = sum(is_missing(cell) for table in tables.values() for cell in table.column("label", label))
     tables = labeled(tables, config)
-    classes, labels = LABELS[config.labels](tables, label, names)
+    classes: tuple[str, ...] = ()
+    read_label = LABELS[config.labels]
+    if config.labels == "classes":
+        classes = tuple(names or _class_names(tables, label))
+        read_label = _index_in(classes)
+    labels = _read(tables, label, read_label)
     read = {role: _examples(table, config, labels[role]) for role, table in tables.items()}
     leaks.refuse(where, tables, config)
     filled = {role: [example for example in rows if not _is_blank(example)] for role, rows in read.items()}
@@ -146,14 +151,6 @@ def _read(tables: Tables, column: str, read_cell: Callable[[Any], Any]) -> Label
     return {role: table.read("label", column, read_label) for role, table in tables.items()}
 
 
-def _texts(tables: Tables, column: str, _: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
-    return (), _read(tables, column, _text)
-
-
-def _numbers(tables: Tables, column: str, _: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
-    return (), _read(tables, column, _number)
-
-
 def _number(cell: Any) -> float:
     is_number = isinstance(cell, int | float | str | Decimal) and not isinstance(cell, bool)
     try:
@@ -166,8 +163,7 @@ def _number(cell: Any) -> float:
     return number
 
 
-def _classes(tables: Tables, column: str, names: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
-    classes = tuple(names) if names else _class_names(tables, column)
+def _index_in(classes: Sequence[str]) -> Callable[[Any], int]:
     index = {name: i for i, name in enumerate(classes)}
 
     def index_of(cell: Any) -> int:
@@ -175,7 +171,7 @@ def _classes(tables: Tables, column: str, names: Sequence[str] | None) -> tuple[
             raise ValueError(f"the classes are {', '.join(map(printable, classes[:20]))}; {MEND}")
         return index[name]
 
-    return classes, _read(tables, column, index_of)
+    return index_of
 
 
 def _class_names(tables: Tables, label: str) -> tuple[str, ...]:
@@ -241,8 +237,5 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-LABELS: dict[str, Callable[[Tables, str, Sequence[str] | None], tuple[tuple[str, ...], Labels]]] = {
-    "classes": _classes,
-    "numbers": _numbers,
-    "texts": _texts,
-}
+LABELS: dict[str, Callable[[Any], Any]] = {"classes": _class, "numbers": _number, "texts": _text}
+"""How a cell is read as a label, by the labels' form."""

@@ -83,7 +83,8 @@ class Sweep:
     """The planned runs and what became of them.
 
     Attributes:
-        waiting: runs that were not recorded then, were not compared with their reference, or are to be repeated.
+        waiting: runs that were not recorded when the sweep began, were not compared with their reference, or are to be
+            repeated.
         left: those of them that are not over yet, references first.
         uncompared: ids of runs that have their result and still have to be compared with their reference.
         failed: how the attempts of this sweep ended that gave no result, by run id.
@@ -143,10 +144,11 @@ class Sweep:
     def _next(self, busy: set[str]) -> Run | None:
         """The next run to try; None where all that are left are tried right now, or wait for a run or a launcher."""
         for run in [run for run_id, run in self.left.items() if run_id not in busy]:
-            if self._is_over(run):
-                del self.left[run.run_id]
-            elif not is_leased(run) and not (run.run_id in self.uncompared and run.reference in self.left):
+            if is_leased(run) or (run.run_id in self.uncompared and run.reference in self.left):
+                continue
+            if not self._is_over(run):  # asked last: it reads records
                 return run
+            del self.left[run.run_id]
         return None
 
     def _is_over(self, run: Run) -> bool:

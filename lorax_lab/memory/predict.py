@@ -257,7 +257,7 @@ def sharded_peak(prediction: Prediction, gpus: int) -> int:
     """
     if gpus == 1:
         return prediction.ledger.peak_bytes
-    return max(-(-static // gpus) + other for static, other in prediction.moments) + prediction.gathered
+    return max(-(-static // gpus) + rest for static, rest in prediction.moments) + prediction.gathered
 
 
 def gpus_needed(prediction: Prediction, size: int) -> int | None:

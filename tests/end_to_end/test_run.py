@@ -190,26 +190,6 @@ def test_training_learns(small_run: list[str], lab_here: Lab) -> None:
     assert load_runs(store_of(small_run)).loc[0, "metrics.test/accuracy"] > 0.9
 
 
-def test_pairs_and_numbers_from_a_json_lines_file(
-    small_run: list[str], table_file: Path, tmp_path: Path, lab_here: Lab
-) -> None:
-    lines = table_file.read_text().splitlines()[1:]
-    pairs = [line.rpartition(",")[0].partition(" ") for line in lines]
-    rows = [{"first": a, "second": b, "score": len(b) / 10} for a, _, b in pairs]
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    overrides = [
-        override for override in small_run if not override.startswith(("task.path", "task.text", "task.label"))
-    ]
-    overrides += [f"task.path={path}", "task.text=first", "task.text_pair=second", "task.label=score"]
-    done = lab_here(*overrides, "task.kind=regression", "rank=2", "train.max_steps=3")
-    assert done.returncode == 0, done.stdout + done.stderr
-    frame = load_runs(store_of(small_run))
-    assert set(frame["metric"]) == {"pearson"}
-    assert frame["metrics.test/spearman"].between(-1, 1).all()
-    assert {"pearson", "spearman"} <= set(load_truncation(store_of(small_run)).columns)
-
-
 def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path], lab_here: Lab) -> None:
     overrides, _, store = sweep
     before = {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")}

@@ -8,13 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import urllib.request
-from collections.abc import Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from shown import RUN_ID, recorded, show
@@ -101,71 +99,32 @@ def test_every_key_that_a_panel_names_was_shown(runs: Path, tmp_path: Path) -> N
     assert {*keys, *axes} - {"step"} <= shown
 
 
-class Stub(BaseHTTPRequestHandler):
-    """Answers W&B's client as its server does where a view is saved; `saved` has what it was given."""
+class Saved(SimpleNamespace):
+    """A report or workspace of the library, which gets an id where it is saved without one."""
 
-    saved: ClassVar[list[dict[str, Any]]] = []
-    refuses: ClassVar[str] = ""
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        data: dict[str, Any] = {"viewer": {"id": "1", "entity": "a-team", "username": "me", "teams": {"edges": []}}}
-        asked = json.loads(body) if self.path == "/graphql" else {"query": ""}
-        if "upsertView" in asked["query"]:
-            given = asked["variables"]
-            if self.refuses and given["type"].startswith(self.refuses):
-                data = {"upsertView": None}
-            else:
-                self.saved.append(given)
-                view = {"id": f"id{len(self.saved)}", "name": "n", "displayName": "d", "spec": given["spec"]}
-                project = {"id": "2", "name": "lorax_lab", "entityName": "a-team", "internalId": "3"}
-                data = {"upsertView": {"view": view | {"project": project}, "inserted": True}}
-        elif "models(" in asked["query"]:
-            data = {"models": {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}}
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps({"data": data}).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+    def save(self) -> Saved:
+        if self.refused:
+            raise ConnectionError("no answer")
+        self.id, self._internal_id = self.id or "new-report", self._internal_id or "new-view"
+        return self
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stub]]:
-    """A server of W&B's on loopback, and a login for it."""
-    Stub.saved.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as running:
-        running.daemon_threads, running.block_on_close = True, False
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{running.server_port}")
-        monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
-        yield Stub
-        running.shutdown()
+def test_what_was_saved_before_is_replaced(tmp_path: Path) -> None:
+    def saved(refused: bool = False) -> tuple[Saved, Saved]:
+        names = {"entity": "team", "project": "lorax_lab", "title": "t", "url": "u", "id": "", "_internal_name": "n"}
+        report, view = Saved(**names, _internal_id="", refused=False), Saved(**names, _internal_id="", refused=refused)
+        dashboard._save(tmp_path / "saved.json", view, report)
+        return report, view
 
-
-def made() -> subprocess.CompletedProcess[str]:
-    """In a process of its own, since a login is kept by wandb for all of a process."""
-    command = [sys.executable, "-m", "lorax_lab.windows", "dashboard"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200)
-
-
-def test_what_was_saved_before_is_replaced(
-    server: type[Stub], runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "refuses", "project-view")  # the report is saved, the workspace is not
-    done = made()
-    assert (done.returncode, (tmp_path / "dashboard" / "report.json").is_file()) == (1, True)
-    monkeypatch.setattr(server, "refuses", "")
+    with pytest.raises(ConnectionError):  # the report is saved, the workspace is not
+        saved(refused=True)
+    (ids,) = json.loads((tmp_path / "saved.json").read_text()).values()
+    assert ids == {"report": "new-report"}
     for _ in range(2):
-        done = made()
-        assert (done.returncode, done.stderr) == (0, "")
-    assert "/a-team/lorax_lab/reports/" in done.stdout
-    kinds = [(given["type"].partition("/")[0], given.get("id") or "") for given in server.saved]
-    assert kinds == [
-        ("runs", ""), ("runs", "id1"), ("project-view", ""), ("runs", "id2"), ("project-view", "id3"),
-    ]  # fmt: skip
-    assert {(given["entityName"], given["projectName"]) for given in server.saved} == {("a-team", "lorax_lab")}
+        report, view = saved()
+        assert (report.id, view._internal_id) == ("new-report", "new-view")
+    (ids,) = json.loads((tmp_path / "saved.json").read_text()).values()
+    assert ids == {"report": "new-report", "workspace": "new-view", "name": ""}
 
 
 def test_trackio_s_page_is_on_loopback_alone(runs: Path) -> None:
