@@ -354,7 +354,7 @@ DAMAGED: dict[str, Callable[[Path, Path], object]] = {
     **{name: lambda file, _, name=name: (file.unlink(), torch.save(CONTENTS[name], file.with_suffix(".bin")))
        for name in CONTENTS},
     **{text[:9]: lambda _, settings, text=text: settings.write_text(text)
-       for text in ("[" * 100_000, "[]", "null", "", "{", "{'r': 4", "{}", '{"peft_type": 5}', '{"r": ' + "9" * 5000)},
+       for text in ("[" * 100_000, "[]", "", "{", "{}", '{"peft_type": 5}', '{"r": ' + "9" * 5000)},
 }  # fmt: skip
 
 

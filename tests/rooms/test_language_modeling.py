@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -110,21 +111,24 @@ def test_greedy_decoding_matches_where_every_token_is_the_likeliest(kind: str, s
     assert not model.training
 
 
-@pytest.mark.parametrize(
-    "of_base",
-    [{"repetition_penalty": 50.0, "max_length": 3}, {"suppress_tokens": ids("good"), "eos_token_id": 4},
-     {"forced_eos_token_id": WORDS.index("the")}, {"do_sample": True, "temperature": 50.0}],
-)  # fmt: skip
-def test_the_generation_settings_of_a_base_change_no_answer(of_base: dict[str, Any]) -> None:
+OF_BASES: list[dict[str, Any]] = [
+    {"repetition_penalty": 50.0, "max_length": 3}, {"suppress_tokens": ids("good"), "eos_token_id": 4},
+    {"forced_eos_token_id": WORDS.index("the")}, {"do_sample": True, "temperature": 50.0},
+]  # fmt: skip
+
+
+def test_the_generation_settings_of_a_base_change_no_answer() -> None:
     examples = [*EXAMPLES, Example({"prompt": "the plot"}, "good good good")]
     split = split_of(examples, padded_tokenizer(), metric="exact_match")
     model: Any = taught("gpt2", split, 80)
-    assert split.score(model)["exact_match"] == 1.0
-    for key, value in of_base.items():
-        setattr(model.generation_config, key, value)
-    kept = model.generation_config.to_dict()
-    assert split.score(model)["exact_match"] == 1.0
-    assert model.generation_config.to_dict() == kept
+    plain = model.generation_config
+    for of_base in [{}, *OF_BASES]:
+        model.generation_config = copy.deepcopy(plain)
+        for key, value in of_base.items():
+            setattr(model.generation_config, key, value)
+        before = model.generation_config.to_dict()
+        assert split.score(model)["exact_match"] == 1.0, of_base
+        assert model.generation_config.to_dict() == before
 
 
 # ---- the model before it trains
