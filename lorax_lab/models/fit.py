@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorax_lab.data.assets import State
 from lorax_lab.errors import ConfigError
 from lorax_lab.models.matrices import POOLER, head_modules, is_head, output_layer
-from lorax_lab.models.weights import WEIGHTS, empty_tensors, folder_sha256
+from lorax_lab.models.weights import WEIGHTS, empty_tensors, states
 
 SHOWN = 3
 """How many names a message lists."""
@@ -43,12 +44,12 @@ def check_fit(
     Raises:
         ConfigError: it names the first tensors, how many there are, and what to type.
     """
-    return _check_fit(name, folder, skeleton, tuple(sorted(settings.items())), folder_sha256(folder))
+    return _check_fit(name, folder, skeleton, tuple(sorted(settings.items())), states(folder))
 
 
 @lru_cache(maxsize=16)
 def _check_fit(
-    name: str, folder: Path, skeleton: nn.Module, settings: tuple[tuple[str, Any], ...], sha256: str
+    name: str, folder: Path, skeleton: nn.Module, settings: tuple[tuple[str, Any], ...], files: tuple[State, ...]
 ) -> tuple[list[str], Sequence[str]]:
     tensors = empty_tensors(name, folder)
     model, loading = _placed(folder, skeleton, dict(settings), tensors)

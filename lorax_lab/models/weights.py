@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.data.assets import sha256_of_file
+from lorax_lab.data.assets import State, sha256_of_file, state_of
 from lorax_lab.errors import ConfigError, first_line, in_short
 
 HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
@@ -94,6 +94,12 @@ def folder_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def states(folder: Path) -> tuple[State, ...]:
+    """The states of the files that say which tensors there are, and which there should be. No file is read."""
+    files = [*sorted(folder.glob("*.json")), *weight_files(str(folder), folder)]
+    return tuple(map(state_of, files))
+
+
 def empty_tensors(name: str, folder: Path) -> dict[str, Tensor]:
     """Every tensor of the weights' files by name, on the meta device; no data is read, and no code is run.
 
@@ -125,11 +131,11 @@ def empty_tensors(name: str, folder: Path) -> dict[str, Tensor]:
 
 def infinite(folder: Path, keys: Collection[str]) -> list[str]:
     """Those of the named tensors that have nan or inf inside, in fp32. Every byte of them is read."""
-    return [key for key in keys if key in _infinite(folder, folder_sha256(folder))]
+    return [key for key in keys if key in _infinite(folder, states(folder))]
 
 
 @lru_cache(maxsize=16)
-def _infinite(folder: Path, sha256: str) -> frozenset[str]:
+def _infinite(folder: Path, files: tuple[State, ...]) -> frozenset[str]:
     bad: list[str] = []
     for file in weight_files(str(folder), folder):
         bad += [key for key, tensor in _tensors(file, "cpu").items() if not is_finite(tensor)]

@@ -23,7 +23,7 @@ from analysis.study.validator import breaches
 from experiments import rank_sweep, replay
 from experiments.command import main
 from experiments.study import RECORDS, Plan, Progress, small, studies, sweeps, texts_of, with_workers
-from experiments.study_records import StudyRecords, check_arms, settings_of
+from experiments.study_records import StudyRecords, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
 from lorax_lab.study.declaration import decisive, read_declaration, write_declaration
@@ -210,16 +210,6 @@ def test_arms_that_no_record_can_tell_apart_are_refused(tmp_path: Path, capsys: 
         settings_of(plan)
     named = {key: (*overrides, *columns, f"task.name={key}") for key, overrides in tables.items()}
     assert len(settings_of(dataclasses.replace(PLAN, factors={"task": named}))) == 6
-
-
-@pytest.mark.parametrize("fixed", ["train.learning_rate=1e-3", "++seed=7", "+measure=trial", "~seed"])
-def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arm = Arm("other", ("method=lora", fixed), 1e-3)
-    plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, arm)))
-    assert main(made(plan), ["--runs", str(tmp_path), "--records", str(tmp_path)]) == 2
-    assert f"arm other fixes {fixed}" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match=r"final of full has train\.epochs=2"):
-        check_arms(dataclasses.replace(PLAN, final={"full": ("train.epochs=2",)}))
 
 
 def test_factors_make_a_grid_and_only_picks_its_levels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

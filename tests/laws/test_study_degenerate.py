@@ -19,13 +19,12 @@ MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "relative_no
 """Those that are null in a line where the update, or its base, is zero."""
 
 
-def drawn(records: Records, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """The exit code of the study's figures and pages, what was printed, and the page."""
+def page_of(records: Records, folder: Path, command: str) -> str:
+    """The study's page, as the command writes it; `study` draws the figures too."""
     publish(folder / "made", records.lines, records.declared)
-    out = folder / "out"
-    places = ["--records", str(folder), "--out", str(out), "--verdict", str(folder / "VERDICT.md")]
-    code = main(["study", "made", *places])
-    return code, capsys.readouterr().out, (out / "made" / "VERDICT.md").read_text()
+    places = ["--records", str(folder), "--out", str(folder / "out"), "--verdict", str(folder / "VERDICT.md")]
+    assert main([command, "made", *places]) == 0
+    return (folder / "out" / "made" / "VERDICT.md").read_text()
 
 
 def changed(records: Records, change: Any) -> Records:
@@ -46,19 +45,17 @@ def zeroed(line: dict[str, Any]) -> dict[str, Any]:
     return line | {"matrices": rows} | ({"gaussian": rows} if "gaussian" in line else {})
 
 
-def test_updates_of_zero_are_drawn_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, page = drawn(changed(study(), zeroed), tmp_path, capsys)
-    assert code == 0
+def test_updates_of_zero_are_drawn_and_explained(tmp_path: Path) -> None:
+    page = page_of(changed(study(), zeroed), tmp_path, "study")
     assert "| effective rank | — | 51.5 | — | — | — | — | — |" in page
     assert "Measures have no value where a matrix has none: ΔW is zero in 30 of 30." in page
 
 
-def test_collapsed_runs_are_counted_and_none_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_collapsed_runs_are_counted_and_none_is_left_out(tmp_path: Path) -> None:
     whole = study()
     victims = [line["run_id"] for line in whole.lines if line["rank"] == 1 and line["seed"] in (0, 1)]
     flagged = changed(whole, lambda line: line | ({"collapsed": ["why"]} if line["run_id"] in victims else {}))
-    code, _, page = drawn(flagged, tmp_path, capsys)
-    assert code == 0
+    page = page_of(flagged, tmp_path, "verdict")
     assert "2 of 15 final runs collapsed; none is left out." in page
     table = comparison.table(flagged, "reviews").set_index("arm")
     assert table["collapsed"].to_dict() == {"full": 0, "LoRA r=1": 2, "LoRA r=8": 0}

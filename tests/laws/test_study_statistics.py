@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
+from scipy.stats import t
 from synthetic import PROTOCOL, study
 
-from analysis.study import comparison
-from analysis.study.statistics import Interval, Smallest, holm, smallest, t_interval
+from analysis.study import comparison, update
+from analysis.study.records import RECORDS, Records, load
+from analysis.study.statistics import Interval, Smallest, crossed, holm, power, smallest, t_interval
 from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, rule
-from lorax_lab.study.protocol import Arm, Cell
-
-SAME = replace(
-    PROTOCOL,
-    arms=(Arm("full", ("method=full",), 1e-4), Arm("LoRA r=8", ("method=lora", "rank=8"), 1e-3)),
-    rates=4,
-    extensions=0,
-)
-COMPARISONS = 1000
-NOISE = 0.01
+from lorax_lab.study.protocol import Cell
 
 
 def test_the_t_interval_is_the_textbooks() -> None:
@@ -114,3 +107,111 @@ def test_a_rank_below_the_line_is_seldom_called_high_whatever_was_tried() -> Non
         short += found.low == 17
     assert short > 200
     assert called <= 0.025 * 400
+
+
+# ---- the interval over seeds and test examples
+
+MARGIN = 0.02
+
+
+def test_the_crossed_interval_covers_as_often_as_it_says() -> None:
+    """Seeds and examples that both scatter, 300 times; the rates of eight cases are in docs/studies.md."""
+    draw, misses = np.random.default_rng(0), 0
+    for _ in range(300):
+        d = draw.normal(0, 0.02, (5, 1)) + draw.normal(0, 0.4, (1, 300)) + draw.normal(0, 0.3, (5, 300))
+        interval = crossed(d).interval()
+        misses += not interval.low <= 0 <= interval.high
+        assert (crossed(d).p() < 0.05) == (not interval.low <= 0 <= interval.high)
+    assert 3 < misses < 27
+
+
+def test_the_interval_is_the_formulas() -> None:
+    d = np.array([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    by_seed, by_example = d.mean(1), d.mean(0)
+    residual = ((d - by_seed[:, None] - by_example + d.mean()) ** 2).sum() / 2 / 6
+    of_examples = by_example.var(ddof=1) / 3 - residual
+    of_seeds = by_seed.var(ddof=1) / 2
+    half = math.sqrt(t.ppf(0.975, 1) ** 2 * of_seeds + t.ppf(0.975, 2) ** 2 * of_examples)
+    interval = crossed(d).interval()
+    assert (interval.mean, interval.count, interval.examples) == (pytest.approx(0.5), 2, 3)
+    assert interval.high - interval.mean == pytest.approx(half)
+    assert interval.mean - interval.low == pytest.approx(half)
+
+
+def test_it_is_students_where_the_examples_do_not_differ_and_never_narrower() -> None:
+    draw = np.random.default_rng(1)
+    of_seeds = np.repeat(draw.normal(0, 0.02, (5, 1)), 400, axis=1)
+    alone = t_interval(of_seeds[:, 0].tolist())
+    assert crossed(of_seeds).interval().high == pytest.approx(alone.high)
+    scores = crossed(of_seeds[:, :1]).interval()
+    assert (scores.low, scores.high, scores.examples) == (alone.low, alone.high, 0)
+    both = of_seeds + draw.normal(0, 0.5, (1, 400))
+    wide, narrow = crossed(both).interval(), t_interval(both.mean(1).tolist())
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    examples_alone = crossed(np.repeat(draw.normal(0, 0.5, (1, 400)), 5, axis=0)).interval()
+    assert examples_alone.high - examples_alone.low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.1)
+
+
+def test_p_and_interval_agree_at_the_level() -> None:
+    study = crossed(np.random.default_rng(2).normal(0.1, 1, (5, 200)))
+    edge = study.interval().mean - study.interval().low
+    moved = crossed(np.random.default_rng(2).normal(0.1, 1, (5, 200)) - study.mean + edge)
+    assert moved.interval().low == pytest.approx(0, abs=1e-12)
+    assert moved.p() == pytest.approx(0.05)
+    assert study.p() == pytest.approx(crossed(-np.random.default_rng(2).normal(0.1, 1, (5, 200))).p())
+
+
+def test_differences_that_do_not_scatter_have_a_p_too() -> None:
+    assert crossed(np.zeros((3, 1))).p() == 1.0
+    assert crossed(np.full((3, 4), 0.1)).p() == 0.0
+    assert math.isnan(crossed(np.full((1, 4), 0.1)).p())
+    assert math.isnan(crossed(np.full((1, 4), 0.1)).interval().low)
+    assert crossed(np.array([[1.0], [1.0 + 1e-11], [1.0]])).p() < 1e-10
+    assert crossed(np.array([[0.1], [0.11]])).p() == pytest.approx(2 / math.pi * math.atan(0.005 / 0.105))
+
+
+def test_a_mirrored_interval_covers_as_many_examples() -> None:
+    assert Interval(0.1, 0.0, 0.3, 5, 200).oriented(False) == Interval(-0.1, -0.3, 0.0, 5, 200)
+
+
+def test_power_knows_its_ends() -> None:
+    sure = crossed(np.full((5, 100), 0.1))
+    assert (power(sure, MARGIN, 0.0), power(sure, MARGIN, -2 * MARGIN)) == (1.0, 0.0)
+    scores = crossed(np.random.default_rng(3).normal(0, 0.01, (5, 1)))
+    assert power(scores, MARGIN, -MARGIN) == pytest.approx(0.025, abs=0.005)
+    assert math.isnan(power(crossed(np.zeros((1, 100))), MARGIN, 0.0))
+
+
+# ---- noise in what studies say
+
+MAIN = "rank_sweep"
+
+
+@cache
+def records(name: str) -> Records:
+    return load(RECORDS / name)
+
+
+def test_what_two_seeds_share_is_counted_in_directions_beyond_chance() -> None:
+    table = records(MAIN).shared
+    assert table is not None
+    module = "intermediate.dense"
+    rows = table[(table["k"] == 32) & (table["module"] == module)]
+    for task in records(MAIN).conditions:
+        own = rows[(rows["task"] == task) & (rows["other_task"] == task)]
+        k, *sides = update.common(records(MAIN), task, module) or ()
+        assert k == 32
+        for side, beyond in zip(("column", "row"), sides, strict=True):
+            chance = own[f"random_{side}"].mean()
+            assert beyond == pytest.approx(32 * (own[side].mean() - chance) / (1 - chance), rel=1e-9)
+            assert 0 < beyond < 32
+
+
+def test_spikes_are_counted_only_above_a_bulk_of_iid_noise() -> None:
+    for name in ("planted", "random_labels"):
+        for task in records(name).conditions:
+            assert math.isnan(update.entry(update.spectral(records(name), task), "spikes")["mean"])
+    row = {"shape": [64, 64], "noise_std": 1.0, "bulk_misfit": 0.03, "spikes": 4.0}
+    assert update._mean({"m": row}, ["m"], "spikes") == 4
+    assert update._mean({"m": row | {"bulk_misfit": 0.2}}, ["m"], "spikes") != 4
+    assert update._mean({"m": row | {"bulk_misfit": None}}, ["m"], "bulk_misfit") != 0

@@ -17,7 +17,7 @@ from analysis.__main__ import main as analysis
 from lorax_lab.errors import ConfigError
 from lorax_lab.memory import CATEGORIES, Ledger, measure_step
 from lorax_lab.memory import __main__ as entry
-from lorax_lab.memory.architectures import PRESETS, architecture, skeleton
+from lorax_lab.memory.architectures import architecture, skeleton
 from lorax_lab.memory.predict import (
     GIB,
     OPTIMIZERS,
@@ -83,7 +83,6 @@ TINY = {
     | {"num_kv_heads": 2, "new_decoder_architecture": True, "vocab_size": 96, "alibi": False, "bias": False},
     "vit": {"model_type": "vit", "image_size": 32, "patch_size": 8} | {k: TEXT[k] for k in list(TEXT)[:4]},
 }
-MILLION = 10**6
 
 
 def step(model: str, rank: int | None = 8, **more: object) -> Step:
@@ -146,7 +145,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_has_the_published_number_of_parameters(name: str) -> None:
     with FakeTensorMode():
         model = skeleton(architecture(name), "flash", torch.bfloat16)

@@ -54,18 +54,16 @@ def test_what_every_two_seeds_share_has_an_interval_over_seeds() -> None:
 # ---- which directions updates share
 
 
-def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None = None) -> Records:
-    """Similarities of two layers, each pair of runs apart by a little; `phi` by pair, side and module, .2 elsewhere, or
-    everywhere `at` (i, j)."""
+def similar(at: dict[str, float]) -> Records:
+    """Similarities of two layers, each pair of runs apart by a little: `at` (i, j), .2 elsewhere."""
     draw = np.random.default_rng(1)
     counts = {readings.RANKS: 2 * PAIRS, readings.SEEDS: PAIRS, readings.OF_FULL: PAIRS, readings.BASE_AND_FULL: 5}
     rows = []
     for pair, count in (counts | dict.fromkeys(readings.BY_RANK.values(), 5)).items():
         for side in (readings.FACTOR, readings.START, readings.ROW, readings.COLUMN):
             for module, layer in ((module, layer) for module in (readings.QUERY, readings.VALUE) for layer in (0, 1)):
-                value = phi.get((pair, side, module), 0.2)
                 each = {
-                    key: ((at or {}).get(key, value) + 0.005 * draw.standard_normal(count)).tolist()
+                    key: (at.get(key, 0.2) + 0.005 * draw.standard_normal(count)).tolist()
                     for key in ("1,1", "8,8", "1,64", "8,64", "40,4", "40,8", "40,64", "64,64")
                 }
                 place = {"condition": "sarcasm", "pair": pair, "side": side, "module": module, "layer": layer}
@@ -76,9 +74,9 @@ def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None 
 def test_the_other_directions_are_told_apart_from_the_top_one() -> None:
     """A top direction that is shared in full, with seven at chance, gives both claims of Figure 3 together."""
     chance = 64 / D
-    top = similar({}, {"1,1": 0.95, "1,64": 1.0, "8,64": (1 + 7 * chance) / 8})
+    top = similar({"1,1": 0.95, "1,64": 1.0, "8,64": (1 + 7 * chance) / 8})
     assert {reading.outcome for name in ("top_direction", "other_directions") for reading in read(name, top)} == {HOLDS}
-    more = similar({}, {"1,64": 0.3, "8,64": 0.4})
+    more = similar({"1,64": 0.3, "8,64": 0.4})
     assert {reading.outcome for reading in read("other_directions", more)} == {FAILS}
 
 
@@ -169,7 +167,7 @@ def test_a_control_refutes_what_it_has_more_than_half_of(control: float, said: s
     rows: list[dict[str, Any]] = []
     for task, beyond in (("sarcasm", 0.2), ("random labels", control), ("tweets", 0.2)):
         at = {f"{k},{k}": k / D + beyond for k in (1, 64)}
-        rows += [row | {"condition": task} for row in similar({}, at).rows["similarities"]]
+        rows += [row | {"condition": task} for row in similar(at).rows["similarities"]]
     records = study(tasks=("sarcasm", "random labels", "tweets"))
     found = controls.rows_of({"paper_subspaces": dataclasses.replace(records, rows={"similarities": rows})})
     seeds = [row for row in found if row["asks"] == "seeds"]
