@@ -170,6 +170,10 @@ CASES: dict[str, Hostile] = {
     "line breaks of old Macs": Hostile("t.csv", table().replace(b"\n", b"\r"), Reads()),
     "semicolons": Hostile("t.csv", table().replace(b",", b";"), Reads()),
     "tabs": Hostile("t.csv", table().replace(b",", b"\t"), Reads()),
+    "two keys of one column": Hostile("t.csv", table(), "column of task.text;", ["task.text_pair=text"]),
+    "a prompt that is its completion": Hostile(
+        "t.csv", table(), "column of task.prompt", [*LANGUAGE, "task.prompt=label"]
+    ),
     "semicolons and a wrong column": Hostile("t.csv", table(header="text,lable").replace(b",", b";"), ""),
     "two delimiters that both fit": Hostile("t.csv", b"label,b;label\n" * 2, "", LANGUAGE),
     "20,000 columns": Hostile("t.csv", ",".join(f"c{i}" for i in range(20_000)).encode() + b"\n", ""),

@@ -10,6 +10,7 @@ from typing import Any
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.media import Sound
+from lorax_lab.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,18 @@ def _content(array: Any) -> str:
 
 
 def chosen_columns(config: TaskConfig) -> dict[str, str]:
-    """The column that each key names, of those keys that are set: the inputs, `label` and `group`."""
+    """The column that each key names, of those keys that are set: the inputs, `label` and `group`.
+
+    Raises:
+        ConfigError: two of them name one column.
+    """
     columns = {key: getattr(config, key) for key in (*config.inputs, "label", "group")}
-    return {key: column for key, column in columns.items() if column}
+    columns = {key: column for key, column in columns.items() if column}
+    for key, column in columns.items():
+        first = next(earlier for earlier in columns if columns[earlier] == column)
+        if first != key:
+            raise ConfigError(f"task.{key}={column} is the column of task.{first}; name another one")
+    return columns
 
 
 @dataclass(frozen=True)
