@@ -23,6 +23,7 @@ from lorax_lab.findings import Findings, measure
 from lorax_lab.methods import METHODS, count_parameters, make_trainable
 from lorax_lab.methods.method import Method
 from lorax_lab.record import folder as files
+from lorax_lab.record import provenance
 from lorax_lab.record.checkpoints import FOLDER, Checkpoints
 from lorax_lab.record.direction import scored_on
 from lorax_lab.record.provenance import new_record
@@ -180,14 +181,13 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
 def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     """Train what may change, from the newest checkpoint if there is one."""
     config, split = run.config, run.splits["train"]
-    record = new_record(config, run.run_id, "running", run.kernel)
     identity = {
         "run_id": run.run_id,
-        "versions": record.versions,
-        "git": dataclasses.asdict(record.git),
-        "code": record.code,
+        "versions": provenance.versions(config.method.PACKAGES),
+        "git": dataclasses.asdict(provenance.git()),
+        "code": provenance.code_sha256(),
         "kernel": run.kernel,
-        "threads": record.hardware["threads"],
+        "threads": provenance.hardware()["threads"],
     }
     checkpoints = Checkpoints(run.folder, identity, config.checkpoint_seconds, lambda text: say(f"  {text}"))
 
@@ -221,8 +221,8 @@ def _record(
     run: Prepared, trained: TrainResult, validation: dict[str, float], findings: Findings, reference: Path | None
 ) -> Record:
     """Write the run's files, and its record last."""
-    config, task, folder = run.config, run.task, run.folder
-    files.save_config(folder, plain(config))
+    config, task, folder, settings = run.config, run.task, run.folder, plain(run.config)
+    files.save_config(folder, settings)
     files.save_history(folder, trained.history)
     if not run.is_trial:
         files.save_trained(folder, run.method.export(run.model, config.method, run.base_name))
@@ -252,18 +252,24 @@ def _record(
         higher_is_better=task.higher_is_better,
         coverage=Coverage(**counts | {"parts": [Part(**part) for part in counts["parts"]]}),
         comparison=run.comparison,
-        collapsed=_collapsed(run, trained, validation, findings),
+        collapsed=_collapsed(run, settings, trained, validation, findings),
     )
     write_record(folder, new_record(config, run.run_id, "completed", run.kernel, result=result))
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     return read_record(folder)
 
 
-def _collapsed(run: Prepared, trained: TrainResult, validation: dict[str, float], findings: Findings) -> list[str]:
+def _collapsed(
+    run: Prepared,
+    settings: dict[str, Any],
+    trained: TrainResult,
+    validation: dict[str, float],
+    findings: Findings,
+) -> list[str]:
     """Why the run counts as collapsed, by the split whose score stands for it."""
     name, scores = ("validation", validation) if run.is_trial else ("test", findings.scores["test"])
     split, losses = run.splits[name], [row["train/loss"] for row in trained.history]
-    score, words = scores[split.task.metric], scored_on(plain(run.config), name)
+    score, words = scores[split.task.metric], scored_on(settings, name)
     return signs(split, words, losses, score, findings.outputs.get("outputs"), run.baselines)
 
 

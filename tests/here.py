@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from lorax_lab.launch.plan import Run
+    from lorax_lab.launch.runs import Run
 
 
 def store_of(overrides: list[str]) -> Path:
@@ -25,7 +25,7 @@ def _show(title: str, done: int, total: int, more: str = "", line: str = "") -> 
 def without_workers(patch: pytest.MonkeyPatch) -> None:
     """Let sweeps train their runs in this process."""
     from lorax_lab import windows
-    from lorax_lab.launch.attempt import attempt
+    from lorax_lab.launch.runs import attempt
     from lorax_lab.launch.workers import Workers
 
     class ThisProcess(Workers):

@@ -9,8 +9,7 @@ from typing import Any
 
 from lorax_lab.comparison import lacks_comparison
 from lorax_lab.config.identity import plain
-from lorax_lab.launch.attempt import is_leased
-from lorax_lab.launch.plan import Run
+from lorax_lab.launch.runs import Run, is_leased
 from lorax_lab.methods import METHODS
 from lorax_lab.models import census, choose, in_words, matrix_shapes, not_measured, without_weights
 from lorax_lab.record import variation

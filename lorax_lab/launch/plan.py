@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
@@ -15,6 +14,7 @@ from lorax_lab.data.table import printable
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose, reference_of, spell_out
+from lorax_lab.launch.runs import Run
 from lorax_lab.methods import METHODS
 from lorax_lab.models import (
     check_base,
@@ -35,37 +35,6 @@ from lorax_lab.train import check_machine
 
 LISTED = 20
 """How many labels of a head a note names."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A planned run: its configuration, and where its record is or will be."""
-
-    config: RunConfig
-    run_id: str
-    reference: str | None = None
-    """Run id of the full fine-tune that the run is compared with."""
-    group: str = ""
-    """The name under which W&B shows the sweep."""
-    since: float = 0.0
-    """When the sweep began, in seconds since 1970. With `force` no earlier record counts."""
-
-    @property
-    def runs_dir(self) -> Path:
-        """Where all records of the sweep are."""
-        return Path(self.config.runs_dir)
-
-    @property
-    def folder(self) -> Path:
-        """`<runs_dir>/<run_id>`."""
-        return self.runs_dir / self.run_id
-
-    @property
-    def title(self) -> str:
-        """`lora r=8 seed=1`; for a trial also the learning rate that it tries."""
-        rank = "" if self.config.rank is None else f" r={self.config.rank}"
-        rate = f" learning rate {self.config.train.learning_rate:g}" if self.config.measure == "trial" else ""
-        return f"{self.config.method.name}{rank} seed={self.config.seed}{rate}"
 
 
 def run_of(config: RunConfig) -> Run:

@@ -15,7 +15,7 @@ import torch
 from lorax_lab.config import AUTO
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.fastest import on_a_processor
-from lorax_lab.launch.plan import Run
+from lorax_lab.launch.runs import Run
 from lorax_lab.launch.workers import Variables
 from lorax_lab.memory.predict import Step
 from lorax_lab.memory.shortage import free_bytes, size

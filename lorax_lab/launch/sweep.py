@@ -13,20 +13,21 @@ from lorax_lab.comparison import lacks_comparison, why_unusable
 from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.console import WorkerBars, console, say
 from lorax_lab.errors import in_one_line
-from lorax_lab.launch.attempt import (
+from lorax_lab.launch.fastest import precision_of
+from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
+from lorax_lab.launch.plan import check, each_once, run_of, with_reference
+from lorax_lab.launch.room import shares, shares_in_words
+from lorax_lab.launch.runs import (
     COMPARED,
     ELSEWHERE,
     NO_REFERENCE,
     RECORDED,
+    Run,
     is_done,
     is_leased,
     is_recorded_since,
     is_settled,
 )
-from lorax_lab.launch.fastest import precision_of
-from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
-from lorax_lab.launch.plan import Run, check, each_once, run_of, with_reference
-from lorax_lab.launch.room import shares, shares_in_words
 from lorax_lab.launch.table import Row, table
 from lorax_lab.launch.workers import PATIENCE, Variables, Workers
 from lorax_lab.record.record import DamagedRecord, Record, read_record, status_of

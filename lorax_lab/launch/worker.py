@@ -58,7 +58,7 @@ def main(pipe: Connection) -> int:
         signal.signal(number, _interrupt_once)
     sys.stdout = parent = Parent(pipe)
     from lorax_lab import windows
-    from lorax_lab.launch.attempt import attempt
+    from lorax_lab.launch.runs import attempt
     from lorax_lab.record.redact import guard
 
     guard()

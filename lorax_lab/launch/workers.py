@@ -17,8 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from lorax_lab.console import WorkerBars, say
-from lorax_lab.launch.attempt import ELSEWHERE, is_settled, lease, record_status
-from lorax_lab.launch.plan import Run
+from lorax_lab.launch.runs import ELSEWHERE, Run, is_settled, lease, record_status
 from lorax_lab.record.record import Status
 
 PROGRAM = ["-m", "lorax_lab.launch.worker"]

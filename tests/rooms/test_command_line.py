@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from recorded import run_record
 
 import lorax_lab
-from lorax_lab.launch.attempt import lease
 from lorax_lab.launch.command import COMMANDS
-from lorax_lab.launch.plan import Run, plan
+from lorax_lab.launch.plan import plan
+from lorax_lab.launch.runs import Run, lease
 from lorax_lab.record.folder import save_config
 from lorax_lab.record.record import write_record
 

@@ -19,19 +19,19 @@ from recorded import run_record
 from lorax_lab.config.identity import plain
 from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch import room, workers
-from lorax_lab.launch.attempt import (
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.outlook import seconds_of
+from lorax_lab.launch.runs import (
     ASIDE,
     COMPARED,
     ELSEWHERE,
     NO_REFERENCE,
     RECORDED,
+    Run,
     attempt,
     is_leased,
     lease,
 )
-from lorax_lab.launch.compose import compose
-from lorax_lab.launch.outlook import seconds_of
-from lorax_lab.launch.plan import Run
 from lorax_lab.launch.sweep import Sweep
 from lorax_lab.record import record
 
@@ -175,8 +175,8 @@ def test_a_recorded_run_is_compared_with_a_reference_that_can_be_used(
 ) -> None:
     run = planned(tmp_path, "the-run", "the-reference")
     recorded(run, reference=None)
-    monkeypatch.setattr("lorax_lab.launch.attempt.why_unusable", lambda _: None if usable else "it is gone")
-    monkeypatch.setattr("lorax_lab.launch.attempt.compare", lambda *_: recorded(run, reference="the-reference"))
+    monkeypatch.setattr("lorax_lab.launch.runs.why_unusable", lambda _: None if usable else "it is gone")
+    monkeypatch.setattr("lorax_lab.launch.runs.compare", lambda *_: recorded(run, reference="the-reference"))
     assert attempt(run, unseen) == outcome
     assert not trains
 

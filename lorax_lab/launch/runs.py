@@ -1,4 +1,4 @@
-"""One attempt at a run, by the process that has its lease: train it unless it is recorded, and record how it ended."""
+"""A planned run: where its record is, what became of it, and one attempt at it by the process that has its lease."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from lorax_lab import windows
 from lorax_lab.comparison import compare, lacks_comparison, why_unusable
+from lorax_lab.config import RunConfig
 from lorax_lab.console import Show, Steps, say
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch.fastest import kernel_of
-from lorax_lab.launch.plan import Run
 from lorax_lab.record.files import remove_scratch
 from lorax_lab.record.folder import quarantine
 from lorax_lab.record.provenance import new_record
@@ -29,6 +31,37 @@ COMPARED, NO_REFERENCE = "compared", "no reference"
 """Outcomes for a run that was completed before: it was compared with its reference, or could not be."""
 LEASES, ASIDE = ".leases", ".forced"
 """Folders of the store: of the locks, and of runs that are trained again, which come back unless that is completed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A planned run: its configuration, and where its record is or will be."""
+
+    config: RunConfig
+    run_id: str
+    reference: str | None = None
+    """Run id of the full fine-tune that the run is compared with."""
+    group: str = ""
+    """The name under which W&B shows the sweep."""
+    since: float = 0.0
+    """When the sweep began, in seconds since 1970. With `force` no earlier record counts."""
+
+    @cached_property
+    def folder(self) -> Path:
+        """`<runs_dir>/<run_id>`."""
+        return Path(self.config.runs_dir) / self.run_id
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where all records of the sweep are."""
+        return self.folder.parent
+
+    @cached_property
+    def title(self) -> str:
+        """`lora r=8 seed=1`; for a trial also the learning rate that it tries."""
+        rank = "" if self.config.rank is None else f" r={self.config.rank}"
+        rate = f" learning rate {self.config.train.learning_rate:g}" if self.config.measure == "trial" else ""
+        return f"{self.config.method.name}{rank} seed={self.config.seed}{rate}"
 
 
 @contextmanager
