@@ -73,6 +73,18 @@ def by_seed(**ends: str) -> None:
     train.train = wrapped  # type: ignore[assignment]
 
 
+def environment(**variables: str) -> None:
+    """Set variables of the environment."""
+    os.environ |= variables
+
+
+def wait_for_windows(seconds: float) -> None:
+    """Give a window this long to close when its run is over."""
+    from lorax_lab import windows
+
+    windows.DEADLINE = seconds
+
+
 def _raise(error: BaseException) -> None:
     raise error
 

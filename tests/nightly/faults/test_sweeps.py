@@ -149,6 +149,49 @@ def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(
     print(f"{cuts} power cuts at writes of a run")
 
 
+def test_a_power_cut_at_any_write_of_a_forced_run_loses_no_run(
+    launchers: Launchers, tiny: list[str], writes: Iterator[int]
+) -> None:
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run(overrides).exit_code == 0
+    ((name, first),) = completed(store).items()
+    cuts = 0
+    for number in writes:
+        launch = launchers.run([*overrides, "force=true"], die_at_write={"number": number})
+        assert name in {**completed(store), **completed(store / ".forced")}
+        if launch.exit_code == 0:
+            break
+        cuts += 1
+        assert launchers.run(overrides).exit_code == 0
+        assert set(completed(store)) == {name}
+    assert completed(store)[name]["record.json"] != first["record.json"]
+    assert cuts >= 5
+
+
+def test_a_power_cut_at_any_write_of_a_comparison_leaves_the_record_whole(
+    launchers: Launchers, tiny: list[str]
+) -> None:
+    overrides = [*tiny, "rank=1", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run([*overrides, "reference=false"]).exit_code == 0
+    assert launchers.run([*tiny, "method=full", "train.max_steps=2"]).exit_code == 0
+    whole, number = store.with_name("whole"), 0
+    shutil.copytree(store, whole)
+    while True:
+        number += 1
+        shutil.rmtree(store)
+        shutil.copytree(whole, store)
+        launch = launchers.run(overrides, die_at_write={"number": number})
+        assert len(completed(store)) == 2
+        if launch.exit_code == 0:
+            break
+        assert launchers.run(overrides).exit_code == 0
+        assert any(record.read_record(store / name).completed.reference for name in completed(store))
+    assert number > 3
+    print(f"{number - 1} power cuts, one at every write of a comparison")
+
+
 def test_a_full_disk_at_any_write_leaves_what_was_there_and_the_run_resumable(
     launchers: Launchers, tiny: list[str], writes: Iterator[int]
 ) -> None:
@@ -183,6 +226,15 @@ def test_launchers_that_start_together_train_each_run_once(launchers: Launchers,
     trained = [number for launch in started for number in RESULT.findall(launch.output.read_text())]
     assert sorted(map(int, trained)) == list(range(1, 41))
     assert len(completed(store_of(overrides))) == 40
+
+
+def test_a_launcher_takes_over_what_a_killed_one_had_leased(launchers: Launchers, tiny: list[str]) -> None:
+    overrides = [*tiny, "rank=1,2,3", "reference=false", "-m"]
+    waiting = launchers.start(overrides)
+    time.sleep(0.3)
+    launchers.run(overrides, kill_at_step={"step": 3})
+    assert waiting.wait() == 0
+    assert len(completed(store_of(overrides))) == 3
 
 
 def test_a_launcher_waits_for_the_reference_that_another_trains(launchers: Launchers, tiny: list[str]) -> None:

@@ -1,0 +1,190 @@
+"""Whatever W&B, the process that shows runs, or a killer do: no run is changed by it.
+
+By default a few of each; with `--full` 100 kills and 50 servers that hang or fail, or as many as `WINDOW_FAULTS` says:
+`WINDOW_FAULTS=20 pytest tests/nightly/faults/test_live.py -m faults -s`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import random
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from here import store_of
+from launcher import Launch, Launchers
+from wandb_server import Server, wandb_server
+
+from lorax_lab.record import record
+from lorax_lab.windows.child import shown_in
+
+pytestmark = pytest.mark.faults
+KEY = "0123456789" * 4
+
+
+def count(request: pytest.FixtureRequest, few: int, full: int) -> int:
+    return int(os.environ.get("WINDOW_FAULTS") or (full if request.config.getoption("--full") else few))
+
+
+@pytest.fixture(scope="module")
+def launchers(tmp_path_factory: pytest.TempPathFactory) -> Launchers:
+    return Launchers(tmp_path_factory.mktemp("launches"))
+
+
+@pytest.fixture
+def words(small_run: list[str]) -> list[str]:
+    """Three runs of a fraction of a second, without their windows."""
+    sizes = ["task.train_examples=48", "task.validation_examples=16", "task.test_examples=16"]
+    kept = [word for word in small_run if not re.match(r"task\.\w+_examples|tracking", word)]
+    return [*kept, *sizes, "train.batch_size=8", "checkpoint_seconds=0", "rank=1,2,3", "reference=false", "-m"]
+
+
+def results(store: Path) -> dict[str, dict[str, str]]:
+    """The hashes of the files of every completed run that say what came of it: its numbers and its weights."""
+    folders = [path.parent for path in store.glob("*/record.json") if record.status_of(path.parent) == "completed"]
+    files = ("*.safetensors", "*.npz", "metrics.jsonl")
+    return {
+        folder.name: {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for name in files for path in folder.glob(name)
+        }
+        for folder in folders
+    }
+
+
+def records(store: Path) -> dict[str, bytes]:
+    """Every completed record, byte by byte."""
+    return {name: (store / name / "record.json").read_bytes() for name in results(store)}
+
+
+@pytest.fixture
+def expected(launchers: Launchers, words: list[str]) -> dict[str, dict[str, str]]:
+    """What the runs end in when nothing shows them."""
+    launch = launchers.run([*words, "tracking=disabled"])
+    assert launch.exit_code == 0, launch.output.read_text()
+    found = results(store_of(words))
+    assert len(found) == 3
+    shutil.rmtree(store_of(words))
+    return found
+
+
+@contextmanager
+def broken_server(status: int) -> Iterator[str]:
+    """The address of a server that answers with this status; with 0 it accepts and never answers."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            if not status:
+                ended.wait()
+                return
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    ended = threading.Event()
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.daemon_threads = True
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{served.server_port}"
+    finally:
+        ended.set()
+        served.shutdown()
+        served.server_close()
+
+
+def start(launchers: Launchers, words: list[str], address: str, deadline: float) -> Launch:
+    variables = {"WANDB_BASE_URL": address, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
+    seconds = {"seconds": deadline}
+    return launchers.start([*words, "tracking=online"], environment=variables, wait_for_windows=seconds)
+
+
+def children(of: int | None = None) -> list[int]:
+    """The processes that show runs, and W&B's own."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError, ValueError):
+            line = path.read_bytes()
+            parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"lorax_lab.windows.child" in line and of in (None, parent):
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_kills_while_runs_are_shown_change_no_run(
+    launchers: Launchers, words: list[str], expected: Any, chance: random.Random, request: pytest.FixtureRequest
+) -> None:
+    """Half of them end the sweep, half the process that shows its runs."""
+    kills, store = count(request, 4, 100), store_of(words)
+    with wandb_server() as running:
+        for number in range(kills):
+            before = records(store)
+            launch = start(launchers, words, running.url, 20.0)
+            time.sleep(chance.uniform(0.2, 6.0))
+            if number % 2:
+                for child in children(launch.process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
+                assert launch.wait() == 0, launch.output.read_text()
+                assert results(store) == expected
+                made = records(store).keys() - before.keys()
+                lacking = [name for name in made if not shown_in(store / name, "online")]
+                assert [name for name in lacking if f"lacks {name} " not in launch.output.read_text()] == []
+            else:
+                launch.kill()
+            assert before.items() <= records(store).items(), "a finished run was lost or changed"
+            if len(records(store)) == 3:
+                shutil.rmtree(store, ignore_errors=True)
+        assert start(launchers, words, running.url, 20.0).wait() == 0
+        assert results(store) == expected
+        _whole_or_missing(running)
+    print(f"{kills} kills, no run changed")
+
+
+def _whole_or_missing(running: Server) -> None:
+    """What arrived has each step once, in order."""
+    for run in running.runs.values():
+        steps = [step for step, _ in run.rows("train/loss")]
+        assert steps == list(range(1, len(steps) + 1))
+
+
+def test_servers_that_hang_or_fail_change_no_run(
+    launchers: Launchers, words: list[str], expected: Any, request: pytest.FixtureRequest
+) -> None:
+    servers, store = count(request, 2, 50), store_of(words)
+    for number in range(servers):
+        shutil.rmtree(store, ignore_errors=True)
+        with broken_server(500 if number % 2 else 0) as address:
+            launch = start(launchers, words, address, 2.0)
+            assert launch.wait() == 0, launch.output.read_text()
+            assert results(store) == expected
+            assert [name for name in expected if f"lacks {name} " not in launch.output.read_text()] == []
+            assert children(launch.process.pid) == []
+            everything = [path.read_bytes() for path in store.rglob("*") if path.is_file()]
+            assert not [content for content in everything if KEY.encode() in content]
+    print(f"{servers} servers, no run changed")
+
+
+def test_a_window_without_room_for_its_files_changes_no_run(
+    launchers: Launchers, words: list[str], expected: Any
+) -> None:
+    """A file stands where W&B's folder belongs."""
+    store = store_of(words)
+    store.mkdir(parents=True, exist_ok=True)
+    (store / "wandb").write_text("")
+    with wandb_server() as running:
+        launch = start(launchers, words, running.url, 20.0)
+        assert launch.wait() == 0, launch.output.read_text()
+        assert results(store) == expected
+        assert "sync" in launch.output.read_text()
