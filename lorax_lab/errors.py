@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TextIO
 
@@ -16,6 +17,15 @@ class ConfigError(ValueError):
 
 class Diverged(RuntimeError):
     """A run's numbers stopped being finite; it ends before its weights take them."""
+
+
+@contextmanager
+def named(place: object) -> Iterator[None]:
+    """Put a name before what is wrong inside: of a file, a module, or a key with its value."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from error
 
 
 def suggest(value: str, allowed: list[str] | tuple[str, ...]) -> str:

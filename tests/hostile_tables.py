@@ -1,7 +1,7 @@
 """Hostile tables: what a person, a spreadsheet or a fuzzer may hand to `task=local`, and what must come of each.
 
 A case is the file's name, what is in it, the words of the command line, and what is expected: a part of the one line
-that refuses it (the row, the key), or `Reads`, the number of rows that are read.
+that refuses it (the row, the key), or how many rows are read.
 """
 
 from __future__ import annotations
@@ -28,19 +28,12 @@ Make = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Reads:
-    """A table that is read: how many examples its splits have together."""
-
-    rows: int = COUNT
-
-
-@dataclass(frozen=True)
 class Hostile:
     """A table: its file's name, its content or what makes it, more words, what is expected."""
 
     file: str
     content: bytes | Make
-    expected: str | Reads
+    expected: str | int
     words: Sequence[str] = ()
 
     def write(self, folder: Path) -> Path:
@@ -134,42 +127,42 @@ def numbered(number: Any) -> list[Any]:
 
 CASES: dict[str, Hostile] = {
     # ---- labels that are classes
-    "a label of two minus signs": Hostile("t.csv", table(["--1", "1"] * 8), Reads()),
+    "a label of two minus signs": Hostile("t.csv", table(["--1", "1"] * 8), COUNT),
     "labels of 5,000 digits": Hostile("t.csv", table([DIGITS, "1"] * 8), "row 1"),
     "a label that is infinite": Hostile("t.jsonl", lines(labels=with_label(float("inf"))), "row 3"),
     "a whole number of 5,000 digits": Hostile("t.jsonl", lines('{"text": "x", "label": ' + DIGITS + "}"), "line 17"),
     "the word 1 among numbers": Hostile("t.jsonl", lines(labels=[1, 0, "1", *[0, 1] * 6, 0]), "row 3"),
-    "labels that differ in case": Hostile("t.csv", table(with_label("Dull")), Reads()),
+    "labels that differ in case": Hostile("t.csv", table(with_label("Dull")), COUNT),
     "labels that differ in a hidden sign": Hostile("t.csv", table(with_label("dull\u200b")), ""),
     "as many classes as rows": Hostile("t.csv", table(range(COUNT)), ""),
     "a label that is a list": Hostile("t.jsonl", lines(labels=with_label([1])), "row 3"),
     "a label that is half a character": Hostile("t.jsonl", lines(labels=with_label("\ud800")), "row 3"),
-    "an empty label, dropped": Hostile("t.csv", table(with_label("")), Reads(COUNT - 1), DROP),
+    "an empty label, dropped": Hostile("t.csv", table(with_label("")), COUNT - 1, DROP),
     "a fault behind a dropped row": Hostile("t.jsonl", lines(labels=["", "a", [1], *LABELS[3:]]), "row 3", DROP),
     # ---- labels that are numbers
     "regression on nan": Hostile("t.csv", table(numbered("nan")), "row 3", NUMBERS),
     "regression on 1e-320": Hostile("t.csv", table([f"{i % 2}e-320" for i in range(16)]), "", NUMBERS),
     # ---- texts
-    "a text of hidden signs": Hostile("t.csv", table(texts=with_text(" \u200b\ufeff")), Reads(COUNT - 1)),
+    "a text of hidden signs": Hostile("t.csv", table(texts=with_text(" \u200b\ufeff")), COUNT - 1),
     "a text of a million characters": Hostile(
-        "t.csv", table(texts=with_text("x" * 1_000_000 + " good" * 40)), Reads(), SHORT
+        "t.csv", table(texts=with_text("x" * 1_000_000 + " good" * 40)), COUNT, SHORT
     ),
     "half a character": Hostile("t.jsonl", lines(texts=with_text("a \ud83d b")), "row 3.*task.text"),
     "a code of the labels as the text": Hostile(
         "t.csv",
         table([f"{y},{len(y) * ord(y[0])}" for y in LABELS], header="text,label,copy"),
-        Reads(),
+        COUNT,
         PAIR,
     ),
-    "completions that are the prompts": Hostile("t.csv", table(TEXTS), Reads(), [*LANGUAGE, "task.prompt=text"]),
+    "completions that are the prompts": Hostile("t.csv", table(TEXTS), COUNT, [*LANGUAGE, "task.prompt=text"]),
     # ---- CSV
     "an empty file": Hostile("t.csv", b"", ""),
     "a column that is there twice": Hostile("t.csv", table(header="label,label"), ""),
     "a row too long": Hostile("t.csv", table(extra="a,b,c\n"), "Row #18"),
     "a quote that is never closed": Hostile("t.csv", table(extra='"a,b\n'), "Row #18"),
-    "line breaks of old Macs": Hostile("t.csv", table().replace(b"\n", b"\r"), Reads()),
-    "semicolons": Hostile("t.csv", table().replace(b",", b";"), Reads()),
-    "tabs": Hostile("t.csv", table().replace(b",", b"\t"), Reads()),
+    "line breaks of old Macs": Hostile("t.csv", table().replace(b"\n", b"\r"), COUNT),
+    "semicolons": Hostile("t.csv", table().replace(b",", b";"), COUNT),
+    "tabs": Hostile("t.csv", table().replace(b",", b"\t"), COUNT),
     "two keys of one column": Hostile("t.csv", table(), "column of task.text;", ["task.text_pair=text"]),
     "a prompt that is its completion": Hostile(
         "t.csv", table(), "column of task.prompt", [*LANGUAGE, "task.prompt=label"]
@@ -186,10 +179,8 @@ CASES: dict[str, Hostile] = {
     # ---- Parquet
     "Parquet columns that are there twice": Hostile("t.parquet", twice, ""),
     "a label that is a time": Hostile("t.parquet", lazily(label=([2**62 + 1] * 16, "time")), "task.label"),
-    "labels of a dictionary": Hostile("t.parquet", lazily(label=(LABELS, "words")), Reads()),
-    "another column that Python has no value for": Hostile(
-        "t.parquet", lazily(when=([2**62 + 1] * 16, "time")), Reads()
-    ),
+    "labels of a dictionary": Hostile("t.parquet", lazily(label=(LABELS, "words")), COUNT),
+    "another column that Python has no value for": Hostile("t.parquet", lazily(when=([2**62 + 1] * 16, "time")), COUNT),
     "strings that are no UTF-8": Hostile("t.parquet", bad_utf8, ""),
     # ---- files that are no tables
     "a spreadsheet named .csv": Hostile("t.csv", xlsx(), ""),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,16 @@ from torch import Tensor
 
 from lorax_lab.errors import ConfigError, first_line, suggest
 from lorax_lab.methods.names import is_embedding, natural
-from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, read_tensors
 from lorax_lab.models import PRESETS, resolve
+from lorax_lab.models.tensor_files import (
+    SAFETENSORS,
+    TORCH,
+    WEIGHT_DTYPES,
+    file_or_index,
+    read_json,
+    read_weights,
+    shards_of,
+)
 
 FORMS = {
     "model.safetensors": "*.safetensors",
@@ -27,7 +34,6 @@ FORMS = {
 NOT_WEIGHTS = ("adapter_", "training_args", "optimizer", "scheduler", "rng_state", "scaler")
 NOT_FETCHED = ["*/*", "consolidated*"]
 """Other forms of the same weights, in folders or under Mistral's own names, and adapters' checkpoints."""
-INDEX = ".index.json"
 TO_TYPE = (
     f"type a folder with model.safetensors, a file ({', '.join((SAFETENSORS, *TORCH))}), a hub id such as org/name or "
     f"org/name@revision, or a preset ({', '.join(PRESETS)})"
@@ -64,10 +70,10 @@ def open_checkpoint(name: str) -> Checkpoint:
             short, damaged, or that holds more than tensors.
     """
     path = _path(name)
-    files, places = _files(path)
-    folder = path if path.is_dir() else path.parent
-    tensors = _collect(files, places)
-    return Checkpoint(name, tuple(files), tensors, _json(folder / "config.json"), find_tied(tensors))
+    files, places = _shards(path)
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    tensors = read_weights(files, places)
+    return Checkpoint(name, tuple(files), tensors, read_json(config) if config.exists() else {}, find_tied(tensors))
 
 
 def _path(name: str) -> Path:
@@ -104,17 +110,13 @@ def _from_hub(name: str) -> Path:
     return folder
 
 
-def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
-    """The weights' files, and `{tensor: file name}` where an index says so."""
-    if path.name.endswith(INDEX):
-        return _indexed(path)
+def _shards(path: Path) -> tuple[list[Path], dict[str, Path]]:
+    """The weights' files, and that of each tensor where an index says so."""
     if path.is_file():
-        return [path], {}
-    for single, pattern in FORMS.items():
-        if (path / single).is_file():
-            return [path / single], {}
-        if (path / f"{single}{INDEX}").is_file():
-            return _indexed(path / f"{single}{INDEX}")
+        return shards_of(path)
+    for form, pattern in FORMS.items():
+        if source := file_or_index(path, form):
+            return shards_of(source)
         if files := [file for file in sorted(path.glob(pattern)) if not file.name.startswith(NOT_WEIGHTS)]:
             return files, {}
     if any(path.glob("adapter_model.*")):
@@ -122,51 +124,10 @@ def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
     raise ConfigError(f"{path} has no weights: looked for {', '.join([*FORMS, *FORMS.values()])}; {TO_TYPE}")
 
 
-def _indexed(index: Path) -> tuple[list[Path], dict[str, str]]:
-    places = _json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
-        raise ConfigError(f"{index} has no weight_map of tensor names to files: copy or download it again")
-    shards = sorted(set(places.values()))
-    for shard in shards:
-        if Path(shard).name != shard or not (index.parent / shard).is_file():
-            raise ConfigError(f"{index} names {shard}, which is no file beside it: download it as well")
-    return [index.parent / shard for shard in shards], places
-
-
-def _collect(files: list[Path], places: Mapping[str, str]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        for name, tensor in read_tensors(file).items():
-            if places.get(name, file.name) != file.name:
-                continue
-            if name in tensors:
-                raise ConfigError(f"{file} holds {name}, and so does another file: type the file that is meant")
-            tensors[name] = tensor
-    if absent := [name for name in places if name not in tensors]:
-        file = files[0].parent / places[absent[0]]
-        raise ConfigError(f"{file} lacks {len(absent)} tensors of the index, such as {absent[0]}: download both again")
-    if not tensors:
-        raise ConfigError(f"{files[0]} holds no tensors: copy or download it again")
-    return tensors
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON file's object; {} where there is no such file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it is no object")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON ({error}): copy or download it again") from error
-    return content
-
-
 def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """`{alias: name}`: matrices with the very bits of an embedding, as an output layer that is the embedding under a
     second name. Reads the embeddings and what has their shape."""
-    matrices = [n for n in sorted(tensors, key=natural) if tensors[n].ndim == 2 and tensors[n].dtype in MEASURED]
+    matrices = [n for n in sorted(tensors, key=natural) if tensors[n].ndim == 2 and tensors[n].dtype in WEIGHT_DTYPES]
     tied: dict[str, str] = {}
     for embedding in filter(is_embedding, matrices):
         for alias in matrices:

@@ -29,8 +29,8 @@ from lorax_lab.measure.rows import decompose
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
 from lorax_lab.methods.adapters import Adapter
 from lorax_lab.methods.names import plain_name
-from lorax_lab.methods.tensor_files import MEASURED
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head
+from lorax_lab.models.tensor_files import WEIGHT_DTYPES
 from lorax_lab.spectra import Update
 from lorax_lab.tasks import Task
 from lorax_lab.tasks.split import Split
@@ -243,7 +243,7 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         assert tuned is not None, "a pair has a tuned checkpoint"
         names = list(adaptable(model))
         original = base_weights(model, names)
-        tensors = {plain_name(n): t for n, t in tuned.tensors.items() if t.dtype in MEASURED and t.ndim}
+        tensors = {plain_name(n): t for n, t in tuned.tensors.items() if t.dtype in WEIGHT_DTYPES and t.ndim}
         _load(model, tensors, f"the checkpoint {tuned.name}")
         _check_head(model, {plain_name(name) for name in tuned.tensors}, updates)
         changed: dict[str, Update] = {name: _weight(model, name).cpu().double() - original[name] for name in names}
@@ -278,7 +278,9 @@ def _places(model: nn.Module, adapter: Adapter) -> tuple[dict[str, str], dict[st
             places[place] = name
     stored = {plain_name(name) for name in model.state_dict()}
     saved = {name: tensor for name, tensor in adapter.saved.items() if not name.endswith(STATELESS)}
-    without_place += [name for name, t in saved.items() if plain_name(name) not in stored or t.dtype not in MEASURED]
+    without_place += [
+        name for name, t in saved.items() if plain_name(name) not in stored or t.dtype not in WEIGHT_DTYPES
+    ]
     if without_place:
         more = f" and {len(without_place) - NAMED} more" if len(without_place) > NAMED else ""
         raise ConfigError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from lorax_lab import spectra
 from lorax_lab.audit.updates import Matrix
 from lorax_lab.data.assets import cache_folder
-from lorax_lab.methods.tensor_files import norm
+from lorax_lab.models.tensor_files import norm
 from lorax_lab.record.files import save_tensors
 from lorax_lab.spectra import LowRank, Row
 

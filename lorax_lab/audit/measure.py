@@ -17,8 +17,8 @@ from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Difference, Matrix, Updates
 from lorax_lab.console import WorkBar, say
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods.tensor_files import dtype_of, norm
 from lorax_lab.models import layer_number, short_name
+from lorax_lab.models.tensor_files import dtype_of, norm
 from lorax_lab.spectra import LowRank, Rounding, Row, Spectrum, flatten
 from lorax_lab.streams import generator
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from lorax_lab.audit.checkpoint import Checkpoint
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.names import by_plain_name, natural, plain_name, renames
-from lorax_lab.methods.tensor_files import MEASURED, dtype_of
+from lorax_lab.models.tensor_files import WEIGHT_DTYPES, dtype_of
 
 KINDS = ("renamed", "tied", "missing", "extra", "reshaped", "unsupported dtype", "3-D", "not 2-D")
 """The kinds of notes. `renamed` is measured; `tied` says whether it is; the others are not measured."""
@@ -57,7 +57,7 @@ def pair(base: Checkpoint, tuned: Checkpoint) -> Pairing:
         base, tuned: from `open_checkpoint`.
 
     Returns:
-        Pairs of `MEASURED` dtypes, which may differ between the sides. It is empty where only notes are left.
+        Pairs of `WEIGHT_DTYPES` dtypes, which may differ between the sides. It is empty where only notes are left.
 
     Raises:
         ConfigError: the two have no tensor in common; a few names of each are listed.
@@ -135,7 +135,7 @@ def _why_not(base: Tensor, tuned: Tensor, is_quantized: bool) -> tuple[str, str]
     """The kind and detail of a note, None for a pair."""
     if base.dtype in INDICES or tuned.dtype in INDICES:
         return "unsupported dtype", "indices or a mask, no weight"
-    if is_quantized or not {base.dtype, tuned.dtype} <= {*MEASURED}:
+    if is_quantized or not {base.dtype, tuned.dtype} <= {*WEIGHT_DTYPES}:
         return "unsupported dtype", f"{dtype_of(base)} in BASE, {dtype_of(tuned)} in TUNED, quantized; {DEQUANTIZE}"
     if base.shape != tuned.shape:
         return "reshaped", f"{tuple(base.shape)} in BASE, {tuple(tuned.shape)} in TUNED; not measured"
@@ -145,7 +145,7 @@ def _why_not(base: Tensor, tuned: Tensor, is_quantized: bool) -> tuple[str, str]
 
 
 def _is_quantized(stored: Tensor) -> bool:
-    return stored.dtype not in (*MEASURED, *INDICES) and stored.ndim >= 2
+    return stored.dtype not in (*WEIGHT_DTYPES, *INDICES) and stored.ndim >= 2
 
 
 def _module(name: str) -> str:

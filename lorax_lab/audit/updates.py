@@ -16,7 +16,7 @@ from lorax_lab.audit.pairing import Note, Pairing, pair
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
 from lorax_lab.methods.names import plain_name
-from lorax_lab.methods.tensor_files import as_matrix
+from lorax_lab.models.tensor_files import as_matrix
 from lorax_lab.spectra import Update
 
 COMMON = 0.5

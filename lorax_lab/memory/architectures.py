@@ -16,7 +16,7 @@ from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.models.files import from_hub
 from lorax_lab.models.settings import check_settings
 from lorax_lab.models.skeleton import readable
-from lorax_lab.models.weights import read_json
+from lorax_lab.models.tensor_files import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -160,7 +160,7 @@ def _settings(name: str) -> dict[str, Any]:
     else:
         raise ConfigError(f"model={name} is no architecture and no file; {_what_to_type(name)}")
     check_settings(name, folder)
-    return read_json(name, folder / "config.json")
+    return read_json(folder / "config.json")
 
 
 def _what_to_type(name: str = "") -> str:

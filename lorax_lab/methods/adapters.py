@@ -16,12 +16,10 @@ each module. No model is built, no PEFT imported, and nothing that a file holds 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +28,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorax_lab.errors import ConfigError, cut, suggest
+from lorax_lab.errors import ConfigError, cut, named, suggest
 from lorax_lab.methods.lora_layer import scaling_of
 from lorax_lab.methods.names import is_embedding, plain_name
-from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, as_matrix, dtype_of, read_tensors
+from lorax_lab.models.tensor_files import (
+    SAFETENSORS,
+    TORCH,
+    WEIGHT_DTYPES,
+    as_matrix,
+    dtype_of,
+    read_json,
+    read_tensors,
+)
 from lorax_lab.spectra import LowRank, Update, svd
 
 PREFIX = "base_model.model."
@@ -176,8 +182,8 @@ def format_of(path: Path) -> str:
             raise ConfigError(
                 f"{path} holds {alone}: alpha is in PEFT's {SETTINGS}; put both into one folder, and name it"
             )
-    named = path.name in (WEIGHTS, OLD_WEIGHTS) and path.is_file()
-    return "peft" if named or any((path / name).is_file() for name in (SETTINGS, WEIGHTS, OLD_WEIGHTS)) else ""
+    is_weights = path.name in (WEIGHTS, OLD_WEIGHTS) and path.is_file()
+    return "peft" if is_weights or any((path / name).is_file() for name in (SETTINGS, WEIGHTS, OLD_WEIGHTS)) else ""
 
 
 def read_adapter(path: Path, alpha: float | None = None, base: Iterable[str] | None = None) -> Adapter:
@@ -195,12 +201,12 @@ def read_adapter(path: Path, alpha: float | None = None, base: Iterable[str] | N
     """
     form = format_of(path)
     if form in ("kohya", "loralib"):
-        with _named(path):
+        with named(path):
             tensors = read_tensors(path)
             return _kohya(path.name, tensors, alpha, base) if form == "kohya" else _loralib(path.name, tensors, alpha)
     settings, tensors = read_files(path)
     file = _weights_file(path)
-    with _named(file):
+    with named(file):
         if alpha is not None:
             raise ConfigError(f"--alpha {alpha:g}: {SETTINGS} states lora_alpha; leave --alpha out")
         return _peft(file.resolve().parent.name, settings, tensors)
@@ -223,11 +229,8 @@ def read_settings(folder: Path) -> Settings:
         ConfigError: the file is missing or damaged, or holds something else.
     """
     path = folder / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read as part of a PEFT adapter: {error}") from error
-    if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
+    settings = read_json(path)
+    if not isinstance(settings.get("peft_type"), str):
         raise ConfigError(f"{path} names no peft_type; expected an object with PEFT's settings")
     return settings
 
@@ -249,15 +252,6 @@ def _weights_file(path: Path) -> Path:
     return path / (OLD_WEIGHTS if old_only else WEIGHTS)
 
 
-@contextmanager
-def _named(place: object) -> Iterator[None]:
-    """What is wrong inside is said with the file's or the module's name."""
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError(f"{place}: {error}") from error
-
-
 def _by_module(tensors: dict[str, Tensor], key: re.Pattern[str]) -> tuple[dict[str, Parts], dict[str, Tensor]]:
     """The factors by module and part, and the tensors that are no factors."""
     modules: dict[str, Parts] = defaultdict(dict)
@@ -275,7 +269,7 @@ def _factor(parts: Parts, name: str, sides: tuple[int, ...] = (2,)) -> Tensor:
     if name not in parts:
         raise ConfigError(f"{name} is missing: copy or save the file again")
     tensor = parts[name]
-    if tensor.ndim not in sides or tensor.dtype not in MEASURED:
+    if tensor.ndim not in sides or tensor.dtype not in WEIGHT_DTYPES:
         raise ConfigError(f"{name} is {tuple(tensor.shape)}, {dtype_of(tensor)}; expected a matrix of floating point")
     if not torch.isfinite(tensor).all():
         raise ConfigError(f"{name} has nan or inf inside: a diverged run or a bad file")
@@ -301,8 +295,8 @@ def _peft(name: str, settings: Settings, tensors: dict[str, Tensor]) -> Adapter:
     for key in REFUSED:
         if settings.get(key):
             raise ConfigError(f"{key}={settings[key]} is not possible: its update is no s B A of a matrix; {MERGE}")
-    named = {INSERTED.sub("", key.removeprefix(PREFIX)): tensor for key, tensor in tensors.items()}
-    modules, rest = _by_module({key: tensor for key, tensor in named.items() if UNTOUCHED not in key}, PEFT_KEY)
+    plain = {INSERTED.sub("", key.removeprefix(PREFIX)): tensor for key, tensor in tensors.items()}
+    modules, rest = _by_module({key: tensor for key, tensor in plain.items() if UNTOUCHED not in key}, PEFT_KEY)
     if odd := next((key for key in rest if PEFT_ALONE.fullmatch(key) and not key.endswith(LORA_BIAS)), None):
         raise ConfigError(f"{odd} is not a name that PEFT saves; it expects for instance layer.lora_A.weight")
     if not modules:
@@ -312,7 +306,7 @@ def _peft(name: str, settings: Settings, tensors: dict[str, Tensor]) -> Adapter:
         if any(tensor.ndim > 2 for tensor in parts.values()):
             kernels.append(module)
         else:
-            with _named(module):
+            with named(module):
                 updates[module] = _peft_update(module, parts, settings)
     biases, tokens = ([key for key in rest if key.endswith(end)] for end in (LORA_BIAS, TRAINED_TOKENS))
     saved = {key: tensor for key, tensor in rest.items() if key not in (*biases, *tokens)}
@@ -440,7 +434,7 @@ def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None) -> Adap
                 "it does not hold loralib's alpha: type --alpha 16, with the training's lora_alpha for 16"
             )
         kernel = tensors.get(f"{module}.conv.weight", tensors.get(f"{module}.weight", torch.empty(0)))
-        with _named(module):
+        with named(module):
             if kernel.ndim > 2 or f"{module}.conv.weight" in tensors or CONVOLUTION.search(module):
                 raise ConfigError("it is a convolution, and its rank is not in its shapes: take it out of the file")
             updates |= {update.name: update for update in _loralib_updates(module, parts, stated)}
@@ -491,7 +485,7 @@ def _kohya(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Ite
             stated = _stated_alpha(module, tensors, alpha)
             silent += [module] if stated is None else []
             read[place] = module
-            with _named(module):
+            with named(module):
                 updates[place] = _kohya_update(place, parts, stated, has_base=places is not None)
     if not updates:
         where = "BASE has none of its modules" if absent else "no module of it is a product of two factors"

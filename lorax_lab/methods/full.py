@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.method import Method
-from lorax_lab.methods.tensor_files import read_tensors
 from lorax_lab.models import delta_view, head_modules, is_head, out_in
+from lorax_lab.models.tensor_files import read_tensors
 from lorax_lab.spectra import Update
 
 WEIGHTS = "model.safetensors"

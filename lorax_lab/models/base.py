@@ -21,7 +21,8 @@ from lorax_lab.models.fit import check_fit, refuse_infinite
 from lorax_lab.models.matrices import POOLER, head_modules
 from lorax_lab.models.settings import check_settings
 from lorax_lab.models.skeleton import readable, tokenizer_of, without_weights
-from lorax_lab.models.weights import infinite, is_finite, read_json
+from lorax_lab.models.tensor_files import read_json
+from lorax_lab.models.weights import infinite, is_finite
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def check_base(
             refuse_infinite(name, folder, infinite(folder, parameters))
         if not pretrained_head or head.get(BY_MEAN):
             return []
-        labels = read_json(name, folder / "config.json").get("id2label") or {}
+        labels = read_json(folder / "config.json").get("id2label") or {}
     return [str(labels.get(str(i), f"LABEL_{i}")) for i in range(head.get("num_labels", 0))]
 
 

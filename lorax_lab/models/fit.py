@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from lorax_lab.data.assets import State
 from lorax_lab.errors import ConfigError
 from lorax_lab.models.matrices import POOLER, head_modules, is_head, output_layer
-from lorax_lab.models.weights import WEIGHTS, empty_tensors, states
+from lorax_lab.models.tensor_files import WEIGHT_DTYPES
+from lorax_lab.models.weights import empty_tensors, states
 
 SHOWN = 3
 """How many names a message lists."""
@@ -89,7 +90,7 @@ def _placed(
     model, loading = type(skeleton).from_pretrained(  # type: ignore[attr-defined]
         None,
         config=config,
-        state_dict={key: tensor for key, tensor in tensors.items() if tensor.dtype in WEIGHTS},
+        state_dict={key: tensor for key, tensor in tensors.items() if tensor.dtype in WEIGHT_DTYPES},
         device_map="meta",
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
@@ -142,12 +143,12 @@ def _refuse_misfits(
         parts = {f"{head}.{key}" for key, _ in model.get_submodule(head).named_parameters()}
         absent = parts & set(loading["missing_keys"])
         missing |= absent if absent != parts else set()
-    constants = {key for key, tensor in tensors.items() if tensor.dtype not in WEIGHTS or not tensor.ndim}
+    constants = {key for key, tensor in tensors.items() if tensor.dtype not in WEIGHT_DTYPES or not tensor.ndim}
     unplaced = [key for key in loading["unexpected_keys"] if key not in constants and not key.endswith(PRETRAINING)]
     extra = [key for key in unplaced if _is_of_body(model, key)]
     if not missing and not extra:
         return
-    coded = [key for key, tensor in tensors.items() if tensor.dtype not in WEIGHTS and tensor.ndim > 1]
+    coded = [key for key, tensor in tensors.items() if tensor.dtype not in WEIGHT_DTYPES and tensor.ndim > 1]
     faults = [
         (missing, f"of its {len(floating)} tensors {_are(missing)} missing"),
         (extra, f"of its body {'has' if len(extra) == 1 else 'have'} no place in the model"),

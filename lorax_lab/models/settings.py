@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.errors import ConfigError, cut, suggest
-from lorax_lab.models.weights import read_json
+from lorax_lab.errors import ConfigError, cut, named, suggest
+from lorax_lab.models.tensor_files import read_json
 
 MOST = {
     "^num_labels$": 100_000,
@@ -46,7 +46,8 @@ def check_settings(name: str, folder: Path) -> None:
         ConfigError: it names the key, its value, what is allowed and what to type.
     """
     path = folder / "config.json"
-    content = read_json(name, path)
+    with named(f"model={name}"):
+        content = read_json(path)
     if (folder / ADAPTER).is_file():
         held = f"{folder} holds an adapter ({ADAPTER}), whose base would be read in its place"
         raise ConfigError(f"model={name}: {held}; merge it, or name a folder with a base alone")

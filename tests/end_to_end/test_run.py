@@ -235,6 +235,17 @@ def test_a_run_multiplies_in_what_it_records(
     assert seen == {True: DTYPES[precision], False: DTYPES[precision]}
 
 
+@pytest.mark.slow
+def test_two_workers_train_each_run_once_and_compare_it_with_the_reference(small_run: list[str]) -> None:
+    """Processes of their own; tests/nightly/faults has those that die, hang or are interrupted."""
+    done = lab(*small_run, "workers=2", "rank=2,4", "-m")
+    assert done.returncode == 0, done.stdout + done.stderr
+    frame = load_runs(store_of(small_run))
+    assert sorted(frame["rank"].fillna(0)) == [0, 2, 4]
+    assert set(frame["status"]) == {"completed"}
+    assert frame.loc[frame["method"] == "lora", "reference"].nunique() == 1
+
+
 @pytest.mark.network
 def test_the_real_model_on_real_reviews(tmp_path: Path) -> None:
     few = [f"task.{split}_examples=64" for split in ("train", "validation", "test")]

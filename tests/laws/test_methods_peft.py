@@ -94,6 +94,14 @@ def test_the_precision_of_an_update_is_what_the_method_says(name: str) -> None:
     assert fewer.seen == (METHODS[name].update_dtype == torch.float32)
 
 
+def assert_merging_adds_the_updates(name: str, model: nn.Module, base: dict[str, torch.Tensor]) -> None:
+    updates, before = METHODS[name].updates(model, base), outputs(model)
+    METHODS[name].merge(model)
+    for key, weight in weights(model, list(base)).items():
+        torch.testing.assert_close(weight.double() - base[key].double(), dense(updates[key]), atol=2e-6, rtol=0)
+    torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
+
+
 def refusal(name: str) -> str:
     """What is said where GPT-2's matrices cannot be adapted, else nothing."""
     try:
@@ -111,11 +119,7 @@ def test_gpt2s_matrices_are_adapted_as_any_others_or_refused_with_pefts_reason(n
         assert "PEFT says: " in reason
         return
     model, base = trained("gpt2", name)
-    updates, before = METHODS[name].updates(model, base), outputs(model)
-    METHODS[name].merge(model)
-    for key, weight in weights(model, list(base)).items():
-        torch.testing.assert_close(weight.double() - base[key].double(), dense(updates[key]), atol=2e-6, rtol=0)
-    torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
+    assert_merging_adds_the_updates(name, model, base)
 
 
 @each
@@ -285,14 +289,11 @@ def test_the_update_is_right_with_other_settings_too(name: str, changes: dict[st
     config = method_config(name, **changes)
     method, (model, base) = METHODS[name], trained("bert", name, config)
     model.eval()
-    updates, before = method.updates(model, base), outputs(model)
+    updates = method.updates(model, base)
     table = measured_rows(updates, base, method.update_dtype)
     for key, update in updates.items():
         assert table[key]["numerical_rank"] <= method.most_rank(config, rank_of(name), tuple(update.shape))
-    method.merge(model)
-    for key, weight in weights(model, list(base)).items():
-        torch.testing.assert_close(weight.double() - base[key].double(), dense(updates[key]), atol=2e-6, rtol=0)
-    torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
+    assert_merging_adds_the_updates(name, model, base)
 
 
 @pytest.mark.parametrize("name", ["peft/lora", "peft/oft"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import random
 import re
@@ -18,6 +17,8 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+
+from scipy.stats import binomtest
 
 ROOT = Path(__file__).parents[2]
 MAKE = """
@@ -81,16 +82,9 @@ def table(codes: dict[str, int | None]) -> str:
         survived, unreached = (sum(of_room[code] for code in kind) for kind in (SURVIVED, UNREACHED))
         count = of_room.total()
         seen = count - survived - unreached
-        low, high = wilson(seen, count)
+        low, high = binomtest(seen, count).proportion_ci(0.95, "wilson")
         lines.append(f"{room:<12}{count:>10}{survived:>9}{unreached:>10}{seen / count:>7.1%}  {low:.1%} to {high:.1%}")
     return "\n".join(lines)
-
-
-def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share."""
-    share, spread = hits / count, z * z / count
-    middle, half = share + spread / 2, z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def false_winners(seeds: int, examples: int, suits: float, seed: float) -> int:
 
 
 @pytest.mark.parametrize(("seeds", "examples", "suits", "seed"), CASES)
-def test_a_loss_of_the_margin_passes_as_rarely_as_the_level_says(
+def test_a_lost_margin_passes_and_arms_that_are_alike_win_as_rarely_as_the_level_says(
     seeds: int, examples: int, suits: float, seed: float
 ) -> None:
     passed, over_seeds = false_matches(seeds, examples, suits, seed)
@@ -83,17 +83,9 @@ def test_a_loss_of_the_margin_passes_as_rarely_as_the_level_says(
     if suits:  # Student's interval over the seeds is what must not come back
         assert limits(over_seeds)[0] > 0.025 or seed == LOUD
         assert over_seeds > passed
-
-
-@pytest.mark.parametrize(("seeds", "examples", "suits", "seed"), CASES)
-def test_two_arms_that_are_alike_win_over_each_other_as_rarely_as_the_level_says(
-    seeds: int, examples: int, suits: float, seed: float
-) -> None:
-    winners = false_winners(seeds, examples, suits, seed)
-    assert limits(winners)[0] <= 0.05
-    assert limits(winners)[1] > 0.01  # no interval that is wide for nothing
-    some = [crossed(d) for d in found(seeds, examples, suits, seed, 0.0, 100)]
-    assert [s.p() < 0.05 for s in some] == [not s.interval().low <= 0 <= s.interval().high for s in some]
+    low, high = limits(false_winners(seeds, examples, suits, seed))
+    assert low <= 0.05
+    assert high > 0.01  # no interval that is wide for nothing
 
 
 def test_the_page_has_these_rates() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import torch
 from conftest import Lab
 from families import CLASSIFIER, FAMILIES, Family
-from hostile_models import CASES, LATER, SAFE, WEIGHT, as_bin, spoiled, tensors
+from hostile_models import CASES, LATER, SAFE, spoiled, tensors
 from safetensors.torch import load_file, save_file
 
 from lorax_lab.audit.checkpoint import open_checkpoint
@@ -38,25 +37,6 @@ def test_the_command_line_refuses_it_and_records_nothing(
     assert not list((tmp_path / "runs").glob("*/record.json"))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
-@pytest.mark.parametrize("is_bin", [False, True])
-def test_a_tensor_that_is_not_finite_is_found_before_anything_is_loaded(
-    dtype: torch.dtype, value: float, is_bin: bool, model_folder: Path, tmp_path: Path
-) -> None:
-    def one(content: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        content = {name: tensor.to(dtype) for name, tensor in content.items()}
-        content[WEIGHT][3, 4] = value
-        return content
-
-    folder = tmp_path / "tiny-bert"
-    shutil.copytree(model_folder, folder)
-    (as_bin(one) if is_bin else tensors(one))(folder)
-    base.check_base(str(folder), HEAD)
-    with pytest.raises(ConfigError, match=f"{WEIGHT} in .* has nan or inf inside, in fp32"):
-        base.check_base(str(folder), HEAD, values=True)
-
-
 def test_a_tensor_that_is_not_read_may_have_any_value(model_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tiny-bert"
     shutil.copytree(model_folder, folder)
@@ -65,7 +45,7 @@ def test_a_tensor_that_is_not_read_may_have_any_value(model_folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-@pytest.mark.parametrize("form", ["whole", "body", "shards", "bin"])
+@pytest.mark.parametrize("form", ["whole", "body", "shards", "bin", "old bin"])
 def test_every_family_loads_as_transformers_loads_it(
     family: Family, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,12 +60,12 @@ def test_every_family_loads_as_transformers_loads_it(
     body = getattr(model, model.base_model_prefix, None)
     if form == "body" and (body is None or getattr(model, "lm_head", None) is not None):
         pytest.skip("it has no body of its own, or an output layer that the body lacks")
-    if form == "bin":
+    if "bin" in form:
         model.config.save_pretrained(tmp_path)
         kept = {
             key: tensor for key, tensor in model.state_dict().items() if "classifi" not in key and "score" not in key
         }
-        torch.save(kept, tmp_path / "pytorch_model.bin")
+        torch.save(kept, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=form == "bin")
     else:
         saved = body if form == "body" else family.model(num_labels=3) if head else model
         saved.save_pretrained(tmp_path, max_shard_size="20KB" if form == "shards" else "1GB")
@@ -123,16 +103,6 @@ def test_what_only_pretraining_reads_of_a_body_may_be_there(tmp_path: Path, monk
     assert "vit.embeddings.mask_token" in load_file(tmp_path / SAFE)
     loaded = load_base(str(tmp_path), HEAD, 0, vit.model_class).model
     assert torch.equal(loaded.vit.embeddings.cls_token, saved.vit.embeddings.cls_token)
-
-
-@pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", 10**5), ("hidden_size", -32), ("hidden_act", "evil")])
-def test_the_prediction_of_memory_refuses_it_too(tmp_path: Path, key: str, value: object) -> None:
-    from lorax_lab.memory.architectures import architecture
-
-    hostile = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2, key: value}
-    (tmp_path / "config.json").write_text(json.dumps(hostile))
-    with pytest.raises(ConfigError, match=f"{key}={value} in "):
-        architecture(str(tmp_path))
 
 
 def test_an_output_layer_that_is_missing_is_not_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,14 @@ def planted(size: float = 1.0, noise: float = 0.0) -> tuple[dict[str, Tensor], d
     return base, tuned
 
 
-def write(folder: Path, tensors: dict[str, Tensor], shards: int = 1, dtype: torch.dtype = torch.float32) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)]
-    where = {name: names[i % shards] for i, name in enumerate(tensors)}
-    for file in names:
-        save_file({n: t.to(dtype).contiguous() for n, t in tensors.items() if where[n] == file}, folder / file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
-    (folder / "config.json").write_text("{}")
-    return folder
+def write(folder: str, tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> Path:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    save_file({n: t.to(dtype).contiguous() for n, t in tensors.items()}, Path(folder, "model.safetensors"))
+    return Path(folder)
+
+
+def written(base: dict[str, Tensor], tuned: dict[str, Tensor]) -> tuple[Path, Path]:
+    return write("base", base), write("tuned", tuned)
 
 
 def audit(*words: Any, code: int = 0, out: str = "out") -> pd.DataFrame:
@@ -71,7 +71,7 @@ def flags(rows: pd.DataFrame) -> list[set[str]]:
 @pytest.mark.parametrize("size", [1e-1, 1e-3])
 def test_a_planted_rank_comes_back_exactly_in_fp32(size: float) -> None:
     base, tuned = planted(size)
-    rows = audit(write(Path("base"), base, 2), write(Path("tuned"), tuned, 3))
+    rows = audit(*written(base, tuned))
     assert list(rows["matrix"]) == list(base)
     assert list(rows["numerical_rank"]) == [RANK] * 4
     assert list(rows["energy_rank_99"]) == [RANK] * 4
@@ -85,15 +85,16 @@ def test_a_planted_rank_is_flagged_in_bf16() -> None:
     base, tuned = planted(1e-2)
     exact = {name: W.bfloat16().float() for name, W in base.items()}
     tuned = {name: exact[name] + tuned[name] - base[name] for name in base}
-    rows = audit(write(Path("base"), exact, dtype=torch.bfloat16), write(Path("tuned"), tuned, dtype=torch.bfloat16))
+    rows = audit(write("base", exact, dtype=torch.bfloat16), write("tuned", tuned, dtype=torch.bfloat16))
     assert all({"effective_rank", "energy_rank_99"} <= f for f in flags(rows))
     assert (rows["effective_rank"] > 4 * RANK).all()
     assert (rows["rounding_share"] > 0.01).all()
 
 
-def test_spikes_stand_above_planted_noise() -> None:
+def test_spikes_stand_above_planted_noise_and_the_top_values_bracket_the_exact_measures() -> None:
     base, tuned = planted(1e-1, noise=0.1)
-    rows = audit(write(Path("base"), base), write(Path("tuned"), tuned))
+    folders = written(base, tuned)
+    rows = audit(*folders)
     assert list(rows["spikes"]) == [RANK] * 4
     assert rows["spike_energy"].to_numpy() == pytest.approx(1 / 1.01, abs=0.01)
     assert (rows["bulk_misfit"] < 0.1).all()
@@ -103,11 +104,18 @@ def test_spikes_stand_above_planted_noise() -> None:
         with np.load(f"out/matrices/{index:05d}.npz") as arrays:
             expected = torch.linalg.svdvals(tuned[name].double() - base[name].double())
             torch.testing.assert_close(torch.from_numpy(arrays["sigma"]), expected, rtol=1e-6, atol=0)
+    assert main([*map(str, folders), "--out", "top", "--top", "8"]) == 0
+    top = pd.read_csv("top/audit.csv")
+    assert set(top["route"]) == {"krylov"}
+    for name in ("stable_rank", "participation_ratio", "energy_rank_50", "energy_rank_90", "energy_rank_99"):
+        low, high = top[f"{name}.low"], top[name]
+        assert ((low <= rows[name] * (1 + 1e-9)) & (rows[name] <= high * (1 + 1e-9))).all(), name
+    assert list(top["spikes"]) == [RANK] * 4
 
 
 def test_a_stopped_audit_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     base, tuned = planted(1e-2)
-    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    folders = written(base, tuned)
     real, done = measure.measure, []
 
     def stopped(matrix: Any, *rest: Any) -> Any:
@@ -128,7 +136,7 @@ def test_a_stopped_audit_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -
 
 def test_another_audit_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
     base, tuned = planted(1e-2)
-    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    folders = written(base, tuned)
     audit(*folders)
     before = Path("out/audit.csv").read_bytes()
     assert main([str(folders[1]), str(folders[0]), "--out", "out"]) == 2
@@ -142,7 +150,7 @@ def test_another_audit_is_not_written_over(capsys: pytest.CaptureFixture[str]) -
 
 def test_wrong_words_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     base, tuned = planted()
-    write(Path("base"), base), write(Path("tuned"), tuned)
+    written(base, tuned)
     torch.save({"q.lora_A": torch.ones(6, 96), "q.lora_B": torch.ones(10, 3)}, "merged.bin")
     strangers = {f"{name}.weight": torch.ones(7, 7) for name in "abcdefgh"}
     save_file(strangers, "other.safetensors")
@@ -169,38 +177,16 @@ def test_what_cannot_be_measured_is_named_and_the_rest_goes_on(capsys: pytest.Ca
     base, tuned = planted(1e-2)
     tuned["layers.0.up.weight"][3, 7] = math.nan
     tuned["layers.1.up.weight"] = tuned["layers.1.up.weight"][:-1]
-    rows = audit(write(Path("base"), base), write(Path("tuned"), tuned), code=1)
+    rows = audit(*written(base, tuned), code=1)
     assert list(rows["matrix"]) == ["layers.0.q.weight", "layers.1.q.weight"]
     assert "(3, 7)" in capsys.readouterr().out
     assert all(f"layers.{i}.up.weight" in Path("out/report.md").read_text() for i in (0, 1))
 
 
-def test_certified_brackets_hold_the_exact_measures(tmp_path: Path) -> None:
-    base, tuned = planted(1e-1, noise=0.02)
-    folders = write(Path("base"), base), write(Path("tuned"), tuned)
-    exact = audit(*folders)
-    assert main([*map(str, folders), "--out", "top", "--top", "8"]) == 0
-    rows = pd.read_csv("top/audit.csv")
-    assert set(rows["route"]) == {"krylov"}
-    for name in ("stable_rank", "participation_ratio", "energy_rank_50", "energy_rank_90", "energy_rank_99"):
-        assert ((rows[f"{name}.low"] <= exact[name] * (1 + 1e-9)) & (exact[name] <= rows[name] * (1 + 1e-9))).all(), (
-            name
-        )
-    assert list(rows["spikes"]) == list(exact["spikes"]) == [RANK] * 4
-
-
-class Tiny(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.q, self.up = nn.Linear(96, 96, bias=False), nn.Linear(96, 200, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.up(torch.tanh(self.q(x)))
-
-
-def tiny(seed: int) -> Tiny:
+def tiny(seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return Tiny()
+    layers = {"q": nn.Linear(96, 96, bias=False), "tanh": nn.Tanh(), "up": nn.Linear(96, 200, bias=False)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 def adapter(folder: str, **settings: Any) -> tuple[Path, Path, dict[str, Tensor]]:
@@ -208,7 +194,7 @@ def adapter(folder: str, **settings: Any) -> tuple[Path, Path, dict[str, Tensor]
     from peft import LoraConfig, get_peft_model
 
     model = tiny(0)
-    base = write(Path("base"), {n: t.clone() for n, t in model.state_dict().items()})
+    base = write("base", {n: t.clone() for n, t in model.state_dict().items()})
     tuned = get_peft_model(model, LoraConfig(r=3, target_modules=["q", "up"], **settings))
     with torch.no_grad():
         for seed, (name, parameter) in enumerate(tuned.named_parameters()):
@@ -224,7 +210,7 @@ def test_an_adapter_is_its_merged_weights(settings: dict[str, Any]) -> None:
     base, folder, merged = adapter("adapter", **settings)
     assert main([str(base), str(folder), "--out", "out", "--directions"]) == 0
     rows = pd.read_csv("out/audit.csv")
-    pair = write(Path("merged"), {n: t.clone() for n, t in merged.items()})
+    pair = write("merged", {n: t.clone() for n, t in merged.items()})
     assert main([str(base), str(pair), "--out", "pair"]) == 0
     expected = pd.read_csv("pair/audit.csv")
     assert list(rows["matrix"]) == list(expected["matrix"])
@@ -250,7 +236,7 @@ def test_an_extracted_adapter_is_the_truncated_update() -> None:
 
     base, tuned = tiny(0).state_dict(), tiny(1).state_dict()
     tuned = {n: t + 0.1 * tuned[n] for n, t in base.items()}
-    audit(write(Path("base"), base), write(Path("tuned"), tuned), "--extract", "rank=7")
+    audit(*written(base, tuned), "--extract", "rank=7")
     merged = PeftModel.from_pretrained(tiny(0), "out/adapter-rank=7").merge_and_unload().state_dict()
     for name, W in base.items():
         U, sigma, Vh = torch.linalg.svd((tuned[name] - W).double(), full_matrices=False)
@@ -260,7 +246,7 @@ def test_an_extracted_adapter_is_the_truncated_update() -> None:
 def test_an_extract_by_energy_has_a_rank_for_each_matrix() -> None:
     base, tuned = planted(1e-1, noise=0.5)
     tuned["layers.0.q.weight"] = base["layers.0.q.weight"] + 0.1 * torch.outer(*gaussian(2, 96, seed=9))
-    audit(write(Path("base"), base), write(Path("tuned"), tuned), "--extract", "energy=0.8")
+    audit(*written(base, tuned), "--extract", "energy=0.8")
     settings = json.loads(Path("out/adapter-energy=0.8/adapter_config.json").read_text())
     tensors = load_file("out/adapter-energy=0.8/adapter_model.safetensors")
     ranks = {n.removeprefix(PREFIX).removesuffix(".lora_A.weight"): len(t) for n, t in tensors.items() if "lora_A" in n}
@@ -276,7 +262,7 @@ def test_the_base_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     base, tuned = planted(1e-1)
     U, V = (torch.linalg.qr(gaussian(d, 1, seed=7)).Q for d in (96, 96))
     tuned["layers.1.q.weight"] = base["layers.1.q.weight"] + 2.0 * U @ V.T
-    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    folders = written(base, tuned)
     rows = audit(*folders, "--directions").set_index("matrix")
     assert rows.loc["layers.1.q.weight", "intruders.left.count"] == 1
     assert rows.loc["layers.1.q.weight", "intruders.right.count"] == 1
@@ -312,25 +298,18 @@ def iid(name: str) -> torch.Tensor:
     return torch.randn(WIDE, generator=generator(3, name), dtype=torch.float64)
 
 
-def test_iid_noise_and_a_signal_in_it_are_told() -> None:
+def test_iid_noise_and_a_signal_in_it_are_told_and_nulls_are_those_of_the_difference() -> None:
     U, V = (torch.linalg.qr(iid("uv")[:, :4] if side == 0 else iid("uv").T[:, :4]).Q for side in (0, 1))
-    planted = iid("n") + 60 * U @ V.T
-    rows = audit(*pair_of({"l.0.q.weight": iid("i"), "l.1.q.weight": planted, "l.2.q.weight": noise("x")}))
+    update = noise("x")
+    names = pair_of({"l.0.q.weight": iid("i"), "l.1.q.weight": iid("n") + 60 * U @ V.T, "l.2.q.weight": update})
+    rows, without = audit(*names), audit(*names, "--no-nulls", out="without")
     assert list(rows["spikes_told"])[:2] == [0, 4]
     assert math.isnan(rows.loc[2, "spikes_told"])
     assert rows["spikes_not_told"].isna().tolist() == [True, True, False]
-
-
-def test_nulls_are_those_of_the_difference_and_left_out_where_they_are_not_wanted() -> None:
-    update = noise("q")
-    names = pair_of({"l.0.q.weight": update})
-    without = audit(*names, "--no-nulls")
-    assert not [column for column in without if column.startswith("nulls")]
-    with_nulls = audit(*names)
-    assert with_nulls[list(without)].equals(without)
-    expected = structured_nulls(update, generator(0, "nulls/l.0.q.weight"))
+    expected = structured_nulls(update, generator(0, "nulls/l.2.q.weight"))
     for null in NULLS:
         for name in (*MEASURES, "above"):
-            assert with_nulls.loc[0, f"nulls.{null}.{name}"] == pytest.approx(expected[null][name], rel=1e-6)
-    top = audit(*names, "--top", 8, out="top")
-    assert not [column for column in top if column.startswith("nulls")]
+            assert rows.loc[2, f"nulls.{null}.{name}"] == pytest.approx(expected[null][name], rel=1e-6)
+    assert rows[list(without)].equals(without)
+    for table in (without, audit(*names, "--top", 8, out="top")):
+        assert not [column for column in table if column.startswith("nulls")]

@@ -323,11 +323,6 @@ def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(
     assert main(*energy, out="other") == 0
 
 
-def more(folder: str, tensors: dict[str, Tensor]) -> None:
-    held = load_file(Path(folder, WEIGHTS)) | {PREFIX + name: tensor for name, tensor in tensors.items()}
-    save_file(held, Path(folder, WEIGHTS))
-
-
 DENSE = "bert.encoder.layer.0.output.dense"
 STRAY = {"head.of_another.weight": torch.ones(3, 3), f"{DENSE}.lora_B.bias": torch.ones(32)}
 
@@ -337,11 +332,12 @@ def test_an_adapter_is_not_scored_without_a_part_of_it(
     name: str, tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, task = tuned_here
+    tensors = load_file(Path(folder, WEIGHTS))
     if name in STRAY:
-        more(folder, {name: STRAY[name]})
+        tensors[PREFIX + name] = STRAY[name]
     else:  # the head is not saved
-        whole = load_file(Path(folder, WEIGHTS))
-        save_file({key: t for key, t in whole.items() if "classifier" not in key}, Path(folder, WEIGHTS))
+        tensors = {key: tensor for key, tensor in tensors.items() if "classifier" not in key}
+    save_file(tensors, Path(folder, WEIGHTS))
     assert name in refused(capsys, folder, "--base", model_folder, "--task", *task)
 
 

@@ -19,8 +19,7 @@ from lorax_lab.audit.checkpoint import Checkpoint, open_checkpoint
 from lorax_lab.audit.pairing import Pairing, pair
 from lorax_lab.audit.updates import Difference
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods import tensor_files
-from lorax_lab.methods.tensor_files import MEASURED
+from lorax_lab.models.tensor_files import WEIGHT_DTYPES
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -149,8 +148,8 @@ def test_the_hub_is_asked_for_torch_files_only_where_there_is_no_safetensors(
 
 
 def test_a_difference_is_exact(tmp_path: Path) -> None:
-    for dtype in MEASURED:
-        for other in MEASURED:
+    for dtype in WEIGHT_DTYPES:
+        for other in WEIGHT_DTYPES:
             base, tuned = numbers(5, 6, dtype=dtype), numbers(5, 6, seed=1, dtype=other)
             save(tmp_path / "base", {"a": base}), save(tmp_path / "tuned", {"a": tuned})
             sides = [open_checkpoint(str(tmp_path / side)).tensors["a"] for side in ("base", "tuned")]
@@ -223,24 +222,18 @@ def test_a_name_that_fits_twice_is_not_followed(tmp_path: Path) -> None:
     assert not noted(pairing(tmp_path / "ema", ema, mixed), "renamed")
 
 
-def test_stacks_kernels_and_scalars_are_no_matrices(tmp_path: Path) -> None:
+def test_stacks_kernels_scalars_and_quantized_weights_are_not_measured(tmp_path: Path) -> None:
     tensors = {
         "experts.up": numbers(3, 5, 4), "conv.weight": numbers(5, 4, 3, 3), "norm.weight": numbers(4),
-        "seen": torch.tensor(3), "a.b.weight": numbers(5, 4),
+        "seen": torch.tensor(3), "a.b.weight": numbers(5, 4), "q.weight": numbers(5, 4), "k.weight": numbers(5, 4),
     }  # fmt: skip
-    found = pairing(tmp_path, tensors, tensors)
+    small = {"q.weight": tensors["q.weight"].to(torch.float8_e4m3fn), "k.weight": tensors["k.weight"].to(torch.int8)}
+    scale = {"q.weight_scale": numbers(5, 1)}
+    found = pairing(tmp_path, tensors | small | scale, tensors | scale)
     assert [p.name for p in found.pairs] == ["a.b.weight"]
     assert list(noted(found, "3-D")) == ["experts.up"]
     assert [note.names for note in found.notes if note.kind == "not 2-D"] == [("conv.weight", "norm.weight", "seen")]
-
-
-@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
-def test_quantized_weights_are_not_measured(dtype: torch.dtype, tmp_path: Path) -> None:
-    rest = {"a.b.weight": numbers(2, 2), "q.weight_scale": numbers(5, 1)}
-    small = numbers(5, 4).to(dtype)
-    found = pairing(tmp_path, {"q.weight": small, **rest}, {"q.weight": numbers(5, 4), **rest})
-    assert [p.name for p in found.pairs] == ["a.b.weight"]
-    assert set(noted(found, "unsupported dtype")) == {"q.weight", "q.weight_scale"}
+    assert set(noted(found, "unsupported dtype")) == {"q.weight", "k.weight", "q.weight_scale"}
 
 
 # ---- ties
@@ -270,8 +263,7 @@ def test_a_head_untied_by_tuning_is_measured_apart(tmp_path: Path) -> None:
     assert list(noted(plain, "extra")) == [HEAD]
 
 
-def test_a_tie_is_bit_for_bit_and_of_an_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensor_files, "PIECE_BYTES", 16)
+def test_a_tie_is_bit_for_bit_and_of_an_embedding(tmp_path: Path) -> None:
     nearly = numbers(7, 4)
     nearly[6, 3] += 1e-6
     zeros, not_a_number = torch.zeros(7, 4), torch.full((7, 4), torch.nan)
@@ -296,13 +288,12 @@ def fails(name: Path | str, named: str) -> None:
         open_checkpoint(str(name))
 
 
-@pytest.mark.parametrize("name", ["./nothing", "a/b/c", "gone.safetensors", ""])
-def test_an_unknown_path_is_never_asked_of_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_checkpoint_is_named_and_never_asked_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", None)
-    fails(name, repr(name))
-
-
-def test_a_folder_without_weights(tmp_path: Path) -> None:
+    for name in ("./nothing", "a/b/c", "gone.safetensors", ""):
+        fails(name, repr(name))
     fails(tmp_path, str(tmp_path))
     save_file({"a.lora_A.weight": numbers(2, 3)}, tmp_path / "adapter_model.safetensors")
     fails(tmp_path, "adapter")
@@ -336,7 +327,7 @@ def test_shards_and_their_index_have_to_agree(tmp_path: Path) -> None:
     index = folder / "model.safetensors.index.json"
     good = json.loads(index.read_text())["weight_map"]
     for places, named in [
-        (good | {"new": "model-1.safetensors"}, "such as new"),
+        (good | {"new": "model-1.safetensors"}, "new"),
         (good | {EMBEDDING: "model-1.safetensors"}, EMBEDDING),
         (good | {"new": "model-7.safetensors"}, "model-7.safetensors"),
         (good | {"new": "../x.safetensors"}, "../x.safetensors"),
@@ -372,6 +363,11 @@ def test_no_code_of_a_pickle_is_run(tmp_path: Path) -> None:
     torch.save(weights() | {"trap": Trap(sprung)}, file, _use_new_zipfile_serialization=False)
     fails(file, "it.bin")
     assert not sprung.exists()
+    endless: dict[str, Any] = {}
+    endless["model"] = endless
+    torch.save(endless, file)
+    fails(file, "it.bin")
+    torch.save(weights() | {"trap": Trap(sprung)}, file, _use_new_zipfile_serialization=False)
     torch.load(file, weights_only=False)
     assert sprung.exists(), "the trap works"
 

@@ -41,8 +41,8 @@ def test_a_hostile_table_is_read_whole_or_refused(name: str, tmp_path: Path) -> 
     words = [] if causal or any(word.startswith("task.text=") for word in case.words) else ["task.text=text"]
     path = case.write(tmp_path)
     task = ["task=local", f"task.path={path}", "task.label=label", *words, *case.words]
-    if isinstance(case.expected, hostile_tables.Reads):
-        assert len(everything(load_task(compose(task).task))) == case.expected.rows
+    if isinstance(case.expected, int):
+        assert len(everything(load_task(compose(task).task))) == case.expected
         return
     with pytest.raises(ConfigError) as refused:
         load_task(compose(task).task)

@@ -1,12 +1,8 @@
-"""Leases, attempts and workers: who trains which run, what is recorded of its end, how many have room side by side."""
+"""Leases and attempts: who trains which run, what is recorded of its end, how many have room side by side."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +14,7 @@ from recorded import run_record
 
 from lorax_lab.config.identity import plain
 from lorax_lab.errors import ConfigError, Diverged
-from lorax_lab.launch import room, workers
+from lorax_lab.launch import room
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.outlook import seconds_of
 from lorax_lab.launch.runs import (
@@ -32,10 +28,7 @@ from lorax_lab.launch.runs import (
     is_leased,
     lease,
 )
-from lorax_lab.launch.sweep import Sweep
 from lorax_lab.record import record
-
-Heard = list[tuple[str, str]]
 
 
 def planned(folder: Path, name: str = "the-run", reference: str | None = None, *words: str) -> Run:
@@ -52,24 +45,6 @@ def unseen(*_: Any) -> None:
 
 
 # ---- leases and attempts
-
-
-def test_a_lease_excludes_all_others_until_it_is_given_back_or_its_process_is_killed(tmp_path: Path) -> None:
-    run = planned(tmp_path, "run")
-    with lease(run) as mine, lease(run) as second, lease(planned(tmp_path, "another")) as third:
-        assert (mine, second, third) == (True, False, True)
-        assert is_leased(run)
-    assert not is_leased(run)
-    code = "import time; from pathlib import Path; from filelock import FileLock\n"
-    code += f"with FileLock({str(tmp_path / '.leases' / 'run.lock')!r}): print('held', flush=True); time.sleep(100)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    assert is_leased(run)
-    process.kill()
-    process.communicate()
-    with lease(run) as mine:
-        assert mine
 
 
 @pytest.fixture
@@ -94,8 +69,11 @@ def ends_in(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_is_trained_once(tmp_path: Path, trains: list[str]) -> None:
     run = planned(tmp_path)
-    with lease(run):
+    with lease(run) as mine, lease(run) as second, lease(planned(tmp_path, "another")) as third:
+        assert (mine, second, third) == (True, False, True)
+        assert is_leased(run)
         assert attempt(run, unseen) == ELSEWHERE
+    assert not is_leased(run)
     assert [attempt(run, unseen) for _ in range(2)] == ["completed", RECORDED]
     assert trains == ["the-run"]
 
@@ -148,14 +126,7 @@ def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path,
     assert not list((tmp_path / ASIDE).iterdir())
 
 
-def test_a_forced_run_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = forced(tmp_path)
-    ends_in(Diverged("training loss nan"), monkeypatch)
-    assert attempt(run, unseen) == "diverged"
-    assert record.read_record(run.folder).seed == 1
-
-
-def test_a_forced_run_that_is_interrupted_goes_on_and_then_replaces_the_earlier_one(
+def test_a_forced_run_leaves_the_earlier_one_until_it_is_completed(
     tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = forced(tmp_path)
@@ -163,7 +134,10 @@ def test_a_forced_run_that_is_interrupted_goes_on_and_then_replaces_the_earlier_
         ends_in(KeyboardInterrupt(), patch)
         with pytest.raises(KeyboardInterrupt):
             attempt(run, unseen)
-    assert record.read_record(tmp_path / ASIDE / run.run_id).seed == 1
+        assert record.read_record(tmp_path / ASIDE / run.run_id).seed == 1
+        ends_in(Diverged("training loss nan"), patch)
+        assert attempt(run, unseen) == "diverged"
+    assert record.read_record(run.folder).seed == 1
     assert attempt(run, unseen) == "completed"
     assert record.read_record(run.folder).seed == 7
     assert not list((tmp_path / ASIDE).iterdir())
@@ -179,103 +153,6 @@ def test_a_recorded_run_is_compared_with_a_reference_that_can_be_used(
     monkeypatch.setattr("lorax_lab.launch.runs.compare", lambda *_: recorded(run, reference="the-reference"))
     assert attempt(run, unseen) == outcome
     assert not trains
-
-
-# ---- workers that pretend
-
-PRETENDS = """
-import json, os, signal, sys, time
-from multiprocessing.connection import Connection
-
-pipe = Connection(int(sys.argv[1]))
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
-while True:
-    try:
-        run = pipe.recv()
-    except EOFError:
-        break
-    with open(os.environ["NOTES"], "a+") as notes:
-        notes.seek(0)
-        was_tried = f'"run": "{run.run_id}"' in notes.read()
-        print(json.dumps({"pid": os.getpid(), "run": run.run_id, "reference": run.reference,
-                          "threads": os.environ.get("OMP_NUM_THREADS")}), file=notes)
-    pipe.send({"kind": "say", "text": f"[..] {run.run_id}"})
-    pipe.send({"kind": "bar", "title": "training", "done": 1, "total": 2, "more": "loss 0.1", "line": ""})
-    action, _, seconds = ACTIONS.get(run.run_id, "").partition(" ")
-    time.sleep(float(seconds or 0))
-    if action == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if not action and not was_tried:
-        run.folder.mkdir(parents=True)
-        text, reference = open(os.environ["RECORD"]).read(), f'"reference": {json.dumps(run.reference)}'
-        (run.folder / "record.json").write_text(text.replace('"reference": null', reference))
-    pipe.send({"kind": "end", "status": action or ("compared" if was_tried else "completed")})
-"""
-
-
-@pytest.fixture
-def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """Let workers that pretend try a sweep's runs; gives what they noted. Actions: by run id, a status or `die`, and
-    seconds."""
-    tried = Sweep._tried
-
-    def train(runs: list[Run], count: int, actions: dict[str, str], heard: Heard) -> list[Any]:
-        program, notes = tmp_path / "pretends.py", tmp_path / "notes"
-        program.write_text(f"ACTIONS = {actions!r}\n{PRETENDS}")
-        monkeypatch.setattr(workers, "PROGRAM", [str(program)])
-        monkeypatch.setenv("NOTES", str(notes))
-        record.write_record(tmp_path, run_record("template", reference=None))
-        monkeypatch.setenv("RECORD", str(tmp_path / "record.json"))
-        monkeypatch.setattr(Sweep, "_result", lambda *_: "")
-
-        def note(self: Sweep, run: Run, status: str) -> None:
-            heard.append((run.run_id, status))
-            tried(self, run, status)
-
-        monkeypatch.setattr(Sweep, "_tried", note)
-        before = signal.getsignal(signal.SIGTERM)
-        heard.append(("interrupted", str(Sweep(runs).train([{"OMP_NUM_THREADS": str(n + 1)} for n in range(count)]))))
-        signal.signal(signal.SIGTERM, before)
-        return [json.loads(line) for line in notes.read_text().splitlines()]
-
-    return train
-
-
-def test_runs_begin_beside_their_reference_and_are_compared_when_it_is_there(tmp_path: Path, pretend: Any) -> None:
-    """By two processes that stay."""
-    heard: Heard = []
-    runs = [planned(tmp_path, "a", "ref"), planned(tmp_path, "b", "ref"), planned(tmp_path, "ref")]
-    notes = pretend(runs, 2, {"ref": " 2"}, heard)
-    tried = [(note["run"], note["reference"]) for note in notes]
-    assert sorted(tried, key=str) == sorted(
-        [("ref", None), *((run, ref) for run in "ab" for ref in (None, "ref"))], key=str
-    )
-    assert all(tried.index((run, None)) < tried.index((run, "ref")) for run in "ab")
-    ends = [("ref", "completed"), *((name, end) for name in "ab" for end in ("completed", "compared"))]
-    assert sorted(heard) == sorted([*ends, ("interrupted", "False")])
-    assert len({note["pid"] for note in notes}) == 2
-    assert {note["threads"] for note in notes} == {"1", "2"}
-
-
-def test_a_process_that_dies_or_takes_too_long_hurts_its_run_alone(tmp_path: Path, pretend: Any) -> None:
-    heard: Heard = []
-    limited = planned(tmp_path, "late", None, "time_limit_seconds=1.5")
-    runs = [planned(tmp_path, "a"), planned(tmp_path, "dead"), limited, planned(tmp_path, "z")]
-    pretend(runs, 1, {"dead": "die", "late": "completed 60"}, heard)
-    assert heard[:-1] == [("a", "completed"), ("dead", "killed"), ("late", "failed"), ("z", "completed")]
-    assert record.read_record(tmp_path / "dead").status == "killed"
-    assert "time_limit_seconds=1.5" in str(record.read_record(tmp_path / "late").reason)
-
-
-def test_an_interrupted_sweep_leaves_no_process(tmp_path: Path, pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(workers.WorkerBars, "show", interrupted)
-    heard: Heard = []
-    (note,) = pretend([planned(tmp_path, "a")], 1, {"a": "completed 60"}, heard)
-    assert heard == [("interrupted", "True")]
-    assert not Path(f"/proc/{note['pid']}").exists()
 
 
 # ---- how many have room
@@ -312,10 +189,7 @@ def test_cores_are_shared_out(machine: Any) -> None:
     assert machine("workers=2", cores=16, runs=9) == [threads(8)] * 2
     for words, cores, runs in (((), 1, 9), ((), 8, 1), (("workers=1",), 8, 9), ((), 8, 0)):
         assert machine(*words, cores=cores, runs=runs) == [{}]  # the whole machine
-
-
-def test_the_last_run_of_a_sweep_has_as_many_threads_as_the_others(machine: Any) -> None:
-    """So that it goes on from its checkpoint to the same bits, and a study's runs are alike."""
+    # the last run of a sweep has as many as the others: it goes on from its checkpoint to the same bits
     assert machine(cores=2, runs=1, planned_runs=4) == [threads(1)]
     assert machine(cores=16, runs=1, planned_runs=4) == [threads(4)]
     assert machine("workers=2", cores=2, runs=1) == [threads(1)]

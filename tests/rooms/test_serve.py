@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ TOKENS = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
 BATCH = {"input_ids": TOKENS, "attention_mask": (TOKENS != 0).long()}
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 CLASSES = {"two": 2, "again": 2, "three": 3, "few matrices": 2, "numbers": 1}
-ROUNDING = {"atol": 1e-5, "rtol": 1e-5}
 Folders = dict[str, Path]
 Spoil = Callable[[dict[str, dict[str, Any]]], None]
 
@@ -97,34 +96,27 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return request.param, {name: save_run(folder / name, request.param, name) for name in CLASSES}
 
 
-def test_an_exchanged_adapter_answers_to_the_bit_as_alone(served: tuple[str, Folders]) -> None:
+def test_an_exchanged_adapter_answers_to_the_bit_as_alone_and_merged_but_for_rounding(
+    served: tuple[str, Folders], tmp_path: Path
+) -> None:
+    """Also once its files are gone."""
     kind, folders = served
-    exchange, expected = exchange_of(kind, folders), alone(kind, folders)
+    copies = {name: shutil.copytree(folder, tmp_path / name) for name, folder in folders.items()}
+    exchange, expected = exchange_of(kind, copies), alone(kind, folders)
+    for folder in copies.values():
+        (folder / WEIGHTS).write_bytes(bytes((folder / WEIGHTS).stat().st_size))
+    base = exchange.fingerprint()
     for name in [*folders, *reversed(folders)]:
         exchange.switch(name)
         assert torch.equal(exchange.serve(BATCH), expected[name])
-    assert not torch.allclose(expected["two"], expected["again"], atol=1e-2)
-
-
-def test_random_exchanges_merges_and_unmerges_leave_no_trace(served: tuple[str, Folders]) -> None:
-    kind, folders = served
-    exchange, expected, draw = exchange_of(kind, folders), alone(kind, folders), random.Random(0)
-    base = exchange.fingerprint()
-    exchange.switch(name := "two")
-    for _ in range(100):
-        call = draw.choice(["switch", "merge", "unmerge"])
-        if call == "switch":
-            exchange.switch(name := draw.choice(list(folders)))
-        else:
-            getattr(exchange, call)()
-        assert exchange.merged == (call == "merge")
-        torch.testing.assert_close(exchange.serve(BATCH), expected[name], **ROUNDING)
+        exchange.merge()
+        assert exchange.merged
+        torch.testing.assert_close(exchange.serve(BATCH), expected[name], atol=1e-5, rtol=1e-5)
+        exchange.unmerge()
+        assert torch.equal(exchange.serve(BATCH), expected[name])
+        exchange.merge()  # and the next one is exchanged for it
     assert exchange.fingerprint() == base
-    exchange.unmerge()
-    assert torch.equal(exchange.serve(BATCH), expected[name])
-    layer = next(iter(exchange._layers.values()))
-    layer.base.weight.view(torch.int32)[0, 0] ^= 1  # type: ignore[operator, index]
-    assert exchange.fingerprint() != base
+    assert not torch.allclose(expected["two"], expected["again"], atol=1e-2)
 
 
 def setting(key: str, value: Any) -> Spoil:
@@ -180,28 +172,6 @@ def test_what_is_refused_leaves_the_adapter_in_place(case: str, tmp_path: Path) 
     assert exchange.adapters == adapters
     assert (exchange.active, exchange.merged) == ("three", True)
     assert torch.equal(exchange.serve(BATCH), before)
-
-
-def test_an_adapter_of_pefts_own_is_served_from_memory(served: tuple[str, Folders], tmp_path: Path) -> None:
-    from peft import LoraConfig, get_peft_model
-
-    kind, folders = served
-    names = select(model_of(kind), ["all-linear"])[:3]
-    settings = LoraConfig(
-        task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=names, fan_in_fan_out=kind == "gpt2",
-        rank_pattern={names[1]: 2}, init_lora_weights=False,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    theirs = get_peft_model(model_of(kind), settings).eval()
-    theirs.save_pretrained(tmp_path)
-    written = json.loads((tmp_path / SETTINGS).read_text())
-    (tmp_path / SETTINGS).write_text(json.dumps(written | {"base_model_name_or_path": "tiny"}))
-    exchange = exchange_of(kind, folders)
-    exchange.add("theirs", tmp_path)
-    with (tmp_path / WEIGHTS).open("r+b") as file:
-        file.write(bytes((tmp_path / WEIGHTS).stat().st_size))
-    exchange.switch("theirs")
-    torch.testing.assert_close(exchange.serve(BATCH), theirs(**BATCH).logits, **ROUNDING)
 
 
 # ---- the command

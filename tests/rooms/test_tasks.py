@@ -307,26 +307,6 @@ def test_a_metric_of_the_other_kind(table):
 # ---- batches
 
 
-def tokenizer() -> Any:
-    """Words to ids, like BERT's with [CLS], [SEP] and token types."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"abcdefgh"]
-    built = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    built.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    built.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-    names = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=built,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_input_names=names,
-    )
-
-
 @pytest.mark.parametrize(("n", "batch_size"), [(1, 16), (16, 16), (17, 16), (2345, 16), (100, 1)])
 def test_every_index_once_in_batches_of_one_size(n, batch_size):
     import torch
@@ -344,17 +324,21 @@ def test_every_index_once_in_batches_of_one_size(n, batch_size):
         assert batches != length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(1), 50)
 
 
-def test_inputs_that_are_the_same_tokens_are_refused_or_counted():
+def test_inputs_that_are_the_same_tokens_are_refused_or_counted(model_folder):
+    from transformers import AutoTokenizer
+
     from lorax_lab.tasks.split import Split, alike
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
 
     def notes(*inputs: str) -> list[str]:
         examples = [example(text, i % 2) for i, text in enumerate(inputs)]
         task = Task(config(max_length=4), KINDS["classification"], ("a", "b"), "accuracy", examples, [], [], "")
-        return alike(Split.of(task, examples, tokenizer()), None)
+        return alike(Split.of(task, examples, tokenizer), None)
 
     with pytest.raises(ConfigError, match=r"all 2 .*task\.max_length=4; type task\.max_length=16"):
-        notes("a b c", "a b d")
+        notes("the film good", "the film bad")
     with pytest.raises(ConfigError, match=r"no token.*task\.text"):
         notes("x y", "z")
-    assert "2 of 3" in notes("a", "a", "b")[0]
-    assert notes("a", "b", "c") == []
+    assert "2 of 3" in notes("film", "film", "good")[0]
+    assert notes("film", "good", "bad") == []

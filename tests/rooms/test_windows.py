@@ -199,25 +199,6 @@ def test_steps_are_read_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert reader.group == "sweep-1"
 
 
-def test_steps_that_are_lost_are_cut_and_time_never_runs_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock(monkeypatch, 100.0, 101.0, 102.0, 103.0, 1000.0, 1002.0, 1003.0)
-    reader = Reader(tmp_path / PROGRESS)
-    with written(tmp_path, "g") as sink:
-        for step in (1, 2, 3):
-            sink(step, 4, {"train/loss": 1.0})
-    with (tmp_path / PROGRESS).open("a") as file:
-        file.write('{"step": 4, "at')  # a kill
-    with written(tmp_path, "g") as sink:  # from a checkpoint after the first step
-        reader.read()
-        assert not reader.is_at_work
-        for step in (2, 3):
-            sink(step, 4, {"train/loss": 2.0})
-    assert [(row.step, row.at, row.seconds) for row in reader.read()] == [
-        (1, 101.0, 1.0), (2, 1002.0, 5.0), (3, 1003.0, 6.0),
-    ]  # fmt: skip
-    assert reader.is_at_work
-
-
 # sync
 
 
