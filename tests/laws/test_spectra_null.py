@@ -42,11 +42,13 @@ def test_gaussian_null_is_the_random_matrix_limit(beta: float) -> None:
 
 @pytest.mark.parametrize("shape", [(384, 512), (480, 240)])
 def test_gaussian_null_agrees_with_a_simulation(shape: tuple[int, int]) -> None:
-    sigma, null = singular_values(gaussian(*shape)), gaussian_null(shape)
-    assert (sigma - gaussian_singular_values(shape)).abs().max() < 0.025 * sigma[0]
+    """Within one per cent, and what a measure owes to the largest value, which may be off by 2.5."""
+    sigma, limit = singular_values(gaussian(*shape)), gaussian_singular_values(shape)
+    assert (sigma - limit).abs().max() < 0.025 * sigma[0]
+    raised = summary(torch.cat([1.025 * limit[:1], limit[1:]]), shape)
     measured = summary(sigma, shape)
-    for name, value in null.items():
-        assert measured[name] == pytest.approx(value, rel=0.05 if name == "stable_rank" else 0.01), name
+    for name, value in gaussian_null(shape).items():
+        assert measured[name] == pytest.approx(value, abs=0.01 * value + abs(raised[name] - value)), name
 
 
 def test_gaussian_singular_values_by_hand() -> None:
