@@ -57,13 +57,6 @@ def raw(content: bytes, file: str = SAFE) -> Spoil:
     return lambda folder: (folder / file).write_bytes(content)
 
 
-def cut(share: float) -> Spoil:
-    def spoil(folder: Path) -> None:
-        os.truncate(folder / SAFE, int((folder / SAFE).stat().st_size * share))
-
-    return spoil
-
-
 def header(entries: dict[str, Any], data: bytes = b"") -> bytes:
     written = json.dumps(entries).encode()
     return struct.pack("<Q", len(written)) + written + data
@@ -125,10 +118,6 @@ def few_positions(content: Tensors) -> Tensors:
     return content | {name: content[name][:4]}
 
 
-def index_of(places: dict[str, str]) -> Spoil:
-    return text(json.dumps({"metadata": {}, "weight_map": places}), INDEX)
-
-
 def grown_tokenizer(folder: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
@@ -136,34 +125,16 @@ def grown_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
-def misplaced(change: dict[str, str]) -> Spoil:
-    """Two shards, of which the index says something else of a few tensors."""
-
-    def spoil(folder: Path) -> None:
-        content = load_file(folder / SAFE)
-        places = {name: ("a.safetensors", "b.safetensors")[i % 2] for i, name in enumerate(content)}
-        for file in ("a.safetensors", "b.safetensors"):
-            save_file({n: t for n, t in content.items() if places[n] == file}, folder / file, {"format": "pt"})
-        (folder / SAFE).unlink()
-        other = {n: {"a": "b", "b": "a"}[places[n][0]] + ".safetensors" for n in change if not change[n]}
-        index_of(places | change | other)(folder)
-
-    return spoil
-
-
 FORGED = {"peft_type": "LORA", "base_model_name_or_path": "../other"}
 """An adapter's settings beside the weights: transformers would read the base that they name instead."""
 LIES = header({WEIGHT: {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}}, b"1234")
 DEEP = '{"model_type": "bert", "x": ' + '{"a":' * 900 + "1" + "}" * 901
-LONG = '{"model_type": "bert", "hidden_size": ' + "9" * 5000 + "}"
 REMOTE = {"AutoConfig": "evil.Evil", "AutoModelForSequenceClassification": "evil.Evil"}
 CASES: dict[str, tuple[Spoil, str]] = {
     "a wrapper's prefix": (tensors(prefixed("wrapper.")), "37 .bert.embeddings.LayerNorm.bias.*32 .wrapper.encoder"),
     "half of the tensors": (tensors(half), r"19 \(.*of its 41 tensors are missing"),
     "no tensor": (tensors(lambda c: {}), "hold no tensor"),
     "a layer too many": (tensors(more_layers), r"16 \(encoder.layer.2.attention.*no place"),
-    "a tensor that no shard holds": (misplaced({"classifier.weight": "b.safetensors"}), "classifier.weight"),
-    "a tensor in another shard": (misplaced({WEIGHT: ""}), WEIGHT),
     "both names": (tensors(lambda c: c | {f"bert.{n}": t * 3 for n, t in c.items()}), "are one tensor of the model"),
     "half a pooler": (tensors(without("pooler.dense.bias")), r"1 \(bert.pooler.dense.bias\)"),
     "another shape": (one(torch.zeros(32, 31)), r"query.weight is \(32, 31\), and \(32, 32\)"),
@@ -171,10 +142,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "inf in a .bin": (as_bin(lambda c: c | {WEIGHT: torch.full((32, 32), -torch.inf).bfloat16()}), "has nan or inf"),
     "bytes": (one(torch.ones(32, 32, dtype=torch.int8)), "is no floating-point numbers"),
     "another family": (settings(model_type="distilbert"), r"32 \(distilbert.transformer"),
-    "a truncated file": (cut(0.5), "cannot be read"),
     "a header that lies": (raw(LIES), "cannot be read"),
-    "a git-lfs pointer": (raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), "git lfs pull"),
-    "a pickle as safetensors": (raw(pickle.dumps(Evil())), "cannot be read"),
     "a pickle in .bin": (both(raw(pickle.dumps(Evil()), BIN), remove(SAFE)), "code is never run"),
     "a zip with code in .bin": (as_bin(lambda c: c | {"x": Evil()}), "code is never run"),
     "a .bin of a list": (as_bin(lambda c: list(c.values())), "no dict of tensors"),
@@ -186,9 +154,6 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "an index to another form": (sharded("w.npz"), "w.npz is no file of weights"),
     "no weights": (remove(SAFE), "has no weights"),
     "an index to the outside": (sharded("../outside/w.safetensors"), "names ../outside/w.safetensors"),
-    "an index to an absolute path": (lambda folder: sharded(str(folder.parent / "w.safetensors"))(folder), "w.safeten"),
-    "an index to nothing": (both(remove(SAFE), index_of({"a": "b.safetensors"})), "names b.safetensors"),
-    "an index that is a list": (both(remove(SAFE), text("[]", INDEX)), "no JSON object"),
     "an index without metadata": (
         both(sharded("w.safetensors"), text(json.dumps({"weight_map": {"a": "w.safetensors"}}), INDEX)),
         "no metadata",
@@ -214,10 +179,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "a dropout of 7": (settings(hidden_dropout_prob=7), "hidden_dropout_prob=7 in .*from 0 to 1"),
     "an unknown activation": (settings(hidden_act="evil"), "hidden_act=evil in .*allowed: gelu"),
     "another attention": (settings(attn_implementation="kernels/evil"), "attn_implementation=kernels/evil in"),
-    "deep JSON": (text("[" * 100_000), "nested too deeply"),
     "deep settings": (text(DEEP), "nested more than 32 deep"),
-    "a list": (text("[]"), "no JSON object"),
-    "a number of 5000 digits": (text(LONG), "Exceeds the limit"),
     "an unknown model_type": (settings(model_type="evil"), "model_type=evil in .*type model=minilm"),
     "a model_type that is a list": (settings(model_type=["bert"]), r"model_type=\['bert'\]"),
     "an unhashable id2label": (settings(id2label={"x": ["y"]}), "cannot be read"),

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.errors import ConfigError, first_line, suggest
+from lorax_lab.errors import ConfigError, named, suggest
 from lorax_lab.methods.names import is_embedding, natural
 from lorax_lab.models import PRESETS, resolve
+from lorax_lab.models.files import download
 from lorax_lab.models.tensor_files import (
     SAFETENSORS,
     TORCH,
@@ -89,22 +90,10 @@ def _path(name: str) -> Path:
 
 def _from_hub(name: str) -> Path:
     """The repository's weights and JSON files; torch's files are fetched only where there is no safetensors."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    repo, _, revision = name.partition("@")
     folder = Path()
     for weights in ("*.safetensors", "*.bin"):
-        wanted = [weights, "*.json"]
-        try:
-            folder = Path(
-                snapshot_download(repo, revision=revision or None, allow_patterns=wanted, ignore_patterns=NOT_FETCHED)
-            )
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise ConfigError(
-                f"checkpoint {name!r} is no folder, no file and no preset ({suggest(name, PRESETS)}), and the hub did "
-                f"not give it ({first_line(error)}); {TO_TYPE}"
-            ) from error
+        with named(f"checkpoint {name!r}"):
+            folder = download(name, [weights, "*.json"], NOT_FETCHED, f"{suggest(name, PRESETS)}; {TO_TYPE}")
         if any(folder.glob(weights)):
             break
     return folder

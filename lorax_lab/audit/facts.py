@@ -13,7 +13,7 @@ import torch
 from scipy.stats import poisson
 
 from lorax_lab import spectra
-from lorax_lab.audit.findings import median_of, uniform_ranks
+from lorax_lab.audit.findings import energy_held, median_of, uniform_ranks
 from lorax_lab.audit.updates import Updates
 from lorax_lab.spectra import LowRank
 
@@ -113,10 +113,9 @@ def _curve(members: pd.DataFrame, verdict: Verdict) -> list[Facts]:
     moved = members[members["frobenius_norm"] > 0]
     if moved.empty:
         return []
-    longest = max(map(len, moved["sigma"]))
-    energy = np.square([np.pad(sigma, (0, longest - len(sigma))) for sigma in moved["sigma"]])
-    shares = np.cumsum(energy, axis=1) / np.square(moved["frobenius_norm"].to_numpy(float))[:, None]
+    shares = energy_held(moved) / np.square(moved["frobenius_norm"].to_numpy(float))[:, None]
     curves = {"median": np.median(shares, axis=0), "low": shares.min(axis=0), "high": shares.max(axis=0)}
+    longest = shares.shape[1]
     curves["null"] = _null_shares(members, verdict, longest)
     ks = np.unique(np.linspace(1, longest, min(longest, POINTS)).round().astype(int))
     return [{"k": k} | {name: curve[k - 1] for name, curve in curves.items()} for k in ks]

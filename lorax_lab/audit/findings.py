@@ -73,8 +73,7 @@ def as_written(rows: pd.DataFrame) -> pd.DataFrame:
 
 def complete(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of `frame` with every column of `OPTIONAL`."""
-    absent = [name for name in OPTIONAL if name not in rows]
-    rows = rows.assign(**dict.fromkeys(absent, math.nan))
+    rows = rows.reindex(columns=list(dict.fromkeys([*rows, *OPTIONAL])))
     return rows.assign(untrusted=rows["untrusted"].fillna(""))
 
 
@@ -97,15 +96,19 @@ def median_of(rows: pd.DataFrame, key: str) -> float | None:
     return None if math.isnan(median) else median
 
 
+def energy_held(rows: pd.DataFrame) -> np.ndarray:
+    """The energy in the top k directions of each matrix, (matrices, values of the longest spectrum)."""
+    longest = max(map(len, rows["sigma"]), default=0)
+    padded = [np.pad(sigma, (0, longest - len(sigma))) for sigma in rows["sigma"]]
+    return np.square(np.reshape(padded, (len(rows), longest))).cumsum(axis=1)
+
+
 def uniform_ranks(rows: pd.DataFrame) -> dict[str, int | None]:
     """For each share, the smallest rank r such that the best rank-r updates of all matrices hold it of Σ‖ΔW‖²_F.
 
     Eckart & Young 1936, matrix by matrix. None where only the top of each spectrum is known and does not hold it.
     """
-    longest = max((len(sigma) for sigma in rows["sigma"]), default=0)
-    held = np.zeros(longest)
-    for sigma in rows["sigma"]:
-        held += np.square(np.pad(sigma, (0, longest - len(sigma)))).cumsum()
+    held = energy_held(rows).sum(axis=0)
     total = float((rows["frobenius_norm"] ** 2).sum())
     enough = {share: np.flatnonzero(held >= share * total * (1 - 1e-9)) for share in SHARES}
     return {f"{share:.0%}": int(at[0]) + 1 if total and len(at) else None for share, at in enough.items()}
@@ -218,10 +221,11 @@ def close(updates: Updates, measured: Mapping[str, Measured], failures: Sequence
         say(f"not measured: {failure}", style="red")
     if not measured:
         return
-    written = as_written(frame(measured.values()))
+    rows = frame(measured.values())
+    written = as_written(rows)
     write_csv(folder / "audit.csv", written)
     write_whole(folder / "audit.parquet", lambda scratch: written.to_parquet(scratch, index=False))
-    rows = complete(frame(measured.values()))
+    rows = complete(rows)
     console.print(table(rows))
     paragraphs = render("findings.md.j2", facts_of(rows)).split("\n\n")
     sentences = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lorax_lab.data.assets import ASSETS, fetch
-from lorax_lab.errors import ConfigError, first_line, suggest
+from lorax_lab.errors import ConfigError, first_line, named, suggest
 from lorax_lab.models.weights import HASHED, folder_sha256
 
 PRESETS = ("minilm", "smollm2")
@@ -70,19 +70,26 @@ def from_hub(name: str, patterns: tuple[str, ...]) -> Path:
     Raises:
         ConfigError: it is no id, or the hub does not give it.
     """
+    if not name or name.partition("@")[0].count("/") > 1 or name.startswith((".", "/", "~")):
+        raise ConfigError(f"model={name}: there is no such folder; {_what_to_type(name)}")
+    with named(f"model={name}"):
+        return download(name, list(patterns), [], _what_to_type(name))
+
+
+def download(name: str, patterns: list[str], ignored: list[str], to_type: str) -> Path:
+    """The folder of the files of a hub id whose names fit `patterns` and not `ignored`; a ConfigError ends in
+    `to_type`."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repo, _, revision = name.partition("@")
-    if not name or repo.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise ConfigError(f"model={name}: there is no such folder; {_what_to_type(name)}")
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(patterns)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = first_line(error)
-        raise ConfigError(
-            f"model={name} is no preset and no folder, and the hub did not give it ({reason}); {_what_to_type(name)}"
-        ) from error
+        return Path(
+            snapshot_download(repo, revision=revision or None, allow_patterns=patterns, ignore_patterns=ignored)
+        )
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = f"it is no preset, folder or file, and the hub did not give it ({first_line(error)})"
+        raise ConfigError(f"{reason}; {to_type}") from error
 
 
 def _what_to_type(name: str = "") -> str:

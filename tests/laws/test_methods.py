@@ -50,40 +50,33 @@ def lora_config(**changes: object) -> MethodConfig:
     return method_config("lora", **({"alpha": ALPHA} | changes))
 
 
-def attached(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    return copy.deepcopy(_attached(kind, name)) if config is None else attach(kind, name, config)
+Made = tuple[nn.Module, dict[str, torch.Tensor]]
+"""A model with a method, and the weights of its base."""
 
 
-@cache
-def _attached(kind: str, name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    return attach(kind, name)
-
-
-def attach(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+def attach(kind: str, name: str, config: MethodConfig | None = None, steps: int = 0) -> Made:
+    """The method attached, and trained so many steps."""
     model, method, config = tiny_model(kind), METHODS[name], config or method_config(name)
     names = select(model, config.target_modules)
     base = base_weights(model, names)
     method.attach(model, names, config, RANK if method.has_rank else None, generator(0, "adapter"))
-    return model, base
-
-
-def trained(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    return copy.deepcopy(_trained(kind, name)) if config is None else _train(kind, name, config)
-
-
-@cache
-def _trained(kind: str, name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    return _train(kind, name, None)
-
-
-def _train(kind: str, name: str, config: MethodConfig | None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    model, base = attached(kind, name, config)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    for _ in range(3):
+    for _ in range(steps):
         optimizer.zero_grad()
         model(**BATCH).loss.backward()
         optimizer.step()
     return model, base
+
+
+made = cache(attach)
+
+
+def attached(kind: str, name: str) -> Made:
+    return copy.deepcopy(made(kind, name))
+
+
+def trained(kind: str, name: str, config: MethodConfig | None = None) -> Made:
+    return attach(kind, name, config, steps=3) if config else copy.deepcopy(made(kind, name, steps=3))
 
 
 def outputs(model: nn.Module) -> torch.Tensor:
@@ -134,7 +127,7 @@ def test_the_gradient_reaches_all_that_trains_and_nothing_else_changes(kind: str
     start, base = attached(kind, name)
     before = {key: value.clone() for key, value in [*start.named_parameters(), *start.named_buffers()]}
     frozen = weights(start, list(base))
-    model, _ = _trained(kind, name)  # a copy would have no gradients
+    model, _ = made(kind, name, steps=3)  # a copy would have no gradients
     trainable = {key for key, p in model.named_parameters() if p.requires_grad}
     assert {key for key, p in model.named_parameters() if p.grad is not None} == trainable
     now = [*model.named_parameters(), *model.named_buffers()]
@@ -226,11 +219,11 @@ def test_parameters_are_counted_with_the_head_apart(kind: str, name: str) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_embeddings_can_stay_as_pretrained_and_the_target_matrices_can_train_alone(kind: str) -> None:
-    model, _ = attached(kind, "full", METHODS["full"].settings(embeddings=False))
+    model, _ = attach(kind, "full", METHODS["full"].settings(embeddings=False))
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     embeddings = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
     assert frozen == {f"{name}.weight" for name in embeddings} != set()
-    model, names = attached(kind, "full", METHODS["full"].settings(others=False))
+    model, names = attach(kind, "full", METHODS["full"].settings(others=False))
     heads = head_modules(model)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert {name for name in trained if not is_head(name, heads)} == {f"{name}.weight" for name in names} < trained
@@ -323,7 +316,7 @@ def test_pefts_adapter_loads_in_ours_with_the_same_outputs(kind: str, tmp_path: 
 
 
 def test_lora_starts_kaiming_uniform_from_its_own_stream() -> None:
-    first, second = attached("bert", "lora")[0], attached("bert", "lora")[0]
+    first, second = attach("bert", "lora")[0], attach("bert", "lora")[0]
     for one, other in zip(lora_layers(first).values(), lora_layers(second).values(), strict=True):
         assert torch.equal(one.lora_A, other.lora_A)
         bound = one.lora_A.shape[1] ** -0.5

@@ -16,7 +16,6 @@ from test_methods import (
     BATCH,
     RANK,
     attach,
-    attached,
     dense,
     method_config,
     outputs,
@@ -164,7 +163,7 @@ def adalora_steps(model: nn.Module, optimizer: torch.optim.Optimizer, steps: ran
 
 
 def adalora() -> tuple[nn.Module, dict[str, torch.Tensor], torch.optim.Optimizer]:
-    model, base = attached("bert", "peft/adalora", method_config("peft/adalora", tinit=1, tfinal=2))
+    model, base = attach("bert", "peft/adalora", method_config("peft/adalora", tinit=1, tfinal=2))
     return model, base, torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
 
 

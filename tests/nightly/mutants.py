@@ -1,4 +1,4 @@
-"""`python tests/nightly/mutants.py [--count 60] [--seed 1] [--only lorax_lab.spectra]`: how many of a random sample of
+"""`python tests/nightly/mutants.py [--count 60] [--seed 1]`: how many of a random sample of
 mutations of the numeric rooms the laws see.
 
 mutmut makes the mutations and runs the tests that reach each one; `[tool.mutmut]` in pyproject.toml has the rooms and
@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,6 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=60, help="mutations in the sample")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="a module or package, such as lorax_lab.train")
     asked = parser.parse_args(words)
     project = ROOT / "build" / "mutants"
     shutil.rmtree(project, ignore_errors=True)
@@ -47,10 +45,6 @@ def main(words: list[str]) -> int:
         if (ROOT / name).is_file():
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, project / name)
-    if asked.only:
-        settings = project / "pyproject.toml"
-        files = f'only_mutate = ["{asked.only.replace(".", "/")}*"]'
-        settings.write_text(re.sub(r"only_mutate = \[[^\]]*\]", files, settings.read_text()))
     environment = os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", MAKE], cwd=project, env=environment, check=True)
     names = sorted(exit_codes(project))

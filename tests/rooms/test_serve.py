@@ -99,9 +99,10 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_an_exchanged_adapter_answers_to_the_bit_as_alone_and_merged_but_for_rounding(
     served: tuple[str, Folders], tmp_path: Path
 ) -> None:
-    """Also once its files are gone."""
+    """Also once its files are gone, and from a folder without a record, as PEFT writes it."""
     kind, folders = served
     copies = {name: shutil.copytree(folder, tmp_path / name) for name, folder in folders.items()}
+    (copies["again"] / record.RECORD).unlink()
     exchange, expected = exchange_of(kind, copies), alone(kind, folders)
     for folder in copies.values():
         (folder / WEIGHTS).write_bytes(bytes((folder / WEIGHTS).stat().st_size))
@@ -136,11 +137,8 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "another base's name": (setting("base_model_name_or_path", "other"), "other"),
     "another shape": (tensor("lora_A", lambda t: t[:, 1:]), "lora_A|matrix"),
     "half a pair": (tensor("lora_B", lambda t: None), "lora_B"),
-    "nan in a factor": (tensor("lora_B", lambda t: t.fill_(float("nan"))), "lora_B|nan"),
     "no head": (tensor("classifier.weight", lambda t: None), "classifier.weight"),
     "a head of another width": (tensor("classifier.weight", lambda t: t[:, 1:]), "classifier.weight"),
-    "another method": (setting("peft_type", "IA3"), "peft_type=IA3"),
-    "DoRA": (setting("use_dora", True), "lora_magnitude_vector"),
 }
 RECORDED: dict[str, tuple[dict[str, Any], str]] = {
     "another base": ({"inputs": Inputs("theirs", "d", {}, [])}, "theirs"),
