@@ -27,13 +27,19 @@ def check_fields(settings: Any, section: str) -> None:
     """Hold every setting to what its field declares."""
     for field in dataclasses.fields(settings):
         value, key = getattr(settings, field.name), f"{section}{field.name}"
-        example = f"for instance {key}={'1e-4' if key.endswith('rate') else 16}"
         if "choices" in field.metadata:
             require_choice(key, value, field.metadata["choices"])
-        elif "above" in field.metadata and value is not None:
-            require(math.isfinite(value) and value > 0, key, value, f"it is a number above 0; {example}")
-        elif "from" in field.metadata and value is not None:
-            require(math.isfinite(value) and value >= 0, key, value, f"it is 0 or more; {example}")
+        elif "above" in field.metadata and value is not None and not (math.isfinite(value) and value > 0):
+            require(False, key, value, f"it is a number above 0{_example(key)}")
+        elif "from" in field.metadata and value is not None and not (math.isfinite(value) and value >= 0):
+            require(False, key, value, f"it is 0 or more{_example(key)}")
+
+
+def _example(key: str) -> str:
+    from lorax_lab.config.defaults import defaults
+
+    value = defaults("local", "lora").get(key)
+    return "" if value is None else f"; for instance {key}={value}"
 
 
 def require(ok: bool, key: str, value: object, allowed: str) -> None:

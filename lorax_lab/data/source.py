@@ -74,13 +74,14 @@ def chosen_columns(config: TaskConfig) -> dict[str, str]:
     """The column that each key names, of those keys that are set: the inputs, `label` and `group`.
 
     Raises:
-        ConfigError: two of them name one column.
+        ConfigError: two of them name one column, other than the group, which may be what is read.
     """
     columns = {key: getattr(config, key) for key in (*config.inputs, "label", "group")}
     columns = {key: column for key, column in columns.items() if column}
+    key_of: dict[str, str] = {}
     for key, column in columns.items():
-        first = next(earlier for earlier in columns if columns[earlier] == column)
-        if first != key:
+        first = key_of.setdefault(column, key)
+        if key not in (first, "group"):
             raise ConfigError(f"task.{key}={column} is the column of task.{first}; name another one")
     return columns
 

@@ -184,7 +184,9 @@ def _refusal(error: Any, sections: dict[str, type], content: Any) -> str:
     """That a setting does not exist, or what it has to be."""
     key = str(error.full_key or error.key).partition("[")[0]
     section, _, name = key.rpartition(".")
-    fields = get_type_hints(sections.get(section) or error.object_type or RunConfig)
+    settings = sections.get(section) or error.object_type or RunConfig
+    types = get_type_hints(settings)
+    fields = {field.name: types[field.name] for field in dataclasses.fields(settings)}
     value = (content.get(section, {}) if section else content).get(name)
     if name not in fields and section in sections:
         chosen = "kind" if section == "task" else "name"

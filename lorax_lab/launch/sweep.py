@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lorax_lab.comparison import lacks_comparison, why_unusable
 from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.console import WorkerBars, console, say
-from lorax_lab.errors import in_one_line
+from lorax_lab.errors import ConfigError, in_one_line
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
 from lorax_lab.launch.plan import check, each_once, run_of, with_reference
@@ -55,7 +57,7 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
     sweep = Sweep(each_once(grid))
     workers = shares(sweep.waiting, len(sweep.runs), check(sweep.waiting))
     if sweep.waiting and not dry_run:
-        sweep.runs_dir.mkdir(parents=True, exist_ok=True)
+        _make_store(sweep.runs_dir)
     say(sweep.opening)
     if configs[0].train.precision == AUTO:
         say(f"note: train.precision=auto is train.precision={precision_of(configs[0].train)} here")
@@ -78,6 +80,16 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
         say("interrupted; the same command goes on with what is missing")
         return 130
     return 0 if complete else 1
+
+
+def _make_store(runs_dir: Path) -> None:
+    """Make the folder of the records, and try whether a file can be written there, before hours are spent."""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=runs_dir).close()
+    except OSError as error:
+        instead = "name another folder, as in runs_dir=runs"
+        raise ConfigError(f"runs_dir={runs_dir} cannot be written ({error.strerror}); {instead}") from None
 
 
 class Sweep:

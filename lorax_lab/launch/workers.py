@@ -77,13 +77,23 @@ class Workers:
     def begin(self, run: Run) -> None:
         """Have a run tried, if a process can be started for it; where none can be, there is no room from then on."""
         try:
-            worker = self.idle.pop() if self.idle else Worker(self.shares.pop(0))
+            worker = self._free()
         except OSError as error:
             say(f"a worker could not be started: {error}")
             self.shares.clear()
             return
         worker.begin(run)
         self.busy[worker.pipe] = worker
+
+    def _free(self) -> Worker:
+        """A worker without a run; one whose process has ended meanwhile gives its share back."""
+        while self.idle:
+            worker = self.idle.pop()
+            if worker.process.poll() is None:
+                return worker
+            worker.pipe.close()
+            self.shares.append(worker.variables)
+        return Worker(self.shares.pop(0))
 
     def over(self, bars: WorkerBars) -> Iterator[tuple[Run, str]]:
         """The runs that are over by now, each with its outcome; what the others say is shown."""

@@ -22,10 +22,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lorax_lab.errors import ConfigError, cut, named, suggest
@@ -41,6 +40,9 @@ from lorax_lab.models.tensor_files import (
     read_tensors,
 )
 from lorax_lab.spectra import LowRank, Update, svd
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 PREFIX = "base_model.model."
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"

@@ -79,14 +79,17 @@ class Windows:
     def wait(self) -> None:
         """Wait until the runs that are over are shown. The child ends itself if it gets on with none for its deadline.
         Whoever interrupts the wait ends only the wait."""
-        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
-            try:
+        try:
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(QUIET)
-            except subprocess.TimeoutExpired:
+            if self.process.poll() is None:
                 self.say(f"waiting about {DEADLINE:g} s at most until the last runs are shown; Ctrl-C does not wait")
                 self.process.wait(2 * DEADLINE)
-        self.process.kill()
-        self.process.wait()
+        except KeyboardInterrupt:
+            return
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self.ears.join(QUIET)
 
 

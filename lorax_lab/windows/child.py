@@ -65,6 +65,7 @@ class Child:
     def __init__(self, deadline: float, tell: Callable[[dict[str, Any]], None]) -> None:
         self.deadline, self.tell, self.over = deadline, tell, 0
         self.messages: Queue[dict[str, Any] | None] = Queue()
+        self.counting = threading.Lock()
 
     def serve(self) -> None:
         """Show each run that is announced, until the input ends."""
@@ -78,17 +79,19 @@ class Child:
                 self.show(order)
             except Exception as error:
                 why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self.over -= 1
-            signal.setitimer(signal.ITIMER_REAL, self.deadline if self.over > 0 else 0.0)
+            with self.counting:
+                self.over -= 1
+                signal.setitimer(signal.ITIMER_REAL, self.deadline if self.over > 0 else 0.0)
             self.tell({"run": Path(order["folder"]).name, "why": why})
 
     def _listen(self) -> None:
         for line in chain(sys.stdin, ["null"]):
             message = json.loads(line)
             if message is None or "over" in message:
-                self.over += 1
-                if self.over == 1:
-                    signal.setitimer(signal.ITIMER_REAL, self.deadline)
+                with self.counting:
+                    self.over += 1
+                    if self.over == 1:
+                        signal.setitimer(signal.ITIMER_REAL, self.deadline)
             self.messages.put(message)
 
     def _is_over(self) -> bool:

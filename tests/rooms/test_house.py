@@ -162,6 +162,15 @@ def test_a_library_whose_private_names_are_used_has_a_version_bounded_above(libr
     assert bound.specifier.contains(version(library))
 
 
+def test_names_of_shapes_are_for_type_checkers_alone() -> None:
+    """jaxtyping is no core dependency."""
+    for path in files("lorax_lab", "analysis"):
+        tree = ast.parse(path.read_text())
+        checked = [node for block in ast.walk(tree) if isinstance(block, ast.If) for node in ast.walk(block)]
+        named = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "jaxtyping"]
+        assert all(node in checked for node in named), path
+
+
 def test_every_file_has_a_subject_and_few_stand_at_the_top() -> None:
     assert not [path for path in files(*OURS) if path.stem in {"utils", "helpers", "common", "misc"}]
     assert len([path for path in (ROOT / "lorax_lab").glob("*.py") if path.stem != "__init__"]) <= 8
