@@ -151,6 +151,10 @@ CASES: dict[str, tuple[Spoil, str]] = {
         as_bin(lambda c: c | {"x": torch.zeros(1).expand(10**12)}),
         "x is not kept as a plain",
     ),
+    "a .bin of a tensor without data": (
+        as_bin(lambda c: c | {"x": torch.zeros(1, device="meta")}),
+        "x is not kept as a plain",
+    ),
     "an index to another form": (sharded("w.npz"), "w.npz is no file of weights"),
     "no weights": (remove(SAFE), "has no weights"),
     "an index to the outside": (sharded("../outside/w.safetensors"), "names ../outside/w.safetensors"),

@@ -35,6 +35,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 PIECE_BYTES = 4 * 2**20
 """Of a matrix that is read a few rows at a time."""
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
+ZIP = b"PK\x03\x04"
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -158,12 +159,14 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(file: Path, is_plain: bool) -> dict[str, Tensor]:
-    is_old = is_plain and file.is_file() and not zipfile.is_zipfile(file)
-    held = file.stat().st_size if is_old else _checked_zip(file)
     try:
+        is_old = is_plain and not _start(file).startswith(ZIP)  # as torch tells its two forms apart
+        held = file.stat().st_size if is_old else _checked_zip(file)
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=not is_old)
         state = content if is_plain else _unwrapped(content)
+    except ConfigError:
+        raise
     except pickle.UnpicklingError as error:
         match = re.search(r"GLOBAL (\S+)", str(error))
         object_name = f" ({match[1]})" if match else ""
@@ -177,10 +180,11 @@ def _read_torch(file: Path, is_plain: bool) -> dict[str, Tensor]:
     entries = state.items() if isinstance(state, dict) else ()
     tensors = {name: value.detach() for name, value in entries if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors or (is_plain and len(tensors) < len(state)):
-        holds = ", ".join(str(name) for name in state if name not in tensors) if entries else type(state).__name__
+        names = [name if isinstance(name, str) else type(name).__name__ for name, _ in entries]
+        holds = ", ".join(name for name in names if name not in tensors) or type(state).__name__
         raise ConfigError(f"{file} is no dict of tensors, it holds: {cut(holds, 200)}; save model.state_dict() alone")
     for name, tensor in tensors.items():  # an expanded view may claim any size
-        if tensor.layout != torch.strided or tensor.nbytes > file.stat().st_size:
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.nbytes > file.stat().st_size:
             raise ConfigError(f"{file}: {name} is not kept as a plain tensor; save it again after .to_dense().clone()")
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
     if sum(storages.values()) > held:  # torch maps what the pickle claims, past the end of what is there
@@ -214,10 +218,14 @@ def _checked_zip(file: Path) -> int:
     return sum(entry.file_size for name, entry in names.items() if name.startswith("data/"))
 
 
+def _start(file: Path) -> bytes:
+    with file.open("rb") as source:
+        return source.read(32)
+
+
 def _damaged(file: Path, error: Exception) -> ConfigError:
     try:
-        with file.open("rb") as source:
-            start = source.read(32)
+        start = _start(file)
     except OSError as refused:
         return ConfigError(f"{file} cannot be read: {refused.strerror}")
     if start.startswith(LFS_POINTER):

@@ -13,9 +13,9 @@ from families import CLASSIFIER, FAMILIES, Family
 from hostile_models import CASES, LATER, SAFE, spoiled, tensors
 from safetensors.torch import load_file, save_file
 
-from lorax_lab.audit.checkpoint import open_checkpoint
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import base, load_base, matrix_shapes, most_tokens
+from lorax_lab.models.tensor_files import read_tensors
 
 HEAD = {"num_labels": 2}
 
@@ -147,16 +147,24 @@ def test_a_causal_model_is_one_whatever_its_configuration_says(tmp_path: Path, m
     assert matrix_shapes(str(tmp_path), "AutoModelForCausalLM")
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
-def test_a_wrong_byte_is_read_or_refused_never_a_crash(suffix: str, tmp_path: Path) -> None:
-    file, content_of = tmp_path / f"it.{suffix}", {"a.weight": torch.randn(5, 4), "b.weight": torch.randn(3, 3)}
-    (save_file if suffix == "safetensors" else torch.save)(content_of, file)
-    content, refused = file.read_bytes(), 0
-    for place in range(0, len(content), 1 if suffix == "safetensors" else 3):
-        file.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
-        try:
-            for tensor in open_checkpoint(str(file)).tensors.values():
-                tensor.double().sum()
-        except ConfigError:
-            refused += 1
-    assert refused > 50
+@pytest.mark.parametrize("form", ["safetensors", "bin", "old bin"])
+def test_a_wrong_byte_is_read_or_refused_never_a_crash(form: str, tmp_path: Path) -> None:
+    file, content_of = (
+        tmp_path / f"it.{form.split()[-1]}",
+        {"a.weight": torch.randn(5, 4), "b.weight": torch.ones(3, 3)},
+    )
+    if form == "safetensors":
+        save_file(content_of, file)
+    else:
+        torch.save(content_of, file, _use_new_zipfile_serialization=form == "bin")
+    content = file.read_bytes()
+    for is_plain in (False, True):
+        refused = 0
+        for place in range(0, len(content), 3 if form == "bin" else 1):
+            file.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+            try:
+                for tensor in read_tensors(file, is_plain).values():
+                    tensor.double().sum()
+            except ConfigError:
+                refused += 1
+        assert refused > 50
