@@ -34,7 +34,7 @@ OF_STUDIES = ("study", "verdict")
 STAMPED = "drawn, but stamped"
 EXIT_CODES = """exit codes:
   0  all that was asked is drawn, and no figure lacks a run
-  1  a figure could not be drawn, or is stamped: an arm lacks seeds that others have
+  1  a figure could not be drawn, or is stamped: an arm lacks seeds that others have, or unlike versions made it
   2  nothing to draw, or a name that is no figure"""
 """A failed run is named and is part of no figure if no other seed of its method and rank is recorded."""
 

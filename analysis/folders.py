@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,8 @@ from lorax_lab.errors import ConfigError, answer
 Content = TypeVar("Content")
 Drawn = tuple[list[str], list[str]]
 """The figures that were drawn, and for each other figure the reason why it was not."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+"""What reading a folder raises that is a fault of the folder."""
 
 
 def draw_folder(
@@ -28,7 +31,7 @@ def draw_folder(
         arguments: the command line after the command's name.
         command, description: for `--help`.
         writer: the command that writes such a folder.
-        read: gives the content of the folder; what is not there is a FileNotFoundError.
+        read: gives the content of the folder; what is not there or cannot be read is one of `UNREADABLE`.
         draw: takes the content and the folder of the figures; gives the figures that were drawn and those that were
             not.
 
@@ -47,6 +50,10 @@ def draw_folder(
             content = read(options.folder)
         except FileNotFoundError as error:
             raise ConfigError(f"{options.folder}: {error.filename} is not there; type {writer} to write it") from None
+        except ConfigError:
+            raise
+        except UNREADABLE as error:
+            raise ConfigError(f"{options.folder} cannot be read: {error!r}; type {writer} to write it") from None
         drawn, not_drawn = draw(content, out)
         for heading, lines in ((f"drawn, in {out}", drawn), ("not drawn", not_drawn)):
             if lines:

@@ -4,7 +4,8 @@ seeds, and runs that unlike versions of the code or of a package made."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,15 +25,19 @@ LETTERS = 12
 
 
 def stamp(group: Group, table: pd.DataFrame) -> str:
-    """What to stamp on a figure that lacks runs, such as `3 of 4 runs`; nothing on one that is whole.
+    """What to stamp on a figure: `3 of 4 runs` where it lacks some, `2 versions of torch` where unlike versions made
+    its runs; nothing on one that is whole.
 
     Args:
         table: with the columns `arm` and `seed`, which name the run of each row.
     """
     absent = lacking(group, table)
-    runs = set(zip(group.runs["arm"], group.runs["seed"], strict=True))
-    shown = len(runs & set(zip(table["arm"], table["seed"], strict=True)))  # a row may be of noise
-    return f"{shown} of {shown + absent} runs" if absent else ""
+    rows = set(zip(table["arm"], table["seed"], strict=True))  # a row may be of noise
+    runs = zip(group.runs["arm"], group.runs["seed"], group.runs["run_id"], strict=True)
+    shown = {run_id: group.records[run_id] for arm, seed, run_id in runs if (arm, seed) in rows}
+    stamps = [f"{len(shown)} of {len(shown) + absent} runs"] if absent else []
+    stamps += [f"{len(set(made.values()))} versions of {name}" for name, made in unlike(shown).items()]
+    return ", ".join(stamps)
 
 
 def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
@@ -49,22 +54,35 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
 
 
 def missing(group: Group) -> list[str]:
-    """The seeds that each arm lacks: arms with the same gap together, the reference first; each line ends with what to
-    type."""
+    """The seeds that each arm lacks, and those of which it lacks the comparison with the reference: arms with the same
+    gap together, the reference first; each line ends with what to type."""
     lines = []
     if group.full.empty:
         seeds = sorted(set(group.runs["seed"]))
         lines.append(_line(group, METHOD_NAMES[REFERENCE], (*group.shared, f"method={REFERENCE}"), seeds, []))
+    lines += _holes(group, partial(absent_seeds, group))
+    return lines + [f"the comparison with the reference: {line}" for line in _holes(group, partial(_uncompared, group))]
+
+
+def _holes(group: Group, seeds_of: Callable[[str, pd.DataFrame], list[int]]) -> list[str]:
+    """A line for each variant and set of seeds that `seeds_of` says of an arm and its runs."""
     holes: dict[tuple[str, tuple[str, ...], tuple[int, ...]], list[str]] = {}
     for arm, runs in group.runs.groupby("arm_key", sort=False):
-        if seeds := absent_seeds(group, str(arm), runs):
+        if seeds := seeds_of(str(arm), runs):
             first = runs.iloc[0]
             overrides = variation.overrides(config_of(group.records[first["run_id"]]))
             typed = tuple(o for o in overrides if o.partition("=")[0] not in ("rank", variation.SEED))
             ranks = [] if pd.isna(first["rank"]) else [f"{first['rank']:.0f}"]
             holes.setdefault((first["variant"], typed, tuple(seeds)), []).extend(ranks)
     ordered = sorted(holes.items(), key=lambda hole: f"method={REFERENCE}" not in hole[0][1])
-    return lines + [_line(group, *place, ranks) for place, ranks in ordered]
+    return [_line(group, *place, ranks) for place, ranks in ordered]
+
+
+def _uncompared(group: Group, arm: str, runs: pd.DataFrame) -> list[int]:
+    """Seeds whose run was to be compared with its reference, and was not."""
+    records = [group.records[run_id] for run_id in runs["run_id"]]
+    wanting = [run for run in records if run.method != REFERENCE and run.config.get("reference")]
+    return sorted(run.seed for run in wanting if run.completed.reference is None)
 
 
 def lacking(group: Group, table: pd.DataFrame) -> int:

@@ -18,15 +18,14 @@ from __future__ import annotations
 import argparse
 import csv
 import string
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lorax_lab.errors import ConfigError, answer
+from experiments.study import trained_by
+from lorax_lab.errors import answer
 from lorax_lab.record.redact import guard
 from lorax_lab.tasks import KINDS
 
@@ -119,33 +118,27 @@ def whisper(folder: Path) -> None:
 
     table = record(folder / "alphabet", phrases(ALPHABET, BASE), Voice(), SEED)
     record(folder / "digits", phrases(DIGITS, TASK), OTHER_VOICE, SEED + 1)
-    processor = _processor()
     columns = [f"task.path={table}", "task.audio=file_name", "task.label=text"]
     task = ["task=local", "task.kind=speech_recognition", *columns]
-    train(folder, "speech_recognition", _whisper_config(processor), processor, [*task, *WHISPER_BUDGET])
+    train(folder, "speech_recognition", *_whisper(), [*task, *WHISPER_BUDGET])
 
 
-def _processor() -> Any:
-    """Whisper's processor, with a tokenizer of 26 letters and the space."""
-    from transformers import WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizer
+def _whisper() -> tuple[Any, Any]:
+    """The configuration of a Whisper of two and two layers, 64 wide, and its processor, whose tokenizer has 26 letters
+    and the space."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizer
 
     tokens = [*SPECIAL, "Ġ", *string.ascii_lowercase]
-    tokenizer = WhisperTokenizer(
+    tokenizer: Any = WhisperTokenizer(
         vocab={token: i for i, token in enumerate(tokens)}, merges=[], pad_token=SPECIAL[0],
         additional_special_tokens=list(SPECIAL[1:]),
     )  # fmt: skip
-    return WhisperProcessor(WhisperFeatureExtractor(feature_size=BANDS, chunk_length=SECONDS), tokenizer)
-
-
-def _whisper_config(processor: Any) -> Any:
-    """A Whisper of two and two layers, 64 wide, that hears and writes what the processor does."""
-    from transformers import WhisperConfig
-
-    end, start, _ = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL))
-    return WhisperConfig(
-        vocab_size=len(processor.tokenizer),
-        num_mel_bins=processor.feature_extractor.feature_size,
-        max_source_positions=processor.feature_extractor.nb_max_frames // 2,
+    ears = WhisperFeatureExtractor(feature_size=BANDS, chunk_length=SECONDS)
+    end, start, _ = tokenizer.convert_tokens_to_ids(list(SPECIAL))
+    config = WhisperConfig(
+        vocab_size=len(tokenizer),
+        num_mel_bins=BANDS,
+        max_source_positions=ears.nb_max_frames // 2,
         max_target_positions=POSITIONS,
         decoder_start_token_id=start,
         pad_token_id=end,
@@ -154,6 +147,7 @@ def _whisper_config(processor: Any) -> Any:
         begin_suppress_tokens=None,
         **(LAYERS | WIDTHS),
     )
+    return config, WhisperProcessor(ears, tokenizer)
 
 
 BASES = {"vit": vit, "whisper": whisper}
@@ -168,9 +162,6 @@ def train(folder: Path, kind: str, config: Any, processor: Any, overrides: list[
         kind: of the task, which names the model's class.
         config: the model's, as transformers has it.
         overrides: of the run: its task, its budget.
-
-    Raises:
-        ConfigError: the run did not end well; its own message stands above.
     """
     import torch
     import transformers
@@ -183,12 +174,8 @@ def train(folder: Path, kind: str, config: Any, processor: Any, overrides: list[
     body = model if model.get_output_embeddings() is not None else model.base_model
     processor.save_pretrained(random)
     body.save_pretrained(random)
-    settings = [f"model={random}", "method=full", f"seed={SEED}", f"runs_dir={runs}", "tracking=disabled"]
-    command = [sys.executable, "-m", "lorax_lab.run", *settings, *overrides]
-    if subprocess.run(command, check=False).returncode:
-        raise ConfigError(f"the run that trains the base in {runs} did not end well; what stands above says why")
-    [trained] = runs.glob(f"*/{TRAINED}")
-    tensors = load_file(trained)
+    settings = (f"model={random}", "method=full", f"seed={SEED}", *overrides)
+    tensors = load_file(trained_by(settings, runs, TRAINED))
     fitting = {key: tensors[key] for key, weight in model.state_dict().items() if tensors[key].shape == weight.shape}
     model.load_state_dict(fitting, strict=False)
     processor.save_pretrained(folder)
@@ -239,4 +226,4 @@ def record(folder: Path, phrases: Sequence[Sequence[str]], voice: Voice, seed: i
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

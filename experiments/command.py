@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,6 @@ from experiments.replay import check_versions, to_check
 from experiments.study import (
     LAUNCH,
     RECORDS,
-    STOPPED,
     WRONG,
     Plan,
     Progress,
@@ -35,19 +35,18 @@ from lorax_lab.record.redact import guard
 from lorax_lab.study.protocol import Cell
 
 
-def main(study: ModuleType, arguments: list[str] | None = None) -> int:
-    """Carry the study out. Returns the exit code: 0 all recorded, 1 some runs are not, 2 a wrong input, 130 stopped."""
+def main(study: ModuleType | None = None, arguments: list[str] | None = None) -> int:
+    """Carry the study out, by default the module that `python -m` runs. Returns the exit code: 0 all recorded, 1 some
+    runs are not, 2 a wrong input, 130 stopped."""
     guard()
-    options, launch = _parser(study).parse_known_args(arguments)
-    launch += [pair for pair in options.only if pair.startswith(LAUNCH)]  # --only takes all that follows
-    options.only = [pair for pair in options.only if pair not in launch]
-    return answer(lambda: _carry_out(study, options, launch), "; the same command goes on with what is missing")
+    module = study or sys.modules["__main__"]
+    return answer(lambda: _carry_out(module, arguments), "; the same command goes on with what is missing")
 
 
 def _parser(study: ModuleType) -> argparse.ArgumentParser:
-    texts = texts_of(study, _module(study).rpartition(".")[2])
+    texts = texts_of(study, _name(study))
     parser = argparse.ArgumentParser(
-        prog=f"python -m {_module(study)}",
+        prog=f"python -m experiments.{_name(study)}",
         description="\n\n".join(f"{key}: {text}" for key, text in texts.items()),
         epilog="What says how runs are launched may follow, as in: workers=2, tracking=disabled",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -64,19 +63,26 @@ def _parser(study: ModuleType) -> argparse.ArgumentParser:
     return parser
 
 
-def _carry_out(study: ModuleType, options: argparse.Namespace, launch: list[str]) -> int:
+def _carry_out(study: ModuleType, arguments: list[str] | None) -> int:
+    options, launch = _parser(study).parse_known_args(arguments)
+    launch += [pair for pair in options.only if pair.startswith(LAUNCH)]  # --only takes all that follows
+    options.only = [pair for pair in options.only if pair not in launch]
     check_launch(launch)
-    plan, name = study.plan(), _module(study).rpartition(".")[2]
+    plan, name = study.plan(), _name(study)
     plan = small(plan) if options.budget == "small" else plan
     wanted = _wanted(options.only, plan)
     folder = options.records or (RECORDS if options.budget == "full" else options.runs / "records")
-    texts = {"study": _module(study), "budget": options.budget} | texts_of(study, name)
+    texts = {"study": f"experiments.{name}", "budget": options.budget} | texts_of(study, name)
     records = StudyRecords(folder / name, options.runs, plan, texts)
     progress, launch = records.progress(wanted), with_workers(launch, records.published.values())
-    if options.dry_run or options.declare:
-        return _say(records, progress, launch, options)
-    status = _run_missing(records, progress, launch)
-    if status:
+    if options.dry_run:
+        return _list(records, progress, launch)
+    if options.declare:
+        records.check(progress)
+        records.declare(progress)
+        print(f"declared: {records.folder}")
+        return 0
+    if status := _run_missing(records, progress, launch):
         return status
     progress = records.progress(wanted)
     if progress.missing:
@@ -90,18 +96,12 @@ def _carry_out(study: ModuleType, options: argparse.Namespace, launch: list[str]
     return 0
 
 
-def _say(records: StudyRecords, progress: Progress, launch: list[str], options: argparse.Namespace) -> int:
-    """What is recorded and missing, with the commands; or the declaration alone. Nothing is run."""
-    if options.dry_run:
-        _show(progress)
+def _list(records: StudyRecords, progress: Progress, launch: list[str]) -> int:
+    """What is recorded and missing, with the commands. Nothing is run."""
+    _show(progress)
     records.check(progress)
-    if not options.dry_run:
-        records.declare(progress)
-        print(f"declared: {records.folder}")
-        return 0
-    if progress.missing:
-        for cell, line in to_check(progress.plan, records.of_cell):
-            print(f"# first trained again, as the code is another version: {line['run_id']} ({cell.arm})")
+    for cell, line in to_check(progress.plan, records.of_cell) if progress.missing else []:
+        print(f"# first trained again, as the code is another version: {line['run_id']} ({cell.arm})")
     for sweep in sweeps(progress.plan, progress.missing):
         print(shlex.join(["python", *typed(sweep, records.runs, launch, records.folder.name)[1:]]))
     return 0
@@ -126,20 +126,16 @@ def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -
                 status = run_sweep(typed(sweep, records.runs, launch, records.folder.name))
             finally:
                 records.publish(progress.cells)
-            if status == STOPPED:
-                raise KeyboardInterrupt
             if status == WRONG:
                 return WRONG
 
 
 def _show(progress: Progress) -> None:
     count, missing = len(progress.cells), len(progress.missing)
-    later = f" and {progress.to_come} once rates are chosen" if progress.to_come else ""
+    later = f" and {len(progress.to_come)} once rates are chosen" if progress.to_come else ""
     left = progress.seconds_left()
-    time = f"{left / 3600:.1f} hours" if left > 5400 else f"{left / 60:.0f} minutes"
-    print(
-        f"{count - missing} runs recorded, {missing} missing{later}" + (f": about {time}" if left else ""), flush=True
-    )
+    time = f": about {left / 3600:.1f} hours" if left > 5400 else f": about {left / 60:.0f} minutes"
+    print(f"{count - missing} runs recorded, {missing} missing{later}{time if left else ''}", flush=True)
     protocol = progress.plan.protocol
     for condition, selection in progress.selections.items():
         seeds = len(protocol.selection_seeds)
@@ -153,11 +149,7 @@ def _show(progress: Progress) -> None:
 
 
 def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
-    """Whether a cell is one of those that `--only` names.
-
-    Raises:
-        ConfigError: a key or value that the study has not.
-    """
+    """Whether a cell is one of those that `--only` names."""
     allowed = {factor: list(levels) for factor, levels in plan.factors.items()}
     allowed |= {"arm": [arm.name for arm in plan.protocol.arms], "stage": ["trial", "final"]}
     allowed["seed"] = [str(seed) for seed in (*plan.protocol.selection_seeds, *plan.protocol.final_seeds)]
@@ -177,7 +169,7 @@ def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
     return wanted
 
 
-def _module(study: ModuleType) -> str:
-    """The module's name for `python -m`, which runs it under the name `__main__`."""
+def _name(study: ModuleType) -> str:
+    """The module's own name; `python -m` runs it under the name `__main__`."""
     spec = getattr(study, "__spec__", None)
-    return spec.name if spec else study.__name__
+    return (spec.name if spec else study.__name__).rpartition(".")[2]

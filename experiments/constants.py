@@ -8,7 +8,6 @@ again; `tests/rooms/test_constants.py` names the studies whose rows lack.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from analysis.study.constants import COLUMNS, FILE, read
@@ -72,4 +71,4 @@ def rows_of(study: str) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     guard()
-    sys.exit(main())
+    raise SystemExit(main())

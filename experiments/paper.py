@@ -57,11 +57,11 @@ def lora(rank: int, name: str = "", targets: Iterable[str] = (), lowest: float =
     return study.lora(rank, lowest, *([f"method.target_modules=[{only}]"] if only else []), name=name)
 
 
-def plan(arms: Iterable[Arm], **more: Any) -> Plan:
-    """Full fine-tuning against these arms, whose grids grow once at most; `more` are other fields of the plan."""
-    protocol = Protocol((study.full(7e-5), *arms), extensions=1, loss_margin=0.03)
-    usual: dict[str, Any] = {"factors": {"task": BEGUN}, "common": COMMON, "seconds": SECONDS}
-    return Plan(protocol=protocol, **(usual | more))
+def plan(arms: Iterable[Arm], extensions: int = 1, **more: Any) -> Plan:
+    """Full fine-tuning against these arms, whose grids grow so often at most; `more` are other fields of the plan."""
+    protocol = Protocol((study.full(7e-5), *arms), extensions=extensions, loss_margin=0.03)
+    usual: dict[str, Any] = {"factors": {"task": BEGUN}, "common": COMMON, "seconds": SECONDS, "protocol": protocol}
+    return Plan(**(usual | more))
 
 
 def pairs(low: str, high: str) -> dict[str, tuple[str, str]]:

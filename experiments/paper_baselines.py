@@ -3,13 +3,10 @@ updated."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
-
 from experiments import paper
 from experiments.command import main
 from experiments.study import FULL, Plan
-from lorax_lab.study.protocol import Arm
+from lorax_lab.study.protocol import Arm, Protocol
 
 PROBE, EMBEDDINGS, NORMS = "head alone", "embeddings alone", "norms and biases alone"
 USUAL = "task.pooling=own"
@@ -26,9 +23,10 @@ def plan() -> Plan:
     )
     pooled = {f"{name} with the usual head": (*overrides, USUAL) for name, overrides in paper.BEGUN.items()}
     linear = {name: (*overrides, *paper.COMMON[:1]) for name, overrides in paper.BEGUN.items()}
-    plan = paper.plan((), factors={"task": linear | pooled}, common=paper.COMMON[1:], figures=paper.FIGURES)
-    return replace(plan, protocol=replace(plan.protocol, arms=arms, rates=4, factor=3.0))  # one grid for either head
+    protocol = Protocol(arms, rates=4, factor=3.0, extensions=1, loss_margin=0.03)  # one grid for either head
+    factors = {"task": linear | pooled}
+    return paper.plan((), protocol=protocol, factors=factors, common=paper.COMMON[1:], figures=paper.FIGURES)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    raise SystemExit(main())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
-
 from experiments import paper
 from experiments.command import main
 from experiments.study import FULL, Plan
@@ -20,14 +17,14 @@ EPOCHS = {100: 30, 300: 10, 1000: 3, 3000: 1, 10_000: 1}
 def plan() -> Plan:
     """The grid."""
     sizes = {f"{count} examples": _size(count) for count in EPOCHS}
-    plan = paper.plan(
+    return paper.plan(
         (paper.lora(rank) for rank in RANKS),
+        extensions=2,
         factors={"examples": sizes},
         seconds=SECONDS,
         final={FULL: ("measure=controls",)},
         figures=("answer", "sizes", "cost", "functional", "trials"),
     )
-    return replace(plan, protocol=replace(plan.protocol, extensions=2))
 
 
 def _size(count: int) -> tuple[str, ...]:
@@ -37,4 +34,4 @@ def _size(count: int) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    raise SystemExit(main())

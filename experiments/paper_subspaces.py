@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from experiments import paper, random_labels
 from experiments.command import main
 from experiments.study import Plan, local
@@ -37,4 +35,4 @@ def plan() -> Plan:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    raise SystemExit(main())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from experiments import paper
 from experiments.command import main
 from experiments.study import Plan
@@ -33,4 +31,4 @@ def plan() -> Plan:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    raise SystemExit(main())

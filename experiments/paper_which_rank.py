@@ -3,7 +3,6 @@ LoRA adapts query and value alone, as it does there."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from experiments import paper
@@ -40,11 +39,10 @@ def plan() -> Plan:
 
 
 def _of_set(name: str) -> Iterator[Arm]:
+    targets = SETS[name]
     for rank in RANKS:
-        targets = SETS[name]
-        yield (
-            paper.lora(rank) if name == EVERY else paper.lora(rank, f"{name} r={rank}", targets, paper.lowest(targets))
-        )
+        named = (f"{name} r={rank}", targets, paper.lowest(targets))
+        yield paper.lora(rank) if name == EVERY else paper.lora(rank, *named)
 
 
 def _unequal(query: int, value: int) -> Arm:
@@ -55,4 +53,4 @@ def _unequal(query: int, value: int) -> Arm:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    raise SystemExit(main())

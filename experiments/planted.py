@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from experiments.command import main
 from experiments.study import Plan, full, local, lora
 from experiments.teacher import MATRIX, plant_signs
-from lorax_lab.console import bar
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.launch.compose import compose
 from lorax_lab.study.protocol import Protocol
@@ -43,8 +41,7 @@ def _plant() -> None:
     folder = _folder()
     if not (folder / "data.csv").is_file():
         print(f"labelling {TEXTS:,} headlines by a teacher of rank {RANK}, into {folder}", flush=True)
-        with bar("labelling") as on_done:
-            plant_signs(folder, "minilm", headlines(TEXTS), RANK, on_done)
+        plant_signs(folder, "minilm", headlines(TEXTS), RANK)
 
 
 def headlines(count: int) -> list[str]:
@@ -54,4 +51,4 @@ def headlines(count: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    raise SystemExit(main())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from experiments.study import RECORDS
 from experiments.teacher import Coordinates, batches, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar
-from lorax_lab.errors import answer
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
 from lorax_lab.record.files import write_text
 from lorax_lab.record.redact import guard
@@ -66,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _write(options: argparse.Namespace) -> int:
     import pandas as pd
 
+    if options.draws < 1:
+        raise ConfigError(f"--draws {options.draws}: allowed are numbers ≥ 1; type --draws {DRAWS}")
     base = bert(MODEL, CLASSES)
     model, inputs = base.model.eval(), [batch for _, batch in batches(base, headlines(TEXTS))]
     cells = [(draw, rank) for draw in range(options.draws) for rank in RANKS]
@@ -147,4 +148,4 @@ def seen(model: nn.Module, inputs: list[dict[str, Tensor]]) -> Tensor:
 
 if __name__ == "__main__":
     guard()
-    sys.exit(main())
+    raise SystemExit(main())

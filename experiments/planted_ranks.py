@@ -7,14 +7,12 @@ matrix, trained alone on stored features, ends at .72 where 8 directions end at 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from experiments.command import main
 from experiments.planted import headlines
 from experiments.study import FULL, Plan, full, lora
 from experiments.teacher import MATRIX, Level, plant_largest
-from lorax_lab.console import bar
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Protocol
 
@@ -22,9 +20,8 @@ PLANTED = (1, 2, 4, 8, 16, 32)
 RANKS = (*PLANTED, 64)
 """Of LoRA."""
 NOISY = 8
-LEVELS = {f"planted rank {rank}": (rank, 0.0) for rank in PLANTED}
-LEVELS |= {f"planted rank {NOISY} in noisy labels": (NOISY, 0.1)}
-"""The planted rank and the share of labels drawn anew, by the level's name."""
+LEVELS = {f"planted rank {rank}": Level(rank) for rank in PLANTED}
+LEVELS |= {f"planted rank {NOISY} in noisy labels": Level(NOISY, 0.1)}
 BEGUN = ("planted rank 1", "planted rank 8", "planted rank 32", "planted rank 8 in noisy labels", "planted rank 16")
 """What the study has; it began with ranks 1, 8 and 32 and grew by the others."""
 
@@ -51,7 +48,7 @@ def plan() -> Plan:
 
 
 def _overrides(name: str) -> tuple[str, ...]:
-    place, (rank, _) = _file(name), LEVELS[name]
+    place, rank = _file(name), LEVELS[name].rank
     data = ("task=local", f"task.name={place.name}", f"task.path={place.with_suffix('.csv')}")
     return (*data, "task.text=text", "task.label=label", f"model={place}", *SIZES.get(rank, USUAL))
 
@@ -65,10 +62,9 @@ def _plant() -> None:
     if missing:
         folder = _file(missing[0]).parent
         print(f"labelling {TEXTS:,} headlines by {len(missing)} teachers, into {folder}", flush=True)
-        with bar("labelling") as on_done:
-            teachers = {_file(name).name: Level(*LEVELS[name]) for name in missing}
-            plant_largest(folder, "minilm", headlines(TEXTS), teachers, on_done)
+        teachers = {_file(name).name: LEVELS[name] for name in missing}
+        plant_largest(folder, "minilm", headlines(TEXTS), teachers)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    raise SystemExit(main())

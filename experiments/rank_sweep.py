@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from experiments.command import main
 from experiments.study import FULL, Plan, full, lora
 from lorax_lab.study.protocol import Protocol
@@ -26,4 +24,4 @@ def plan() -> Plan:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.modules[__name__]))
+    raise SystemExit(main())

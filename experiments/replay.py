@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.study import RECORDS, STOPPED, Line, Plan, plan_of, run_sweep, studies, typed, with_workers
+from experiments.study import RECORDS, Line, Plan, plan_of, run_sweep, studies, typed, with_workers
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
@@ -50,12 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _replay(options: argparse.Namespace) -> int:
     import pandas as pd
 
-    if options.count < 1:
-        raise ConfigError(f"N={options.count}: allowed are numbers ≥ 1; type python -m experiments.replay 3")
     names = [options.study] if options.study else [name for name in studies() if (RECORDS / name).is_dir()]
-    published = [run for name in names for run in _published(RECORDS / name)]
-    if options.count > len(published):
-        raise ConfigError(f"N={options.count}: there are {len(published)} published runs to draw from; type that")
+    published = [run for name in names for run in _published(name)]
+    if not 1 <= options.count <= len(published):
+        raise ConfigError(f"N={options.count}: allowed are 1 to {len(published)}, the published runs; type 3")
     rows = []
     with tempfile.TemporaryDirectory(prefix="replay-") as scratch:
         for study, cell, line in random.Random(options.seed).sample(published, options.count):
@@ -70,30 +67,24 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
-def _published(folder: Path) -> list[tuple[str, Cell, Line]]:
-    """The completed final runs of a study that its present plan still has."""
-    plan = plan_of(folder.name)
-    declared, arms = read_declaration(folder), {arm.name for arm in plan.protocol.arms}
-    cells = [(declared.cell_of(line), line) for line in read_lines(folder) if line["status"] == "completed"]
-    return [
-        (folder.name, cell, line)
-        for cell, line in cells
-        if cell and cell.stage == "final" and cell.condition in plan.conditions and cell.arm in arms
-    ]
+def _published(study: str) -> list[tuple[str, Cell, Line]]:
+    """The completed final runs of a study."""
+    plan_of(study)  # or the message that there is none
+    declared = read_declaration(RECORDS / study)
+    cells = [(declared.cell_of(line), line) for line in read_lines(RECORDS / study) if line["status"] == "completed"]
+    return [(study, cell, line) for cell, line in cells if cell and cell.stage == "final"]
 
 
 def train_again(plan: Plan, cell: Cell, line: Line, runs: Path, launch: list[str]) -> Line:
     """A run trained anew, with as many threads as the published one had, unless `runs` has it already.
 
     Raises:
-        ConfigError: it did not end well. KeyboardInterrupt: it was stopped.
+        ConfigError: it did not end well.
     """
     folder = runs / plan.run_id(cell)
     if not (folder / "record.json").is_file():
         launch = with_workers([*launch, "tracking=disabled"], [line])
-        status = run_sweep(typed(plan.overrides(cell), runs, launch, "replay"))
-        if status == STOPPED:
-            raise KeyboardInterrupt
+        run_sweep(typed(plan.overrides(cell), runs, launch, "replay"))
     try:
         again = line_of(folder)
     except FileNotFoundError:
@@ -168,4 +159,4 @@ def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, l
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

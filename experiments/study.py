@@ -136,7 +136,11 @@ def studies() -> list[str]:
 
 def texts_of(study: ModuleType, name: str) -> dict[str, str]:
     """A study's question, prediction and cost: those that it declared, or those of a module that declares them yet. A
-    PREDICTION beside a declaration is added to the declared one."""
+    PREDICTION beside a declaration is added to the declared one.
+
+    Raises:
+        ConfigError: the declaration is damaged.
+    """
     folder = RECORDS / name
     declared = read_declaration(folder).texts if (folder / DECLARATION).is_file() else {}
     texts = {key: str(getattr(study, key.upper(), declared.get(key, ""))) for key in ("question", "prediction", "cost")}
@@ -188,7 +192,8 @@ class Progress:
         protocol, cells = self.plan.protocol, list[Cell]()
         for name, selection in self.selections.items():
             cells += protocol.trials(name, selection.steps)
-            cells += finals(protocol, name, selection) if selection.choices else self._published(name)
+            published = sorted((c for c in self.published if c.condition == name), key=lambda c: (c.arm, c.seed))
+            cells += finals(protocol, name, selection) if selection.choices else published
         return [cell for cell in cells if self.wanted(cell)]
 
     @cached_property
@@ -196,27 +201,18 @@ class Progress:
         """The cells that are not recorded."""
         return [cell for cell in self.cells if not self.settled(cell)]
 
-    @property
-    def to_come(self) -> int:
-        """Final runs that cannot be named before their condition's rates are chosen."""
-        return len(self._waiting)
-
     @cached_property
-    def _waiting(self) -> list[Cell]:
-        """Stand-ins of the final runs to come, each at its arm's lowest rate."""
-        protocol = self.plan.protocol
-        waiting = [name for name, selection in self.selections.items() if not selection.choices]
+    def to_come(self) -> list[Cell]:
+        """Stand-ins, each at its arm's lowest rate, of the final runs whose condition's rates are not chosen yet."""
+        published = {(cell.condition, cell.arm, cell.seed) for cell in self.published}
         cells = [
-            Cell("final", name, arm.name, arm.lowest, seed)
-            for name in waiting
-            for arm in protocol.arms
-            for seed in protocol.final_seeds
-            if (arm.name, seed) not in {(cell.arm, cell.seed) for cell in self._published(name)}
+            Cell("final", condition, arm.name, arm.lowest, seed)
+            for condition, selection in self.selections.items()
+            for arm in self.plan.protocol.arms
+            for seed in self.plan.protocol.final_seeds
+            if not selection.choices and (condition, arm.name, seed) not in published
         ]
         return [cell for cell in cells if self.wanted(cell)]
-
-    def _published(self, condition: str) -> list[Cell]:
-        return sorted((c for c in self.published if c.condition == condition), key=lambda cell: (cell.arm, cell.seed))
 
     def seconds_left(self) -> float:
         """Estimated by the mean of the recorded runs of the same stage and arm, or else by the plan's guess. Runs that
@@ -227,7 +223,7 @@ class Progress:
             if line and "time" in line:
                 side_by_side = max((line["hardware"].get("processors") or 1) // line["hardware"]["threads"], 1)
                 times[cell.stage, cell.arm].append(line["time"]["total_seconds"] / side_by_side)
-        missing = [(cell.stage, cell.arm) for cell in (*self.missing, *self._waiting)]
+        missing = [(cell.stage, cell.arm) for cell in (*self.missing, *self.to_come)]
         return sum(fmean(times[key]) if times[key] else self.plan.seconds[key[0]] for key in missing)
 
 
@@ -280,13 +276,9 @@ def check_launch(overrides: list[str]) -> None:
 
 def typed(sweep: list[str], runs: Path, launch: list[str], study: str) -> list[str]:
     """What a person would type for a sweep."""
-    places = (f"runs_dir={_quoted(runs)}", f"tracking.study={study}")
+    folder = str(runs) if re.fullmatch(r"[\w./-]+", str(runs), re.ASCII) else quoted(str(runs))
+    places = (f"runs_dir={folder}", f"tracking.study={study}")
     return [sys.executable, "-m", "lorax_lab.run", *sweep, *places, *launch, "-m"]
-
-
-def _quoted(runs: Path) -> str:
-    """A folder as it is typed; in quotes where it has other signs than letters."""
-    return str(runs) if re.fullmatch(r"[\w./-]+", str(runs), re.ASCII) else quoted(str(runs))
 
 
 def with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -300,9 +292,30 @@ def with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[
     return [*launch, f"workers={max(int(hardware()['threads']) // threads, 1)}"]
 
 
+def trained_by(overrides: Iterable[str], runs: Path, file: str) -> Path:
+    """Train by one run of these overrides in a folder of its own.
+
+    Returns:
+        The file of this name that the run leaves.
+
+    Raises:
+        ConfigError: the run did not end well; its own message stands above.
+    """
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides, f"runs_dir={runs}", "tracking=disabled"]
+    status = subprocess.run(command, check=False).returncode
+    trained = list(runs.glob(f"*/{file}"))
+    if status or len(trained) != 1:  # a run that diverged leaves no file
+        raise ConfigError(f"the run in {runs} did not end well; what stands above says why")
+    return trained[0]
+
+
 def run_sweep(command: list[str]) -> int:
     """The exit code of a sweep in a process of its own. A sweep that is stopped has half a minute to write its results.
-    A terminal's Ctrl-C reaches it directly; SIGTERM is passed on."""
+    A terminal's Ctrl-C reaches it directly; SIGTERM is passed on.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+    """
     child = subprocess.Popen(command)
 
     def pass_on(*_: object) -> None:
@@ -311,7 +324,9 @@ def run_sweep(command: list[str]) -> int:
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        return child.wait()
+        if (status := child.wait()) == STOPPED:
+            raise KeyboardInterrupt
+        return status
     except KeyboardInterrupt:
         try:
             child.wait(GRACE)

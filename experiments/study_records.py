@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
@@ -22,10 +22,12 @@ from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError
 from lorax_lab.record.folder import SPECTRA
 from lorax_lab.record.record import RECORD, DamagedRecord
+from lorax_lab.study import published
 from lorax_lab.study.declaration import (
     ANSWER,
     DECLARATION,
     NEUTRAL,
+    DamagedDeclaration,
     Declaration,
     Design,
     Pair,
@@ -36,16 +38,7 @@ from lorax_lab.study.declaration import (
     write_declaration,
 )
 from lorax_lab.study.protocol import Cell
-from lorax_lab.study.published import (
-    SHARED,
-    Afterwards,
-    line_of,
-    read_lines,
-    read_rows,
-    shared_rows,
-    write_lines,
-    write_rows,
-)
+from lorax_lab.study.published import SHARED, Afterwards
 from lorax_lab.study.tables import read_table, write_sums, write_table
 from lorax_lab.tasks import KINDS
 
@@ -54,8 +47,6 @@ if TYPE_CHECKING:
 
 PAIR = ("task", "seed", "other_task", "other_seed")
 """Columns that name a pair of runs."""
-OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
-"""Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
 DESIGN = [field.name for field in dataclasses.fields(Design)]
@@ -76,12 +67,13 @@ class StudyRecords:
     """
 
     def __init__(self, folder: Path, runs: Path, plan: Plan, texts: dict[str, Any]) -> None:
-        check_arms(plan)
         self.folder, self.runs, self.plan, self.texts = folder, runs, plan, texts
         try:
-            lines = read_lines(folder)
+            lines = published.read_lines(folder)
             self.before = read_declaration(folder) if (folder / DECLARATION).is_file() or lines else None
-        except (OSError, ValueError, KeyError) as error:  # a damaged declaration is a ValueError
+        except DamagedDeclaration as error:
+            raise ConfigError(f"{error}, or {START_ANEW}") from None
+        except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"{error}; restore {folder} (git checkout -- {folder}), or {START_ANEW}") from None
         if self.before and (changes := broken_promises(self.before, _promised(plan, texts))):
             if lines:
@@ -120,13 +112,12 @@ class StudyRecords:
         """
         self._check_rates(progress)
         self._check_order(progress)
-        if progress.missing:
-            declared = declaration_of(self.plan, self.texts, self.before)
-            if self.published and self.before and (moved := moved_settings(self.before, declared)):
-                raise ConfigError(
-                    f"{'; '.join(moved[:3])}: new runs could not be compared with the study's; write the old value "
-                    f"into experiments/{self.folder.name}.py, or {START_ANEW}"
-                )
+        declared = declaration_of(self.plan, self.texts, self.before) if progress.missing else None
+        if declared and self.before and self.published and (moved := moved_settings(self.before, declared)):
+            raise ConfigError(
+                f"{'; '.join(moved[:3])}: new runs could not be compared with the study's; write the old value "
+                f"into experiments/{self.folder.name}.py, or {START_ANEW}"
+            )
 
     def _check_rates(self, progress: Progress) -> None:
         """Once an arm's final runs are published, its rate stays as chosen. New arms may extend the grid, but the rate
@@ -154,7 +145,9 @@ class StudyRecords:
     def declare(self, progress: Progress) -> None:
         """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
         the code has now and its new runs will have."""
-        if self.before and not progress.missing and not progress.to_come and not self._has_grown(self.before):
+        now = _promised(self.plan, self.texts)
+        grown = any(getattr(self.before, name, None) != getattr(now, name) for name in ("texts", *DESIGN))
+        if not grown and not progress.missing and not progress.to_come:
             return
         declared = declaration_of(self.plan, self.texts, self.before)
         if declared != self.before:
@@ -162,40 +155,34 @@ class StudyRecords:
             write_sums(self.folder.parent)
         self.before = declared
 
-    def _has_grown(self, before: Declaration) -> bool:
-        now = _promised(self.plan, self.texts)
-        return any(getattr(before, name) != getattr(now, name) for name in ("texts", *DESIGN))
-
     def publish(self, cells: Iterable[Cell]) -> None:
         """Write those runs that are finished."""
         lines = [line for cell in cells if (line := self.line(cell)) and line["status"] in SETTLED]
         new = {str(line["run_id"]): line for line in lines if line is not self.published.get(str(line["run_id"]))}
         if new:
             self.published |= new
-            write_lines(self.folder, self.published.values())
+            published.write_lines(self.folder, self.published.values())
             write_sums(self.folder.parent)
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
         two, into `shared.parquet`. Only pairs that it lacks are measured, and only if the runs folder has both spectra:
         of a study that grew on another machine the earlier ones are gone."""
-        path, reference, gone = self.folder / SHARED, self.plan.protocol.reference, 0
+        path, reference = self.folder / SHARED, self.plan.protocol.reference
         rows = read_table(path) if path.is_file() else []
-        measured = {frozenset(((row[PAIR[0]], row[PAIR[1]]), (row[PAIR[2]], row[PAIR[3]]))) for row in rows}
+        measured = {tuple(row[column] for column in PAIR) for row in rows}
         full = {(c.condition, c.seed): c for c in progress.cells if c.stage == "final" and c.arm == reference}
-        for one, another in combinations(full, 2):
-            if frozenset((one, another)) in measured or (one[0] != another[0] and one[1] != another[1]):
-                continue
-            folders = [self.runs / self.plan.run_id(full[end]) for end in (one, another)]
-            if not all((folder / SPECTRA).is_file() for folder in folders):
-                gone += 1
-                continue
-            print(f"shared directions: {one} and {another}", flush=True)
-            pair = dict(zip(PAIR, (*one, *another), strict=True))
-            rows += [pair | row for row in shared_rows(*folders)]
-        if gone:
+        alike = [(one, two) for one, two in combinations(full, 2) if one[0] == two[0] or one[1] == two[1]]
+        lacking = [(one, two) for one, two in alike if measured.isdisjoint(((*one, *two), (*two, *one)))]
+        folders = {pair: [self.runs / self.plan.run_id(full[end]) for end in pair] for pair in lacking}
+        present = [pair for pair in lacking if all((folder / SPECTRA).is_file() for folder in folders[pair])]
+        for one, two in present:
+            print(f"shared directions: {one} and {two}", flush=True)
+            pair = dict(zip(PAIR, (*one, *two), strict=True))
+            rows += [pair | row for row in published.shared_rows(*folders[one, two])]
+        if gone := len(lacking) - len(present):
             print(f"spectra of runs are not here any more, so {gone} pairs' shared directions are not measured")
-        if rows:
+        if present:
             write_table(path, rows)
             write_sums(self.folder.parent)
 
@@ -207,15 +194,16 @@ class StudyRecords:
         of other runs than the study's; where a plan asks for other rows, remove the table.
         """
         for name, rows_of in self.plan.afterwards.items():
-            measured = read_rows(self.folder, name)
+            measured = published.read_rows(self.folder, name)
             for condition in self.plan.conditions:
                 finals = [cell for cell in progress.cells if cell.stage == "final" and cell.condition == condition]
                 runs = self._completed(progress, finals)
                 ids = sorted(run.folder.name for run in runs.values())
                 if condition in measured and measured[condition].runs == ids:
+                    table = self.folder / f"{name}.parquet"
+                    print(f"{condition}: {name} is measured; if the plan now asks for other rows, first remove {table}")
                     continue
-                lacking = len(finals) - sum((run.folder / RECORD).is_file() for run in runs.values())
-                if lacking:
+                if lacking := len(finals) - sum((run.folder / RECORD).is_file() for run in runs.values()):
                     reason = f"{lacking} of {len(finals)} final runs diverged or are not in {self.runs}"
                     print(f"{condition}: {reason}, so {name} is not measured")
                     continue
@@ -226,7 +214,7 @@ class StudyRecords:
                         rows.append(row)
                         on_done(len(rows), None)
                 measured[condition] = Afterwards(ids, rows)
-                write_rows(self.folder, name, measured)
+                published.write_rows(self.folder, name, measured)
                 write_sums(self.folder.parent)
 
     def _completed(self, progress: Progress, cells: Iterable[Cell]) -> dict[tuple[str, int], Run]:
@@ -243,7 +231,7 @@ class StudyRecords:
 @lru_cache(maxsize=4096)
 def _read_line(folder: Path, written: int) -> Line:
     """A run's line, once for each time at which its record was `written`."""
-    return line_of(folder)
+    return published.line_of(folder)
 
 
 def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None = None) -> Declaration:
@@ -282,29 +270,6 @@ def _portable(overrides: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{key}{sign}{Path(value).name if Path(value).is_absolute() else value}" for key, sign, value in pairs)
 
 
-def check_arms(plan: Plan) -> None:
-    """Refuse arms and levels that set what the protocol chooses, and names that are not unique.
-
-    Raises:
-        ConfigError: names the arm or level, and what to change.
-    """
-    names = [arm.name for arm in plan.protocol.arms]
-    if len(set(names)) < len(names) or not {plan.protocol.reference, *plan.final} <= set(names):
-        raise ConfigError(
-            f"reference and final name arms, and each arm has a name of its own; arms: {', '.join(names)}"
-        )
-    parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms} | {"every run": plan.common}
-    parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}
-    for name, override in ((name, override) for name, overrides in parts.items() for override in overrides):
-        if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
-            raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
-        if override == "train.precision=auto":
-            raise ConfigError(f"{name} has {override}, which differs between machines; type train.precision=fp32")
-    for arm, overrides in plan.final.items():
-        if longer := [o for o in overrides if not o.startswith("measure=")]:
-            raise ConfigError(f"final of {arm} has {longer[0]}; final runs differ from trials in measure= alone")
-
-
 def settings_of(plan: Plan) -> dict[Pair, Settings]:
     """Every cell's settings as its runs will have them, by condition and arm.
 
@@ -332,32 +297,28 @@ def _configs(plan: Plan) -> dict[Pair, Any]:
 
 def _meaning(plan: Plan) -> dict[str, Any]:
     """The settings that decide no result, and the neutral values of others, as the configuration's fields say."""
-    neutral, apart = dict(NEUTRAL), list[str]()
-    for config in _configs(plan).values():
-        for key, field in _fields(config):
-            if "neutral" in field.metadata:
-                neutral[key] = field.metadata["neutral"]
-            if not field.metadata.get("decides_result", True) and key not in NAMES:
-                apart.append(key)
-    return {"neutral": neutral, "apart": tuple(dict.fromkeys(apart))}
+    metadata = [pair for config in _configs(plan).values() for pair in _metadata(config)]
+    neutral = {key: fixed["neutral"] for key, fixed in metadata if "neutral" in fixed}
+    apart = dict.fromkeys(key for key, fixed in metadata if not fixed.get("decides_result", True) and key not in NAMES)
+    return {"neutral": NEUTRAL | neutral, "apart": tuple(apart)}
 
 
-def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+def _metadata(config: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What each field of a configuration and of its sections says of itself, by dotted key."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _fields(value, f"{prefix}{field.name}.")
-        yield prefix + field.name, field
+            yield from _metadata(value, f"{prefix}{field.name}.")
+        yield prefix + field.name, field.metadata
 
 
 def _scores(plan: Plan) -> dict[str, tuple[str, bool]]:
     """The primary metric of each condition, and whether higher is better."""
     scores = {}
-    for (condition, arm), config in _configs(plan).items():
-        if arm == plan.protocol.reference:
-            metrics = KINDS[config.task.kind].metrics
-            name = config.task.metric or next(iter(metrics))
-            scores[condition] = (name, metrics[name].higher_is_better)
+    for (condition, _), config in _configs(plan).items():
+        metrics = KINDS[config.task.kind].metrics
+        name = config.task.metric or next(iter(metrics))
+        scores[condition] = (name, metrics[name].higher_is_better)
     return scores
 
 

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
+from lorax_lab.console import bar
 from lorax_lab.data.source import Example
-from lorax_lab.errors import ConfigError
 from lorax_lab.models import Base, load_base
 from lorax_lab.record.files import save_tensors
 from lorax_lab.streams import generator
@@ -51,74 +51,47 @@ SLOPE = 0.25
 WIDE_SHARPNESS = 20.0
 """Of a tanh in the logits: a text that is just clear has 1.5 nats between its class and the next."""
 HALVINGS = 40
-OnDone = Callable[[int, int], None]
 
 
-def plant_signs(folder: Path, model: str, texts: list[str], rank: int, on_done: OnDone = lambda *_: None) -> str:
-    """Write `folder/model` (the base with the teacher's head), `folder/data.csv` (text and label, of the clear texts)
-    and `folder/teacher.safetensors` (U (out, rank), scale (rank,), V (in, rank)).
-
-    Args:
-        model: a BERT, by preset or folder.
-        texts: to label, each once; some 10,000 leave 3,000 clear ones at rank 4.
-        on_done: called with the number of texts read and in all.
-
-    Returns:
-        The name of the matrix that ΔW is planted in, for `method.target_modules`.
-
-    Raises:
-        ConfigError: a rank out of range, or a model that is no BERT.
+def plant_signs(folder: Path, model: str, texts: list[str], rank: int) -> None:
+    """Write `folder/model` (the base, a BERT, with the teacher's head), `folder/data.csv` (text and label of the clear
+    texts; at rank 4 3,000 of 10,000) and `folder/teacher.safetensors` (U (out, rank), scale (rank,), V (in, rank)).
     """
-    if not 1 <= rank <= 8:
-        raise ConfigError(f"rank={rank} is not possible: 1 to 8, since there are 2^rank classes; type rank=4")
     base = bert(model, 2**rank)
-    seen = features(base, texts, lambda done: on_done(done, 2 * len(texts)))
+    seen = features(base, texts)
     U, V = quiet(seen.sums, norm_gain(base), rank), strong(seen.inputs, rank)
     scale = STRENGTH * (seen.sums @ U).std(0) / (seen.inputs @ V).std(0)
     dense = _last(base).dense
     weight = dense.weight.detach().clone()
     with torch.no_grad():
         dense.weight += ((U * scale) @ V.T).float()
-        states = features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts))).states
+        states = features(base, texts).states
         dense.weight.copy_(weight)
     coordinates = Coordinates.fitted(states, U / norm_gain(base)[:, None])
     standard = coordinates.read(states)
     labels = ((standard > 0).long() * 2 ** torch.arange(rank)).sum(1)
     signs = torch.tensor(list(product((-1.0, 1.0), repeat=rank))).flip(1)
     set_head(base.model, coordinates, SHARPNESS * signs, torch.zeros(2**rank))
-    places = folder / "model", folder / "data.csv", folder / "teacher.safetensors"
-    return write(base, places, {"U": U, "scale": scale, "V": V}, texts, labels, (standard.abs() > CLEAR).all(1))
+    save_tensors(folder / "teacher.safetensors", {"U": U, "scale": scale, "V": V})
+    keep(base, folder / "model")
+    write_clear(folder / "data.csv", texts, labels, (standard.abs() > CLEAR).all(1))
 
 
 def bert(model: str, classes: int) -> Base:
-    """A BERT with a head of so many classes.
-
-    Raises:
-        ConfigError: the model is none.
-    """
-    head = KINDS["classification"].head([str(number) for number in range(classes)])
-    base = load_base(model, head, 0)
-    if base.model.config.model_type != "bert":
-        raise ConfigError(f"model={model} is no BERT; type model=minilm")
-    return base
+    """A BERT with a head of so many classes."""
+    return load_base(model, KINDS["classification"].head([str(number) for number in range(classes)]), 0)
 
 
-def write(
-    base: Base,
-    places: tuple[Path, Path, Path],
-    teacher: dict[str, Tensor],
-    texts: list[str],
-    labels: Tensor,
-    clear: Tensor,
-) -> str:
-    """Write the model's folder, the table of the clear texts, and the teacher; give the planted matrix's name."""
-    model, table, tensors = places
-    save_tensors(tensors, teacher)
-    base.model.save_pretrained(model)
-    base.processor.save_pretrained(model)
+def keep(base: Base, folder: Path) -> None:
+    """Write a model and its tokenizer; the weights come last."""
+    base.processor.save_pretrained(folder)
+    base.model.save_pretrained(folder)
+
+
+def write_clear(table: Path, texts: list[str], labels: Tensor, clear: Tensor) -> None:
+    """Write the table of the clear texts."""
     rows = zip(texts, labels.tolist(), clear.tolist(), strict=True)
     write_table(table, [(text, str(label)) for text, label, is_clear in rows if is_clear])
-    return MATRIX.format(layer=base.model.config.num_hidden_layers - 1)
 
 
 def write_table(path: Path, rows: list[tuple[str, str]]) -> None:
@@ -155,21 +128,23 @@ def batches(base: Base, texts: list[str]) -> Iterator[tuple[list[int], dict[str,
 
 
 @torch.inference_mode()
-def features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> Features:
-    """What the base gives for each text."""
+def features(base: Base, texts: list[str]) -> Features:
+    """What the base gives for each text, under a bar."""
     model: Any = base.model.eval()
     block = _last(base)
     seen: dict[str, list[Tensor]] = {"inputs": [], "sums": [], "states": []}
 
-    def keep(name: str) -> Callable[..., None]:
+    def first_token(name: str) -> Callable[..., None]:
         return lambda _, inputs, __: seen[name].append(inputs[0][:, 0].double())
 
-    hooks = [block.dense.register_forward_hook(keep("inputs")), block.LayerNorm.register_forward_hook(keep("sums"))]
+    modules = {"inputs": block.dense, "sums": block.LayerNorm}
+    hooks = [module.register_forward_hook(first_token(name)) for name, module in modules.items()]
     order = list[int]()
-    for chosen, batch in batches(base, texts):
-        seen["states"].append(model.bert(**batch).last_hidden_state[:, 0].double())
-        order += chosen
-        on_done(len(order))
+    with bar("labelling") as on_done:
+        for chosen, batch in batches(base, texts):
+            seen["states"].append(model.bert(**batch).last_hidden_state[:, 0].double())
+            order += chosen
+            on_done(len(order), len(texts))
     for hook in hooks:
         hook.remove()
     back = torch.tensor(order).argsort()
@@ -248,30 +223,21 @@ class Level(NamedTuple):
     noise: float = 0.0
 
 
-def plant_largest(
-    folder: Path, model: str, texts: list[str], levels: Mapping[str, Level], on_done: OnDone = lambda *_: None
-) -> str:
+def plant_largest(folder: Path, model: str, texts: list[str], levels: Mapping[str, Level]) -> None:
     """Write for each level `folder/<name>`, which is the base with the teacher's head, `<name>.csv`, text and label of
     the clear texts, and `<name>.safetensors`: `left` (out, rank) and `right` (in, rank) of ΔW = left · rightᵀ.
 
     The texts are read once, by the base. The planted matrix is followed by nothing but a sum and the norm, so each
     teacher's states follow from that.
-
-    Returns:
-        The name of the matrix that ΔW is planted in.
-
-    Raises:
-        ConfigError: the model is no BERT.
     """
-    seen, matrix = None, ""
+    seen = None
     for name, level in levels.items():
         base = bert(model, level.rank + 1)
-        seen = seen or features(base, texts, lambda done: on_done(done, len(texts)))
-        matrix = _plant_level(folder / name, base, seen, texts, level)
-    return matrix
+        seen = seen or features(base, texts)
+        _plant_level(folder / name, base, seen, texts, level)
 
 
-def _plant_level(place: Path, base: Base, seen: Features, texts: list[str], level: Level) -> str:
+def _plant_level(place: Path, base: Base, seen: Features, texts: list[str], level: Level) -> None:
     gain, rank = norm_gain(base), level.rank
     U, V = quiet(seen.sums, gain, rank), strong(seen.inputs, rank)
     left, right = _mixed(U * (STRENGTH * (seen.sums @ U).std(0))), V / (seen.inputs @ V).std(0)
@@ -284,9 +250,9 @@ def _plant_level(place: Path, base: Base, seen: Features, texts: list[str], leve
     bias[0] = WIDE_SHARPNESS * math.tanh(SLOPE * first)
     set_head(base.model, coordinates, torch.cat([torch.zeros(1, rank), WIDE_SHARPNESS * torch.eye(rank)]), bias, SLOPE)
     base.model.config.update({"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
-    places = place, place.with_suffix(".csv"), place.with_suffix(".safetensors")
-    noisy = redrawn(labels, rank + 1, level.noise)
-    return write(base, places, {"left": left, "right": right}, texts, noisy, clear)
+    save_tensors(place.with_suffix(".safetensors"), {"left": left, "right": right})
+    keep(base, place)
+    write_clear(place.with_suffix(".csv"), texts, redrawn(labels, rank + 1, level.noise), clear)
 
 
 def labelled(standard: Tensor, first: float) -> tuple[Tensor, Tensor]:

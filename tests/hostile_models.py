@@ -113,6 +113,10 @@ def more_layers(content: Tensors) -> Tensors:
     return content | {n.replace("layer.1.", "layer.2."): t.clone() for n, t in content.items() if "layer.1." in n}
 
 
+def former(content: Tensors) -> Tensors:
+    return content | {n.replace("LayerNorm.weight", "LayerNorm.gamma"): t * 3 for n, t in content.items()}
+
+
 def few_positions(content: Tensors) -> Tensors:
     name = "embeddings.position_embeddings.weight"
     return content | {name: content[name][:4]}
@@ -136,6 +140,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "no tensor": (tensors(lambda c: {}), "hold no tensor"),
     "a layer too many": (tensors(more_layers), r"16 \(encoder.layer.2.attention.*no place"),
     "both names": (tensors(lambda c: c | {f"bert.{n}": t * 3 for n, t in c.items()}), "are one tensor of the model"),
+    "former names too": (tensors(former), "LayerNorm.gamma and .*LayerNorm.weight, which are one tensor of the model"),
     "half a pooler": (tensors(without("pooler.dense.bias")), r"1 \(bert.pooler.dense.bias\)"),
     "another shape": (one(torch.zeros(32, 31)), r"query.weight is \(32, 31\), and \(32, 32\)"),
     "nan": (one(torch.full((32, 32), torch.nan)), "query.weight in .* has nan or inf inside"),

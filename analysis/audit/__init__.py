@@ -47,7 +47,7 @@ def read(folder: Path) -> Audit:
         raise ConfigError(f"{folder} has format {version}, this version draws {FORMAT}; make it again: {WRITER}")
     sigma = {}
     for path in sorted((folder / "matrices").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             sigma[str(json.loads(str(arrays["row"]))["matrix"])] = arrays["sigma"]
     return pd.read_csv(folder / "audit.csv"), sigma
 

@@ -159,7 +159,7 @@ def load(folder: Path) -> Records:
         measured = {name: read_rows(folder, name) for name in names_of(folder)}
         shared = _shared(folder / SHARED)
     except DamagedDeclaration as error:
-        raise DamagedStudy(f"{error}; restore it: git checkout -- {folder}") from None
+        raise DamagedStudy(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = "; ".join(damages) or in_short(error)
         raise DamagedStudy(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None

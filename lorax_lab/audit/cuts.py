@@ -141,7 +141,8 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     named = [word if "=" in word else f"task={word}" for word in words]
     settings = [word for word in named if word.lstrip("+").startswith("task.")]
     if len(settings) != len(named) - 1 or sum(word.startswith("task=") for word in named) != 1:
-        raise ConfigError(f"--task {' '.join(words)}: it is one task and its settings, as local task.path=my.csv")
+        needed = "it is one task and its settings, as local task.path=my.csv; adapters stand before --task"
+        raise ConfigError(f"--task {' '.join(words)}: {needed}")
     return compose([*named, *model, "reference=false"])
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,11 +54,16 @@ def parse_extraction(text: str) -> Extraction:
 
     >>> parse_extraction("rank=16")
     Extraction(rank=16, energy=1.0)
+    >>> parse_extraction("energy=9e-1")
+    Extraction(rank=None, energy=0.9)
     """
-    match = re.fullmatch(r"rank=([1-9]\d*)|energy=(0?\.\d*[1-9]\d*)", text)
-    if not match:
-        raise ConfigError(f"--extract {text}: allowed are rank=N and energy=SHARE, 0 < SHARE < 1; type rank=16")
-    return Extraction(rank=int(match[1])) if match[1] else Extraction(energy=float(match[2]))
+    key, _, value = text.partition("=")
+    with suppress(ValueError):
+        if key == "rank" and int(value) >= 1:
+            return Extraction(rank=int(value))
+        if key == "energy" and 0 < float(value) <= 1:
+            return Extraction(energy=float(value))
+    raise ConfigError(f"--extract {text}: allowed are rank=N and energy=SHARE, 0 < SHARE ≤ 1; type rank=16")
 
 
 def check(updates: Updates) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lorax_lab.audit.checkpoint import Checkpoint
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods.names import by_plain_name, natural, plain_name, renames
+from lorax_lab.methods.names import by_plain_name, is_embedding, is_output_layer, natural, plain_name, renames
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES, dtype_of
 
 KINDS = ("renamed", "tied", "missing", "extra", "reshaped", "unsupported dtype", "3-D", "not 2-D")
@@ -69,7 +69,7 @@ def pair(base: Checkpoint, tuned: Checkpoint) -> Pairing:
     for tuned_name, name in base_names.items():
         frozen = "; it lies frozen beside an adapter, whose update is not in it" * ("base_layer" in tuned_name)
         notes.append(Note("renamed", name, f"TUNED calls it {tuned_name}; measured under this name{frozen}"))
-    notes += _settle_ties(left, right)
+    notes += _settle_ties(left, right) + _settle_declared_ties(left, right) + _settle_declared_ties(right, left)
     if not left.tensors.keys() & right.tensors.keys():
         first_names = [", ".join(sorted(side.tensors, key=natural)[:3]) for side in (base, tuned)]
         raise ConfigError(
@@ -102,6 +102,26 @@ def _settle_ties(left: Checkpoint, right: Checkpoint) -> list[Note]:
                 side.tensors.pop(alias, None)
         notes.append(Note("tied", alias, detail))
     return notes
+
+
+def _settle_declared_ties(side: Checkpoint, other: Checkpoint) -> list[Note]:
+    """Where `side` leaves its output layer out because it is the embedding, and `other` keeps one apart: compare
+    that with the embedding."""
+    notes = []
+    for name in sorted(other.tensors.keys() - side.tensors.keys() if _declares_ties(side.config) else ()):
+        shape = other.tensors[name].shape
+        embeddings = [n for n, stored in side.tensors.items() if is_embedding(n) and stored.shape == shape]
+        if is_output_layer(name) and len(embeddings) == 1:
+            side.tensors[name] = side.tensors[embeddings[0]]
+            detail = f"{side.name} ties it to {embeddings[0]}, {other.name} keeps it apart; measured against that"
+            notes.append(Note("tied", name, detail))
+    return notes
+
+
+def _declares_ties(config: Mapping[str, Any]) -> bool:
+    """Whether config.json says in so many words that the output layer is the embedding."""
+    parts = [config, config.get("text_config")]
+    return any(isinstance(part, Mapping) and part.get("tie_word_embeddings") is True for part in parts)
 
 
 def _one_sided(kind: str, holder: Checkpoint, lacking: Checkpoint) -> Iterator[Note]:

@@ -7,6 +7,7 @@ is written whole. The tables, the report and the figures are made from these fil
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lorax_lab.errors import ConfigError
+from lorax_lab.models.tensor_files import read_json
 from lorax_lab.record.files import write_json, write_whole
 from lorax_lab.record.redact import redacted
 from lorax_lab.spectra import Row
@@ -39,7 +41,10 @@ def open_store(folder: Path, identity: dict[str, Any]) -> Path:
     path = folder / IDENTITY
     identity = redacted({"format": FORMAT, **identity})  # as it is written
     if path.is_file():
-        before = json.loads(path.read_text())
+        try:
+            before = read_json(path)
+        except ConfigError as error:
+            raise ConfigError(f"--out {folder}: {error}, type another --out, or delete this one") from None
         if changed := [key for key in identity if before.get(key) != identity[key]]:
             raise ConfigError(f"--out {folder} holds another audit: {', '.join(changed)} differ; type another --out")
     elif folder.exists() and (folder.is_file() or any(folder.iterdir())):
@@ -60,13 +65,13 @@ def save(folder: Path, index: int, measured: Measured) -> None:
 
 
 def load(folder: Path, index: int, name: str) -> Measured | None:
-    """What was measured of a matrix; None where nothing was."""
-    path = _path(folder, index)
-    if not path.is_file():
+    """What was measured of a matrix; None where nothing was, or nothing that can be read."""
+    try:
+        with _path(folder, index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            measured = Measured(json.loads(str(arrays["row"])), arrays["sigma"])
+            return measured if measured.row["matrix"] == name else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        measured = Measured(json.loads(str(arrays["row"])), arrays["sigma"])
-    return measured if measured.row["matrix"] == name else None
 
 
 def _path(folder: Path, index: int) -> Path:

@@ -69,6 +69,9 @@ def labeled(tables: Tables, config: TaskConfig) -> Tables:
     for role, table in tables.items():
         cells = table.column("label", str(config.label))
         used[role] = replace(table, rows=[row for row, cell in enumerate(cells) if not is_missing(cell)])
+    if not used["train"].rows:
+        no_label = f"task.label={config.label}: no row has a label in {tables['train'].where}"
+        raise ConfigError(f"{no_label}; name another column")
     return used
 
 

@@ -27,6 +27,7 @@ class Table:
     """Named columns of equal length; `where` names the table in messages. Rows count from 1, after a header.
 
     Args:
+        path: what `task.path` is in the message for a row; without it, `where`.
         folder: where the files lie whose paths a column has.
         rows: indices of the rows that are used; None for all.
         note: what a person should know of how the table was read.
@@ -37,6 +38,7 @@ class Table:
     folder: Path = Path()
     rows: Sequence[int] | None = None
     note: str = ""
+    path: str = ""
 
     def column(self, key: str, name: str) -> list[Any]:
         """The cells of the column that `task.<key>` names; a ConfigError names the nearest where there is no such."""
@@ -57,7 +59,9 @@ class Table:
             except ConfigError:
                 raise
             except ValueError as error:
-                at_fault = f"task.path={self.where}, row {self.number(index)}: task.{key}={name} is {shown(cell)}"
+                at_fault = (
+                    f"task.path={self.path or self.where}, row {self.number(index)}: task.{key}={name} is {shown(cell)}"
+                )
                 raise ConfigError(f"{at_fault}: {error}") from error
         return values
 
@@ -111,7 +115,7 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
         columns, note = READERS[path.suffix.lower()](path, wanted)
     except OSError as error:
         raise _fault(path, f"cannot be read: {error.strerror or error}") from error
-    return Table(printable(path.name), columns, path.parent, note=note)
+    return Table(printable(path.name), columns, path.parent, note=note, path=str(path))
 
 
 def _read_csv(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
@@ -197,9 +201,13 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
 def _text(path: Path) -> str:
     """The file's text, UTF-8 without a mark of its byte order."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _fault(path, f"is not UTF-8 (byte {error.start}); save it as a table of text in UTF-8") from error
+    if (zero := text.find("\0")) >= 0:
+        line = text.count("\n", 0, zero) + 1
+        raise _fault(path, f"is no text: it has a NUL byte in line {line}; save it as a table of text in UTF-8")
+    return text
 
 
 def _repeated(names: Iterable[str]) -> str:

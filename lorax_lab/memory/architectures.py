@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, named, suggest
 from lorax_lab.models.files import from_hub
-from lorax_lab.models.settings import check_settings
+from lorax_lab.models.settings import check_sizes, check_type
 from lorax_lab.models.skeleton import readable
 from lorax_lab.models.tensor_files import read_json
 
@@ -151,16 +151,16 @@ def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel
 def _settings(name: str) -> dict[str, Any]:
     """What a model's `config.json` says, checked."""
     path = Path(name).expanduser()
-    if path.name == "config.json" and path.is_file():
-        folder = path.parent
-    elif path.is_dir():
-        folder = path
-    elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        folder = from_hub(name, ("config.json",))
-    else:
-        raise ConfigError(f"model={name} is no architecture and no file; {_what_to_type(name)}")
-    check_settings(name, folder)
-    return read_json(folder / "config.json")
+    path = path / "config.json" if path.is_dir() else path
+    if not path.is_file():
+        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise ConfigError(f"model={name} is no architecture and no file; {_what_to_type(name)}")
+        path = from_hub(name, ("config.json",)) / "config.json"
+    with named(f"model={name}"):
+        settings = read_json(path)
+    check_sizes(name, path, settings)
+    check_type(name, path, settings)
+    return settings
 
 
 def _what_to_type(name: str = "") -> str:
@@ -170,7 +170,15 @@ def _what_to_type(name: str = "") -> str:
 def _config(name: str, settings: dict[str, Any]) -> Any:
     import transformers
 
-    unused = ("model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version")
+    unused = (
+        "model_type",
+        "architectures",
+        "auto_map",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "quantization_config",
+    )
     sizes = {key: value for key, value in settings.items() if key not in unused}
     with readable(name, Path(name), "AutoConfig"):
         config: Any = transformers.AutoConfig.for_model(settings["model_type"], **sizes)

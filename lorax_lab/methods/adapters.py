@@ -339,9 +339,9 @@ def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
     # a start that is cut from W0 has at most min(out, in) directions, whatever the rank set
     _check_rank(len(A), max(1, min(rank, len(B), A.shape[1])) if start else rank)
     product = LowRank(B, A, scaling_of(alpha, int(rank), rslora))
-    magnitude, note = None, ""
+    magnitude, cautions = None, []
     if "niter" in str(settings.get("init_lora_weights")) and start:
-        note = (
+        cautions.append(
             f"{settings['init_lora_weights']} started from a randomised SVD that cannot be repeated; "
             f"the exact SVD stands in, and may differ by more than the update itself: {CONVERT}"
         )
@@ -350,10 +350,13 @@ def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
         if len(magnitude) != len(saved_B):
             raise ConfigError(f"lora_magnitude_vector is {tuple(magnitude.shape)}; expected {(len(saved_B),)}")
         if magnitude.element_size() < 4:
-            note += f"the magnitudes are stored in {magnitude.dtype}: their rounding is part of the update"
+            cautions.append(f"the magnitudes are stored in {magnitude.dtype}: their rounding is part of the update")
+    if len(alphas := set(map(str, _matches(settings, "lora_alpha", name)))) > 1:
+        several = f"several alpha_patterns match ({', '.join(sorted(alphas))})"
+        cautions.append(f"{several}: PEFT sorts them on saving and loads the first")
     kind = "+".join(filter(None, [start, "rslora" * rslora, "dora" * dora])) or "lora"
     turned = bool(settings.get("fan_in_fan_out")) and not embedding
-    return AdapterUpdate(name, kind, product, start, magnitude, embedding, turned, note)
+    return AdapterUpdate(name, kind, product, start, magnitude, embedding, turned, "; ".join(cautions))
 
 
 def _start_of(settings: Settings) -> str:
@@ -403,14 +406,20 @@ def number_for(settings: Settings, key: str, name: str) -> float:
     >>> [number_for(settings, "r", f"model.layers.{i}.q") for i in range(3)]
     [4, 4, 8]
     """
+    return number(key, next(iter(_matches(settings, key, name)), settings.get(key)))
+
+
+def _matches(settings: Settings, key: str, name: str) -> list[Any]:
+    """The values of the patterns for `r` or `lora_alpha` that match the module `name`, in the file's order.
+
+    PEFT takes the first one. It sorts the patterns when it saves them, so training may have used another one.
+    """
     patterns = _patterns(settings, PATTERNS[key])
     try:
-        matching = (value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name))
-        value = next(matching, settings.get(key))
+        return [value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
     except (re.error, OverflowError, RecursionError) as error:
         shown = cut(patterns, 200)
         raise ConfigError(f"{PATTERNS[key]}={shown}: expected numbers by regular expression: {error}") from error
-    return number(key, value)
 
 
 def _patterns(settings: Settings, key: str) -> dict[str, Any]:

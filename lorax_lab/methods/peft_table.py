@@ -1,6 +1,6 @@
 """PEFT's methods that change weight matrices, one entry each; and those that are left out, with the reason.
 
-A new one is an entry here, a file in `conf/method/peft/` and a row in `docs/methods.md`, which has the papers.
+A new one is an entry here and a file in `conf/method/peft/`.
 """
 
 from __future__ import annotations

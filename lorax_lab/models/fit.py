@@ -24,6 +24,8 @@ from lorax_lab.models.weights import empty_tensors, states
 
 SHOWN = 3
 """How many names a message lists."""
+FORMER = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""Names of old checkpoints, which transformers reads as the new ones."""
 PRETRAINING = ("mask_token",)
 """Parameters of a body that only its pretraining reads, so that a class for another task has no place for them."""
 
@@ -102,9 +104,15 @@ def _placed(
 def _refuse_twice(name: str, folder: Path, model: nn.Module, keys: Collection[str]) -> None:
     """Refuse a tensor of the model that is there under two names: one of them would be read, and nobody says which."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    if twice := [key for key in keys if key.startswith(prefix) and key.removeprefix(prefix) in keys]:
-        both = f"{twice[0].removeprefix(prefix)} and {twice[0]}, which are one tensor of the model"
-        raise ConfigError(f"model={name}: {folder} holds {both}; save the model again with save_pretrained")
+    seen: dict[str, str] = {}
+    for key in keys:
+        plain = key.removeprefix(prefix)
+        for old, new in FORMER.items():
+            plain = f"{plain.removesuffix(old)}{new}" if plain.endswith(old) else plain
+        if plain in seen:
+            both = f"{seen[plain]} and {key}, which are one tensor of the model"
+            raise ConfigError(f"model={name}: {folder} holds {both}; save the model again with save_pretrained")
+        seen[plain] = key
 
 
 def _is_of_body(model: nn.Module, key: str) -> bool:

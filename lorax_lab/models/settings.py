@@ -55,7 +55,7 @@ def check_settings(name: str, folder: Path) -> None:
         if content.get(key):
             raise ConfigError(f"model={name}: {key}={_short(content[key])} in {path} is not possible: {reason}")
     check_sizes(name, path, content)
-    _check_type(name, path, content)
+    check_type(name, path, content)
 
 
 def check_sizes(name: str, path: Path, content: dict[str, Any]) -> None:
@@ -65,7 +65,8 @@ def check_sizes(name: str, path: Path, content: dict[str, Any]) -> None:
             raise ConfigError(f"model={name}: {key}={_short(value)} in {path} is not possible: {reason}")
 
 
-def _check_type(name: str, path: Path, content: dict[str, Any]) -> None:
+def check_type(name: str, path: Path, content: dict[str, Any]) -> None:
+    """Refuse a model_type that transformers does not know, as `check_settings` does."""
     from transformers import CONFIG_MAPPING, __version__
 
     kind = content.get("model_type")

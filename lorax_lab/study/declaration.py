@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.defaults import flat
-from lorax_lab.errors import in_short
+from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.files import write_json
 from lorax_lab.study.protocol import Cell, Protocol
 
@@ -131,8 +131,8 @@ def same(one: Settings, another: Settings, key: str, neutral: Settings) -> bool:
     return bool(first == second)
 
 
-class DamagedDeclaration(ValueError):
-    """A declaration that says too little, or that is no JSON; the message names it."""
+class DamagedDeclaration(ConfigError):
+    """A declaration that says too little, or that is no JSON; the message names it, and says what to type."""
 
 
 def read_declaration(folder: Path) -> Declaration:
@@ -153,7 +153,8 @@ def read_declaration(folder: Path) -> Declaration:
         return TypeAdapter(Declaration).validate_python(content | {"settings": settings})
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else in_short(error)
-        raise DamagedDeclaration(f"{folder.name}/{path.name}: it is no declaration of a study: {reason}") from error
+        wrong = f"{folder.name}/{path.name}: it is no declaration of a study: {reason}"
+        raise DamagedDeclaration(f"{wrong}; restore it: git checkout -- {folder}") from error
 
 
 def write_declaration(folder: Path, declared: Declaration) -> None:

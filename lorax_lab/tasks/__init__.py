@@ -52,11 +52,14 @@ def load_task(config: TaskConfig) -> Task:
     of the others, and fewer training examples are a part of more. With `task.memorise` the three are the same examples.
 
     Raises:
-        ConfigError: as `check`; data that cannot be read or are too small, or whose texts are the labels.
+        ConfigError: as `check`; data that cannot be read, change meanwhile or are too small, or whose texts are the
+            labels.
     """
     source, metric = source_of(config), _primary_metric(config)
     sha256 = source.sha256(config)
     pools = source.read(config)
+    if source.sha256(config) != sha256:
+        raise ConfigError(f"task.path={config.path} changed while it was read; type the same command again")
     _require_variety(pools, next(iter(config.inputs)))
     splits, dropped = split_pools(pools, config, sha256)
     notes = notes_of(pools, splits, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
     mode = resolve(mode)
     if mode not in DONE:
         raise ConfigError(f"--mode auto: WANDB_MODE={mode} shows nothing; unset it, or type --mode online")
+    TrackingConfig(**TRACKING | typed | {"mode": mode})  # refuses a wrong one
     records, damages = scan(runs_dir)
     training = {folder for folder, record in records.items() if record.status == "running" and is_written(folder)}
     for reason in [*(damage.reason for damage in damages), *(f"{folder.name} still trains" for folder in training)]:
@@ -48,12 +50,17 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
     lacking = [folder for folder in over if shown_in(folder, mode).get("mode") not in ("online", mode)]
     failed = len(damages)
     for number, folder in enumerate(lacking, 1):
-        tracking = TrackingConfig(**TRACKING | (over[folder].config.get("tracking") or {}) | typed | {"mode": mode})
-        show(folder, tracking, print)
-        close()
-        is_shown = bool(shown_in(folder, mode))
-        failed += not is_shown
-        outcome = f"{DONE[mode]}, {tracking.project}" if is_shown else f"not {DONE[mode]}"
+        outcome, recorded = f"not {DONE[mode]}", over[folder].config.get("tracking") or {}
+        known = {field.name: recorded[field.name] for field in fields(TrackingConfig) if field.name in recorded}
+        try:
+            tracking = TrackingConfig(**TRACKING | known | typed | {"mode": mode})
+            show(folder, tracking, print)
+            close()
+            if shown_in(folder, mode):
+                outcome = f"{DONE[mode]}, {tracking.project}"
+        except ConfigError as error:
+            outcome += f": its record has {error}"
+        failed += outcome.startswith("not")
         print(f"[{number}/{len(lacking)}] {folder.name}: {outcome}", flush=True)
     print(f"{len(over) - len(lacking)} of {len(over) + len(damages)} were {DONE[mode]} before, {failed} could not be")
     if mode == "offline":

@@ -57,11 +57,11 @@ def recorded(cells: list[Cell], score: Any = lambda cell: 0.8 - abs(PROTOCOL.ste
 @pytest.mark.usefixtures("named")
 def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> None:
     begin = Progress(PLAN, recorded([]))
-    assert (len(begin.missing), begin.to_come) == (18, 15)
+    assert (len(begin.missing), len(begin.to_come)) == (18, 15)
     assert begin.seconds_left() == 18 * 10 + 15 * 20
     trials = begin.missing
     half = Progress(PLAN, recorded(trials[:9]))
-    assert (len(half.missing), half.to_come) == (9, 15)
+    assert (len(half.missing), len(half.to_come)) == (9, 15)
     chosen = Progress(PLAN, recorded(trials))
     assert {cell.stage for cell in chosen.missing} == {"final"}
     assert {(cell.arm, cell.rate) for cell in chosen.missing} == {
@@ -138,6 +138,22 @@ def test_what_was_declared_before_the_runs_may_not_change(
 ) -> None:
     assert main(made(dataclasses.replace(PLAN, **change)), older) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_damaged_declaration_is_answered_with_what_to_type(
+    older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "records" / "made"
+    (folder / "declaration.json").write_text("{")
+    said = f"restore it: git checkout -- {folder}"
+    assert main(made(), [*older, "--dry-run"]) == 2
+    assert f"{said}, or start anew" in capsys.readouterr().err
+    monkeypatch.setattr("experiments.study.RECORDS", folder.parent)
+    monkeypatch.setattr(replay, "RECORDS", folder.parent)
+    monkeypatch.setattr(replay, "plan_of", lambda name: PLAN)
+    for answered in (main(made(), ["--help"]), main(made(), ["--dry-run"]), replay.main(["1", "--study", "made"])):
+        assert answered == 2
+    assert capsys.readouterr().err.count(said) == 3
 
 
 def test_a_prediction_may_be_added_to_and_not_changed(older: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,7 +350,9 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     # the store is lost: what is published still counts, and nothing is trained again
     (tmp_path / "runs").rename(tmp_path / "lost")
     assert main(study, words) == 0
-    assert "[1/" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "[1/" not in said
+    assert f"if the plan now asks for other rows, first remove {tmp_path / 'records' / 'tiny'}" in said
     # a run is taken out: it alone is trained again, after one of each arm if the code is another version
     folder, lines = tmp_path / "records" / "tiny", records.lines
     publish(folder, lines[1:])
@@ -430,6 +448,25 @@ def test_one_run_of_each_arm_is_checked_where_the_code_is_another(code: str, mon
     checked = [cell for cell, _ in replay.to_check(plan, of_cell)]
     assert [cell.arm for cell in checked] == ([] if code == "c" * 64 else [arm.name for arm in PROTOCOL.arms])
     assert {cell.stage for cell in checked} <= {"trial"}
+
+
+def test_a_published_score_that_is_not_the_runs_own_is_seen(
+    older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "records" / "made", tmp_path / "replay.csv"
+    own = {found["run_id"]: found for found in read_lines(folder)}
+    planted = next(found["run_id"] for found in own.values() if found["config"]["measure"] != "trial")
+    other = own[planted] | {"metrics": own[planted]["metrics"] | {"test/accuracy": 0.25}}
+    publish(folder, list((own | {planted: other}).values()))
+    monkeypatch.setattr(replay, "RECORDS", folder.parent)
+    monkeypatch.setattr(replay, "plan_of", lambda name: PLAN)
+    monkeypatch.setattr(replay, "train_again", lambda plan, cell, found, *_: own[found["run_id"]])
+    assert replay.main(["15", "--study", "made", "--out", str(out)]) == 0
+    differences = pd.read_csv(out).set_index("run")["difference"]
+    assert len(differences) == 15
+    assert differences[differences != 0].to_dict() == {
+        planted: pytest.approx(own[planted]["metrics"]["test/accuracy"] - 0.25)
+    }
 
 
 def test_the_page_of_studies_shows_the_last_outcome() -> None:

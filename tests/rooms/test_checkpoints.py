@@ -58,8 +58,11 @@ def same(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> bool:
     return all(torch.equal(s, tensors[n]) for n, s in checkpoint.tensors.items() if len(s.shape) == 2)
 
 
-def pairing(tmp_path: Path, base: dict[str, Tensor], tuned: dict[str, Tensor]) -> Pairing:
+def pairing(tmp_path: Path, base: dict[str, Tensor], tuned: dict[str, Tensor], *configs: dict[str, Any]) -> Pairing:
+    """Of two saved checkpoints; `configs` are their config.json, BASE's first."""
     folders = [save(tmp_path / side, t) for side, t in (("base", base), ("tuned", tuned))]
+    for folder, config in zip(folders, configs, strict=False):
+        (folder / "config.json").write_text(json.dumps(config))
     return pair(*(open_checkpoint(str(folder)) for folder in folders))
 
 
@@ -249,13 +252,16 @@ def test_two_names_of_one_tensor_are_measured_once(base: Any, tuned: Any, tmp_pa
 
 def test_a_head_untied_by_tuning_is_measured_apart(tmp_path: Path) -> None:
     untied = weights(1) | {HEAD: numbers(7, 4, seed=9)}
-    found = pairing(tmp_path, tied(), untied)
-    (head,) = [p for p in found.pairs if p.name == HEAD]
-    assert torch.equal(head.base, weights()[EMBEDDING])
-    assert torch.equal(head.tuned, untied[HEAD])
-    assert HEAD in noted(found, "tied")
-    assert len(found.pairs) == 13
-    plain = pairing(tmp_path / "plain", weights(), untied)
+    ties = {"tie_word_embeddings": True}
+    for base, config in ((tied(), {}), (weights(), ties), (weights(), {"text_config": ties})):
+        found = pairing(tmp_path, base, untied, config)
+        (head,) = [p for p in found.pairs if p.name == HEAD]
+        assert torch.equal(head.base, weights()[EMBEDDING])
+        assert torch.equal(head.tuned, untied[HEAD])
+        assert HEAD in noted(found, "tied")
+        assert len(found.pairs) == 13
+    assert HEAD in noted(pairing(tmp_path / "turned", untied, weights(), {}, ties), "tied")
+    plain = pairing(tmp_path / "plain", weights(), untied, {"tie_word_embeddings": False})
     assert list(noted(plain, "extra")) == [HEAD]
 
 

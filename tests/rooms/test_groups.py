@@ -148,7 +148,9 @@ def test_runs_that_unlike_versions_made_are_named(store: Store) -> None:
         folder = store.run(rank=int(torch))
         made = {"code": "a" * 64, "versions": {"torch": torch, "lorax_lab": torch}}
         record.write_record(folder, replace(record.read_record(folder), **made))  # type: ignore[arg-type]
-    assert gaps.versions(group_of(store)) == ["torch: 2 in 1 of 2 runs, 3 in 1 of 2 runs"]
+    group = group_of(store)
+    assert gaps.versions(group) == ["torch: 2 in 1 of 2 runs, 3 in 1 of 2 runs"]
+    assert gaps.stamp(group, FIGURES["memory"].table(group)) == "2 versions of torch"
 
 
 # ---- what is missing
@@ -192,6 +194,16 @@ def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> No
         f"full fine-tuning of seeds 1, 2; type {start} method=full {budget} {end}",
         f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 {end}",
         f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 {end}",
+    ]
+
+
+def test_a_comparison_that_is_missing_is_named(store: Store) -> None:
+    store.run()
+    folder = store.run(rank=2)
+    made = record.read_record(folder)
+    record.write_record(folder, replace(made, config=made.config | {"reference": True}))  # type: ignore[arg-type]
+    assert [line.partition(";")[0] for line in gaps.missing(group_of(store))] == [
+        "the comparison with the reference: LoRA r = 2 of seed 0"
     ]
 
 

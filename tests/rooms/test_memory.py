@@ -202,6 +202,14 @@ def test_a_configuration_that_cannot_be_used_is_named(tmp_path: Path, content: s
         architecture(str(tmp_path))
 
 
+def test_any_json_file_is_read_and_how_it_was_quantized_is_not(tmp_path: Path) -> None:
+    settings = {"model_type": "bert", "hidden_size": 24, "quantization_config": {"quant_method": "bitsandbytes"}}
+    (tmp_path / "q.json").write_text(json.dumps(settings))
+    config = architecture(str(tmp_path / "q.json")).config
+    assert config.hidden_size == 24
+    assert not hasattr(config, "quantization_config")
+
+
 def test_the_table_has_full_and_each_rank(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from lorax_lab.console import console
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from experiments.teacher import Level, features, labelled, plant_largest, plant_signs, redrawn, threshold
+from experiments.teacher import MATRIX, Level, features, labelled, plant_largest, plant_signs, redrawn, threshold
 from lorax_lab.models import load_base, select
 
 LEVELS = {"two": Level(2), "six": Level(6), "noisy": Level(6, 0.3)}
-Planted = tuple[Path, str]
-"""A folder of teachers, and the name of their matrix."""
+LAST = MATRIX.format(layer=1)
+"""The tiny BERT's matrix that is planted."""
 
 
 def column(path: Path, name: str) -> list[str]:
@@ -24,50 +24,50 @@ def column(path: Path, name: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def signs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+def signs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher of rank 2 on the tiny BERT, whose labels are signs."""
     folder = tmp_path_factory.mktemp("planted")
-    return folder, plant_signs(folder, str(model_folder), column(table_file, "sentence"), 2)
+    plant_signs(folder, str(model_folder), column(table_file, "sentence"), 2)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def largest(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+def largest(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Teachers of ranks 2 and 6 on the tiny BERT, whose label is the largest coordinate."""
     folder = tmp_path_factory.mktemp("wide")
-    return folder, plant_largest(folder, str(model_folder), column(table_file, "sentence"), LEVELS)
+    plant_largest(folder, str(model_folder), column(table_file, "sentence"), LEVELS)
+    return folder
 
 
-def accuracy(model: Path, data: Path, update: Tensor | None, matrix: str) -> float:
+def accuracy(model: Path, data: Path, update: Tensor | None) -> float:
     """Of the planted model's own head, with the update in its matrix."""
     labels = torch.tensor([int(label) for label in column(data, "label")])
     base = load_base(str(model), {"num_labels": int(labels.max()) + 1}, 0)
     if update is not None:
         with torch.no_grad():
-            base.model.get_submodule(select(base.model, [matrix])[0]).weight += update.float()
+            base.model.get_submodule(select(base.model, [LAST])[0]).weight += update.float()
     inputs = base.processor(column(data, "text"), padding=True, return_tensors="pt")
     with torch.inference_mode():
         answers = base.model.eval()(**inputs).logits.argmax(1)
     return float((answers == labels).float().mean())
 
 
-def test_signs_are_the_planted_models_own_answers_and_unknown_without_the_update(signs: Planted) -> None:
-    folder, matrix = signs
-    teacher = load_file(folder / "teacher.safetensors")
+def test_signs_are_the_planted_models_own_answers_and_unknown_without_the_update(signs: Path) -> None:
+    teacher = load_file(signs / "teacher.safetensors")
     update = (teacher["U"] * teacher["scale"]) @ teacher["V"].T
-    assert accuracy(folder / "model", folder / "data.csv", update, matrix) == 1
-    assert accuracy(folder / "model", folder / "data.csv", None, matrix) < 0.6
-    assert len(set(column(folder / "data.csv", "label"))) == 4
+    assert accuracy(signs / "model", signs / "data.csv", update) == 1
+    assert accuracy(signs / "model", signs / "data.csv", None) < 0.6
+    assert len(set(column(signs / "data.csv", "label"))) == 4
 
 
-def test_the_update_of_signs_has_the_rank_it_is_called_by_and_no_mean(signs: Planted, model_folder: Path) -> None:
-    folder, matrix = signs
-    teacher = load_file(folder / "teacher.safetensors")
+def test_the_update_of_signs_has_the_rank_it_is_called_by_and_no_mean(signs: Path, model_folder: Path) -> None:
+    teacher = load_file(signs / "teacher.safetensors")
     torch.testing.assert_close(teacher["U"].T @ teacher["U"], torch.eye(2, dtype=torch.float64))
     torch.testing.assert_close(teacher["V"].T @ teacher["V"], torch.eye(2, dtype=torch.float64))
     assert (teacher["scale"] > 0).all()
     base = load_base(str(model_folder), {"num_labels": 4}, 0)
-    along = features(base, column(folder / "data.csv", "text"), lambda _: None).inputs @ teacher["V"]
-    assert len(select(base.model, [matrix])) == 1
+    along = features(base, column(signs / "data.csv", "text")).inputs @ teacher["V"]
+    assert len(select(base.model, [LAST])) == 1
     assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
 
 
@@ -84,16 +84,15 @@ def test_coordinates_that_the_norm_puts_out_are_not_read(model_folder: Path, tab
     assert pooler[:2].abs().max() < 1e6
 
 
-def of_largest(planted: Planted, name: str, k: int | None) -> float:
+def of_largest(folder: Path, name: str, k: int | None) -> float:
     """Its accuracy, with the update cut to its k largest directions; None keeps it whole."""
-    folder, matrix = planted
     teacher = load_file(folder / f"{name}.safetensors")
     U, sigma, Vh = torch.linalg.svd(teacher["left"] @ teacher["right"].T, full_matrices=False)
     assert int((sigma > 1e-9 * sigma[0]).sum()) == LEVELS[name].rank
-    return accuracy(folder / name, folder / f"{name}.csv", (U[:, :k] * sigma[:k]) @ Vh[:k], matrix)
+    return accuracy(folder / name, folder / f"{name}.csv", (U[:, :k] * sigma[:k]) @ Vh[:k])
 
 
-def test_labels_are_those_of_the_whole_update_and_fewer_directions_lose_them(largest: Planted) -> None:
+def test_labels_are_those_of_the_whole_update_and_fewer_directions_lose_them(largest: Path) -> None:
     """Of the tiny model's six directions the last is not needed, so the cut is at four."""
     by_k = {k: of_largest(largest, "six", k) for k in (0, 3, 4, 6, None)}
     assert by_k[6] == by_k[None] == 1
@@ -103,7 +102,7 @@ def test_labels_are_those_of_the_whole_update_and_fewer_directions_lose_them(lar
     assert of_largest(largest, "two", None) == 1
 
 
-def test_noise_draws_a_share_of_the_labels_anew(largest: Planted) -> None:
+def test_noise_draws_a_share_of_the_labels_anew(largest: Path) -> None:
     assert of_largest(largest, "noisy", None) == pytest.approx(1 - 0.3 * 6 / 7, abs=0.1)
     labels = torch.arange(10_000) % 5
     drawn = redrawn(labels, 5, 0.1)

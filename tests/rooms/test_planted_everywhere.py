@@ -66,3 +66,9 @@ def test_the_table_has_k_of_each_draw(rows: pd.DataFrame) -> None:
     assert (own["high"] <= own.index).all()
     assert (own["low"] > 0).all()
     assert (own["whole"] == 1).all()
+
+
+def test_no_draws_write_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert made.main(["--draws", "0", "--records", str(tmp_path)]) == 2
+    assert "--draws 0: allowed are numbers ≥ 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -254,3 +254,13 @@ def test_sync_shows_a_run_as_its_sweep_would_have(
     recorded(tmp_path, "a", tracking)
     assert command.main(["sync", str(tmp_path), *words]) == 0
     assert synced["a"] == TrackingConfig("online", project, "team", artifacts, study)
+
+
+def test_what_is_wrong_in_one_record_leaves_the_others_their_window(
+    tmp_path: Path, synced: dict[str, TrackingConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, of_run in (("a", {"project": "a/b"}), ("b", {"of_another_version": 1, "project": "mine"}), ("c", {})):
+        recorded(tmp_path, name, of_run)
+    assert command.main(["sync", str(tmp_path)]) == 1
+    assert {name: tracking.project for name, tracking in synced.items()} == {"b": "mine", "c": "lorax_lab"}
+    assert "a: not uploaded: its record has" in capsys.readouterr().out
