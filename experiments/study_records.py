@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 PAIR = ("task", "seed", "other_task", "other_seed")
 """Columns that name a pair of runs."""
+OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
+"""Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
 DESIGN = [field.name for field in dataclasses.fields(Design)]
@@ -67,6 +69,7 @@ class StudyRecords:
     """
 
     def __init__(self, folder: Path, runs: Path, plan: Plan, texts: dict[str, Any]) -> None:
+        check_arms(plan)
         self.folder, self.runs, self.plan, self.texts = folder, runs, plan, texts
         try:
             lines = published.read_lines(folder)
@@ -268,6 +271,29 @@ def _promised(plan: Plan, texts: dict[str, Any]) -> Declaration:
 def _portable(overrides: Iterable[str]) -> tuple[str, ...]:
     pairs = [override.partition("=") for override in overrides]
     return tuple(f"{key}{sign}{Path(value).name if Path(value).is_absolute() else value}" for key, sign, value in pairs)
+
+
+def check_arms(plan: Plan) -> None:
+    """Refuse arms and levels that set what the protocol chooses, and names that are not unique.
+
+    Raises:
+        ConfigError: names the arm or level, and what to change.
+    """
+    names = [arm.name for arm in plan.protocol.arms]
+    if len(set(names)) < len(names) or not {plan.protocol.reference, *plan.final} <= set(names):
+        raise ConfigError(
+            f"reference and final name arms, and each arm has a name of its own; arms: {', '.join(names)}"
+        )
+    parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms} | {"every run": plan.common}
+    parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}
+    for name, override in ((name, override) for name, overrides in parts.items() for override in overrides):
+        if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
+            raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
+        if override == "train.precision=auto":
+            raise ConfigError(f"{name} has {override}, which differs between machines; type train.precision=fp32")
+    for arm, overrides in plan.final.items():
+        if longer := [o for o in overrides if not o.startswith("measure=")]:
+            raise ConfigError(f"final of {arm} has {longer[0]}; final runs differ from trials in measure= alone")
 
 
 def settings_of(plan: Plan) -> dict[Pair, Settings]:

@@ -22,7 +22,7 @@ from analysis.study.validator import breaches
 from experiments import rank_sweep, replay
 from experiments.command import main
 from experiments.study import RECORDS, Plan, Progress, small, studies, sweeps, texts_of, with_workers
-from experiments.study_records import StudyRecords, settings_of
+from experiments.study_records import StudyRecords, check_arms, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
 from lorax_lab.study.declaration import decisive, read_declaration, write_declaration
@@ -182,6 +182,20 @@ def test_a_study_grows_and_only_its_new_cells_run(
     (entry,) = read_declaration(folder).history
     assert entry["added"] == {"arms": ["LoRA r=8, alpha 64"], "task": ["tweets"]}
     assert len(read_lines(folder)) == 33
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"common": ("seed=1",)}, "every run fixes seed=1"),
+        ({"common": ("train.precision=auto",)}, "train.precision=auto"),
+        ({"final": {"full": ("train.epochs=2",)}}, "final of full has train.epochs=2"),
+        ({"final": {"fall": ("measure=controls",)}}, "name arms"),
+    ],
+)
+def test_a_plan_that_sets_what_the_protocol_chooses_is_refused(change: Any, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        check_arms(dataclasses.replace(PLAN, **change))
 
 
 def test_arms_that_no_record_can_tell_apart_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,6 +222,7 @@ def test_the_table_has_full_and_each_rank(folder: Path, capsys: pytest.CaptureFi
     assert "llama-2-70b" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn_from_predictions(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
