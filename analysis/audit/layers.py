@@ -132,13 +132,12 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
         grid[0][0].set(ylabel="", yticks=[])
     style.title(figure, "Ranks of ΔW by layer and module type")
     marks = _joined(rows[[panel.mark for panel in panels]].to_numpy().ravel())
-    in_table = " (marked in the table)" * (not has_room)
+    in_table = "" if has_room else " (marked in the table)"
     notes = [f"{mark} {text}{in_table}" for mark, text in MARKS.items() if mark in marks]
     notes += note("not measured", [panel.title.replace("\n", " ") for panel in PANELS if panel not in panels])
     notes += note("in the table only", table[~table.index.isin(rows.index)]["module"])
-    notes += ["cells that stand for several matrices show their mean"] * bool(
-        rows.duplicated(["layer", "module"]).any()
-    )
+    if rows.duplicated(["layer", "module"]).any():
+        notes.append("cells that stand for several matrices show their mean")
     folded = [textwrap.fill(line, int(width * 18)) for line in notes]
     figure.supxlabel("\n".join(folded), x=0.01, ha="left", fontsize=style.FONT)
     return figure
@@ -238,7 +237,7 @@ def _intruders(axes: Axes, rows: pd.DataFrame) -> None:
         axes.plot(by_layer[f"intruders.{side}.random_count"].mean(), label=f"random directions, {side}", **control)
     top = rows["intruders.k"].max()
     ylabel = "intruder dimensions" + (f" of the top {top:.0f}" if top > 0 else "")
-    axes.set(ylabel=ylabel + ",\nmean and range in a layer" * bool(rows["layer"].duplicated().any()))
+    axes.set(ylabel=ylabel + (",\nmean and range in a layer" if rows["layer"].duplicated().any() else ""))
     axes.set(ylim=(0, 1.05 * max(float(rows[["intruders.k", *COUNTS]].max().max()), 1.0)))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
 

@@ -106,7 +106,7 @@ def make(tuned: str, options: Namespace) -> int:
 def write(facts: Facts, rows: pd.DataFrame, folder: Path) -> None:
     """Write the pages, the picture and the numbers behind them; print the headlines."""
     lines, parts = parts_of(facts)
-    page = {"title": facts["title"], "lines": lines, "parts": parts, "alt": ALT + SCORED * bool(facts["scores"])}
+    page = {"title": facts["title"], "lines": lines, "parts": parts, "alt": ALT + (SCORED if facts["scores"] else "")}
     embedded = base64.b64encode(png(facts, [])).decode()
     curves = [{"module": m["module"]} | point for m in facts["modules"] for point in m["curve"]]
     write_csv(folder / "audit.csv", findings.as_written(rows))

@@ -222,10 +222,14 @@ class Tuned:
         return max(len(decomposition.sigma) for decomposition in self.decompositions.values())
 
     def cut(
-        self, ranks: Sequence[int], whole: Seen, see: Callable[[nn.Module], Seen], *on_score: OnScore
+        self,
+        ranks: Sequence[int],
+        uncut: Seen,
+        see: Callable[[nn.Module], Seen],
+        on_score: OnScore = lambda done, total: None,
     ) -> list[Seen]:
         """What is seen of the model with every update cut to each of some ranks, as `measure.truncation.under`."""
-        return under(self.model, self.original, cuts_at(self.decompositions, ranks), whole, see, *on_score)
+        return under(self.model, self.original, cuts_at(self.decompositions, ranks), uncut, see, on_score)
 
 
 def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -> Tuned:

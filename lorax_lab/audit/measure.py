@@ -96,7 +96,7 @@ def measure_all(
     say(f"{updates.title}: {len(updates.matrices)} matrices, into {folder}")
     for kind, notes in itertools.groupby(updates.notes, key=lambda note: note.kind):
         lines = [f"  {note.kind}: {note.name}: {note.detail}" for note in notes]
-        more = [f"  {kind}: and {len(lines) - SHOWN} more, all in {page}"] * (len(lines) > SHOWN)
+        more = [f"  {kind}: and {len(lines) - SHOWN} more, all in {page}"] if len(lines) > SHOWN else []
         for line in [*lines[:SHOWN], *more]:
             say(line)
     done: dict[str, Measured] = {}

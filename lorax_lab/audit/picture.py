@@ -58,7 +58,7 @@ def draw(facts: Facts, title: list[str]) -> Figure:
     modules = [m for m in facts["modules"] if m["curve"] and m["module"] in strongest]
     in_layers = matrices[matrices["layer"] != matrices["matrix"]]
     grid = (in_layers if len(in_layers) else matrices).pivot_table("size", "layer", "module", dropna=False, sort=False)
-    panels = [_sizes] * facts["layers"]["moved"] + [_cuts] * bool(facts["scores"])
+    panels = [*([_sizes] if facts["layers"]["moved"] else []), *([_cuts] if facts["scores"] else [])]
     rows = math.ceil(len(modules) / ACROSS)
     lower = min(4.5, 1.3 + 0.16 * max(len(grid), 9)) if panels else 0.0
     lines = [part for line in title for part in textwrap.wrap(line, 125)]
@@ -83,7 +83,7 @@ def _energies(part: Any, modules: list[Facts], rows: int) -> None:
         curve = {key: [point[key] for point in module["curve"]] for key in module["curve"][0]}
         k, null = curve["k"], curve["null"]
         axes.fill_between(k, curve["low"], curve["high"], color=LINE, alpha=0.2, linewidth=0)
-        axes.plot(k, curve["median"], "o" * (len(k) <= 16) + "-", color=LINE, markersize=3, label="update")
+        axes.plot(k, curve["median"], "o-" if len(k) <= 16 else "-", color=LINE, markersize=3, label="update")
         if null[0] is not None:
             axes.plot(k, null, color=NULL, linestyle="--", label="noise, its valid null")
         else:
