@@ -136,7 +136,8 @@ class Sweep:
                 while self.left and (workers.busy or workers.have_room):
                     run = self._next(workers.runs) if workers.have_room else None
                     if run:
-                        say(f"{self._place(run)}  {run.run_id}", style="bold")
+                        if run.run_id not in self.uncompared:
+                            say(f"{self._place(run)}  {run.run_id}", style="bold")
                         workers.begin(replace(run, reference=None) if run.reference in self.left else run)
                     elif workers.busy:
                         for run, status in workers.over(bars):
