@@ -127,8 +127,8 @@ def draw(table: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(parts), 2, squeeze=False)
     for (left, right), (name, rows) in zip(grid, parts.items(), strict=True):
         ranks = _by_rank(left, rows, "chosen")
-        whole: dict[str, Any] = {"color": "0.75", "linewidth": 3, "zorder": 0, "marker": "_", "markersize": 12}
-        left.plot(ranks, ranks, label="the whole rank", **whole)
+        marks: dict[str, Any] = {"color": "0.75", "linewidth": 3, "zorder": 0, "marker": "_", "markersize": 12}
+        left.plot(ranks, ranks, label="the whole rank", **marks)
         estimate_axis(left, max(ranks))
         left.set(title=name, ylabel="chosen rank")
         _by_rank(right, rows, "gain")

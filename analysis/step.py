@@ -55,16 +55,16 @@ def draw_presets(table: pd.DataFrame) -> Figure:
     looks = list(zip(CATEGORIES, style.distinct(len(CATEGORIES)), style.HATCHES, strict=True))
     for place, model in enumerate(models):
         of_model = table[table["model"] == model]
-        whole = of_model[of_model["rank"].isna()].iloc[0]
-        for side, row in ((-0.19, whole), (0.19, of_model[of_model["rank"].notna()].iloc[0])):
+        full_row = of_model[of_model["rank"].isna()].iloc[0]
+        for side, row in ((-0.19, full_row), (0.19, of_model[of_model["rank"].notna()].iloc[0])):
             left = 0.0
             for category, colour, hatch in looks:
-                width = 100 * row[category] / whole["peak"]
+                width = 100 * row[category] / full_row["peak"]
                 look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
                 label = category.replace("_", " ") if place == 0 and side < 0 else None
                 axes.barh(place + side, width, 0.34, left=left, label=label, **look)
                 left += width
-            arm = "full" if row is whole else f"LoRA r = {row['rank']}"
+            arm = "full" if row is full_row else f"LoRA r = {row['rank']}"
             text = f"{arm}: {row['peak'] / GIB:,.1f} GiB"
             axes.annotate(text, (left, place + side), (3, 0), textcoords="offset points", va="center", fontsize=6)
     axes.set_yticks(range(len(models)), models)
@@ -159,8 +159,8 @@ def draw_cost(table: pd.DataFrame) -> Figure:
 def _level(axes: Axes, value: float, name: str) -> None:
     """A dotted line, with its name right of the axes, where it lies over no other line."""
     axes.axhline(value, color="black", linestyle=":", linewidth=1)
-    beside: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
-    axes.annotate(name, (1.0, value), (3, 0), xycoords=("axes fraction", "data"), **beside)
+    placement: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
+    axes.annotate(name, (1.0, value), (3, 0), xycoords=("axes fraction", "data"), **placement)
 
 
 def _about(row: pd.Series, sizes: bool = True) -> str:

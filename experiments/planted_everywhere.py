@@ -23,7 +23,7 @@ from experiments.teacher import Coordinates, batches, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.measure.truncation import Decomposition, cuts_at, under
+from lorax_lab.measure.truncation import Decomposition, cuts_at, seen_under
 from lorax_lab.record.files import write_text
 from lorax_lab.record.redact import guard
 from lorax_lab.streams import generator
@@ -107,7 +107,9 @@ def planted(model: Any, inputs: list[dict[str, Tensor]], rank: int, draw: int) -
             yield place | {"quantity": name, "k": None, "value": value}
         _put(weights, before, updates)
         uncut = seen(model, inputs)
-        for k, cut in zip(CUT, under(model, before, cuts_at(svd, CUT), uncut, lambda m: seen(m, inputs)), strict=True):
+        for k, cut in zip(
+            CUT, seen_under(model, before, cuts_at(svd, CUT), uncut, lambda m: seen(m, inputs)), strict=True
+        ):
             right = (coordinates.read(cut).argmax(1) == labels)[clear].double().mean()
             yield place | {"quantity": "right", "k": k, "value": float(right)}
     _put(weights, before, {})

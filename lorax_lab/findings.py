@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lorax_lab.console import Show
 from lorax_lab.measure import rows
-from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored, under
+from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored, seen_under
 from lorax_lab.methods.method import Method
 from lorax_lab.record.result import Matrix
 from lorax_lab.streams import generator
@@ -94,7 +94,7 @@ def _cut_on_test(
     """
     changes = [change for change in cuts(decomposed) if change.part == "cut"]
     on_score = partial(show, "truncating the update, test")
-    seen = under(model, original, changes, uncut, lambda cut: test.outputs(cut).numpy(), on_score)
+    seen = seen_under(model, original, changes, uncut, lambda cut: test.outputs(cut).numpy(), on_score)
     all_answered = (test.answered(outputs) for outputs in seen)
     return {
         f"{change.part}/{change.k}": {name: array for name, array in answered.items() if name != "labels"}

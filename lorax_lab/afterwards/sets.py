@@ -14,7 +14,7 @@ import numpy as np
 from lorax_lab.afterwards.trained import Run, Runs
 from lorax_lab.errors import ConfigError
 from lorax_lab.measure.rows import decompose
-from lorax_lab.measure.truncation import cuts_at, under
+from lorax_lab.measure.truncation import cuts_at, seen_under
 from lorax_lab.methods import METHODS
 from lorax_lab.models import base_weights, load_base, select, use_kernel
 from lorax_lab.record.folder import OUTPUTS, check_file, load_arrays
@@ -67,20 +67,20 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
     def right(tuned: Any) -> np.ndarray:
         return test.answered(test.outputs(tuned).numpy())["correct"]
 
-    whole = right(model)
-    _refuse_others(run, test.labels, whole)
+    uncut = right(model)
+    _refuse_others(run, test.labels, uncut)
     for name, ends in targets.items():
         weights = {matrix: original[matrix] for matrix in select(model, list(ends))}
         cuts = cuts_at({matrix: decompositions[matrix] for matrix in weights}, ranks)
-        seen = under(model, weights, cuts, whole, right)
-        for k, correct in zip([WHOLE, *ranks], [whole, *seen], strict=True):
+        seen = seen_under(model, weights, cuts, uncut, right)
+        for k, correct in zip([WHOLE, *ranks], [uncut, *seen], strict=True):
             yield {"set": name, "matrices": len(weights), "k": str(k), "correct": correct.astype(bool)}
 
 
-def _refuse_others(run: Run, labels: np.ndarray, whole: np.ndarray) -> None:
+def _refuse_others(run: Run, labels: np.ndarray, uncut: np.ndarray) -> None:
     recorded = load_arrays(run.folder, OUTPUTS)["test"]
     same = np.array_equal(recorded["labels"], labels)
-    unlike = float((recorded["correct"] != whole).mean()) if same else 1.0
+    unlike = float((recorded["correct"] != uncut).mean()) if same else 1.0
     if unlike > TOLERANCE:
         raise ConfigError(
             f"{run.folder.name} answers {unlike:.1%} of the test split otherwise than its record says: its model, data "

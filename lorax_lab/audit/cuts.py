@@ -26,7 +26,7 @@ from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.measure.rows import decompose
-from lorax_lab.measure.truncation import Decomposition, cuts_at, under
+from lorax_lab.measure.truncation import Decomposition, cuts_at, seen_under
 from lorax_lab.methods.adapters import Adapter
 from lorax_lab.methods.names import plain_name
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head
@@ -164,10 +164,10 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
     validation, test = (Split.of(task, task.splits[name], processor) for name in ("validation", "test"))
     ranks = ranks_to_try(tuned.full)
     passes = len(ranks) + 1
-    whole = _seen(validation, tuned.model)
-    seen = tuned.cut(ranks[:-1], whole, lambda cut: _seen(validation, cut), lambda done, _: on_score(done, passes))
-    answers = dict(zip(ranks, [*seen, whole], strict=True))
-    changes = {k: _change(validation, whole, cut) for k, cut in answers.items()}
+    uncut = _seen(validation, tuned.model)
+    seen = tuned.cut(ranks[:-1], uncut, lambda cut: _seen(validation, cut), lambda done, _: on_score(done, passes))
+    answers = dict(zip(ranks, [*seen, uncut], strict=True))
+    changes = {k: _change(validation, uncut, cut) for k, cut in answers.items()}
     k = chosen(changes, margin)
     on_test = _seen(test, tuned.model)
     (at_k,) = tuned.cut([k], on_test, lambda cut: _seen(test, cut)) if k < tuned.full else [on_test]
@@ -178,7 +178,7 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
         "margin": margin,
         "higher_is_better": task.higher_is_better,
         "examples": {"validation": len(validation.rows), "test": len(test.rows)},
-        "whole": {"validation": whole[0], "test": on_test[0]},
+        "whole": {"validation": uncut[0], "test": on_test[0]},
         "cuts": [{"k": rank, "score": answers[rank][0]} | changes[rank]._asdict() for rank in ranks],
         "chosen": k,
         "full": tuned.full,
@@ -228,8 +228,8 @@ class Tuned:
         see: Callable[[nn.Module], Seen],
         on_score: OnScore = lambda done, total: None,
     ) -> list[Seen]:
-        """What is seen of the model with every update cut to each of some ranks, as `measure.truncation.under`."""
-        return under(self.model, self.original, cuts_at(self.decompositions, ranks), uncut, see, on_score)
+        """What is seen of the model with every update cut to each of some ranks, as `measure.truncation.seen_under`."""
+        return seen_under(self.model, self.original, cuts_at(self.decompositions, ranks), uncut, see, on_score)
 
 
 def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -> Tuned:

@@ -96,9 +96,9 @@ def _files(config: TaskConfig) -> dict[str, list[tuple[str, Path]]]:
         raise _fault(config, f"has classes inside {named}, and no folder train beside it; name the training images' so")
     unused = [place.name for place in _folders(folder) if splits and place not in splits.values()]
     if unused:
-        beside = ", ".join(map(printable, unused))
+        unread = ", ".join(map(printable, unused))
         raise _fault(
-            config, f"has train, validation or test, and {beside} beside, which would not be read; take it out"
+            config, f"has train, validation or test, and {unread} beside, which would not be read; take it out"
         )
     return {role: _images(config, place) for role, place in (splits or {"train": folder}).items()}
 

@@ -134,33 +134,33 @@ def scored(
     model: nn.Module,
     base: dict[str, Tensor],
     changes: Iterable[Change],
-    whole: dict[str, float],
+    uncut: dict[str, float],
     score: Callable[[nn.Module], dict[str, float]],
     on_score: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """The model's scores under each change.
 
     Args:
-        model, base, changes, on_score: as of `under`.
-        whole: metrics of the tuned model on the validation split; what changes nothing is not scored again.
+        model, base, changes, on_score: as of `seen_under`.
+        uncut: metrics of the tuned model on the validation split; what changes nothing is not scored again.
         score: metrics of any model on the validation split.
 
     Returns:
         Rows `{"part": …, "k": …, "module": …, **metrics}`, in the order of the changes.
     """
     wanted = list(changes)
-    metrics = under(model, base, wanted, whole, score, on_score)
+    metrics = seen_under(model, base, wanted, uncut, score, on_score)
     return [
         {"part": change.part, "k": change.k, "module": change.module, **of_change}
         for change, of_change in zip(wanted, metrics, strict=True)
     ]
 
 
-def under(
+def seen_under(
     model: nn.Module,
     base: dict[str, Tensor],
     changes: Iterable[Change],
-    whole: Seen,
+    uncut: Seen,
     see: Callable[[nn.Module], Seen],
     on_score: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Seen]:
@@ -169,7 +169,7 @@ def under(
     Args:
         model: the tuned model; its weights are put back, to the bit, before this returns.
         base: W0 of each measured matrix, (out, in).
-        whole: what is seen of the tuned model; what changes nothing is not seen again.
+        uncut: what is seen of the tuned model; what changes nothing is not seen again.
         on_score: called with the number of changes done and in all.
     """
     views = {name: delta_view(model.get_submodule(name)) for name in base}
@@ -180,7 +180,7 @@ def under(
     try:
         for change in wanted:
             if (change.part, change.k) in (("cut", full), ("remainder", 0)):
-                seen.append(whole)
+                seen.append(uncut)
             else:
                 for name, view in views.items():
                     _put(view, change, name, base[name], tuned[name])
@@ -222,9 +222,13 @@ def _at_norm(decompositions: dict[str, Decomposition], order: dict[str, Tensor],
     """The first k directions of an order, at the norm of the top k."""
 
     def update(name: str, _: Tensor) -> Tensor:
-        own, kept = decompositions[name], order[name][:k]
-        norm = own.sigma[kept].norm()
-        return own.part(kept) * float(own.sigma[:k].norm() / norm) if norm > 0 else own.cut(0)
+        decomposition, indices = decompositions[name], order[name][:k]
+        norm = decomposition.sigma[indices].norm()
+        return (
+            decomposition.part(indices) * float(decomposition.sigma[:k].norm() / norm)
+            if norm > 0
+            else decomposition.cut(0)
+        )
 
     return update
 
@@ -233,8 +237,10 @@ def _largest(decompositions: dict[str, Decomposition], k: int) -> Replacement:
     """The largest singular values over all matrices, as many as k in each would be."""
     values = torch.cat([d.sigma for d in decompositions.values()])
     owners = torch.cat([torch.full((len(d.sigma),), i) for i, d in enumerate(decompositions.values())])
-    kept = owners[values.sort(descending=True, stable=True).indices[: k * len(decompositions)]]
-    counts = dict(zip(decompositions, torch.bincount(kept, minlength=len(decompositions)).tolist(), strict=True))
+    owners_of_largest = owners[values.sort(descending=True, stable=True).indices[: k * len(decompositions)]]
+    counts = dict(
+        zip(decompositions, torch.bincount(owners_of_largest, minlength=len(decompositions)).tolist(), strict=True)
+    )
     return lambda name, _: decompositions[name].cut(counts[name])
 
 

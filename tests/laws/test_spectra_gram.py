@@ -264,9 +264,6 @@ def test_participation_ratio_without_a_decomposition(family: str, blocks: str) -
             assert gram_participation_ratio(given) == pytest.approx(expected, rel=1e-11, nan_ok=True)
 
 
-Broken = Callable[..., torch.Tensor]
-
-
 def ones(x: torch.Tensor, **_: object) -> torch.Tensor:
     return torch.ones(min(x.shape), dtype=torch.float64)
 

@@ -20,7 +20,7 @@ from lorax_lab.afterwards.similarities import START, directions, similarities
 from lorax_lab.afterwards.trained import Run, initial_factors, original, updates
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, recorded
-from lorax_lab.measure.truncation import under
+from lorax_lab.measure.truncation import seen_under
 from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.spectra import amplification_factor, random_similarity, subspace_similarity
 from lorax_lab.study.protocol import Cell
@@ -147,9 +147,9 @@ def test_a_set_of_all_matrices_is_cut_as_the_run_cut_them(
 
     def spied(model: Any, base: Any, *others: Any) -> Any:
         changed.append(list(base))
-        return under(model, base, *others)
+        return seen_under(model, base, *others)
 
-    monkeypatch.setattr("lorax_lab.afterwards.sets.under", spied)
+    monkeypatch.setattr("lorax_lab.afterwards.sets.seen_under", spied)
     names = {"all": ("all-linear",), "query": ("query",)}
     rows = list(sets({("full", 1): run, (SMALL, 1): runs[SMALL, 1]}, "full", names, (0, 1, 8)))
     assert [(row["set"], row["k"]) for row in rows] == [(name, k) for name in names for k in (WHOLE, "0", "1", "8")]
