@@ -61,7 +61,8 @@ class Window:
     """
 
     def __init__(self, mode: str, record: Record, group: str, tracking: dict[str, Any], runs_dir: Path) -> None:
-        self.mode, self.step, self.folder = mode, 0, runs_dir.resolve() / library_of(mode)
+        self.mode, self.folder = mode, runs_dir.resolve() / library_of(mode)
+        self.step, self.at = 0, 0.0
         self.url: str | None = None
         arm, tags = contents.arm_and_tags(record)
         config = contents.configuration(record) | {"arm": arm}
@@ -104,12 +105,12 @@ class Window:
 
     def log(self, step: int, at: float, values: dict[str, Any]) -> None:
         """Show a row. W&B gives it its own time, in seconds since 1970; Trackio the time at which it comes."""
-        self.step = step
+        self.step, self.at = step, max(self.at, at)  # a record's own time lacks the fraction of its second
         values = {key: float("nan") if value is None else value for key, value in values.items()}
         if self.mode == TRACKIO:
             self.run.log(values, step=step)
         else:
-            self.run.log(values | {"_timestamp": at}, step=step, commit=True)
+            self.run.log(values | {"_timestamp": self.at}, step=step, commit=True)
 
     def end(self, summary: dict[str, Any], tags: list[str]) -> None:
         """Show how the run ended. In Trackio numbers are a row at the last step, and texts and tags are settings."""

@@ -17,6 +17,7 @@ from shown import recorded, show
 from wandb_server import Server, wandb_server
 
 from lorax_lab.windows.child import shown_in
+from lorax_lab.windows.progress import written
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789" * 4
@@ -37,6 +38,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 
 def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     folder = recorded(tmp_path / "runs")
+    with written(folder, "sweep") as sink:  # after the time that the record gives
+        sink(1, 2, {"train/loss": 0.7})
     for _ in range(2):  # and nothing twice
         said = show("online", folder)
     url = f"{server.url}/team/lorax_lab/runs/{folder.name}"
@@ -45,6 +48,7 @@ def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     run = server.runs[folder.name]
     assert run.rows("train/loss") == [(1, 0.7), (2, 0.6)]
     assert [row["_step"] for row in run.history] == list(range(1, len(run.history) + 1))
+    assert [row["_timestamp"] for row in run.history] == sorted(row["_timestamp"] for row in run.history)
     assert (run.exit_code, run.summary["status"], run.summary["test/accuracy"]) == (0, "completed", 0.5)
     assert run.config["arm"] == "rank=4"
     assert [name for name in run.files if "effective_rank_map" in name]
