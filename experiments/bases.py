@@ -156,13 +156,7 @@ BASES = {"vit": vit, "whisper": whisper}
 def train(folder: Path, kind: str, config: Any, processor: Any, overrides: list[str]) -> None:
     """Write `folder/training/random` (the model with random weights), train all of it by one run in
     `folder/training/runs`, and write the trained model into `folder`: the body, with an output layer over a vocabulary
-    where it has one, without the head.
-
-    Args:
-        kind: of the task, which names the model's class.
-        config: the model's, as transformers has it.
-        overrides: of the run: its task, its budget.
-    """
+    where it has one, without the head. The kind of task names the model's class; `overrides` are those of the run."""
     import torch
     import transformers
     from safetensors.torch import load_file
@@ -203,11 +197,8 @@ def _letter(letter: str, pitch: float, seconds: float, draw: np.random.Generator
 
 
 def record(folder: Path, phrases: Sequence[Sequence[str]], voice: Voice, seed: int) -> Path:
-    """Write a WAV file of 16 bits for each phrase, and `metadata.csv` with the columns `file_name` and `text`.
-
-    Returns:
-        The path of the table.
-    """
+    """Write a WAV file of 16 bits for each phrase, and `metadata.csv`, whose path is returned, with the columns
+    `file_name` and `text`."""
     import soundfile
     from scipy.signal import resample_poly
 

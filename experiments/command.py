@@ -23,7 +23,6 @@ from experiments.study import (
     Progress,
     check_launch,
     run_sweep,
-    small,
     sweeps,
     texts_of,
     typed,
@@ -56,10 +55,8 @@ def _parser(study: ModuleType) -> argparse.ArgumentParser:
     parser.add_argument("--declare", action="store_true", help=ahead)
     only = "only these runs: arm=…, stage=trial or final, seed=…, and a factor's level, as task=…"
     parser.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help=only)
-    parser.add_argument("--budget", choices=("full", "small"), default="full", help="small: a ten-minute version")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are (runs)")
-    where = "where their records go (experiments/records; of a small budget RUNS/records)"
-    parser.add_argument("--records", type=Path, help=where)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where their records go (experiments/records)")
     return parser
 
 
@@ -69,11 +66,9 @@ def _carry_out(study: ModuleType, arguments: list[str] | None) -> int:
     options.only = [pair for pair in options.only if pair not in launch]
     check_launch(launch)
     plan, name = study.plan(), _name(study)
-    plan = small(plan) if options.budget == "small" else plan
     wanted = _wanted(options.only, plan)
-    folder = options.records or (RECORDS if options.budget == "full" else options.runs / "records")
-    texts = {"study": f"experiments.{name}", "budget": options.budget} | texts_of(study, name)
-    records = StudyRecords(folder / name, options.runs, plan, texts)
+    texts = {"study": f"experiments.{name}"} | texts_of(study, name)
+    records = StudyRecords(options.records / name, options.runs, plan, texts)
     progress, launch = records.progress(wanted), with_workers(launch, records.published.values())
     if options.dry_run:
         return _list(records, progress, launch)

@@ -44,11 +44,7 @@ def _write(study: str) -> int:
 
 
 def rows_of(study: str) -> list[dict[str, Any]]:
-    """A row for each condition and split of a study's plan; none where no single answer has a score.
-
-    Raises:
-        ConfigError: there is no such study.
-    """
+    """A row for each condition and split of a study's plan; none where no single answer has a score."""
     import numpy as np
 
     from lorax_lab.tasks import load_task

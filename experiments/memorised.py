@@ -21,15 +21,8 @@ MATRICES = (
     *("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
     *("intermediate.dense", "output.dense"),
 )
-LEVELS = {
-    "250 labels": (250, 20, True),
-    "1000 labels": (1000, 15, True),
-    "4000 labels": (4000, 8, True),
-    "1000 labels in every layer": (1000, 12, False),
-}
-"""By name: the number of training examples, how often each is seen, and whether the last layer alone changes."""
-BEGUN = ("250 labels", "1000 labels", "4000 labels")
-"""What has begun; the study grows by the others, whatever comes out."""
+EPOCHS = {250: 20, 1000: 15, 4000: 8}
+"""How often each example is seen, by the number of training examples."""
 
 
 def plan() -> Plan:
@@ -38,7 +31,7 @@ def plan() -> Plan:
     fixed = ("task.memorise=true", "train.head=false", "task.pooling=mean")
     return Plan(
         protocol=Protocol(arms, factor=3.0, extensions=1),
-        factors={"labels": {name: _overrides(name) for name in BEGUN}},
+        factors={"labels": {f"{count} labels": _overrides(count) for count in EPOCHS}},
         common=(*fixed, "train.precision=fp32", "train.validations=1"),
         seconds={"trial": 90.0, "final": 120.0},
         figures=("answer", "sizes", "cost", "functional", "modules", "trials"),
@@ -47,11 +40,11 @@ def plan() -> Plan:
     )
 
 
-def _overrides(name: str) -> tuple[str, ...]:
-    count, epochs, last = LEVELS[name]
-    sizes = ("task.name=random_labels", f"task.train_examples={count}", f"train.epochs={epochs}", f"model={_base()}")
+def _overrides(count: int) -> tuple[str, ...]:
+    sizes = (f"task.train_examples={count}", f"train.epochs={EPOCHS[count]}", f"model={_base()}")
     modules = ",".join(LAYER + matrix for matrix in MATRICES)
-    return (*local(random_labels.table()), *sizes, *([f"method.target_modules=[{modules}]"] if last else []))
+    table = local(random_labels.table())
+    return (*table, "task.name=random_labels", *sizes, f"method.target_modules=[{modules}]")
 
 
 def _base() -> Path:

@@ -65,12 +65,8 @@ def plan(arms: Iterable[Arm], extensions: int = 1, **more: Any) -> Plan:
 
 
 def pairs(low: str, high: str) -> dict[str, tuple[str, str]]:
-    """What Figures 3 and 6, 4 and 7, and 8 compare, and what the paper lacks: two arms by the pair's name.
-
-    Args:
-        low: the arm of rank 8.
-        high: the arm of rank 64.
-    """
+    """What Figures 3 and 6, 4 and 7, and 8 compare, and what the paper lacks: two arms by the pair's name. `low` is the
+    arm of rank 8, `high` that of rank 64."""
     return {
         "r=8 and r=64": (low, high),
         "two seeds of r=64": (high, high),
@@ -83,25 +79,15 @@ def pairs(low: str, high: str) -> dict[str, tuple[str, str]]:
 
 def similarities(pairs: Mapping[str, tuple[str, str]], adapted: str = "") -> Callable[[Runs], Rows]:
     """Which directions the arms of each pair share; where LoRA adapts one of `SETS` alone, in its matrices."""
-
-    def rows(runs: Runs) -> Rows:
-        measured = shared.similarities(runs, pairs)
-        return (row | {"adapted": adapted} for row in _within(measured, SETS[adapted])) if adapted else measured
-
-    return rows
+    if not adapted:
+        return lambda runs: shared.similarities(runs, pairs)
+    return lambda runs: (row | {"adapted": adapted} for row in _within(shared.similarities(runs, pairs), SETS[adapted]))
 
 
 def factors(ranks: Mapping[str, Sequence[int]], targets: Iterable[str] = ()) -> Callable[[Runs], Rows]:
-    """How much the update amplifies W. An update of a higher rank is cut to each of its arm's ranks.
-
-    Args:
-        targets: ends of the names of the matrices; none means all.
-    """
-
-    def rows(runs: Runs) -> Rows:
-        return _within(amplification.amplifications(runs, ranks), targets)
-
-    return rows
+    """How much the update amplifies W, in the matrices whose names end so, or in all. An update of a higher rank is cut
+    to each of its arm's ranks."""
+    return lambda runs: _within(amplification.amplifications(runs, ranks), targets)
 
 
 def _within(rows: Rows, targets: Iterable[str]) -> Rows:

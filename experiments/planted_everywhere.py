@@ -22,7 +22,7 @@ from experiments.study import RECORDS
 from experiments.teacher import Coordinates, batches, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import answer
 from lorax_lab.measure.truncation import Decomposition, cuts_at, seen_under
 from lorax_lab.record.files import write_text
 from lorax_lab.record.redact import guard
@@ -44,6 +44,7 @@ WEAKEST = 0.5
 RATIOS = (math.inf, 3.0)
 """‖signal‖ over ‖noise‖."""
 DRAWS = 3
+"""Updates of each rank."""
 MEASURES = {
     "effective rank": spectra.effective_rank,
     "stable rank": spectra.stable_rank,
@@ -56,28 +57,26 @@ COLUMNS = ("ratio", "rank", "draw", "quantity", "k", "value")
 def main(arguments: list[str] | None = None) -> int:
     """Plant, cut and write. Returns the exit code: 0 written, 2 a wrong input, 130 stopped."""
     parser = argparse.ArgumentParser(prog="python -m experiments.planted_everywhere", description=__doc__)
-    parser.add_argument("--draws", type=int, default=DRAWS, help=f"updates of each rank ({DRAWS}: about 20 minutes)")
     parser.add_argument("--records", type=Path, default=RECORDS, help="where the table goes (experiments/records)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _write(options), "; nothing is written")
+    return answer(lambda: _write(options.records), "; nothing is written")
 
 
-def _write(options: argparse.Namespace) -> int:
+def _write(folder: Path) -> int:
+    """In about 20 minutes."""
     import pandas as pd
 
-    if options.draws < 1:
-        raise ConfigError(f"--draws {options.draws}: allowed are numbers ≥ 1; type --draws {DRAWS}")
     base = bert(MODEL, CLASSES)
     model, inputs = base.model.eval(), [batch for _, batch in batches(base, headlines(TEXTS))]
-    cells = [(draw, rank) for draw in range(options.draws) for rank in RANKS]
+    cells = [(draw, rank) for draw in range(DRAWS) for rank in RANKS]
     rows: list[dict[str, Any]] = []
     with bar("planting") as on_done:
         for done, (draw, rank) in enumerate(cells, 1):
             rows += planted(model, inputs, rank, draw)
             on_done(done, len(cells))
-    path = options.records / f"{NAME}.csv"
+    path = folder / f"{NAME}.csv"
     write_text(path, pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n"))
-    write_sums(options.records)
+    write_sums(folder)
     print(path)
     return 0
 

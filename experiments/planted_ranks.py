@@ -16,14 +16,11 @@ from experiments.teacher import MATRIX, Level, plant_largest
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Protocol
 
-PLANTED = (1, 2, 4, 8, 16, 32)
-RANKS = (*PLANTED, 64)
+RANKS = (1, 2, 4, 8, 16, 32, 64)
 """Of LoRA."""
-NOISY = 8
-LEVELS = {f"planted rank {rank}": Level(rank) for rank in PLANTED}
-LEVELS |= {f"planted rank {NOISY} in noisy labels": Level(NOISY, 0.1)}
-BEGUN = ("planted rank 1", "planted rank 8", "planted rank 32", "planted rank 8 in noisy labels", "planted rank 16")
-"""What the study has; it began with ranks 1, 8 and 32 and grew by the others."""
+LEVELS = {f"planted rank {rank}": Level(rank) for rank in (1, 8, 32)}
+LEVELS |= {"planted rank 8 in noisy labels": Level(8, 0.1), "planted rank 16": Level(16)}
+"""The study began with ranks 1, 8 and 32 and grew by the others."""
 
 TEXTS = 22_000
 SCORED = ("task.validation_examples=400", "task.test_examples=1000")
@@ -38,7 +35,7 @@ def plan() -> Plan:
     arms = (full(1.25e-4, "method.others=false", only), *(lora(rank, 1e-3, only) for rank in RANKS))
     return Plan(
         protocol=Protocol(arms),
-        factors={"task": {name: _overrides(name) for name in BEGUN}},
+        factors={"task": {name: _overrides(name) for name in LEVELS}},
         common=("train.head=false", "train.precision=fp32", "train.validations=1"),
         final={FULL: ("measure=controls",)},
         seconds={"trial": 35.0, "final": 45.0},
@@ -58,7 +55,7 @@ def _file(name: str) -> Path:
 
 
 def _plant() -> None:
-    missing = [name for name in BEGUN if not _file(name).with_suffix(".csv").is_file()]
+    missing = [name for name in LEVELS if not _file(name).with_suffix(".csv").is_file()]
     if missing:
         folder = _file(missing[0]).parent
         print(f"labelling {TEXTS:,} headlines by {len(missing)} teachers, into {folder}", flush=True)

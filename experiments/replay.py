@@ -76,11 +76,7 @@ def _published(study: str) -> list[tuple[str, Cell, Line]]:
 
 
 def train_again(plan: Plan, cell: Cell, line: Line, runs: Path, launch: list[str]) -> Line:
-    """A run trained anew, with as many threads as the published one had, unless `runs` has it already.
-
-    Raises:
-        ConfigError: it did not end well.
-    """
+    """A run trained anew, with as many threads as the published one had, unless `runs` has it already."""
     folder = runs / plan.run_id(cell)
     if not (folder / "record.json").is_file():
         launch = with_workers([*launch, "tracking=disabled"], [line])
@@ -138,11 +134,7 @@ def to_check(plan: Plan, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
 
 
 def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, launch: list[str]) -> None:
-    """Train these runs again and compare.
-
-    Raises:
-        ConfigError: names the runs whose scores moved, and what to type.
-    """
+    """Train these runs again, and refuse to go on where their scores moved."""
     from lorax_lab.record.provenance import code_sha256
 
     faults, folder = [], runs / CHECKED / code_sha256()[:10]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
@@ -98,36 +98,6 @@ def local(table: Path) -> tuple[str, ...]:
     return ("task=local", f"task.path={table}", "task.text=text", "task.label=label")
 
 
-SMALL = {"task.train_examples": 400, "task.validation_examples": 200, "task.test_examples": 400}
-"""Sizes of a ten-minute version; what a study has fewer of stays."""
-
-
-def small(plan: Plan) -> Plan:
-    """A ten-minute version of a study: its first condition, few examples, the reference and two other arms (ranks 1 and
-    8 where there are such), two rates, two seeds."""
-    protocol = plan.protocol
-    others = [arm for arm in protocol.arms if arm.name != protocol.reference]
-    chosen = [arm for arm in protocol.ranked() if arm.rank in (1, 8)] or [*others[:1], *others[1:][-1:]]
-    arms = tuple(arm for arm in protocol.arms if arm in chosen or arm.name == protocol.reference)
-    factors = {factor: dict([next(iter(levels.items()))]) for factor, levels in plan.factors.items()}
-    return replace(
-        plan,
-        protocol=replace(
-            protocol, arms=arms, rates=2, selection_seeds=protocol.selection_seeds[:1], final_seeds=(0, 1), extensions=0
-        ),
-        factors={factor: {name: _fewer(o) for name, o in levels.items()} for factor, levels in factors.items()},
-        common=_fewer(plan.common),
-        final={},
-        seconds={"trial": 12.0, "final": 25.0},
-        afterwards={},
-    )
-
-
-def _fewer(overrides: Iterable[str]) -> tuple[str, ...]:
-    pairs = [override.partition("=") for override in overrides]
-    return tuple(f"{key}={min(int(value), SMALL[key]) if key in SMALL else value}" for key, _, value in pairs)
-
-
 def studies() -> list[str]:
     """Names of the studies that this folder has."""
     files = sorted(Path(__file__).parent.glob("*.py"))
@@ -136,11 +106,7 @@ def studies() -> list[str]:
 
 def texts_of(study: ModuleType, name: str) -> dict[str, str]:
     """A study's question, prediction and cost: those that it declared, or those of a module that declares them yet. A
-    PREDICTION beside a declaration is added to the declared one.
-
-    Raises:
-        ConfigError: the declaration is damaged.
-    """
+    PREDICTION beside a declaration is added to the declared one."""
     folder = RECORDS / name
     declared = read_declaration(folder).texts if (folder / DECLARATION).is_file() else {}
     texts = {key: str(getattr(study, key.upper(), declared.get(key, ""))) for key in ("question", "prediction", "cost")}
@@ -150,11 +116,7 @@ def texts_of(study: ModuleType, name: str) -> dict[str, str]:
 
 
 def plan_of(study: str) -> Plan:
-    """The full plan of the study with this name.
-
-    Raises:
-        ConfigError: there is no such study.
-    """
+    """The plan of the study with this name; a `ConfigError` where there is none."""
     if study not in studies():
         raise ConfigError(f"there is no study {study}; {suggest(study, studies())}")
     plan: Plan = importlib.import_module(f"experiments.{study}").plan()
@@ -262,11 +224,7 @@ def _run_id(overrides: tuple[str, ...]) -> str:
 
 
 def check_launch(overrides: list[str]) -> None:
-    """Refuse overrides that would change what a run is.
-
-    Raises:
-        ConfigError: names the override.
-    """
+    """Refuse overrides that would change what a run is."""
     for override in overrides:
         if not override.startswith(LAUNCH):
             fixed = f"{override} is not possible: a study's runs are fixed"
@@ -293,14 +251,7 @@ def with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[
 
 
 def trained_by(overrides: Iterable[str], runs: Path, file: str) -> Path:
-    """Train by one run of these overrides in a folder of its own.
-
-    Returns:
-        The file of this name that the run leaves.
-
-    Raises:
-        ConfigError: the run did not end well; its own message stands above.
-    """
+    """The file of this name that one run of these overrides leaves, which is trained in a folder of its own."""
     command = [sys.executable, "-m", "lorax_lab.run", *overrides, f"runs_dir={runs}", "tracking=disabled"]
     status = subprocess.run(command, check=False).returncode
     trained = list(runs.glob(f"*/{file}"))
@@ -311,11 +262,7 @@ def trained_by(overrides: Iterable[str], runs: Path, file: str) -> Path:
 
 def run_sweep(command: list[str]) -> int:
     """The exit code of a sweep in a process of its own. A sweep that is stopped has half a minute to write its results.
-    A terminal's Ctrl-C reaches it directly; SIGTERM is passed on.
-
-    Raises:
-        KeyboardInterrupt: it was stopped.
-    """
+    A terminal's Ctrl-C reaches it directly; SIGTERM is passed on. Either ends in a `KeyboardInterrupt`."""
     child = subprocess.Popen(command)
 
     def pass_on(*_: object) -> None:

@@ -62,7 +62,7 @@ class StudyRecords:
     Args:
         folder: of the published runs and their declaration, `<records>/<study>`.
         runs: the runs folder.
-        texts: what the study is to a reader: its module, question, prediction, cost, budget.
+        texts: what the study is to a reader: its module, question, prediction, cost.
 
     Raises:
         ConfigError: the published runs belong to another plan, and this plan does not continue it.
@@ -108,11 +108,7 @@ class StudyRecords:
 
     def check(self, progress: Progress) -> None:
         """Refuse before training if a published rate would change, a run is older than what was declared, cells have
-        equal settings, or a setting has another value than declared.
-
-        Raises:
-            ConfigError: names what stands in the way, and what to type.
-        """
+        equal settings, or a setting has another value than declared."""
         self._check_rates(progress)
         self._check_order(progress)
         declared = declaration_of(self.plan, self.texts, self.before) if progress.missing else None
@@ -238,15 +234,8 @@ def _read_line(folder: Path, written: int) -> Line:
 
 
 def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None = None) -> Declaration:
-    """The declaration that is written beside the runs. Of an absolute path it has only the file's name.
-
-    Args:
-        texts: question, prediction and cost.
-        before: the earlier declaration, which the plan continues.
-
-    Raises:
-        ConfigError: two cells that no run could tell apart.
-    """
+    """The declaration that is written beside the runs; `before` is the one which the plan continues. Of an absolute
+    path it has only the file's name."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     declared = replace(_promised(plan, texts), settings=settings_of(plan), scores=_scores(plan), **_meaning(plan))
     if before is None:
@@ -274,11 +263,7 @@ def _portable(overrides: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_arms(plan: Plan) -> None:
-    """Refuse arms and levels that set what the protocol chooses, and names that are not unique.
-
-    Raises:
-        ConfigError: names the arm or level, and what to change.
-    """
+    """Refuse arms and levels that set what the protocol chooses, and names that are not unique."""
     names = [arm.name for arm in plan.protocol.arms]
     if len(set(names)) < len(names) or not {plan.protocol.reference, *plan.final} <= set(names):
         raise ConfigError(
@@ -297,11 +282,8 @@ def check_arms(plan: Plan) -> None:
 
 
 def settings_of(plan: Plan) -> dict[Pair, Settings]:
-    """Every cell's settings as its runs will have them, by condition and arm.
-
-    Raises:
-        ConfigError: two cells have the same, so that no run could tell them apart.
-    """
+    """Every cell's settings as its runs will have them, by condition and arm. Two cells that have the same are refused:
+    no run could tell them apart."""
     apart = _meaning(plan)["apart"]
     settings = {pair: decisive(portable(plain(config)), apart) for pair, config in _configs(plan).items()}
     for (first, one), (second, another) in combinations(settings.items(), 2):
@@ -369,8 +351,7 @@ def _promises(declared: Declaration) -> dict[str, object]:
     would pass in .041 of studies, and not in .025."""
     promises = {key: value for key, value in vars(declared.protocol).items() if key != "arms"}
     promises |= {key: getattr(declared, key) for key in ("common", "control_of", "low_share")}
-    promises |= {f"the {key}": _words(declared, key) for key in ("question", "budget")}
-    promises |= {"factors": list(declared.factors)}
+    promises |= {"the question": _words(declared, "question"), "factors": list(declared.factors)}
     for arm in declared.protocol.arms:
         promises |= {f"the arm {arm.name}": arm, f"final overrides of {arm.name}": declared.final.get(arm.name)}
     for factor, levels in declared.factors.items():

@@ -31,7 +31,7 @@ NEUTRAL: dict[str, Any] = {"train.head": True}
 null."""
 LOW_SHARE = 1 / 16
 """The share of a matrix's smaller side up to which a rank is called low, in a declaration that states none."""
-TEXTS = ("study", "budget", "question", "prediction", "cost")
+TEXTS = ("study", "question", "prediction", "cost")
 ANSWER = "answer"
 """The figure of r* and k*."""
 
@@ -75,7 +75,7 @@ class Declaration(Design):
     """What a study said before its runs.
 
     Attributes:
-        texts: texts for a reader: question, prediction, cost, budget, the module's name.
+        texts: texts for a reader: question, prediction, cost, the module's name.
         settings: by condition and arm, dotted keys.
         neutral: values of settings in records older than the setting; null for those not named.
         apart: settings that decide no result.

@@ -21,7 +21,7 @@ from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep, replay
 from experiments.command import main
-from experiments.study import RECORDS, Plan, Progress, small, studies, sweeps, texts_of, with_workers
+from experiments.study import RECORDS, Plan, Progress, studies, sweeps, texts_of, with_workers
 from experiments.study_records import StudyRecords, check_arms, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
@@ -39,7 +39,7 @@ PLAN = Plan(
     seconds={"trial": 10.0, "final": 20.0},
 )
 
-TEXTS = {"study": "experiments.made", "budget": "full", "question": "?", "prediction": "!", "cost": "None."}
+TEXTS = {"study": "experiments.made", "question": "?", "prediction": "!", "cost": "None."}
 NEW_ARM = Arm("LoRA r=8, alpha 64", ("method=lora", "rank=8", "method.alpha=64"), 1e-3)
 TWO_TASKS = {"task": {"movie_reviews": ("task=movie_reviews",), "tweets": ("task=tweets",)}}
 
@@ -161,10 +161,8 @@ def test_a_prediction_may_be_added_to_and_not_changed(older: list[str], capsys: 
     study.PREDICTION = "! Of the new arms: they match."
     assert main(study, [*older, "--dry-run"]) == 0
     study.PREDICTION = "It will be otherwise."
-    assert main(study, [*older, "--dry-run", "--budget", "small"]) == 2
-    error = capsys.readouterr().err
-    assert "prediction" in error
-    assert "budget" in error
+    assert main(study, [*older, "--dry-run"]) == 2
+    assert "prediction" in capsys.readouterr().err
 
 
 def test_a_study_grows_and_only_its_new_cells_run(
@@ -267,11 +265,10 @@ def test_a_study_may_be_declared_ahead_so_that_it_shares_the_runs_of_another(
 STUDIES = studies()
 
 
-@pytest.mark.parametrize("budget", ["full", "small"])
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there_are(name: str, budget: str) -> None:
+def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there_are(name: str) -> None:
     study = importlib.import_module(f"experiments.{name}")
-    plan = study.plan() if budget == "full" else small(study.plan())
+    plan = study.plan()
     assert all(texts_of(study, name).values())
     assert len(settings_of(plan)) == len(plan.conditions) * len(plan.protocol.arms)
     assert set(plan.figures or ()) <= set(FIGURES)
@@ -283,7 +280,7 @@ def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, t
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
     study = importlib.import_module(f"experiments.{name}")
     plan = study.plan()
-    texts = texts_of(study, name) | {"budget": "full"}
+    texts = texts_of(study, name)
     records = StudyRecords(RECORDS / name, tmp_path, plan, texts)
     progress = records.progress(lambda cell: True)
     assert progress.missing == []

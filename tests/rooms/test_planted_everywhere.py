@@ -16,7 +16,6 @@ from experiments import planted_everywhere as made
 from experiments.teacher import batches, bert
 from lorax_lab.streams import generator
 
-ROOT = Path(__file__).parents[2]
 TEXTS = [" ".join(words) for words in permutations([*GOOD[:2], *BAD[:2], *PLAIN[:1]], 3)]
 
 
@@ -66,9 +65,3 @@ def test_the_table_has_k_of_each_draw(rows: pd.DataFrame) -> None:
     assert (own["high"] <= own.index).all()
     assert (own["low"] > 0).all()
     assert (own["whole"] == 1).all()
-
-
-def test_no_draws_write_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert made.main(["--draws", "0", "--records", str(tmp_path)]) == 2
-    assert "--draws 0: allowed are numbers ≥ 1" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
