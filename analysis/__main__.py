@@ -23,8 +23,6 @@ COMMANDS = {
     "report": (".report", "one page of all runs, to open in a browser"),
     "pairs": (".pairs", "what one setting changes, by pairs of runs, as in pairs train.precision"),
     "audit": (".audit", "what an audit wrote, as in audit FOLDER"),
-    "step": (".step", "what a prediction of memory wrote, as in step FOLDER"),
-    "serving": (".serving", "what serving wrote, as in serving FOLDER"),
     "cards": (".cards", "whether the cuts that rank cards chose held on test, as in cards cards"),
     "planted": (".planted", "which rank number finds the rank of a matrix made with one"),
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 BENCHES = (
-    "step", "sweep", "spectra", "audit", "serving", "memory", "cost", "workers", "tracking",
+    "step", "sweep", "spectra", "audit", "serving", "memory", "workers", "tracking",
 )  # fmt: skip
 
 

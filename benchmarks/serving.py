@@ -6,7 +6,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lorax_lab.launch.compose import compose
-from lorax_lab.memory import peak_of
 from lorax_lab.methods import METHODS
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, model_sha256, resolve, select
@@ -51,8 +50,6 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         turns = {f"ours, {way}": ours[way] for way in peft} | {f"PEFT, {way}": peft[way] for way in peft}
         turns |= _switches(exchange, theirs) | {"load a full model": _full_load(folder)}
         times = in_turn(turns, rounds)
-        peaks = {f"ours, {way}": _peak(ours[way], lambda: itertools.chain(*exchange.held().values())) for way in peft}
-        peaks |= {f"PEFT, {way}": _peak(peft[way], theirs.parameters) for way in peft}
         held = held_bytes(exchange) | {"PEFT": sum(p.nbytes for p in theirs.parameters())}
         disk = {"base": sum(file.stat().st_size for file in resolve("minilm").glob("*.safetensors"))}
         disk["adapters"] = sum((folder / name / file).stat().st_size for name in NAMES for file in (WEIGHTS, SETTINGS))
@@ -61,18 +58,17 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         "title": "One base, six adapters: r = 8 on all encoder matrices of MiniLM",
         "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(),
-        "rows": _rows(times, peaks, held, disk),
+        "rows": _rows(times, held, disk),
         "median_seconds": {name: statistics.median(values) for name, values in times.items()},
         "switches_timed_together": SWITCHES,
-        "request_bytes": peaks,
         "held_bytes": held,
         "bytes_on_disk": disk,
         "weights_changed_by_merging_and_unmerging": changed,
         "note": f"Random factors and heads, read by both from the same files. A request is {ROWS} movie reviews "
         f"of up to {tokens} tokens; median of {rounds}, each contender in turn; spread: quartiles. "
-        "Memory of a request: bytes of tensors alive at its peak beside the weights; while an adapter is merged ours "
-        f"holds {held['merged'] / 1e6:.0f} MB more, PEFT nothing. Merging and unmerging once changed "
-        f"{changed['PEFT']:.1%} of the base's adapted weights in PEFT, {changed['ours']:.0%} in ours.",
+        f"While an adapter is merged ours holds {held['merged'] / 1e6:.0f} MB more, PEFT nothing. "
+        f"Merging and unmerging once changed {changed['PEFT']:.1%} of the base's adapted weights in PEFT, "
+        f"{changed['ours']:.0%} in ours.",
     }
 
 
@@ -198,15 +194,8 @@ def _changed_by_merging(exchange: Exchange, theirs: Any) -> dict[str, float]:
     return {"PEFT": changed, "ours": ours / sum(t.numel() for t in base)}
 
 
-def _peak(contender: Contender, held: Callable[[], Iterable[Tensor]]) -> int:
-    before, call = contender
-    before()
-    return peak_of(call, held())
-
-
 def _rows(
     times: dict[str, list[float]],
-    peaks: dict[str, int],
     held: dict[str, int],
     disk: dict[str, int],
 ) -> list[dict[str, Any]]:
@@ -225,9 +214,6 @@ def _rows(
     rows += [single("load a full model / our switch", statistics.median(times["load a full model"]) / switch)]
     rows += [against(f"{name}: PEFT / ours", f"PEFT, {name}", f"ours, {name}") for name in ("merge", "unmerge")]
     rows += [against(f"a request, {way}: ours / PEFT", f"ours, {way}", f"PEFT, {way}") for way in ways]
-    for way in ways:
-        ratio = peaks[f"ours, {way}"] / peaks[f"PEFT, {way}"]
-        rows.append(single(f"memory of a request, {way}: ours / PEFT", ratio))
     rows += [single("weights held, base and six adapters: ours / PEFT", both / held["PEFT"])]
     rows += [single("on disk: six full models / base and six adapters", disk["six full models"] / stored)]
     return rows

@@ -6,7 +6,6 @@ from lorax_lab.memory.ledger import (
     Ledger,
     measure_step,
     peak_device_bytes,
-    peak_of,
     peak_resident_bytes,
     reset_peak,
 )

@@ -1,15 +1,13 @@
-"""`python -m lorax_lab.memory model=llama-2-70b rank=8`: what a training step holds and computes, full and with LoRA.
+"""`python -m lorax_lab.memory model=llama-2-70b rank=8`: what a training step holds, full and with LoRA.
 
 It also says how many GPUs the step needs. Nothing is trained, and no weight is read.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import BF16_WEIGHTS
@@ -19,11 +17,11 @@ from lorax_lab.record.redact import guard
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lorax_lab.memory.predict import Operations, Prediction, Step
+    from lorax_lab.memory.predict import Prediction, Step
 
 HELP = """\
-What does a training step hold in memory, how much does it compute, and how many GPUs does it need? The answer is a
-table of full fine-tuning beside LoRA.
+What does a training step hold in memory, and how many GPUs does it need? The answer is a table of full fine-tuning
+beside LoRA.
 
 It is predicted from the shape of the model alone. No weight is read and nothing is trained; a model of 180 billion
 parameters takes a minute.
@@ -41,19 +39,13 @@ overrides (conf/memory.yaml has their defaults; several values, separated by com
   head=auto              lm (logits over the vocabulary), classifier; auto: lm for decoders
   target_modules=all-linear, or [q_proj,v_proj]
 
-options:
-  --tables FOLDER        write the tables of three fixed grids (every preset; one model over batch and sequence; over
-                         rank) into FOLDER, which takes minutes; `python -m analysis step FOLDER` draws them
-
 examples:
   python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
   python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16
-  python -m lorax_lab.memory --tables tables
 """
 NOTE = """\
 Memory is that at the peak of one step; the checkpoint holds the trained weights. On several GPUs weights, gradients
-and optimizer states are sharded (ZeRO 3) and each GPU has its own batch; driver and gaps take 1 GiB of each GPU.
-Operations are floating-point ones; what checkpointing computes a second time is not counted."""
+and optimizer states are sharded (ZeRO 3) and each GPU has its own batch; driver and gaps take 1 GiB of each GPU."""
 MULTIRUN = ("-m", "--multirun")
 """Allowed, as in `lorax_lab.run`; nothing hangs on it."""
 
@@ -67,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         names = textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25)
         print(HELP.replace("{presets}", names))
         return 0
-    return answer(lambda: _write_tables(words) if words[:1] == ["--tables"] else _show(steps(words)))
+    return answer(lambda: _show(steps(words)))
 
 
 def steps(words: list[str]) -> list[Step]:
@@ -95,17 +87,16 @@ def steps(words: list[str]) -> list[Step]:
 
 def _show(grid: list[Step]) -> int:
     from lorax_lab.console import bar, console
-    from lorax_lab.memory.predict import count
 
     for step in grid:
         step.shape()
     tables = {full: [full, *(s for s in dict.fromkeys(grid) if s.full == full)] for full in (s.full for s in grid)}
     wanted = list(itertools.chain(*tables.values()))
-    answers: dict[Step, tuple[Prediction, Operations]] = {}
+    answers: dict[Step, Prediction] = {}
     with bar("predicting") as on_done:
         for number, step in enumerate(wanted):
             on_done(number, len(wanted))
-            answers[step] = step.predict(), count(step)
+            answers[step] = step.predict()
     for full, columns in tables.items():
         console.print(table({step: answers[step] for step in columns}))
         console.print(NOTE, highlight=False)
@@ -116,8 +107,8 @@ def _show(grid: list[Step]) -> int:
     return 0
 
 
-def table(answers: dict[Step, tuple[Prediction, Operations]]) -> Table:
-    """A row per category, then the peak, the checkpoint, the sizes of GPU and the parts of the computation.
+def table(answers: dict[Step, Prediction]) -> Table:
+    """A row per category, then the peak, the checkpoint and the sizes of GPU.
 
     A column per step, full fine-tuning first, and beside each other one its share of full.
     """
@@ -136,7 +127,7 @@ def table(answers: dict[Step, tuple[Prediction, Operations]]) -> Table:
         shown.add_column("full" if step is full else f"LoRA r={step.rank}", justify="right")
         if step is not full:
             shown.add_column("of full", justify="right")
-    predictions, operations = zip(*answers.values(), strict=True)
+    predictions = list(answers.values())
 
     def add(name: str, texts: list[str], counts: list[int] | None = None) -> None:
         shares = [""] * len(texts)
@@ -154,51 +145,7 @@ def table(answers: dict[Step, tuple[Prediction, Operations]]) -> Table:
     add("trained", [f"{p.trained:,}" for p in predictions])
     for gib in GPU_SIZES:
         add(f"{gib} GiB GPUs", [str(gpus_needed(p, gib) or "none do") for p in predictions])
-    shown.add_section()
-    for part in ("forward", "backward", "update", "total"):
-        counts = [getattr(o, part) for o in operations]
-        add(f"{part} operations", [f"{count:.2e}" for count in counts], counts)
     return shown
-
-
-def grids() -> dict[str, list[Step]]:
-    """The steps of each table that `--tables` writes, by its name: every preset, full and LoRA; one model over batch
-    and sequence; the same over rank."""
-    from lorax_lab.memory.architectures import PRESETS
-
-    common = ["batch=1", "sequence=512", "precision=bf16"]
-    llama = [*common, "model=llama-3.2-1b"]
-    presets = steps([*common, f"model={','.join(PRESETS)}"])
-    batches = steps([*llama, "batch=1,2,4,8,16,32,64", "sequence=128,256,512,1024,2048,4096,8192"])
-    ranks = steps([*llama, f"rank={','.join(str(2**power) for power in range(10))}"])
-    both = {"step_presets": presets, "step_batches": batches}
-    pairs = {name: [s for lora in steps for s in (lora.full, lora)] for name, steps in both.items()}
-    return pairs | {"step_ranks": [ranks[0].full, *ranks]}
-
-
-def _write_tables(words: list[str]) -> int:
-    """Predict every grid: a row per step with its settings, the bytes at its peak by category, and its operations."""
-    import pandas as pd
-
-    from lorax_lab.console import bar, console
-    from lorax_lab.memory.predict import count
-    from lorax_lab.record.files import write_csv
-
-    if len(words) != 2:
-        raise ConfigError("--tables takes the folder that the tables go to and nothing else; type --tables FOLDER")
-    folder = Path(words[1])
-    with bar("predicting") as on_done:
-        for name, grid in grids().items():
-            rows = []
-            for number, step in enumerate(grid):
-                on_done(number, len(grid))
-                prediction = step.predict()
-                row = dataclasses.asdict(step) | {"target_modules": " ".join(step.target_modules)}
-                row |= {"peak": prediction.ledger.peak_bytes, "trained": prediction.trained}
-                rows.append(row | {"operations": count(step).total} | prediction.ledger.by_category)
-            write_csv(folder / f"{name}.csv", pd.DataFrame(rows).astype({"rank": "Int64"}))
-    console.print(f"for the figures type: python -m analysis step {folder}", soft_wrap=True, markup=False)
-    return 0
 
 
 if __name__ == "__main__":

@@ -187,15 +187,6 @@ def record_step(
     return recorder
 
 
-def peak_of(call: Callable[[], object], held: Iterable[Tensor]) -> int:
-    """The most live bytes at one moment of storages that `call` makes; those of `held` are not counted."""
-    recorder = Recorder()
-    with recorder:
-        recorder.see(held, "weights")
-        call()
-    return max((sum(live.values()) - live["weights"] for _, live in recorder.live()), default=0)
-
-
 def _state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     states = optimizer.state.values()
     return [value for state in states for value in state.values() if isinstance(value, Tensor)]

@@ -21,7 +21,6 @@ EXAMPLES = """\
 first train one LoRA for each task, then serve them:
   python -m lorax_lab.run task=tweets,sarcasm rank=8 reference=false -m
   python -m lorax_lab.serve runs/minilm-*-lora-r8-s0-*
-for the figure: python -m analysis serving FOLDER
 """
 
 
@@ -56,7 +55,7 @@ def _answer(runs: list[Path], folder: Path) -> int:
     console.print(OmegaConf.to_yaml(results), markup=False)
     verdict = "Equal: every answer is the same" if results["equal"] else "NOT EQUAL: an answer differs, or the base"
     console.print(f"{verdict}, alone, exchanged and merged.", markup=False)
-    console.print(f"in {folder}: {RESULTS}; for the figure type: python -m analysis serving {folder}", soft_wrap=True)
+    console.print(f"in {folder}: {RESULTS}", soft_wrap=True)
     return 0 if results["equal"] else 1
 
 

@@ -1,4 +1,4 @@
-"""What serving costs: bytes on disk, in memory and for a request; seconds of a switch and of a request."""
+"""What serving costs: bytes on disk and in memory; seconds of a switch and of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from lorax_lab.memory import peak_of
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
 from lorax_lab.models import resolve
 from lorax_lab.models.weights import weight_files
@@ -41,13 +40,11 @@ def costs(served: Served) -> dict[str, Any]:
         load = lambda: bare.load_state_dict(load_file(path))  # noqa: E731
         seconds = _medians(switches(exchange) | {"load a full model": (load, load)})
     ways = requests(exchange, served.batch(first, ROWS), first)
-    request: dict[str, Any] = {"rows": ROWS, "seconds": _medians(ways)}
-    request["peak_bytes"] = {name: _request_bytes(exchange, way) for name, way in ways.items()}
     return {
         "bytes_on_disk": {"base": base, "adapters": adapters, "full": full},
         "bytes_held": held_bytes(exchange),
         "seconds": seconds | {"switch": seconds["switch"] / SWITCHES},
-        "request": request,
+        "request": {"rows": ROWS, "seconds": _medians(ways)},
     }
 
 
@@ -94,13 +91,6 @@ def in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, list[flo
             if turn:
                 times[name].append(time.perf_counter() - start)
     return times
-
-
-def _request_bytes(exchange: Exchange, way: Contender) -> int:
-    """The most bytes that one request has alive beside the base, the adapters and what is merged."""
-    prepare, call = way
-    prepare()
-    return peak_of(call, itertools.chain(*exchange.held().values()))
 
 
 def held_bytes(exchange: Exchange) -> dict[str, int]:

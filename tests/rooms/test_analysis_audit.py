@@ -250,7 +250,6 @@ def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
     [
         ("audit", {"audit.json": b'{"for'}),
         ("audit", {"audit.json": b'{"format": 2}', "matrices/00000.npz": b"PK\x03\x04"}),
-        ("serving", {"serving.json": b"{}"}),
     ],
 )
 def test_a_damaged_folder_is_refused(

@@ -7,13 +7,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from analysis.__main__ import main as analysis
 from lorax_lab.errors import ConfigError
 from lorax_lab.memory import CATEGORIES, Ledger, measure_step
 from lorax_lab.memory import __main__ as entry
@@ -25,7 +23,6 @@ from lorax_lab.memory.predict import (
     Plain,
     Prediction,
     Step,
-    count,
     gpus_needed,
     sharded_peak,
 )
@@ -220,47 +217,3 @@ def test_the_table_has_full_and_each_rank(folder: Path, capsys: pytest.CaptureFi
         assert word in text
     assert entry.main(["--help"]) == 0
     assert "llama-2-70b" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_figures_are_drawn_from_predictions(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "small").mkdir()
-    (folder / "small" / "config.json").write_text(json.dumps(TINY["llama"] | {"num_hidden_layers": 1}))
-    name = str(folder / "small")
-    small = {
-        "step_presets": [step(name, rank) for rank in (None, 8)],
-        "step_batches": [step(name, r, batch=b, sequence=s) for b in (1, 4) for s in (8, 32) for r in (None, 8)],
-        "step_ranks": [step(name, rank) for rank in (None, 8)],
-    }
-    monkeypatch.setattr(entry, "grids", lambda: small)
-    monkeypatch.chdir(tmp_path)
-    assert entry.main(["--tables", "tables"]) == 0
-    assert analysis(["step", "tables", "--out", "figures"]) == 0
-    assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == small.keys()
-    table = pd.read_csv(tmp_path / "figures" / "step_ranks.csv")
-    assert table.loc[1, "peak"] == small["step_ranks"][1].predict().ledger.peak_bytes
-    assert (table[list(CATEGORIES)].sum(axis=1) == table["peak"]).all()
-    assert entry.main(["--tables"]) == 2
-    assert "--tables" in capsys.readouterr().err
-
-
-# ---- operations
-
-
-@pytest.mark.parametrize("rank", [1, 8])
-def test_operations_are_those_of_the_formula(folder: Path, rank: int) -> None:
-    """2nmT forward and 2r(n + m)T for LoRA; twice that backward, without the frozen weights' gradients and without the
-    first layer's inputs'."""
-    lora = step(str(folder / "llama"), rank, batch=4, sequence=24)
-    full, tokens, inner = lora.full, 4 * 24, [(64, 160)] * 2 + [(160, 64)]
-    layer = [(64, 64), (64, 32), (64, 32), (64, 64), *inner]
-    products = 2 * tokens * (2 * sum(n * m for n, m in layer) + 64 * 96)
-    attention = 2 * 4 * 4 * 24 * 24 * 64
-    assert count(full).forward == products + attention
-    assert count(full).backward == 2 * (products + attention)
-    beside = 2 * tokens * rank * 2 * sum(n + m for n, m in layer)
-    assert count(lora).forward == products + attention + beside
-    assert count(lora).update == 14 * rank * 2 * sum(n + m for n, m in layer)
-    assert count(lora).backward < count(full).backward
