@@ -56,6 +56,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {"whole": whole_numbers, "range": from_to, "words": lambda name: name.replace("_", " ")}
     environment.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
     environment.filters |= {"s": lambda count: "" if count == 1 else "s"}
+    environment.filters |= {"arm": lambda name: name.replace(" r=", " at rank ")}
     environment.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
     environment.globals |= {"NONE": NONE}
     return environment

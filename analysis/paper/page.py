@@ -1,10 +1,11 @@
-"""`python -m analysis paper`: the LoRA paper's claims, and what our studies say of them. It writes `docs/paper.md`, a
-section for each table and figure of the paper; every number comes from the records."""
+"""`python -m analysis paper` writes `docs/paper.md`: a table with a row for each claim of the LoRA paper, and what stands
+behind it. All numbers come from the records."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -14,22 +15,21 @@ from typing import Any
 from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
 
-from ..pages import render, rendered
+from ..pages import NONE, render, rendered
 from ..study.command import DOCS, load_all
-from ..study.figures import FIGURES
-from ..study.records import RECORDS, Records, has_collapsed, hours_of, training_of
+from ..study.figures.directions import LORA, MODULES
+from ..study.records import RECORDS, Records, hours_of
 from ..study.validator import breaches, not_begun
-from ..study.words import listed
-from . import controls, notes, readings
-from .readings import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Reading, is_task
+from . import amplification, details, directions, readings
+from .amplification import by_update, median
+from .readings import CONTROLS, FAILS, HOLDS, NOT_TOLD, OPPOSITE, Readings, all_of, between, is_task
 
 OUT = DOCS.parent / "paper.md"
 CLAIMS = Path(__file__).with_name("claims.toml")
-BASELINES = "paper_baselines"
-NOT_RUN, NOT_SHOWN, MIXED = "not run yet", "not shown", "differs by row of its table"
-ORDER = (HOLDS, f"{HOLDS}{TOO}", FAILS, UNSURE, MIXED)
-TASKS = ("movie_reviews", "sarcasm")
-"""The tasks that predictions name."""
+NOT_RUN, NOT_SHOWN = "not run yet", "not shown"
+SUBSPACES = "paper_subspaces"
+WHY = {HOLDS: "It surely is so.", FAILS: "It surely is not so.", NOT_TOLD: "The intervals leave it open."}
+"""Where a claim has no sentence of its own for an outcome."""
 Numbers = dict[str, Any]
 
 
@@ -46,8 +46,7 @@ def main(arguments: list[str]) -> int:
 
 def _write(records: Path, out: Path, figures: Path) -> int:
     studies, damaged = load_all(records, studies_of_paper())
-    links = {study.name: os.path.relpath(figures / study.name, out.absolute().parent) for study in studies}
-    write_text(out, write(studies, links, damaged))
+    write_text(out, write(studies, os.path.relpath(figures, out.absolute().parent), damaged))
     lacking = left_out(studies, damaged)
     for status, reason in lacking.values():
         print(f"{status}: {reason}")
@@ -56,43 +55,46 @@ def _write(records: Path, out: Path, figures: Path) -> int:
 
 
 @cache
-def sections() -> list[Numbers]:
-    """The paper's tables and figures in its order, each with its claims, as `claims.toml` has them."""
+def claims() -> list[Numbers]:
+    """The paper's claims in its order, as `claims.toml` has them, each with its place."""
     content = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))
-    claims = {}
-    for name, claim in content["claims"].items():
-        words = {key: rendered(claim[key], **claim["with"]) for key in ("text", "theirs", "rule")}
-        claims[name] = claim | words | content["rows"][claim["read"]]
-    made = []
-    for section in content["sections"]:
-        facts = {"measured": False, "notes": [], "short": section["title"].partition(":")[0]} | section
-        made.append(facts | {"claims": [claims[name] for name in section["claims"]]})
-    return made
+    return [content["without"] | claim | {"place": place} for place, claim in enumerate(content["claims"], 1)]
 
 
 def studies_of_paper() -> list[str]:
     """The studies that ask again what the paper asked."""
-    return list(dict.fromkeys(section["study"] for section in sections()))
+    return list(dict.fromkeys(claim[key] for claim in claims() for key in ("study", "again") if claim[key]))
 
 
-def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
+def write(studies: Sequence[Records], figures: str, damaged: Mapping[str, str] | None = None) -> str:
     """The whole page.
 
     Args:
-        studies: that can be read; those of no section are not used.
-        links: to each study's folder of figures, by its name.
+        studies: that can be read; those that no claim names are not used.
+        figures: the folder of the studies' figures, as a link.
         damaged: why each other study cannot be read, by its name.
     """
-    by_name = {study.name: study for study in studies}
-    used = [by_name[name] for name in studies_of_paper() if name in by_name]
+    by_name = {study.name: study for study in studies if study.name in studies_of_paper()}
     lacking = left_out(studies, damaged or {})
     fair = {name: study for name, study in by_name.items() if name not in lacking}
-    shown = [_section(section, by_name.get(section["study"]), lacking, fair) for section in sections()]
-    of_tasks: dict[str, list[str]] = {}
-    for study in used:
-        of_tasks.setdefault(listed(notes.tasks_of(study)), []).append(f"`{study.name}`")
-    numbers = {"sections": shown, "links": links, "tasks": of_tasks, "runs": _runs(used) if used else None}
-    return render("paper.md", **numbers, adapted=notes.adapted(used), controls=controls.rows_of(fair))
+    lines = [line for study in fair.values() for line in study.lines]
+    runs = {"count": len({line["run_id"] for line in lines}), "hours": hours_of(lines)}
+    rows = [_row(claim, fair, lacking) for claim in claims()]
+    return render("paper.md", claims=rows, figures=figures, runs=runs, studies=fair, tables=_tables(fair))
+
+
+def _tables(fair: Mapping[str, Records]) -> Numbers:
+    """What stands below the claims, of the studies that can be shown."""
+    subspaces = fair.get(SUBSPACES)
+    cells = [cell for study in fair.values() for cell in study.declared.settings.values()]
+    return {
+        "arms": {name: {task: details.arms(study, task) for task in study.conditions} for name, study in fair.items()},
+        "seeds": {len(study.protocol.final_seeds) for study in fair.values()},
+        "alphas": {cell["method.alpha"] for cell in cells if "method.alpha" in cell},
+        "reviews": [name for name, study in fair.items() if "movie_reviews" in study.conditions],
+        "sides": list(details.sides_of_seeds(subspaces)) if subspaces else [],
+        "ties": details.ties(subspaces) if subspaces else [],
+    }
 
 
 def left_out(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -111,64 +113,79 @@ def left_out(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str
     return facts
 
 
-def _section(
-    section: Numbers, study: Records | None, lacking: Mapping[str, tuple[str, str]], fair: Mapping[str, Records]
+def read(claim: Numbers, records: Records, task: str, **given: bool) -> Readings:
+    """What the runs of one task say of each part of a claim; `is_noise` asks noise in the place of their update."""
+    modules = (readings, directions, amplification)
+    reader = next(getattr(module, claim["read"]) for module in modules if hasattr(module, claim["read"]))
+    parts: Readings = reader(records, task, **claim["with"], **given)
+    return parts
+
+
+def outcome_of(claim: Numbers, *by_task: Readings) -> str:
+    """The outcome over all parts of a claim."""
+    outcome = all_of(reading.outcome for parts in by_task for reading in parts.values())
+    return OPPOSITE[outcome] if claim["is_negated"] else outcome
+
+
+def _row(claim: Numbers, fair: Mapping[str, Records], lacking: Mapping[str, tuple[str, str]]) -> Numbers:
+    """A claim with our number, its control, its outcome and why, and its readings by task for the table below it."""
+    nothing = claim | {"number": NONE, "control": NONE, "by_row": {}, "again": {}}
+    if claim["study"] in lacking:
+        outcome, why = lacking[claim["study"]]
+        return nothing | {"outcome": outcome, "why": why}
+    records, again = fair[claim["study"]], fair.get(claim["again"])
+    tasks = [name for name in records.conditions if is_task(name) and name not in claim["but"]]
+    by_task = {name: read(claim, records, name) for name in tasks if name in claim["only"] or not claim["only"]}
+    if not all(by_task.values()):
+        return nothing | {"outcome": NOT_TOLD, "why": "It was not measured."}
+    outcome = outcome_of(claim, *by_task.values())
+    others = {name: read(claim, again, name) for name in again.conditions} if again else {}
+    noise = read(claim, records, tasks[0], is_noise=True) if claim["noise"] else {}
+    texts = {key: claim[key] for key in ("number", "control", "rule", "changed")}
+    texts |= {"why": claim["why"].get(outcome.replace(" ", "_"), WHY[outcome])}
+    at_hand = _at_hand(claim, records, by_task, noise, next((others[name] for name in CONTROLS if name in others), {}))
+    by_row = {f"two types, {name}": parts for name, parts in by_task.items()}
+    by_row |= {f"six types, {name}": parts for name, parts in others.items()} | {claim["noise"]: noise}
+    outcomes = {name: outcome_of(claim, parts) for name, parts in others.items() if is_task(name)}
+    texts = {key: rendered(text, **at_hand) for key, text in texts.items()}
+    return claim | texts | {"outcome": outcome, "again": outcomes, "by_row": by_row}
+
+
+def _at_hand(
+    claim: Numbers, records: Records, by_task: Mapping[str, Readings], noise: Readings, drawn: Readings
 ) -> Numbers:
-    """A section with its readings and notes; of a study that is not fair or not there, with why it has none."""
-    lacks = lacking.get(section["study"])
-    facts = section | {"lacks": lacks, "study": study, "name": section["study"], "notes": {}, "floors": []}
-    facts |= {"figures": [(name, FIGURES[name].title) for name in section["figures"]]}
-    if lacks:
-        facts |= {"claims": [claim | {"outcome": lacks[0]} for claim in section["claims"]]}
-    if study:
-        finals = {task: study.of(task, "final") for task in study.conditions}
-        counts = {_named(task): (sum(map(has_collapsed, lines)), len(lines)) for task, lines in finals.items()}
-        prediction = " ".join(study.declared.texts["prediction"].split())
-        facts |= {"finals": sum(map(len, finals.values())), "prediction": prediction}
-        facts |= {"collapsed": {task: count for task, count in counts.items() if count[0]}}
-        facts |= {"open": [task for task in TASKS if task in prediction and task not in study.conditions]}
-    if study and not lacks:
-        facts |= {"claims": [_claim(claim, study, section["measured"]) for claim in section["claims"]]}
-        facts |= {"notes": {name: getattr(notes, name)(study) for name in section["notes"]}}
-        if BASELINES in fair and study.name != BASELINES and not section["measured"]:
-            facts |= {"floors": notes.floors(study, fair[BASELINES])}
-    return facts
+    """The numbers that a claim's sentences can use, beside those of its rule.
+
+    Readings by part: `got` of the first task, `by_task` of each, `noise`, and `drawn` with random labels; `parts` has
+    the parts by outcome. `gain(arm, rival, task)` is any difference in score, `factor(r)` the amplification factor, and
+    `strict` has φ(1, 1) of two ranks. Of a claim about scores `least` is the smallest gain, `beaten` the rivals that each
+    arm is surely above, and `worse` the tasks with a sure loss.
+    """
+    task, got = next(iter(by_task.items()))
+    numbers = claim["with"] | {"by_task": by_task, "got": got, "noise": noise, "drawn": drawn}
+    numbers |= {"parts": _by_outcome(got), "drawn_parts": _by_outcome(drawn)}
+    numbers |= {"noise_outcome": outcome_of(claim, noise), "drawn_outcome": outcome_of(claim, drawn)}
+    numbers |= {"most": max(got, key=lambda part: got[part].value.mean)}
+    numbers |= {"gain": lambda arm, rival, task=task: between(records, task, arm, rival)}
+    numbers |= {"factor": lambda r, key="factor": median(by_update(records, task)[LORA, r], key)}
+    strict = {name: directions.shared(records, task, directions.RANKS, "A", (1, 1), name) for name in MODULES}
+    numbers |= {"strict": {name: phi.interval() for name, phi in strict.items() if phi}}
+    return numbers | (_of_scores(claim, records, by_task) if claim["read"] == "scores" else {})
 
 
-def _claim(claim: Numbers, study: Records, is_measured: bool) -> Numbers:
-    """A claim with its rows, its outcome over them, and the conditions that it lacks."""
-    read = list(getattr(readings, claim["read"])(study, **claim["with"]))
-    rows = []
-    for reading in read:
-        cells = [rendered(claim[key], **reading.says) for key in ("subject", "number", "beside")]
-        rows.append([_named(reading.task), *cells, reading.outcome_and_noise])
-    there = {reading.task for reading in read}
-    lacking = [task for task in study.conditions if task not in there] if is_measured else []
-    return claim | {"rows": rows, "lacking": lacking, "outcome": outcome_of(read)}
+def _by_outcome(parts: Readings) -> dict[str, list[str]]:
+    return {key.replace(" ", "_"): [name for name in parts if parts[name].outcome == key] for key in OPPOSITE}
 
 
-def outcome_of(read: Sequence[Reading]) -> str:
-    """The outcomes of a claim, each with its tasks; controls and other heads are no tasks of their own. What the claim
-    is of decides; the rest stands beside that."""
-    by_name: dict[str, dict[str, set[str]]] = {"": {}}
-    for reading in (reading for reading in read if is_task(reading.task)):
-        by_name.setdefault(reading.stands_beside, {}).setdefault(reading.task, set()).add(reading.outcome_and_noise)
-    parts = []
-    for name, by_task in by_name.items():
-        kinds: dict[str, list[str]] = {}
-        for task, outcomes in by_task.items():
-            kinds.setdefault(MIXED if len(outcomes) > 1 else min(outcomes), []).append(task)
-        text = "; ".join(f"{kind} ({listed(kinds[kind])})" for kind in sorted(kinds, key=ORDER.index))
-        parts.append(f"{name}: {text}" if name else text or "not measured")
-    return "; ".join(parts)
-
-
-def _named(task: str) -> str:
-    return f"{task} (control)" if task in CONTROLS else task
-
-
-def _runs(studies: Sequence[Records]) -> Numbers:
-    """How many runs there are, how often they were trained, and how long that took."""
-    lines = [line for study in studies for line in study.lines]
-    count, times = len({line["run_id"] for line in lines}), len(set(map(training_of, lines)))
-    return {"count": count, "again": times - count, "hours": hours_of(lines)}
+def _of_scores(claim: Numbers, records: Records, by_task: Mapping[str, Readings]) -> Numbers:
+    task, got = next(iter(by_task.items()))
+    arm, rival = min(got, key=lambda pair: got[pair].value.mean).split(" over ")
+    least = {"rival": rival, "at_once": between(records, task, arm, rival, len(got))}
+    sure: dict[bool, list[str]] = {True: [], False: []}
+    for name in claim["with"]["than"]:
+        outcomes = {reading.outcome for pair, reading in got.items() if pair.endswith(f" over {name}")}
+        sure[outcomes == {HOLDS}].append(name.partition(" r=")[0])
+    worse = [name for name, parts in by_task.items() if all(reading.value.high < 0 for reading in parts.values())]
+    worse = [re.sub(r"\d+", lambda count: f"{int(count[0]):,}", name) for name in worse]
+    numbers = {"least": least, "beaten": sure[True], "unbeaten": sure[False], "worse": worse}
+    return numbers | {"points": f"{abs(claim['with'].get('by', 0.0)):g}"}
