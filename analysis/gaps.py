@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from lorax_lab.record import record, variation
-from lorax_lab.record.folder import QUARANTINE
 from lorax_lab.record.record import Record
 
 from .groups import Group, Recorded, command, config_of, hashes_of, settings_of
@@ -46,9 +45,7 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     lines += [f"{run} is the same training as {shown}, which is counted" for run, shown in recorded.doubles.items()]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
-        if folder.name == QUARANTINE:
-            lines += [f"{item.name} is damaged, set aside in {folder}" for item in sorted(folder.iterdir())]
-        elif not (folder / record.RECORD).exists() and any(any(folder.glob(trace)) for trace in TRACES):
+        if not (folder / record.RECORD).exists() and any(any(folder.glob(trace)) for trace in TRACES):
             lines.append(f"{folder.name} has no {record.RECORD}: it did not finish")
     return lines
 

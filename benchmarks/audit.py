@@ -36,7 +36,7 @@ TOP = 64
 
 
 def measure(layers: int = LAYERS) -> dict[str, Any]:
-    """Ours in both modes, again with the base's directions cached, then the peers, on one pair of files."""
+    """Ours in both modes, then the peers, on one pair of files."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         base, tuned = folder / "base", folder / "tuned"
@@ -49,10 +49,6 @@ def measure(layers: int = LAYERS) -> dict[str, Any]:
 
         exact, exact_peak = ours("exact")
         certified, certified_peak = ours("certified", "--top", str(TOP))
-        few = [sys.executable, "-m", "lorax_lab.audit", str(folder / "base-2"), str(folder / "tuned-2"), "--directions"]
-        _written(folder / "base-2", folder / "tuned-2", 2)
-        first, _ = _timed([*few, "--out", str(folder / "first")], environment)
-        second, _ = _timed([*few, "--out", str(folder / "second")], environment)
         plain, plain_peak = _timed([sys.executable, str(PEERS), "plain", str(base), str(tuned)], environment)
         known = importlib.util.find_spec("weightwatcher") is not None
         command = [sys.executable, str(PEERS), "weightwatcher", str(base), str(tuned)]
@@ -70,11 +66,9 @@ def measure(layers: int = LAYERS) -> dict[str, Any]:
             _row(f"our peak memory, GB: top {TOP} certified", certified_peak / 1e9, "< 1"),
             _row("peak memory: WeightWatcher / ours", watcher_peak / exact_peak, ""),
             _row("peak memory: the plain script / ours", plain_peak / exact_peak, ""),
-            _row("with the base's directions, 2 layers and embedding: first run / second run", first / second, ""),
         ],
         "seconds": {
-            "exact": exact, "certified": certified, "directions, first": first, "directions, again": second,
-            "plain": plain, "weightwatcher": watcher,
+            "exact": exact, "certified": certified, "plain": plain, "weightwatcher": watcher,
         },
         "bytes_of_both": size,
         "bytes_per_second": {"exact": size / exact, "certified": size / certified},

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from lorax_lab.console import bar
-from lorax_lab.memory.ledger import CATEGORIES, measure_step
+from lorax_lab.memory.ledger import CATEGORIES, record_step
 from lorax_lab.memory.predict import OPTIMIZERS, Plain, Step
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import hardware
@@ -69,7 +69,7 @@ def _step(model: str, rank: int | None, batch: int, sequence: int, checkpointing
 def _cell(step: Step) -> dict[str, Any]:
     predicted, model = step.predict().ledger, step.build().train()
     optimizer = OPTIMIZERS[step.optimizer]([p for p in model.parameters() if p.requires_grad])
-    real = measure_step(model, optimizer, step.make_batch(), Plain(mixed=False))
+    real = record_step(model, optimizer, step.make_batch(), Plain(mixed=False)).ledger()
     row = {"predicted": predicted.peak_bytes, "measured": real.peak_bytes, "phase": real.phase}
     row |= {f"predicted.{c}": predicted.by_category[c] for c in CATEGORIES}
     return row | {f"measured.{c}": real.by_category[c] for c in CATEGORIES}

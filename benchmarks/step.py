@@ -18,7 +18,6 @@ from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.methods import METHODS
 from lorax_lab.models import adaptable, head_modules, keep_frozen_in_bf16, load_base, select, use_kernel
-from lorax_lab.models.kernel import use_byte_dropout
 from lorax_lab.record.provenance import hardware
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
@@ -26,7 +25,7 @@ from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_optimizer
 
 WARMUP = 4
-BF16, BYTES = "bf16", "bytes"
+BF16 = "bf16"
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -51,12 +50,6 @@ def measure(rounds: int) -> dict[str, Any]:
     rows = [
         _row(f"our LoRA {ours} / PEFT {theirs}", times["ours"], times["peft"], "≤ 0.95"),
         _row("our LoRA / PEFT, both in bf16", times[f"ours {BF16}"], times[f"peft {BF16}"], "≤ 0.90"),
-        _row(
-            "our LoRA with dropout by bytes / PEFT, both in bf16",
-            times[f"ours {BF16} {BYTES}"],
-            times[f"peft {BF16}"],
-            "≤ 0.90",
-        ),
         _row(f"our LoRA in bf16 / {ours}", times[f"ours {BF16}"], times["ours"], "≤ 1.00"),
         _row(f"our LoRA {ours} / our full {ours}", times["ours"], times["our full"], "≤ 0.75"),
         _row(f"our full {ours} / PyTorch's {theirs}", times["our full"], times["full"], "≤ 1.00"),
@@ -101,9 +94,6 @@ def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], 
     contenders = {"ours": ours, "peft": theirs, "our full": full, "full": copy.deepcopy(full)}
     contenders |= {f"{name} {BF16}": copy.deepcopy(contenders[name]) for name in ("ours", "peft")}
     keep_frozen_in_bf16(contenders[f"ours {BF16}"])
-    contenders[f"ours {BF16} {BYTES}"] = copy.deepcopy(contenders[f"ours {BF16}"])
-    if not torch.cuda.is_available():
-        use_byte_dropout(contenders[f"ours {BF16} {BYTES}"])
     return {name: model.train() for name, model in contenders.items()}, batches, config
 
 

@@ -78,9 +78,6 @@ class Voice(NamedTuple):
     noise: float = 0.02
 
 
-OTHER_VOICE = Voice(pitch=1.1, letter=0.04, noise=0.05)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Make a base, unless the folder has it already. Returns the exit code: 0, 2 for a wrong input, 130 stopped."""
     guard()
@@ -117,7 +114,7 @@ def whisper(folder: Path) -> None:
         return [[str(word) for word in draw.choice(words, draw.integers(1, LONGEST + 1))] for _ in range(count)]
 
     table = record(folder / "alphabet", phrases(ALPHABET, BASE), Voice(), SEED)
-    record(folder / "digits", phrases(DIGITS, TASK), OTHER_VOICE, SEED + 1)
+    record(folder / "digits", phrases(DIGITS, TASK), Voice(pitch=1.1, letter=0.04, noise=0.05), SEED + 1)
     columns = [f"task.path={table}", "task.audio=file_name", "task.label=text"]
     task = ["task=local", "task.kind=speech_recognition", *columns]
     train(folder, "speech_recognition", *_whisper(), [*task, *WHISPER_BUDGET])

@@ -13,8 +13,6 @@ from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Protocol
 
 RANKS = (1, 8, 64)
-WEIGHTS = "model.safetensors"
-"""The last file that is written into the base's folder."""
 LAYER = "layer.5."
 """MiniLM's last: the fewer matrices change, the sooner a rank is too low, and the less is computed."""
 MATRICES = (
@@ -53,7 +51,7 @@ def _base() -> Path:
 
 def _prepare() -> None:
     random_labels.write()
-    if not (_base() / WEIGHTS).is_file():
+    if not (_base() / "model.safetensors").is_file():  # the last file that is written
         base = bert("minilm", 2)
         config = base.model.config
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0

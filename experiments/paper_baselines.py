@@ -8,7 +8,6 @@ from experiments.command import main
 from experiments.study import FULL, Plan
 from lorax_lab.study.protocol import Arm, Protocol
 
-PROBE, EMBEDDINGS, NORMS = "head alone", "embeddings alone", "norms and biases alone"
 USUAL = "task.pooling=own"
 
 
@@ -16,9 +15,9 @@ def plan() -> Plan:
     """The grid."""
     arms = (
         Arm(FULL, ("method=full",), 3e-5),
-        Arm(PROBE, ("method=head",), 1e-3),
-        Arm(EMBEDDINGS, ("method=embeddings",), 5e-4),
-        Arm(NORMS, ("method=norms_and_biases",), 5e-4),
+        Arm("head alone", ("method=head",), 1e-3),
+        Arm("embeddings alone", ("method=embeddings",), 5e-4),
+        Arm("norms and biases alone", ("method=norms_and_biases",), 5e-4),
         Arm("LoRA r=1", ("method=lora", "rank=1"), 4e-4),
     )
     pooled = {f"{name} with the usual head": (*overrides, USUAL) for name, overrides in paper.BEGUN.items()}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from experiments.planted import headlines
 from experiments.study import RECORDS
-from experiments.teacher import Coordinates, batches, bert
+from experiments.teacher import CLEAR, Coordinates, batches, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar
 from lorax_lab.errors import answer
@@ -33,8 +33,6 @@ NAME = "planted_everywhere"
 MODEL = "minilm"
 TEXTS = 400
 CLASSES = 16
-CLEAR = 0.3
-"""A text is used if its largest coordinate is so many standard deviations above the next."""
 RANKS = (1, 2, 4, 8, 16, 32, 64, 384)
 CUT = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384)
 NORM = 0.3
@@ -51,7 +49,6 @@ MEASURES = {
     "participation ratio": spectra.participation_ratio,
     "90 % of the energy": lambda sigma: spectra.energy_rank(sigma, 0.9),
 }
-COLUMNS = ("ratio", "rank", "draw", "quantity", "k", "value")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,7 +72,7 @@ def _write(folder: Path) -> int:
             rows += planted(model, inputs, rank, draw)
             on_done(done, len(cells))
     path = folder / f"{NAME}.csv"
-    write_text(path, pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n"))
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     write_sums(folder)
     print(path)
     return 0

@@ -27,7 +27,6 @@ from lorax_lab.study.declaration import (
     ANSWER,
     DECLARATION,
     NEUTRAL,
-    DamagedDeclaration,
     Declaration,
     Design,
     Pair,
@@ -71,13 +70,8 @@ class StudyRecords:
     def __init__(self, folder: Path, runs: Path, plan: Plan, texts: dict[str, Any]) -> None:
         check_arms(plan)
         self.folder, self.runs, self.plan, self.texts = folder, runs, plan, texts
-        try:
-            lines = published.read_lines(folder)
-            self.before = read_declaration(folder) if (folder / DECLARATION).is_file() or lines else None
-        except DamagedDeclaration as error:
-            raise ConfigError(f"{error}, or {START_ANEW}") from None
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(f"{error}; restore {folder} (git checkout -- {folder}), or {START_ANEW}") from None
+        lines = published.read_lines(folder)
+        self.before = read_declaration(folder) if (folder / DECLARATION).is_file() or lines else None
         if self.before and (changes := broken_promises(self.before, _promised(plan, texts))):
             if lines:
                 raise ConfigError(
@@ -132,7 +126,7 @@ class StudyRecords:
                     )
 
     def _check_order(self, progress: Progress) -> None:
-        """Refuse recorded runs that are older than what the study declared."""
+        """Recorded runs must not be older than what the study declared."""
         first = self.before.written if self.before else ""
         lines = [line for cell in progress.cells if cell not in self.of_cell and (line := progress.settled(cell))]
         if early := [line["run_id"] for line in lines if not first or line["written"] < first]:
@@ -172,18 +166,16 @@ class StudyRecords:
         measured = {tuple(row[column] for column in PAIR) for row in rows}
         full = {(c.condition, c.seed): c for c in progress.cells if c.stage == "final" and c.arm == reference}
         alike = [(one, two) for one, two in combinations(full, 2) if one[0] == two[0] or one[1] == two[1]]
-        lacking = [(one, two) for one, two in alike if measured.isdisjoint(((*one, *two), (*two, *one)))]
-        folders = {pair: [self.runs / self.plan.run_id(full[end]) for end in pair] for pair in lacking}
-        present = [pair for pair in lacking if all((folder / SPECTRA).is_file() for folder in folders[pair])]
-        for one, two in present:
-            print(f"shared directions: {one} and {two}", flush=True)
-            pair = dict(zip(PAIR, (*one, *two), strict=True))
-            rows += [pair | row for row in published.shared_rows(*folders[one, two])]
-        if gone := len(lacking) - len(present):
-            print(f"spectra of runs are not here any more, so {gone} pairs' shared directions are not measured")
-        if present:
-            write_table(path, rows)
-            write_sums(self.folder.parent)
+        for one, two in alike:
+            if not measured.isdisjoint(((*one, *two), (*two, *one))):
+                continue
+            folders = [self.runs / self.plan.run_id(full[end]) for end in (one, two)]
+            if all((folder / SPECTRA).is_file() for folder in folders):
+                print(f"shared directions: {one} and {two}", flush=True)
+                pair = dict(zip(PAIR, (*one, *two), strict=True))
+                rows += [pair | row for row in published.shared_rows(*folders)]
+                write_table(path, rows)
+                write_sums(self.folder.parent)
 
     def measure(self, progress: Progress) -> None:
         """Measure what the plan asks for and a table lacks, condition by condition.

@@ -18,7 +18,8 @@ from lorax_lab.config.identity import check_planned
 from lorax_lab.measure import rows
 from lorax_lab.methods import METHODS, REFERENCE
 from lorax_lab.models import base_weights, load_base, select
-from lorax_lab.record.folder import check_file, load_spectra, recorded_sha256
+from lorax_lab.record.files import sha256_of
+from lorax_lab.record.folder import check_file, load_spectra
 from lorax_lab.record.provenance import code_sha256
 from lorax_lab.record.record import DamagedRecord, Record, read_record, status_of, write_record
 from lorax_lab.record.result import Comparison
@@ -36,13 +37,11 @@ def read_reference(
         original: the base's matrices, each (out, in).
 
     Raises:
-        DamagedRecord: the weights are not those of the reference's record, or they were replaced while they were read.
+        DamagedRecord: the weights are not those of the reference's record.
     """
     full = METHODS[REFERENCE]
     check_file(reference, full.weights)
-    sha256, update = recorded_sha256(reference, full.weights), full.saved_updates(reference, base, original)
-    if recorded_sha256(reference, full.weights) != sha256:
-        raise DamagedRecord(f"{reference.name} was replaced while it was read; type the same command again")
+    sha256, update = sha256_of(reference / full.weights), full.saved_updates(reference, base, original)
     return Comparison(sha256), cast("dict[str, Tensor]", update)
 
 
@@ -90,25 +89,13 @@ def _with_zeros(update: Update, rank: int) -> Update:
 
 
 def lacks_comparison(folder: Path, reference: str | None) -> bool:
-    """Whether a completed run is still to be compared with its reference: it was not, or the reference's weights have
-    changed since.
+    """Whether a completed run is still to be compared with its reference.
 
     Args:
         folder: the run's, with a completed record.
         reference: run id of its reference; None where it wants none.
     """
-    if reference is None:
-        return False
-    result = read_record(folder).completed
-    if result.reference is None:
-        return True
-    if result.reference != reference or result.comparison is None:
-        return False
-    try:
-        weights = recorded_sha256(folder.parent / reference, METHODS[REFERENCE].weights)
-    except DamagedRecord:
-        return False
-    return weights is not None and weights != result.comparison.weights_sha256
+    return reference is not None and read_record(folder).completed.reference is None
 
 
 def why_unusable(reference: Path) -> str | None:

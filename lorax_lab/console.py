@@ -1,28 +1,21 @@
-"""The console and its progress bars: what a person sees while work goes on, without keys and passwords."""
+"""The console and its progress bars: what a person sees while work goes on."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import rich.console
-from rich.console import ConsoleOptions, RenderableType
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
-    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.segment import Segment
-from rich.text import Text
-
-from lorax_lab.record.redact import redact
 
 WIDTH = 120
 
@@ -38,23 +31,9 @@ def unseen(title: str, done: int, total: int, more: str = "", line: str = "") ->
     """Show nothing."""
 
 
-class Console(rich.console.Console):
-    """Rich's console, which hides secrets before it breaks a text into lines."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """The segments of anything that can be shown; every text in it comes through here."""
-        if isinstance(renderable, str):
-            how = options or self.options
-            renderable = self.render_str(renderable, highlight=how.highlight, markup=how.markup)
-        if isinstance(renderable, Text) and (shown := redact(renderable.plain)) != renderable.plain:
-            renderable = renderable.copy()
-            renderable.plain = shown
-        yield from super().render(renderable, options)
-
-
 console = Console(highlight=False)
 if not console.is_terminal:
-    console = Console(highlight=False, width=WIDTH)
+    console.width = WIDTH
 
 
 def say(text: str, style: str | None = None) -> None:
@@ -124,34 +103,3 @@ def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
     with Bars(MofNCompleteColumn()) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-class WorkBar:
-    """A bar for work of known cost: its present part, the percentage, the time left. Where the output is no terminal,
-    it prints a line at every tenth."""
-
-    def __init__(self, total: int) -> None:
-        self.progress = Bars(TaskProgressColumn())
-        self.total, self.done, self.start = max(total, 1), 0, time.monotonic()
-
-    def __enter__(self) -> WorkBar:
-        self.progress.start()
-        self.bar = self.progress.add_task("", total=self.total)
-        return self
-
-    def begin(self, title: str) -> None:
-        """Show what is being done."""
-        self.progress.update(self.bar, description=title)
-
-    def advance(self, cost: int, title: str) -> None:
-        """Count one part as done."""
-        before, self.done = self.done, self.done + cost
-        self.progress.update(self.bar, completed=self.done)
-        if not console.is_terminal and 10 * before // self.total != 10 * self.done // self.total:
-            spent = time.monotonic() - self.start
-            left = spent * (self.total - self.done) / max(self.done, 1)
-            share = f"{self.done / self.total:.0%}"
-            console.print(f"{share} done in {spent:.0f} s, about {left:.0f} s left: {title}", soft_wrap=True)
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,58 +40,41 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_of_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
+LONG = 300
+"""Letters of a word that an error's message shows at most."""
+
+
 def in_one_line(error: BaseException) -> str:
     """An error's message in one line; a long word is cut, and a sign that does not print is shown by its code.
 
     >>> in_one_line(ValueError("a\\tb is\\n not \\x1b[31m")), len(in_one_line(ValueError("x" * 10_000)))
     ('a b is not \\\\x1b[31m', 301)
     """
-    words = [word if len(word) <= LONG else f"{word[:LONG]}…" for word in hide(str(error)).split()]
+    words = [word if len(word) <= LONG else f"{word[:LONG]}…" for word in str(error).split()]
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(words))
 
 
-hide: Callable[[str], str] = str
-"""Hides secrets before a message is cut: `lorax_lab.record.redact.guard` puts its redaction here."""
-READ = 2**16
-"""Letters behind a cut that are read for secrets; none is as long."""
-LONG = 300
-"""Letters of a word that an error's message shows at most."""
-
-
 def cut(text: object, letters: int) -> str:
-    """The first letters of a text that may come from outside. Secrets are hidden before it is cut, since the first part
-    of one would not be known for what it is.
-
-    >>> cut("abcdef", 3)
-    'abc'
-    """
-    return hide(str(text)[: letters + READ])[:letters]
+    """The first letters of a text that may come from outside."""
+    return str(text)[:letters]
 
 
 def in_short(error: BaseException, letters: int = 200) -> str:
-    """An error's message in one line, without secrets and then cut; its type where it says nothing.
+    """An error's message in one line, cut; its type where it says nothing.
 
     >>> in_short(ValueError("a\\tb is\\n not"), 6), in_short(KeyError())
     ('a b is', 'KeyError')
     """
-    return " ".join(cut(error, letters + READ).split())[:letters] or type(error).__name__
+    return " ".join(str(error).split())[:letters] or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without secrets, or its type where it says nothing."""
-    return (hide(str(error)).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's message, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def any_sign_can_be_printed() -> None:
-    """Let a stream that knows few signs, such as ASCII, print their codes; text that is printed never raises then."""
-    for stream in (sys.stdout, sys.stderr):
-        inner = getattr(stream, "stream", stream)
-        if isinstance(inner, io.TextIOWrapper):
-            inner.reconfigure(errors="backslashreplace")
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors by which the system says that a disk, or the part of it that a user may have, is full."""
+OF_A_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors that another file or folder helps against, also where the system names none: a full disk, a bad name."""
 
 
 def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None = None) -> int:
@@ -102,7 +84,6 @@ def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None 
         after_stop: what to say after "stopped": what is kept, and how to go on.
         stream: where it is said; by default the error stream.
     """
-    any_sign_can_be_printed()
     cure = ""
     try:
         return work()
@@ -112,10 +93,8 @@ def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None 
     except ConfigError as error:
         wrong: Exception = error
     except OSError as error:
-        wrong, cure = error, "; name another file or folder"
-        if error.errno in FULL:
-            cure = "; make room, or name a place on another disk"
-        elif error.filename is None and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+        if error.filename is None and error.errno not in OF_A_PLACE:
             raise
+        wrong, cure = error, "; name another file or folder"
     print(f"error: {in_one_line(wrong)}{cure}", file=stream or sys.stderr)
     return 2

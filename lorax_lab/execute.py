@@ -123,8 +123,7 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     """Load data and base, score the bare base, attach the method, and measure what a training step holds."""
     started, fresh_peak = time.time(), memory.reset_peak()
     task = load_task(config.task)
-    with memory.explained("weights"):
-        base = models.load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    base = models.load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     model: nn.Module = base.model
     models.use_kernel(base.model, kernel)
     check_planned(config, run_id, base.sha256, task.data_sha256)
@@ -139,7 +138,7 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
     make_trainable(model, names, config, generator(config.seed, "adapter"))
     bf16 = config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only
-    models.shrink_step(model, bf16, config.train.dropout == "bytes", config.train.checkpointing)
+    models.shrink_step(model, bf16, config.train.checkpointing)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(
@@ -165,17 +164,10 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
 
 def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> memory.Ledger:
     """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
-
-    def step_of(size: int) -> memory.Ledger:
-        batch = split.largest_batch(size).to(accelerator.device).inputs
-        optimizer = make_optimizer(model, config.train, learning_rate=0.0)
-        with global_stream(config.seed, "memory"):
-            return memory.measure_step(model, optimizer, batch, accelerator, _loss(config, split.task))
-
-    model.train()
-    size = config.train.batch_size
-    with memory.explained("activations", lambda: step_of(1), size, split.task.kind.smaller):
-        return step_of(size)
+    batch = split.largest_batch(config.train.batch_size).to(accelerator.device).inputs
+    optimizer = make_optimizer(model.train(), config.train, learning_rate=0.0)
+    with global_stream(config.seed, "memory"):
+        return memory.record_step(model, optimizer, batch, accelerator, _loss(config, split.task)).ledger()
 
 
 def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
@@ -198,12 +190,11 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     budget = config.train
     if run.is_trial:  # only its last score counts
         budget = dataclasses.replace(budget, validations=min(budget.validations, 1))
-    with memory.explained("activations", run.ledger, budget.batch_size, run.task.kind.smaller):
-        return training.train(
-            run.model, epoch, _loss(config, run.task), budget, config.seed, run.accelerator,
-            lambda: run.splits["validation"].score(run.model), sinks, checkpoints,
-            partial(run.method.stepped, run.model),
-        )  # fmt: skip
+    return training.train(
+        run.model, epoch, _loss(config, run.task), budget, config.seed, run.accelerator,
+        lambda: run.splits["validation"].score(run.model), sinks, checkpoints,
+        partial(run.method.stepped, run.model),
+    )  # fmt: skip
 
 
 def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
@@ -270,7 +261,7 @@ def _collapsed(
     name, scores = ("validation", validation) if run.is_trial else ("test", findings.scores["test"])
     split, losses = run.splits[name], [row["train/loss"] for row in trained.history]
     score, words = scores[split.task.metric], scored_on(settings, name)
-    return signs(split, words, losses, score, findings.outputs.get("outputs"), run.baselines)
+    return signs(split, words, losses, score, run.baselines)
 
 
 def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:

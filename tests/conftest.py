@@ -199,13 +199,6 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(seed)
 
 
-@pytest.fixture
-def fuzz_chance(request: pytest.FixtureRequest) -> random.Random:
-    """Random numbers of a fuzzer: the same each time, unless --full or --seed asks for others."""
-    option = request.config.getoption
-    return request.getfixturevalue("chance") if option("--full") or option("--seed") is not None else random.Random(0)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:

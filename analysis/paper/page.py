@@ -1,4 +1,4 @@
-"""`python -m analysis paper` writes `docs/paper.md`: a table with a row for each claim of the LoRA paper, and what stands
+"""`python -m analysis paper` writes `docs/paper.md`: a table with a row for each claim of the LoRA paper, and the tables
 behind it. All numbers come from the records."""
 
 from __future__ import annotations
@@ -158,8 +158,8 @@ def _at_hand(
 
     Readings by part: `got` of the first task, `by_task` of each, `noise`, and `drawn` with random labels; `parts` has
     the parts by outcome. `gain(arm, rival, task)` is any difference in score, `factor(r)` the amplification factor, and
-    `strict` has φ(1, 1) of two ranks. Of a claim about scores `least` is the smallest gain, `beaten` the rivals that each
-    arm is surely above, and `worse` the tasks with a sure loss.
+    `strict` has φ(1, 1) of two ranks. Of a claim about scores `least` is the smallest gain, `beaten` are the rivals that
+    each arm is surely above, and `worse` the tasks with a sure loss.
     """
     task, got = next(iter(by_task.items()))
     numbers = claim["with"] | {"by_task": by_task, "got": got, "noise": noise, "drawn": drawn}

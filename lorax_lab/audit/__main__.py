@@ -13,7 +13,6 @@ from lorax_lab.record.redact import guard
 
 AFTER = "; what is measured is kept: type the same command to go on"
 MARGIN = 0.02
-STOPPED = 130
 ADAPTERS = """\
 An adapter is a PEFT folder (a run's folder is one): LoRA, DoRA, rsLoRA, PiSSA (BASE is then the original model, not its
 residual), OLoRA, AdaLoRA. Or it is a single file: of Microsoft's loralib, with tensors named lora_A and lora_B, which
@@ -25,32 +24,30 @@ AUDIT = """
   python -m lorax_lab.audit base-folder tuned-folder
   python -m lorax_lab.audit meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-1B-Instruct --top 64
   python -m lorax_lab.audit base-folder adapter-folder --directions
-  python -m lorax_lab.audit base-folder tuned-folder --extract rank=16
   python -m lorax_lab.audit lora.bin --alpha 32
   python -m lorax_lab.audit card --help
 
-The folder holds audit.csv and audit.parquet (a row per matrix), report.md (the findings and a table) and every singular
-value (matrices/*.npz). For the figures type: python -m analysis audit FOLDER
+The folder holds audit.csv (a row per matrix), report.md (the findings and a table) and every singular value
+(matrices/*.npz). For the figures type: python -m analysis audit FOLDER
 """
 CARD = """
   python -m lorax_lab.audit card runs/RUN --task
   python -m lorax_lab.audit card adapter-folder --base org/name --task local task.path=my.csv --extract
-  python -m lorax_lab.audit card tuned-folder --base base-folder --extract energy=0.9
+  python -m lorax_lab.audit card tuned-folder --base base-folder --extract rank=16
   python -m lorax_lab.audit card lora.bin --alpha 32
-  python -m lorax_lab.audit card runs/*-lora-* --task
 
-The folder gets card.html (one file, with its picture), card.md, card.png, and the numbers behind them: card.json,
-card.csv, audit.csv. More figures: python -m analysis audit FOLDER
+The folder gets card.md, card.png, and the numbers behind them: card.json and audit.csv.
+More figures: python -m analysis audit FOLDER
 Of many cards, whether the chosen cuts held on test: python -m analysis cards cards
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write. Returns the exit code: 0 done, 1 some matrices could not be measured, or an extract is not
-    what was asked, 2 a wrong input, 130 stopped. Of several cards the highest."""
+    what was asked, 2 a wrong input, 130 stopped."""
     typed = sys.argv[1:] if arguments is None else arguments
     is_card = typed[:1] == ["card"]
-    parser, work = (_card_parser(), _cards) if is_card else (_audit_parser(), _audit)
+    parser, work = (_card_parser(), _card) if is_card else (_audit_parser(), _audit)
     options = parser.parse_args(typed[is_card:])
     return answer(functools.partial(work, options), AFTER)
 
@@ -58,52 +55,31 @@ def main(arguments: list[str] | None = None) -> int:
 def _audit(options: argparse.Namespace) -> int:
     _check_number("top", options.top, options.top is None or options.top >= 1, "numbers ≥ 1; type --top 64")
     _check_alpha(options.alpha)
-    from lorax_lab.audit import extract, findings
+    from lorax_lab.audit import findings
     from lorax_lab.audit.measure import device_of, measure_all
     from lorax_lab.audit.store import open_store
     from lorax_lab.audit.updates import open_updates
 
-    extraction = extract.parse_extraction(options.extract) if options.extract else None
     device = device_of(options.device)
     updates = open_updates(options.base, options.tuned, options.alpha)
-    if extraction:
-        extract.check(updates)
     identity = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
     identity |= {"top": options.top, "alpha": options.alpha}
     folder = open_store(options.out or Path("audits") / updates.slug, identity)
     wanted = {"directions": options.directions, "nulls": not options.no_nulls}
     measured, failures = measure_all(updates, folder, "report.md", device, options.top, **wanted)
     findings.close(updates, measured, failures, folder)
-    if extraction and measured:
-        extract.write_adapter(folder / f"adapter-{options.extract}", updates, measured, extraction, device)
     return 1 if failures or not measured else 0
 
 
-def _cards(options: argparse.Namespace) -> int:
-    """Make each card; a wrong input of one stops no other. Several end with how many were made."""
+def _card(options: argparse.Namespace) -> int:
     is_margin = 0 <= options.margin < math.inf
     _check_number("margin", options.margin, is_margin, "numbers ≥ 0, in the metric's unit; type --margin 0.02")
     _check_alpha(options.alpha)
-    several = len(options.tuned) > 1
     if options.extract == "" and options.task is None:
         raise ConfigError("--extract needs a rank, or --task to choose one by; type --extract rank=16")
-    if options.out is not None and several:
-        raise ConfigError(f"--out {options.out} is one card's folder, of {len(options.tuned)} asked for; leave it out")
     from lorax_lab.audit.card import make
 
-    if not several:
-        return make(options.tuned[0], options)
-    codes: list[int] = []
-    for place, tuned in enumerate(options.tuned, 1):
-        print(f"[{place}/{len(options.tuned)}] {tuned}", flush=True)
-        codes.append(answer(functools.partial(make, tuned, options), AFTER))
-        if codes[-1] == STOPPED:
-            break
-    counts = {"made": codes.count(0), "not as asked": len(codes) - codes.count(0)}
-    counts |= {"not reached": len(options.tuned) - len(codes)}
-    ends = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
-    print(f"of {len(options.tuned)} cards: {ends}")
-    return max(codes)
+    return make(options.tuned, options)
 
 
 def _check_alpha(alpha: float | None) -> None:
@@ -132,12 +108,10 @@ def _audit_parser() -> argparse.ArgumentParser:
     parser.add_argument("tuned", metavar="TUNED", nargs="?", help="the tuned model, or an adapter on BASE")
     top = "certified mode: the top K values and brackets around the measures; all values where a bracket is wide"
     parser.add_argument("--top", type=int, metavar="K", help=top)
-    directions = "measure intruder dimensions and amplification too; the base's singular vectors are kept in the cache"
+    directions = "measure intruder dimensions and amplification too, which takes several times as long"
     parser.add_argument("--directions", action="store_true", help=directions)
     nulls = "draw no noise with the update's own scales, magnitudes or entries (two thirds of the time of an audit)"
     parser.add_argument("--no-nulls", action="store_true", help=nulls)
-    extract = "write the truncated update as a PEFT adapter into the folder"
-    parser.add_argument("--extract", metavar="rank=N|energy=SHARE", help=extract)
     return parser
 
 
@@ -147,8 +121,8 @@ def _card_parser() -> argparse.ArgumentParser:
         "holds its energy, layers that hardly moved, and the smallest rank that keeps its score."
     )
     parser = _parser("python -m lorax_lab.audit card", description, CARD)
-    tuned = "a folder, a file, or a hub id of a checkpoint; of several, a card each"
-    parser.add_argument("tuned", nargs="+", metavar="ADAPTER|CHECKPOINT", help=tuned)
+    tuned = "a folder, a file, or a hub id of a checkpoint"
+    parser.add_argument("tuned", metavar="ADAPTER|CHECKPOINT", help=tuned)
     parser.add_argument("--base", metavar="BASE", help="the model that was tuned; a folder, a hub id or a preset")
     task = (
         "score it when cut: a task's name and its settings (task.KEY=VALUE) as of python -m lorax_lab.run; alone, for "
@@ -161,7 +135,7 @@ def _card_parser() -> argparse.ArgumentParser:
         "write the cut adapter into the folder, as PEFT loads it; alone, with --task, at the smallest rank within the "
         "margin"
     )
-    parser.add_argument("--extract", nargs="?", const="", metavar="rank=N|energy=SHARE", help=extract)
+    parser.add_argument("--extract", nargs="?", const="", metavar="rank=N", help=extract)
     return parser
 
 

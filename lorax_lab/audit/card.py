@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from argparse import Namespace
 from dataclasses import dataclass
@@ -32,11 +31,10 @@ from lorax_lab.record.files import write_bytes, write_csv, write_json, write_tex
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.split import Split
 
-WITH_BASE = "python -m lorax_lab.audit card ADAPTER --base BASE"
 ALT = "Share of the update's energy by rank and module type, its size by layer"
 SCORED = ", and its score when cut"
 LISTED = 12
-"""Names of matrices and notes that a page lists; `card.json` has all."""
+"""Names of matrices and notes that the page lists; `card.json` has all."""
 ROUNDING = 1e-3
 """By this share of its size, or by what one example counts, the score of a loaded adapter may differ from that of the
 cut: its factors are fp32 and multiply the activations one after the other, where the cut is added to the weights, so
@@ -65,7 +63,8 @@ def make(tuned: str, options: Namespace) -> int:
     device = device_of(options.device)
     config, base = _task_and_base(tuned, options)
     first, second = (base, tuned) if base else (tuned, None)
-    updates = open_updates(first, second, options.alpha, WITH_BASE)
+    typed_rank = extract.parse_rank(options.extract) if options.extract else None
+    updates = open_updates(first, second, options.alpha)
     if options.extract is not None:
         extract.check(updates)
     task = load_task(config.task) if config else None
@@ -88,36 +87,31 @@ def make(tuned: str, options: Namespace) -> int:
         say(f"not measured: {failure}", style="red")
     if options.extract is None:
         return 1 if failures else 0
-    extraction = _extraction(options.extract, scored)
-    if extraction is None:
+    rank = typed_rank or _chosen_rank(scored)
+    if not rank:
         return 1
-    name = options.extract or f"rank={extraction.rank}"
-    target = folder / f"adapter-{re.sub(r'[^a-z0-9=.]', '', name)}"
+    target = folder / f"adapter-rank={rank}"
     of_model: dict[str, Any] = {}
     if scored:
         places = {plain_name(f"{name}.weight"): name for name in scored.tuned.decompositions}
         names = {m.name: places[plain_name(m.name)] for m in updates.matrices if plain_name(m.name) in places}
         of_model = {"head": scored.tuned.head, "heads": head_modules(scored.tuned.model), "names": names}
-    extract.write_adapter(target, updates, measured, extraction, device, **of_model)
-    is_right = scored is None or _scores_as_its_cut(target, scored, extraction.rank, device)
+    extract.write_adapter(target, updates, measured, rank, device, **of_model)
+    is_right = scored is None or _scores_as_its_cut(target, scored, rank, device)
     return 0 if is_right and not failures else 1
 
 
 def write(facts: Facts, rows: pd.DataFrame, folder: Path) -> None:
-    """Write the pages, the picture and the numbers behind them; print the headlines."""
+    """Write the page, the picture and the numbers behind them; print the headlines."""
     lines, parts = parts_of(facts)
     page = {"title": facts["title"], "lines": lines, "parts": parts, "alt": ALT + (SCORED if facts["scores"] else "")}
-    embedded = base64.b64encode(png(facts, [])).decode()
-    curves = [{"module": m["module"]} | point for m in facts["modules"] for point in m["curve"]]
     write_csv(folder / "audit.csv", findings.as_written(rows))
-    write_csv(folder / "card.csv", pd.DataFrame(curves, columns=["module", "k", "median", "low", "high", "null"]))
     write_json(folder / "card.json", facts, indent=1)
     write_bytes(folder / "card.png", png(facts, [facts["title"], *lines]))
     write_text(folder / "card.md", findings.render("card.md.j2", page))
-    write_text(folder / "card.html", findings.render("card.html.j2", page | {"png": embedded}))
     for line in lines:
         say(line)
-    say(f"in {folder}: card.html, card.md, card.png, card.json, card.csv")
+    say(f"in {folder}: card.md, card.png, card.json, audit.csv")
 
 
 def parts_of(facts: Facts) -> tuple[list[str], list[dict[str, Any]]]:
@@ -164,22 +158,19 @@ def _base_for(config: RunConfig, task: Task) -> Any:
     return base
 
 
-def _extraction(typed: str, scored: Scored | None) -> extract.Extraction | None:
-    """What is extracted: as typed, or the rank that the task chose; None where that leaves nothing to write."""
-    if typed:
-        return extract.parse_extraction(typed)
+def _chosen_rank(scored: Scored | None) -> int | None:
+    """The rank that the task chose; None where that leaves nothing to write."""
     assert scored is not None, "a rank is chosen by a task"
     k, full = scored.scores["chosen"], scored.scores["full"]
     if 0 < k < full:
-        return extract.Extraction(rank=k)
+        return int(k)
     why = "the update itself is not needed" if k == 0 else "no smaller rank is surely within the margin"
     say(f"nothing extracted: {why}; to write a rank of yours type --extract rank=1")
     return None
 
 
-def _scores_as_its_cut(target: Path, scored: Scored, rank: int | None, device: torch.device) -> bool:
-    """Load what was written onto a fresh base, as anybody would, and say how it scores. Where an energy was asked for,
-    each matrix has a rank of its own, and no cut was scored that it could be held against."""
+def _scores_as_its_cut(target: Path, scored: Scored, rank: int, device: torch.device) -> bool:
+    """Load what was written onto a fresh base, as anybody would, and say how it scores."""
     base = _base_for(scored.config, scored.task)
     try:
         lora.load(base.model, target)
@@ -190,8 +181,6 @@ def _scores_as_its_cut(target: Path, scored: Scored, rank: int | None, device: t
     metric, expected = scored.scores["metric"], scored.scores["whole"]["test"]
     value = split.score(base.model.to(device).eval())[metric]
     say(f"loaded again, its {metric} on test is {value:.3f}, the whole one's {expected:.3f}")
-    if rank is None:
-        return True
     if rank < scored.tuned.full:
         (expected,) = scored.tuned.cut([rank], expected, lambda cut: split.score(cut)[metric])
     allowed = max(1 / len(split.rows), ROUNDING * abs(expected))

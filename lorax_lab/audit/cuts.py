@@ -141,7 +141,7 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     named = [word if "=" in word else f"task={word}" for word in words]
     settings = [word for word in named if word.lstrip("+").startswith("task.")]
     if len(settings) != len(named) - 1 or sum(word.startswith("task=") for word in named) != 1:
-        needed = "it is one task and its settings, as local task.path=my.csv; adapters stand before --task"
+        needed = "it is one task and its settings, as local task.path=my.csv; the adapter stands before --task"
         raise ConfigError(f"--task {' '.join(words)}: {needed}")
     return compose([*named, *model, "reference=false"])
 
@@ -276,7 +276,7 @@ def _places(model: nn.Module, adapter: Adapter) -> tuple[dict[str, str], dict[st
     modules = {plain_name(f"{name}.weight"): name for name, part in model.named_modules() if hasattr(part, "weight")}
     places, without_place = {}, list(adapter.unplaced)
     for name, update in adapter.updates.items():
-        place = None if update.group else modules.get(plain_name(f"{name}.weight"))
+        place = modules.get(plain_name(f"{name}.weight"))
         if place is None or tuple(_weight(model, place).shape) != update.shape:
             without_place.append(name)
         else:

@@ -1,22 +1,18 @@
 """Intruder dimensions and amplification: what an update does with the singular vectors of its base.
 
-All singular vectors of W0's smaller side cost several times what the spectrum of an update does. They depend only on
-the base, so they are computed once per base and kept in the cache folder.
+All singular vectors of W0's smaller side cost several times what the spectrum of an update does.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 
 import torch
 from torch import Tensor
 
 from lorax_lab import spectra
 from lorax_lab.audit.updates import Matrix
-from lorax_lab.data.assets import cache_folder
 from lorax_lab.models.tensor_files import norm
-from lorax_lab.record.files import save_tensors
 from lorax_lab.spectra import LowRank, Row
 
 TOP = 10
@@ -26,32 +22,18 @@ AMPLIFIED = 8
 FP32_EPS = 2.0**-23
 
 
-def directions_of(matrix: Matrix, update_norm: float, base_fingerprint: str, device: torch.device) -> Row:
+def directions_of(matrix: Matrix, update_norm: float, device: torch.device) -> Row:
     """Columns `amplification.*` and, where there is a tuned matrix, `intruders.left.*` and `intruders.right.*`.
 
     Empty for an adapter without a base, and for an update or a base that is zero.
     """
     if matrix.base is None or not update_norm:
         return {}
-    short, sigma = base_directions(matrix.base, f"{base_fingerprint}/{matrix.name}", device)
+    short, sigma = spectra.short_directions(_OnDevice(matrix.base, device))
     if not sigma.any():
         return {}
     row = _amplification(matrix, update_norm, sigma, device)
     return row if matrix.tuned is None else row | _intruders(matrix.base, matrix.tuned, short, sigma, device)
-
-
-def base_directions(base: Tensor, identity: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(all singular vectors of W0's smaller side as columns, its singular values), from the cache where it has them."""
-    from safetensors.torch import load_file
-
-    path = cache_folder() / "bases" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
-    if path.is_file():
-        cached = load_file(path)
-        vectors, sigma = cached["vectors"], cached["sigma"]
-    else:
-        vectors, sigma = spectra.short_directions(_OnDevice(base, device))
-        save_tensors(path, {"vectors": vectors.float(), "sigma": sigma})
-    return vectors.to(device, torch.float64), sigma.to(device)
 
 
 class _OnDevice:

@@ -1,13 +1,11 @@
-"""The truncated update as a PEFT adapter: `--extract rank=16` or `--extract energy=0.9`."""
+"""The truncated update as a PEFT adapter: `--extract rank=16`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,45 +23,17 @@ CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Model types whose matrices are stored (in, out)."""
 
 
-class Extraction(NamedTuple):
-    """How much of each update is kept: its top `rank` directions, or, where rank is None, as many as hold the share
-    `energy` of ‖ΔW‖²_F."""
+def parse_rank(text: str) -> int:
+    """The N of `rank=N`; anything else is a `ConfigError`.
 
-    rank: int | None = None
-    energy: float = 1.0
-
-    def rank_of(self, measured: Measured, matrix: Matrix) -> int:
-        """The rank for one matrix; 0 where its update is zero. A `ConfigError` where what is known of its spectrum does
-        not hold the share."""
-        if not measured.row["frobenius_norm"]:
-            return 0
-        if self.rank is not None:
-            return min(self.rank, *matrix.shape)
-        held = np.cumsum(np.square(measured.sigma)) / measured.row["frobenius_norm"] ** 2
-        enough = np.flatnonzero(held >= self.energy * (1 - 1e-9))
-        if not len(enough):
-            raise ConfigError(
-                f"--extract energy={self.energy}: the top {len(held)} directions of {matrix.name} hold {held[-1]:.2f}; "
-                "type a larger --top, or leave it out for all"
-            )
-        return int(enough[0]) + 1
-
-
-def parse_extraction(text: str) -> Extraction:
-    """`rank=16`, or `energy=0.9`; anything else is a `ConfigError`.
-
-    >>> parse_extraction("rank=16")
-    Extraction(rank=16, energy=1.0)
-    >>> parse_extraction("energy=9e-1")
-    Extraction(rank=None, energy=0.9)
+    >>> parse_rank("rank=16")
+    16
     """
     key, _, value = text.partition("=")
     with suppress(ValueError):
         if key == "rank" and int(value) >= 1:
-            return Extraction(rank=int(value))
-        if key == "energy" and 0 < float(value) <= 1:
-            return Extraction(energy=float(value))
-    raise ConfigError(f"--extract {text}: allowed are rank=N and energy=SHARE, 0 < SHARE ≤ 1; type rank=16")
+            return int(value)
+    raise ConfigError(f"--extract {text}: allowed is rank=N, with N from 1 on; type --extract rank=16")
 
 
 def check(updates: Updates) -> None:
@@ -82,13 +52,13 @@ def write_adapter(
     folder: Path,
     updates: Updates,
     measured: dict[str, Measured],
-    extraction: Extraction,
+    rank: int,
     device: torch.device,
     head: dict[str, Tensor] | None = None,
     heads: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> None:
-    """Write [ΔW]_r of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
+    """Write [ΔW]_rank of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
     What an adapter saves in full, such as its head, is written as it is, and so is the tuned head of a checkpoint, its
     pooler too. Embeddings are left out, and output layers of a checkpoint, which may be the embedding under another
@@ -110,12 +80,12 @@ def write_adapter(
     matrices = [m for m in updates.matrices if m.kind != "pair" or plain_name(m.name) not in in_head]
     with bar("extracting") as on_done:
         for index, matrix in enumerate(matrices):
-            rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
+            moved = matrix.name in measured and measured[matrix.name].row["frobenius_norm"] > 0
             module = (names or {}).get(matrix.name, matrix.module or matrix.name.removesuffix(".weight"))
-            if rank and not _is_linear(updates, matrix):
+            if moved and not _is_linear(updates, matrix):
                 left.append(matrix.name)
-            elif rank:
-                B, A = _factors(matrix, rank, device)
+            elif moved:
+                B, A = _factors(matrix, min(rank, *matrix.shape), device)
                 ranks[module] = len(A)
                 turned = conv1d and matrix.kind == "pair"
                 tensors[f"{PREFIX}{module}.lora_A.weight"] = B.T if turned else A
@@ -127,8 +97,7 @@ def write_adapter(
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
     settings = _settings(updates, ranks) | {"fan_in_fan_out": conv1d}
     write_json(folder / SETTINGS, settings | ({"modules_to_save": list(heads)} if heads else {}), indent=2)
-    span = " to ".join(str(rank) for rank in sorted({min(ranks.values()), max(ranks.values())}))
-    say(f"{folder}: a PEFT adapter on {len(ranks)} matrices, rank {span}")
+    say(f"{folder}: a PEFT adapter on {len(ranks)} matrices, rank {max(ranks.values())}")
     for name in left:
         say(f"  left out, an embedding or an output layer: {name}")
 

@@ -1,9 +1,9 @@
-"""What a card says, as plain values: `card.json` holds them, the pages and the picture are made of nothing else."""
+"""What a card says, as plain values: `card.json` holds them, the page and the picture are made of nothing else."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from lorax_lab.audit.updates import Updates
 from lorax_lab.spectra import LowRank
 
 HARDLY = 0.1
-"""A matrix hardly moved where its size is at most this share of the median of its module type; a layer where the median
-of its matrices' shares is."""
+"""A layer hardly moved where the median of its matrices' sizes, as shares of the medians of their module types, is at
+most this."""
 POINTS = 512
 """Directions of a curve at most; of a longer spectrum, evenly spaced ones."""
 Facts = dict[str, Any]
@@ -72,12 +72,11 @@ def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scor
 
 
 def _untested(by_type: dict[str, Verdict]) -> dict[str, list[str]]:
-    """Module types by the reason why they cannot be tested, and of how many matrices it is where not of all."""
+    """Module types by the reason why they cannot be tested."""
     reasons: dict[str, list[str]] = {}
     for module, verdict in by_type.items():
         if verdict.finding == UNTESTED:
-            few = f" ({verdict.untested} of {verdict.matrices} matrices)"
-            reasons.setdefault(verdict.reason + few * (verdict.untested < verdict.matrices), []).append(module)
+            reasons.setdefault(verdict.reason, []).append(module)
     return reasons
 
 
@@ -136,7 +135,7 @@ def _null_shares(members: pd.DataFrame, verdict: Verdict, longest: int) -> np.nd
 
 
 def _layers(rows: pd.DataFrame) -> Facts:
-    """How large each matrix's update is, and which layers and matrices hardly moved."""
+    """How large each matrix's update is, and which layers hardly moved."""
     relative = bool(rows["relative_norm"].notna().all())
     size = rows["relative_norm"] if relative else rows["frobenius_norm"] / np.sqrt(rows["out"] * rows["in"])
     middle = size.groupby(rows["module"]).transform("median")
@@ -146,13 +145,11 @@ def _layers(rows: pd.DataFrame) -> Facts:
     sizes = rows[["matrix", "module"]].assign(layer=layer, size=size, share=size / middle)
     layers = sizes.groupby("layer", sort=False)["share"].median()
     hardly = list(layers.index[layers <= HARDLY])
-    single = sizes[(sizes["share"] <= HARDLY) & ~layer.isin(hardly)]
     measured = layers.dropna()
     return {
         "unit": "‖ΔW‖ / ‖W0‖" if relative else "root mean square entry of ΔW",
         "moved": bool((size > 0).any()),
         "hardly": hardly,
-        "hardly_matrices": list(single["matrix"]),
         "least": min(zip(measured, measured.index, strict=True)) if len(measured) else None,
         "matrices": sizes.to_dict("records"),
     }
@@ -198,39 +195,34 @@ class Verdict(NamedTuple):
     null: str = ""  # what it was held against; empty where nothing was
     reason: str = ""  # why it cannot be tested, or empty
     p: float = math.nan  # of the test, before the correction for the number of module types; NaN without one
-    untested: int = 0  # how many matrices the reason is of
-    matrices: int = 0
 
 
 def verdicts(updates: Updates, rows: pd.DataFrame) -> dict[str, Verdict]:
     """The verdict on each module type."""
     groups = rows.groupby("module", sort=False)
     level = LEVEL / max(len(groups), 1)
-    return {str(name): _verdict(updates, members, level)._replace(matrices=len(members)) for name, members in groups}
+    return {str(name): _verdict(updates, members, level) for name, members in groups}
 
 
 def overall(by_type: dict[str, Verdict]) -> Verdict:
     """Noise where every module type that can be tested is; else the most frequent reason, of what moved."""
     tested = [verdict for verdict in by_type.values() if verdict.finding != UNTESTED]
-    matrices = sum(verdict.matrices for verdict in by_type.values())
     if tested:
         findings = [verdict.finding for verdict in tested if verdict.finding != NOISE]
-        return Verdict(max(findings, key=findings.count, default=NOISE), tested[0].null, matrices=matrices)
-    untested: dict[str, int] = defaultdict(int)
-    for verdict in by_type.values():
-        untested[verdict.reason] += verdict.untested
-    reason = max(untested, key=lambda reason: (reason != STILL, untested[reason]), default="nothing was measured")
-    return Verdict(UNTESTED, reason=reason, untested=untested[reason], matrices=matrices)
+        return Verdict(max(findings, key=findings.count, default=NOISE), tested[0].null)
+    reasons = [verdict.reason for verdict in by_type.values()]
+    reason = max(reasons, key=lambda reason: (reason != STILL, reasons.count(reason)), default="nothing was measured")
+    return Verdict(UNTESTED, reason=reason)
 
 
 def _verdict(updates: Updates, members: pd.DataFrame, level: float) -> Verdict:
     moved = members[members["frobenius_norm"] > 0]
     if moved.empty:
-        return Verdict(UNTESTED, reason=STILL, untested=len(members))
+        return Verdict(UNTESTED, reason=STILL)
     if moved["rank"].isna().any():
         return _dense(moved, level)
     if reason := _no_product_null(updates, moved):
-        return Verdict(UNTESTED, reason=reason, untested=len(moved))
+        return Verdict(UNTESTED, reason=reason)
     sigmas = [torch.from_numpy(sigma) for sigma in moved["sigma"]]
     forms = moved[["out", "in", "rank"]].astype(int).itertuples(index=False, name=None)
     test = spectra.product_test(sigmas, list(forms))
@@ -262,10 +254,10 @@ def _no_product_null(updates: Updates, moved: pd.DataFrame) -> str:
 def _dense(moved: pd.DataFrame, level: float) -> Verdict:
     if moved["kind"].str.contains("dora").any():
         reason = "DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk"
-        return Verdict(UNTESTED, reason=reason, untested=len(moved))
+        return Verdict(UNTESTED, reason=reason)
     untold = moved[moved["spikes"].isna() | moved["spikes_not_told"].notna()]
     if len(untold):
         why = "it has no bulk" if math.isnan(untold["spikes"].iloc[0]) else "its bulk is not that of iid noise"
-        return Verdict(UNTESTED, reason=why, untested=len(untold))
+        return Verdict(UNTESTED, reason=why)
     p = float(poisson.sf(int(moved["spikes"].sum()) - 1, ABOVE * len(moved)))
     return Verdict(NOISE if p >= level else SPIKES, IID, p=p)

@@ -1,6 +1,6 @@
 """An audit's findings: its numbers in one dict, the table by module type, and what is printed and written of them.
 
-The words stand in `templates/`. `render` fills a template; in HTML and Markdown the texts of others are escaped.
+The words stand in `templates/`. `render` fills a template; in Markdown the texts of others are escaped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -24,7 +24,7 @@ from lorax_lab.audit.measure import DRAWN
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
 from lorax_lab.console import WIDTH, Console, console, say
-from lorax_lab.record.files import write_csv, write_text, write_whole
+from lorax_lab.record.files import write_csv, write_text
 from lorax_lab.spectra import MEASURES, NULLS, Row, noise_misfit, tells_spikes
 
 SHARES = (0.5, 0.9, 0.99)
@@ -41,9 +41,9 @@ SIGNS = re.compile(r"([\\`*_<\[\]!])")
 
 @cache
 def environment() -> Environment:
-    """Templates of Jinja2, escaped as HTML where they end in `.html.j2`; `md` escapes for Markdown, `form` formats."""
+    """Templates of Jinja2; `md` escapes for Markdown, `form` formats."""
     made = Environment(
-        loader=PackageLoader("lorax_lab.audit"), autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined,
+        loader=PackageLoader("lorax_lab.audit"), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     made.filters["form"] = lambda value, spec="": "–" if value is None else format(value, spec)
@@ -216,15 +216,13 @@ def _cell(rows: pd.DataFrame, key: str, form: str = "") -> str:
 
 
 def close(updates: Updates, measured: Mapping[str, Measured], failures: Sequence[str], folder: Path) -> None:
-    """Print the table and the findings; write `audit.csv`, `audit.parquet` and `report.md`."""
+    """Print the table and the findings; write `audit.csv` and `report.md`."""
     for failure in failures:
         say(f"not measured: {failure}", style="red")
     if not measured:
         return
     rows = frame(measured.values())
-    written = as_written(rows)
-    write_csv(folder / "audit.csv", written)
-    write_whole(folder / "audit.parquet", lambda scratch: written.to_parquet(scratch, index=False))
+    write_csv(folder / "audit.csv", as_written(rows))
     rows = complete(rows)
     console.print(table(rows))
     paragraphs = render("findings.md.j2", facts_of(rows)).split("\n\n")
@@ -235,5 +233,5 @@ def close(updates: Updates, measured: Mapping[str, Measured], failures: Sequence
     Console(width=WIDTH, file=page, color_system=None).print(table(rows))
     report = {"title": updates.title, "sentences": sentences, "table": page.getvalue().rstrip()}
     write_text(folder / "report.md", render("report.md.j2", report | {"notes": updates.notes, "failures": failures}))
-    say(f"in {folder}: audit.csv, audit.parquet, report.md")
+    say(f"in {folder}: audit.csv, report.md")
     say(f"for the figures type: python -m analysis audit {folder}")

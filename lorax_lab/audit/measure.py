@@ -11,11 +11,10 @@ from torch import Tensor
 
 from lorax_lab import spectra
 from lorax_lab.audit import store
-from lorax_lab.audit.checkpoint import fingerprint_of
 from lorax_lab.audit.directions import directions_of
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Difference, Matrix, Updates
-from lorax_lab.console import WorkBar, say
+from lorax_lab.console import bar, say
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import layer_number, short_name
 from lorax_lab.models.tensor_files import dtype_of, norm
@@ -101,17 +100,15 @@ def measure_all(
             say(line)
     done: dict[str, Measured] = {}
     failures: list[str] = []
-    base_fingerprint = fingerprint_of(updates.base.files) if directions and updates.base else ""
-    with WorkBar(sum(matrix.cost for matrix in updates.matrices)) as bar:
+    with bar(updates.title) as on_done:
         for index, matrix in enumerate(updates.matrices):
-            bar.begin(matrix.name)
             before = store.load(folder, index, matrix.name)
             try:
                 measured = before or measure(matrix, device, top)
                 if nulls and top is None and DRAWN not in measured.row:
                     measured = Measured(measured.row | _nulls(matrix), measured.sigma)
                 if directions and not measured.row.get("directions"):
-                    columns = directions_of(matrix, measured.row["frobenius_norm"], base_fingerprint, device)
+                    columns = directions_of(matrix, measured.row["frobenius_norm"], device)
                     measured = Measured(measured.row | columns | {"directions": True}, measured.sigma)
             except (ValueError, ArithmeticError) as error:
                 failures.append(f"{matrix.name}: {error}")
@@ -119,7 +116,7 @@ def measure_all(
                 if measured is not before:
                     store.save(folder, index, measured)
                 done[matrix.name] = measured
-            bar.advance(matrix.cost, matrix.name)
+            on_done(index + 1, len(updates.matrices))
     return done, failures
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lorax_lab.audit.checkpoint import Checkpoint
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods.names import by_plain_name, is_embedding, is_output_layer, natural, plain_name, renames
+from lorax_lab.methods.names import natural, renames
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES, dtype_of
 
 KINDS = ("renamed", "tied", "missing", "extra", "reshaped", "unsupported dtype", "3-D", "not 2-D")
@@ -29,13 +29,11 @@ class Pair(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What a reader of the numbers has to know: `kind` is one of `KINDS`; `names` lists what one note stands for
-    where it stands for several."""
+    """What a reader of the numbers has to know: `kind` is one of `KINDS`."""
 
     kind: str
     name: str
     detail: str
-    names: tuple[str, ...] = ()
 
 
 class Pairing(NamedTuple):
@@ -69,7 +67,7 @@ def pair(base: Checkpoint, tuned: Checkpoint) -> Pairing:
     for tuned_name, name in base_names.items():
         frozen = "; it lies frozen beside an adapter, whose update is not in it" * ("base_layer" in tuned_name)
         notes.append(Note("renamed", name, f"TUNED calls it {tuned_name}; measured under this name{frozen}"))
-    notes += _settle_ties(left, right) + _settle_declared_ties(left, right) + _settle_declared_ties(right, left)
+    notes += _settle_ties(left, right)
     if not left.tensors.keys() & right.tensors.keys():
         first_names = [", ".join(sorted(side.tensors, key=natural)[:3]) for side in (base, tuned)]
         raise ConfigError(
@@ -104,33 +102,9 @@ def _settle_ties(left: Checkpoint, right: Checkpoint) -> list[Note]:
     return notes
 
 
-def _settle_declared_ties(side: Checkpoint, other: Checkpoint) -> list[Note]:
-    """Where `side` leaves its output layer out because it is the embedding, and `other` keeps one apart: compare
-    that with the embedding."""
-    notes = []
-    for name in sorted(other.tensors.keys() - side.tensors.keys() if _declares_ties(side.config) else ()):
-        shape = other.tensors[name].shape
-        embeddings = [n for n, stored in side.tensors.items() if is_embedding(n) and stored.shape == shape]
-        if is_output_layer(name) and len(embeddings) == 1:
-            side.tensors[name] = side.tensors[embeddings[0]]
-            detail = f"{side.name} ties it to {embeddings[0]}, {other.name} keeps it apart; measured against that"
-            notes.append(Note("tied", name, detail))
-    return notes
-
-
-def _declares_ties(config: Mapping[str, Any]) -> bool:
-    """Whether config.json says in so many words that the output layer is the embedding."""
-    parts = [config, config.get("text_config")]
-    return any(isinstance(part, Mapping) and part.get("tie_word_embeddings") is True for part in parts)
-
-
 def _one_sided(kind: str, holder: Checkpoint, lacking: Checkpoint) -> Iterator[Note]:
-    rivals = by_plain_name(lacking.tensors)
     for name in holder.tensors.keys() - lacking.tensors.keys():
-        detail = f"in {holder.name} {tuple(holder.tensors[name].shape)}, not in {lacking.name}"
-        if fitting := rivals.get(plain_name(name)):
-            detail += f"; {', '.join(sorted(fitting, key=natural))} may be it, but more than one name fits"
-        yield Note(kind, name, detail)
+        yield Note(kind, name, f"in {holder.name} {tuple(holder.tensors[name].shape)}, not in {lacking.name}")
 
 
 def _compared(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> tuple[list[Pair], list[Note]]:
@@ -147,7 +121,7 @@ def _compared(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> tuple[
             pairs.append(Pair(name, base, tuned))
     if flat:
         several = f"{len(flat)} tensors" if len(flat) > 1 else "1 tensor"
-        notes.append(Note("not 2-D", several, "norms, biases and the like, no matrices; not measured", tuple(flat)))
+        notes.append(Note("not 2-D", several, "norms, biases and the like, no matrices; not measured"))
     return pairs, notes
 
 

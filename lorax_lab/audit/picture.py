@@ -43,7 +43,7 @@ MOST_LAYERS, MOST_TYPES = 40, 14
 
 
 def png(facts: Facts, title: list[str]) -> bytes:
-    """The picture, 200 dots per inch; the same facts give the same bytes. `title` has lines, none on a page."""
+    """The picture, 200 dots per inch; the same facts give the same bytes. `title` has lines."""
     with mpl.rc_context(STYLE):
         content = io.BytesIO()
         draw(facts, title).savefig(content, format="png", dpi=200, metadata={"Software": None})
@@ -64,8 +64,7 @@ def draw(facts: Facts, title: list[str]) -> Figure:
     lines = [part for line in title for part in textwrap.wrap(line, 125)]
     figure = Figure(figsize=(WIDTH, 0.35 + 0.15 * len(lines) + 1.65 * rows + lower), layout="constrained")
     FigureCanvasAgg(figure)
-    if lines:
-        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5)
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5)
     heights = [height for height in (1.65 * rows, lower) if height]
     parts = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).flat if heights else ())
     if rows:

@@ -22,7 +22,7 @@ from lorax_lab.spectra import Update
 COMMON = 0.5
 """Share of the matrices that two checkpoints must have in common. A tuned model has nearly all of its base's; some may
 be cut away, or have another vocabulary."""
-TYPED = "python -m lorax_lab.audit BASE ADAPTER"
+WITH_BASE = "type python -m lorax_lab.audit BASE ADAPTER, or python -m lorax_lab.audit card ADAPTER --base BASE"
 IN_BOTH = ("tied", "unsupported dtype", "3-D")
 """Notes on matrices that both sides have, and that are not measured, or under another name."""
 
@@ -61,12 +61,6 @@ class Matrix:
     update: Callable[[], Difference | Update]  # ΔW: the difference on disk, factors, or a dense matrix
     module: str = ""  # an adapter's own name of the module, which may have a wrapper's parts that the base's lacks
 
-    @property
-    def cost(self) -> int:
-        """Multiplications of its Gram matrix, or of the QR of its factors: how the remaining time is estimated."""
-        short = min(self.shape) if self.kind == "pair" or "dora" in self.kind else 64
-        return self.shape[0] * self.shape[1] * short
-
 
 @dataclass(frozen=True, eq=False)
 class Updates:
@@ -81,25 +75,24 @@ class Updates:
     adapter: Adapter | None  # None for two checkpoints
 
 
-def open_updates(base: str, tuned: str | None, alpha: float | None = None, with_base: str = TYPED) -> Updates:
+def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Updates:
     """The updates between what the two names on the command line stand for.
 
     Args:
         alpha: of a plain file of loralib's factors, which does not contain it.
-        with_base: the command that names an adapter and its base, for refusals.
 
     Raises:
         ConfigError: a name is no checkpoint and no adapter, a checkpoint stands alone, or the alpha is missing, is not
             the file's own, or has nothing to scale.
     """
     if tuned is None and is_adapter(base):
-        return _adapter(None, base, alpha, with_base)
+        return _adapter(None, base, alpha)
     if tuned is None:
         raise ConfigError(f"{base} is no adapter, so it needs a second name: type python -m lorax_lab.audit BASE TUNED")
     if is_adapter(base):
-        raise ConfigError(f"BASE={base} is an adapter; type: {with_base}")
+        raise ConfigError(f"BASE={base} is an adapter; {WITH_BASE}")
     if is_adapter(tuned):
-        return _adapter(open_checkpoint(base), tuned, alpha, with_base)
+        return _adapter(open_checkpoint(base), tuned, alpha)
     if alpha is not None:
         raise ConfigError(f"--alpha {alpha:g} scales an adapter's factors, and {tuned} is no adapter; leave it out")
     return _pair(base, tuned)
@@ -143,11 +136,11 @@ def _check_related(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> Non
         raise ConfigError(f"{share}; needed is half of them: name a base and a model that was tuned from it")
 
 
-def _adapter(base: Checkpoint | None, name: str, alpha: float | None, with_base: str) -> Updates:
+def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:
     path = Path(name).expanduser()
     adapter = read_adapter(path, alpha, base.tensors if base else None)
     weights = {plain_name(key): (key, as_matrix(stored)) for key, stored in base.tensors.items()} if base else None
-    matrices = [_matrix(update, weights, name, with_base) for update in adapter.updates.values()]
+    matrices = [_matrix(update, weights, name) for update in adapter.updates.values()]
     if not matrices:
         raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
@@ -161,21 +154,14 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None, with_base:
     return Updates(title, slug, matrices, notes, fingerprint, base, adapter)
 
 
-def _matrix(
-    update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None, adapter: str, with_base: str
-) -> Matrix:
+def _matrix(update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None, adapter: str) -> Matrix:
     """An adapter's update beside the base's own matrix; `weights` has name and matrix by plain name."""
     if weights is None:
         if update.needs_base:
-            raise ConfigError(f"{adapter}: a {update.kind} update needs its base; type: {with_base}")
+            raise ConfigError(f"{adapter}: a {update.kind} update needs its base; {WITH_BASE}")
         return Matrix(f"{update.name}.weight", update.kind, update.shape, None, None, update.update, update.name)
-    if update.group:
-        raise ConfigError(
-            f"{adapter}: {update.name} of a MergedLinear: which rows of its weight the group belongs to is not in the "
-            "file; leave BASE out"
-        )
     wanted = f"{adapter}: {update.name} is {update.shape}"
-    own_base = f"type: {with_base} with the adapter's own base"
+    own_base = "name the adapter's own base"
     if plain_name(f"{update.name}.weight") not in weights:
         raise ConfigError(f"{wanted}, and BASE has no such weight; {own_base}")
     name, stored = weights[plain_name(f"{update.name}.weight")]

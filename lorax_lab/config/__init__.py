@@ -101,8 +101,7 @@ class MethodConfig:
 @dataclass
 class TrainConfig:
     """The budget and the optimizer. `max_steps` cuts the epochs short when it is set. Batches of like lengths are made
-    inside windows of `length_window` batches; 1 leaves them to chance. `dropout=bytes` draws other masks, which hide
-    the same share to 1/256."""
+    inside windows of `length_window` batches; 1 leaves them to chance."""
 
     learning_rate: float = field(metadata=POSITIVE)
     batch_size: int = field(metadata=POSITIVE)
@@ -120,7 +119,6 @@ class TrainConfig:
     length_window: int = field(metadata=POSITIVE | {"neutral": 50})
     checkpointing: bool = field(metadata=NO_RESULT)
     kernel: str = field(metadata=NO_RESULT | one_of(AUTO, *KERNELS))
-    dropout: str = field(metadata={"neutral": "torch"} | one_of("torch", "bytes"))
     optimizer: str = field(default="adamw", metadata={"neutral": "adamw"})
 
     def __post_init__(self) -> None:

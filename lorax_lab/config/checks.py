@@ -30,16 +30,9 @@ def check_fields(settings: Any, section: str) -> None:
         if "choices" in field.metadata:
             require_choice(key, value, field.metadata["choices"])
         elif "above" in field.metadata and value is not None and not (math.isfinite(value) and value > 0):
-            require(False, key, value, f"it is a number above 0{_example(key)}")
+            require(False, key, value, "it is a number above 0")
         elif "from" in field.metadata and value is not None and not (math.isfinite(value) and value >= 0):
-            require(False, key, value, f"it is 0 or more{_example(key)}")
-
-
-def _example(key: str) -> str:
-    from lorax_lab.config.defaults import defaults
-
-    value = defaults("local", "lora").get(key)
-    return "" if value is None else f"; for instance {key}={value}"
+            require(False, key, value, "it is 0 or more")
 
 
 def require(ok: bool, key: str, value: object, allowed: str) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.data.columns import FILES, INPUTS, LABELS, content_hashes, to_pools
 from lorax_lab.data.source import Pools, Source, chosen_columns
 from lorax_lab.data.table import Table
-from lorax_lab.errors import ConfigError, in_short, suggest
+from lorax_lab.errors import ConfigError, in_short
 
 VALIDATION = ("validation", "validation_matched", "dev", "valid", "val")
 TEST = ("test", "test_matched")
 HIDDEN = (-1, None)
-REACH_SECONDS = 5.0
 INSTEAD = "use task=movie_reviews, or a table: task=local task.path=/path/to/table.csv task.text=… task.label=…"
 
 
@@ -115,62 +113,21 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
     place = Path(os.path.expanduser(path))
     if place.is_file():
         raise ConfigError(f"task.path={path} is a file; type task=local task.path={path} task.text=… task.label=…")
-    _refuse_misspelt(path, place)
     try:
         import datasets
     except ImportError:
         raise ConfigError("task=hub needs the package datasets: type pip install 'lorax_lab[hub]'") from None
 
-    unreached = None if place.is_dir() else _unreached()
     try:
-        with _offline() if unreached else nullcontext():
-            if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
-                loaded = datasets.load_from_disk(str(place))
-            else:
-                loaded = datasets.load_dataset(str(place) if place.is_dir() else path, subset)
+        if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            loaded = datasets.load_from_disk(str(place))
+        else:
+            loaded = datasets.load_dataset(str(place) if place.is_dir() else path, subset)
     except Exception as error:  # datasets, the hub's client and its HTTP library have no common error
         keys = f"task.path={path}" + (f" task.subset={subset}" if subset else "")
-        if unreached:
-            problem = f"is not in the local cache, and no network reaches the hub ({unreached});"
-        else:
-            problem = f"cannot be loaded ({in_short(error, 300)}); change task.path or task.subset, or"
+        problem = f"cannot be loaded ({in_short(error, 300)}); change task.path or task.subset, or"
         raise ConfigError(f"{keys} {problem} {INSTEAD}") from error
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
-
-
-def _refuse_misspelt(path: str, place: Path) -> None:
-    from lorax_lab.data import SOURCES
-
-    hint = suggest(path, [name for name in SOURCES if name != "hub"])
-    if "/" not in path and not place.exists() and hint.startswith("did you mean"):
-        raise ConfigError(f"task={path} is not built in; {hint}, or a data set id (org/name)")
-
-
-def _unreached() -> str | None:
-    """Why the hub does not answer; None if it does. It is asked once, briefly, since the client's own retries take
-    minutes."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    try:
-        status = get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS).status_code
-    except Exception as error:  # any failure to answer is the answer
-        return in_short(error, 120)
-    return f"{constants.ENDPOINT} answers {status}" if status >= 500 else None
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Inside the block `datasets` looks at its local cache only."""
-    from datasets import config
-    from huggingface_hub import constants
-
-    was = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = was
 
 
 SOURCE = Source(read, data_sha256, labels=tuple(LABELS), columns=tuple(INPUTS), keys=("path", "subset", "group"))

@@ -14,7 +14,7 @@ from lorax_lab.data.assets import sha256_of_file
 from lorax_lab.data.columns import FILES, INPUTS, LABELS, content_hashes, labeled, to_pools
 from lorax_lab.data.source import Pools, Source, chosen_columns
 from lorax_lab.data.table import READERS, Table, printable, read_table
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 """Names of the sub-folders of a folder that has splits of its own."""
@@ -48,9 +48,7 @@ def _file(config: TaskConfig) -> Path:
     if path.suffix.lower() not in READERS:
         raise _fault(config, f"is no table that can be read: its name ends in {' or '.join(READERS)}")
     if not os.path.isfile(path):
-        tables = [p.name for p in path.parent.glob("*") if p.suffix.lower() in READERS]
-        hint = suggest(path.name, tables).replace("allowed:", "tables there:") if tables else "no table is there"
-        raise _fault(config, f"is not there: {path.name} is no file in {path.parent.absolute()}; {hint}")
+        raise _fault(config, f"is not there: {path.name} is no file in {path.parent.absolute()}")
     return path
 
 

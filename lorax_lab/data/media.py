@@ -12,14 +12,11 @@ import numpy as np
 
 from lorax_lab.errors import ConfigError, cut, in_short
 
-EIGHT_OF_SIXTEEN_BITS = 257
-"""65,535 / 255: what a value of 16 bits is divided by."""
-
 
 def read_image(content: Path | bytes) -> np.ndarray:
     """The image, turned as its camera says, (height, width, 3), uint8.
 
-    Grey becomes three equal colours. What is transparent lies on white. 16 bits of grey become 8.
+    Grey becomes three equal colours. What is transparent lies on white.
 
     Raises:
         ValueError: no file, or none that can be read as an image; the message says why.
@@ -43,10 +40,8 @@ def read_image(content: Path | bytes) -> np.ndarray:
 def _coloured(image: Any) -> Any:
     from PIL import Image
 
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) // EIGHT_OF_SIXTEEN_BITS).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError("its pixels are numbers of 32 bits; save it with 8 or 16 bits")
+    if image.mode[0] in "IF":
+        raise ValueError("its pixels are numbers of 16 or 32 bits; save it with 8 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import sys
 
@@ -14,7 +13,7 @@ COMMANDS = {
     "run": ("lorax_lab.run", "train the runs of a command line; what is recorded is not trained again"),
     "figures": ("analysis", "draw figures and tables of what is recorded"),
     "sync": ("lorax_lab.windows sync", "upload recorded runs to Weights & Biases"),
-    "dashboard": ("lorax_lab.windows dashboard", "lay out recorded runs in W&B, or serve them on this machine"),
+    "dashboard": ("lorax_lab.windows dashboard", "lay out recorded runs in W&B"),
     "audit": ("lorax_lab.audit", "measure the update in an adapter or checkpoint from elsewhere"),
     "card": ("lorax_lab.audit card", "one page about an adapter or checkpoint: its ranks, noise, smallest cut"),
     "memory": ("lorax_lab.memory", "predict what a training step will hold"),
@@ -47,30 +46,13 @@ def _main(typed: list[str]) -> int:
         print(HELP.format(commands=commands, modules=", ".join(module for module, _ in COMMANDS.values())))
     elif name == "--version":
         print(f"lorax_lab {lorax_lab.__version__}")
-    elif name in ("--shell-completion", "-sc"):
-        _complete(typed)
     elif name in COMMANDS:
-        _hand_over(name, rest)
+        module, *first = COMMANDS[name][0].split()
+        sys.argv[1:] = [*first, *rest]
+        runpy.run_module(module, run_name="__main__")
     else:
         raise ConfigError(f"there is no command {name}; {suggest(name, list(COMMANDS))}")
     return 0
-
-
-def _hand_over(name: str, rest: list[str]) -> None:
-    module, *first = COMMANDS[name][0].split()
-    sys.argv[1:] = [*first, *rest]
-    runpy.run_module(module, run_name="__main__")
-
-
-def _complete(typed: list[str]) -> None:
-    """Shell completion: names of commands first; after `run`, what Hydra proposes for an override."""
-    parts = os.environ.get("COMP_LINE", "").split(" ")
-    is_query = typed[-1].startswith("query=")
-    if is_query and len(parts) < 3:
-        print(" ".join(COMMANDS))
-    elif not is_query or parts[1] == "run":
-        os.environ["COMP_LINE"] = " ".join([parts[0], *parts[2:]])  # Hydra knows no sub-commands
-        _hand_over("run", typed)
 
 
 if __name__ == "__main__":

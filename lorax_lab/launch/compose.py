@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import defaults, flat, method_defaults
 from lorax_lab.config.overrides import CONF, parsed, quoted, said_plainly
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, first_line, suggest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -98,7 +98,7 @@ def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[
         composed: what Hydra composes from overrides; it should remember its answers.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigKeyError
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
     values = [override for override in overrides if VALUE.match(override)]
     content = OmegaConf.create(composed(tuple(override for override in overrides if override not in values)))
@@ -107,7 +107,7 @@ def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[
         with said_plainly():
             try:
                 OmegaConf.update(content, override.key_or_group, override.value(), force_add=override.is_force_add())
-            except ConfigKeyError:
+            except (ConfigKeyError, ConfigAttributeError):
                 raise ConfigError(_no_key(override.key_or_group)) from None
     return content
 
@@ -152,11 +152,14 @@ def typed(content: Any) -> RunConfig:
         ConfigError: an unknown key, a missing key, a wrong type or a value out of range.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
     from lorax_lab.methods import method_named
     from lorax_lab.tasks import check, kind_of
 
+    content = OmegaConf.to_container(OmegaConf.create(content))
+    if content["train"].get("dropout") == "torch":  # recorded runs state it; nothing else is possible now
+        del content["train"]["dropout"]
     sections: dict[str, type] = {
         "task": kind_of(str(content["task"].get("kind"))).config,
         "method": method_named(str(content["method"].get("name"))).settings,
@@ -169,38 +172,18 @@ def typed(content: Any) -> RunConfig:
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
-        plain = OmegaConf.to_container(OmegaConf.create(content))
-        raise ConfigError(_refusal(error, sections, plain)) from None
+        key = str(error.full_key or error.key).partition("[")[0]
+        plain: Any = OmegaConf.to_container(OmegaConf.create(content))
+        value = flat(plain).get(key)
+        reason = first_line(error)
+        if isinstance(error, ConfigKeyError) and dataclasses.is_dataclass(error.object_type):
+            names = [field.name for field in dataclasses.fields(error.object_type)]
+            reason += f"; {suggest(key.rpartition('.')[2], names)}"
+        shown = value if isinstance(value, str) else quoted(value)
+        raise ConfigError(f"{key}={shown} is not possible: {reason}; --cfg job shows all keys") from None
     _check_method(config)
     check(config.task)
     return config
-
-
-TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-"""Types in words."""
-
-
-def _refusal(error: Any, sections: dict[str, type], content: Any) -> str:
-    """That a setting does not exist, or what it has to be."""
-    key = str(error.full_key or error.key).partition("[")[0]
-    section, _, name = key.rpartition(".")
-    settings = sections.get(section) or error.object_type or RunConfig
-    types = get_type_hints(settings)
-    fields = {field.name: types[field.name] for field in dataclasses.fields(settings)}
-    value = (content.get(section, {}) if section else content).get(name)
-    if name not in fields and section in sections:
-        chosen = "kind" if section == "task" else "name"
-        owner = f"{section}.{chosen}".removesuffix(".name") + f"={content[section][chosen]}"
-        hint = suggest(name, [field for field in fields if field != "name"])
-        return f"{key}={value} is not possible: {owner} has no {name}; leave {key} out, or set: {hint}"
-    if name not in fields:
-        return _no_key(key)
-    words = [TYPES.get(word, "null") for word in re.findall(r"\b(?:int|float|bool|str|None)\b", str(fields[name]))]
-    shown = value if isinstance(value, str) else quoted(value)
-    example = defaults("local", "lora").get(key)
-    example = "" if example is None else f"; for instance {key}={quoted(example)}"
-    reason = f"it is {' or '.join(words)}" if words else str(error).splitlines()[0]
-    return f"{key}={shown} is not possible: {reason}{example}"
 
 
 def _check_method(config: RunConfig) -> None:

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -25,7 +25,7 @@ from lorax_lab.models import kernel
 from lorax_lab.record.files import write_json
 from lorax_lab.record.provenance import hardware
 
-DECIDING = ("machine", "system", "processor", "instruction_set", "blas", "processors", "threads")
+DECIDING = ("machine", "system", "processor", "instruction_set", "processors", "threads")
 """What a machine is for a choice, beside torch's version."""
 MARGIN = 0.97
 """oneDNN is chosen where it takes at most this share of torch's time; for less, the usual kernel stays."""
@@ -35,8 +35,6 @@ TURNS = 20
 """How often each is tried; that takes about a second."""
 EXACT = 1e-5
 """Both kernels are exact to this, relative to the largest value; products in bf16 are not."""
-SLOWER = 1.2
-"""A ratio above which bf16 is said to be slower; a busy machine moves it by less."""
 FASTER = 0.8
 """A ratio up to which `auto` chooses bf16; above it, casts between the precisions take what the products save."""
 SIDE, TRIES = 512, 6
@@ -55,10 +53,11 @@ def check_processor(config: TrainConfig) -> None:
     Raises:
         ConfigError: it names the key, its value, and what to type instead.
     """
-    for key, value, instead in (("kernel", "onednn", "auto"), ("dropout", "bytes", "torch")):
-        if getattr(config, key) == value and not on_a_processor(config):
-            raise ConfigError(f"train.{key}={value} is for a cpu alone; type train.{key}={instead} or train.device=cpu")
-    if config.kernel == "onednn" and not kernel.has_onednn():
+    if config.kernel != "onednn":
+        return
+    if not on_a_processor(config):
+        raise ConfigError("train.kernel=onednn is for a cpu alone; type train.kernel=auto or train.device=cpu")
+    if not kernel.has_onednn():
         raise ConfigError("train.kernel=onednn is not in this build of torch; type train.kernel=torch")
 
 
@@ -85,15 +84,6 @@ def precision_of(config: TrainConfig) -> str:
         return chosen("precision", ("fp32", "bf16"), bf16_ratio, FASTER)
     gpu = config.device in (AUTO, "cuda") and torch.cuda.is_available()
     return "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-
-
-def notes(configs: Iterable[RunConfig]) -> list[str]:
-    """What is to be said of the precision of runs before they begin."""
-    in_bf16 = any(config.train.precision == "bf16" and on_a_processor(config.train) for config in configs)
-    if not in_bf16 or (ratio := bf16_ratio()) <= SLOWER:
-        return []
-    cost = f"a product of matrices takes {ratio:.1f} times as long in bf16 as in fp32 here"
-    return [f"train.precision=bf16: {cost}, tried just now; type train.precision=fp32 for speed"]
 
 
 @lru_cache

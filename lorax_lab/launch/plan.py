@@ -10,7 +10,6 @@ from lorax_lab.config.identity import run_id
 from lorax_lab.config.overrides import expand
 from lorax_lab.console import say
 from lorax_lab.data import SOURCES, data_sha256
-from lorax_lab.data.table import printable
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose, reference_of, spell_out
@@ -29,12 +28,9 @@ from lorax_lab.models import (
 )
 from lorax_lab.models.savings import can_checkpoint
 from lorax_lab.models.skeleton import without_weights
-from lorax_lab.tasks import Task, kind_of, load_task
-from lorax_lab.tasks.split import alike, encode
+from lorax_lab.tasks import kind_of, load_task
+from lorax_lab.tasks.split import check_unlike, encode
 from lorax_lab.train import check_machine
-
-LISTED = 20
-"""How many labels of a head a note names."""
 
 
 def run_of(config: RunConfig) -> Run:
@@ -90,8 +86,6 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
     """
     for run in runs:
         _check_settings(run.config)
-    for note in fastest.notes(run.config for run in runs):
-        say(f"note: {note}")
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
     return {pair: _check_data(run) for pair, run in pairs.items()}
 
@@ -136,19 +130,13 @@ def _check_data(run: Run) -> int:
         beyond = f"its tokenizer makes token {token} of task={settings.name}, and its embedding has {size} rows"
         raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
     task.kind.require_readable(resolve(model), processor, rows, settings)
-    notes = [*task.notes, *task.kind.notes(rows, settings), *alike(splits["train"], limit)]
+    check_unlike(splits["train"], limit)
+    notes = [*task.notes, *task.kind.notes(rows, settings)]
     if task.left_out and not SOURCES[settings.source].is_built_in:
         counts = ", ".join(f"{count} {reason}" for reason, count in task.left_out.items())
         notes.append(f"rows left out: {counts} (docs/tasks.md)")
     for note in notes:
         say(f"note: task={settings.name}: {note}")
     if labels:
-        say(f"note: model={model}: {_labels_of_head(labels, task)}")
+        say(f"note: model={model}: the classifier starts from the base's own head, and none is drawn at random")
     return longest
-
-
-def _labels_of_head(labels: list[str], task: Task) -> str:
-    """That the classifier starts from a head that the base has, with its labels beside those of the task."""
-    of_base, of_task = (", ".join(map(printable, names[:LISTED])) for names in (labels, task.classes))
-    order = f"; the task's, in their order: {of_task}" if of_task else ""
-    return f"the classifier starts from the base's own head (labels {of_base}{order}), and none is drawn at random"

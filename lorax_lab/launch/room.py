@@ -17,8 +17,8 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.fastest import on_a_processor
 from lorax_lab.launch.runs import Run
 from lorax_lab.launch.workers import Variables
+from lorax_lab.memory.free import free_bytes, size
 from lorax_lab.memory.predict import Step
-from lorax_lab.memory.shortage import free_bytes, size
 from lorax_lab.methods import METHODS
 from lorax_lab.models import choose, matrix_shapes, resolve
 from lorax_lab.models.skeleton import without_weights
@@ -57,13 +57,11 @@ def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:
 
 
 def shares_in_words(shares: Sequence[Variables]) -> list[str]:
-    """A line such as `2 runs side by side, with 1 thread each`; none where one worker has all of the machine."""
+    """A line such as `runs side by side: 2, threads of each: 1`; none where one worker has all of the machine."""
     if not shares or not shares[0]:
         return []
-    count, threads = len(shares), shares[0].get(THREADS[0])
-    part = f"{threads} thread{'s' * (threads != '1')}" if threads else "a GPU"
-    together = f"{count} runs side by side, with {part} each" if count > 1 else f"one run at a time, with {part}"
-    return [f"{together} (workers=1: one after the other, with all of the machine)"]
+    part = f"threads of each: {shares[0][THREADS[0]]}" if THREADS[0] in shares[0] else "each with a GPU"
+    return [f"runs side by side: {len(shares)}, {part} (workers=1: one after the other, with all of the machine)"]
 
 
 def _on_gpus(setting: int | str, wanted: int) -> list[Variables]:

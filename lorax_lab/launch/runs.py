@@ -20,7 +20,6 @@ from lorax_lab.console import Show, Steps, say
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.record.files import remove_scratch
-from lorax_lab.record.folder import quarantine
 from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import RECORD, Status, status_of, write_record
 from lorax_lab.record.redact import redact
@@ -127,7 +126,7 @@ def attempt(run: Run, show: Show) -> str:
 def _train(run: Run, show: Show) -> str:
     earlier, aside = status_of(run.folder), run.runs_dir / ASIDE / run.run_id
     if earlier == "damaged":
-        say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
+        say(f"  the record in {run.folder} is damaged, and written anew")
     if earlier == "completed":
         _move(run.folder, aside)
     with windows.watched(run.folder, run.group, run.config.tracking, say) as sink:

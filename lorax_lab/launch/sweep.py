@@ -110,7 +110,6 @@ class Sweep:
         self.waiting = [run for run in self.runs if not is_done(run)]
         references = {run.reference for run in runs}
         self.left = {run.run_id: run for run in sorted(self.waiting, key=lambda run: run.run_id not in references)}
-        self.recorded = sum(map(is_settled, self.runs))
         self.uncompared = {run.run_id for run in self.waiting if is_settled(run)}
         self.failed: dict[str, str] = {}
 
@@ -118,7 +117,7 @@ class Sweep:
     def opening(self) -> str:
         """What is there when the sweep begins."""
         lacking = f", {len(self.uncompared)} of them not compared with the reference" if self.uncompared else ""
-        return f"{self.recorded} of {len(self.runs)} already recorded in {self.runs_dir}{lacking}"
+        return f"{sum(map(is_settled, self.runs))} of {len(self.runs)} already recorded in {self.runs_dir}{lacking}"
 
     def train(self, shares: list[Variables]) -> bool:
         """Give the runs to workers, and wait for those that another launcher trains. A run that begins before its
@@ -191,14 +190,13 @@ class Sweep:
             say(f"{self._place(run)} {self._result(run, status)}")
 
     def _result(self, run: Run, status: str) -> str:
-        """`accuracy .81 42 s · 2 already recorded · 1 failed`."""
+        """`accuracy .81 42 s · 1 failed`."""
         parts = [f"compared with {run.reference}" if status == COMPARED else status]
         if status == "completed":
             content = read_record(run.folder)
             result, split = content.completed, "validation " if content.is_trial else ""
             parts = [f"{split}{result.metric} {result.score(content.split):.3f} {result.time.total_seconds:.0f} s"]
             parts += ["collapsed"] if result.collapsed else []
-        parts += [f"{self.recorded} already recorded"] if self.recorded else []
         failed = sum(status != NO_REFERENCE for status in self.failed.values())
         parts += [f"{failed} failed"] if failed else []
         return " · ".join(parts)

@@ -5,11 +5,9 @@ Runs that were scored on different splits or by different metrics are not put un
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 from rich.console import Group
@@ -21,13 +19,9 @@ from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
 from lorax_lab.record.direction import labelled, scored_on
 from lorax_lab.record.record import Record
-from lorax_lab.record.result import UNDEFINED
 
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
-COLUMNS = 7
-"""Most settings that have a column each. If there are more, those that are no main dial share one column, a line each,
-and measured columns give way: a page has 120 letters. They also give way where runs are scored by several metrics."""
 Cells = dict[str, str]
 """What a row of the table has under each heading."""
 
@@ -53,13 +47,11 @@ class Row:
 
 def table(rows: list[Row], runs_dir: Path) -> Group:
     """One line per run. Below the table stand the scores of untrained models, and the whole reason why a run has no
-    result, is flagged as collapsed, or has a measure without a value."""
+    result or is flagged as collapsed."""
     settings = _settings(rows)
-    notes = [_named(cells, note) for row, cells in zip(rows, settings, strict=True) for note in _notes(row, runs_dir)]
+    notes = [_named(cells, note) for row, cells in zip(rows, settings, strict=True) for note in _notes(row)]
     kinds = {score_name(row.done) for row in rows if row.done}
-    with_measures = len(settings[0]) <= COLUMNS and len(kinds) < 2
-    if len(settings[0]) > COLUMNS:
-        settings = [_in_one(cells) for cells in settings]
+    with_measures = len(kinds) < 2
     results = [_result(row, kinds, with_measures, runs_dir) for row in rows]
     frame = pd.DataFrame([cells | result for cells, result in zip(settings, results, strict=True)]).fillna("")
     frame["status"] = ["collapsed" if row.collapsed else row.status.partition(":")[0] for row in rows]
@@ -80,15 +72,6 @@ def _settings(rows: list[Row]) -> list[Cells]:
     main = [key for key in variation.MAIN if key in differing or key in ALWAYS]
     headings = variation.headings([*main, *(key for key in differing if key not in main), variation.SEED])
     return [{headings[key]: value for key, value in run.items()} for run in variation.labels(runs, headings)]
-
-
-def _in_one(cells: Cells) -> Cells:
-    """The same, with all but the main dials and the seed in one cell, a line each."""
-    alone = {*variation.headings(variation.MAIN).values(), variation.SEED}
-    together = "\n".join(f"{heading} {value}" for heading, value in cells.items() if value and heading not in alone)
-    main = {heading: value for heading, value in cells.items() if heading in alone}
-    seed = main.pop(variation.SEED)
-    return main | {"settings": together, variation.SEED: seed}
 
 
 def _result(row: Row, kinds: set[str], with_measures: bool, runs_dir: Path) -> Cells:
@@ -125,20 +108,11 @@ def _named(cells: Cells, note: str) -> str:
     return ", ".join([*(f"{heading} {value}" for heading, value in cells.items() if value), note])
 
 
-def _notes(row: Row, runs_dir: Path) -> list[str]:
+def _notes(row: Row) -> list[str]:
     """What is to be said of a run in words."""
     notes = [row.status] if ":" in row.status else []
     notes += [f"collapsed: {'; '.join(row.collapsed)}"] if row.collapsed else []
-    return notes + (undefined(measures.rows(runs_dir / row.done.run_id)) if row.done else [])
-
-
-def undefined(matrices: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Why measures have no value, in how many of a run's matrices: `ΔW is zero in 12 of 12 matrices`."""
-    counts = Counter(row[UNDEFINED] for row in matrices.values() if UNDEFINED in row)
-    return [
-        f"{reason} in {count} of {len(matrices)} matrices, so measures have no value there"
-        for reason, count in counts.items()
-    ]
+    return notes
 
 
 def _baselines(rows: list[Row]) -> list[str]:

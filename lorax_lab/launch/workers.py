@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from lorax_lab.console import WorkerBars, say
 from lorax_lab.launch.runs import ELSEWHERE, Run, is_settled, lease, record_status
@@ -41,7 +40,7 @@ class Worker:
 
     def begin(self, run: Run) -> None:
         """Give it a run. Where its process has ended, its pipe says so later."""
-        self.run, self.began, self.kills = run, time.monotonic(), oom_kills()
+        self.run, self.began = run, time.monotonic()
         with suppress(BrokenPipeError):
             self.pipe.send(run)
 
@@ -123,7 +122,7 @@ class Workers:
         del self.busy[worker.pipe]
         worker.pipe.close()
         self.shares.append(worker.variables)
-        run, (status, reason) = worker.run, cause(worker.process.wait(), oom_kills() > worker.kills)
+        run, (status, reason) = worker.run, cause(worker.process.wait())
         if worker.is_late:
             status, reason = "failed", f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}"
         with lease(run) as mine:
@@ -151,25 +150,14 @@ class Workers:
                 worker.process.wait()
 
 
-def cause(code: int, oom_killed: bool) -> tuple[Status, str]:
+def cause(code: int) -> tuple[Status, str]:
     """(status, reason) of a process that ended without recording one.
 
-    >>> cause(-11, False), cause(0, False)
+    >>> cause(-11), cause(0)
     (('failed', 'its process was ended by SIGSEGV'), ('failed', 'its process ended with status 0 and left no record'))
     """
-    if code == -signal.SIGKILL and oom_killed:
-        return "oom", "its process was ended by SIGKILL: the system ran out of memory"
     if code == -signal.SIGKILL:
         return "killed", "its process was ended by SIGKILL: by a person, or because memory ran out"
     if code < 0:
         return "failed", f"its process was ended by {signal.Signals(-code).name}"
     return "failed", f"its process ended with status {code} and left no record"
-
-
-def oom_kills() -> int:
-    """How many processes the system has killed because memory ran out."""
-    with suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0

@@ -1,12 +1,10 @@
-"""The memory ledger: what one training step holds, by category, measured and predicted. It also explains what would
-fit when memory runs out."""
+"""The memory ledger: what one training step holds, by category, measured and predicted."""
 
 from lorax_lab.memory.ledger import (
     CATEGORIES,
     Ledger,
-    measure_step,
     peak_device_bytes,
     peak_resident_bytes,
+    record_step,
     reset_peak,
 )
-from lorax_lab.memory.shortage import explained

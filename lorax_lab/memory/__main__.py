@@ -10,7 +10,6 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.config import BF16_WEIGHTS
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.redact import guard
 
@@ -32,7 +31,7 @@ overrides (conf/memory.yaml has their defaults; several values, separated by com
                          config.json is fetched
   rank=8                 LoRA's rank
   batch=16 sequence=128  examples, and tokens of each; sequence=null for images
-  optimizer=adamw        adamw, sgd (with momentum), adam8bit
+  optimizer=adamw        adamw, sgd (with momentum)
   precision=fp32         fp32, bf16 (autocast; LoRA's frozen matrices in bf16), bf16-true (LoRA's factors in fp32)
   attention=flash        flash (keeps no scores), eager (keeps all), sdpa (torch's choice on a CPU)
   checkpointing=false    true keeps only each layer's input and computes the rest again
@@ -46,15 +45,13 @@ examples:
 NOTE = """\
 Memory is that at the peak of one step; the checkpoint holds the trained weights. On several GPUs weights, gradients
 and optimizer states are sharded (ZeRO 3) and each GPU has its own batch; driver and gaps take 1 GiB of each GPU."""
-MULTIRUN = ("-m", "--multirun")
-"""Allowed, as in `lorax_lab.run`; nothing hangs on it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Predict and print. Returns the exit code: 0 done, 2 a setting that is not allowed, 130 stopped."""
     from lorax_lab.memory.architectures import PRESETS
 
-    words = [word for word in (sys.argv[1:] if arguments is None else arguments) if word not in MULTIRUN]
+    words = sys.argv[1:] if arguments is None else arguments
     if {"-h", "--help"} & set(words):
         names = textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25)
         print(HELP.replace("{presets}", names))
@@ -97,13 +94,9 @@ def _show(grid: list[Step]) -> int:
         for number, step in enumerate(wanted):
             on_done(number, len(wanted))
             answers[step] = step.predict()
-    for full, columns in tables.items():
+    for columns in tables.values():
         console.print(table({step: answers[step] for step in columns}))
         console.print(NOTE, highlight=False)
-        if full.optimizer != "adamw" or full.precision == BF16_WEIGHTS:
-            does = "`python -m lorax_lab.run` has adamw, and trains fp32 weights, in products of fp32 or bf16"
-            settings = f"optimizer={full.optimizer}, precision={full.precision}"
-            console.print(f"Predicted only ({settings}): {does}.", soft_wrap=True, markup=False)
     return 0
 
 
@@ -114,9 +107,9 @@ def table(answers: dict[Step, Prediction]) -> Table:
     """
     from rich.table import Table
 
+    from lorax_lab.memory.free import size
     from lorax_lab.memory.ledger import CATEGORIES
     from lorax_lab.memory.predict import GPU_SIZES, gpus_needed
-    from lorax_lab.memory.shortage import size
 
     full = next(iter(answers))
     length = "" if full.sequence is None else f" × {full.sequence} tokens"

@@ -63,6 +63,7 @@ class Recorder(TorchDispatchMode):
     alive: dict[int, tuple[Any, _Storage]] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
     time: int = 0
+    batch_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -110,11 +111,11 @@ class Recorder(TorchDispatchMode):
             by_category[self._category_of(entry)] += change
             yield moment, dict(by_category)
 
-    def ledger(self, batch_shape: tuple[int, ...]) -> Ledger:
+    def ledger(self) -> Ledger:
         """The live bytes by category at the peak."""
         moment, by_category = max(self.live(), key=lambda item: sum(item[1].values()))
         begun = [(start, phase) for phase, start in self.starts.items() if start < moment]
-        return Ledger(sum(by_category.values()), by_category, max(begun)[1] if begun else "start", batch_shape)
+        return Ledger(sum(by_category.values()), by_category, max(begun)[1] if begun else "start", self.batch_shape)
 
     def moments(self, categories: tuple[str, ...]) -> list[tuple[int, int]]:
         """(bytes in `categories`, other bytes) at each moment of the step that no other moment exceeds in both."""
@@ -135,17 +136,6 @@ LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 def _own_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     loss: Tensor = model(**batch).loss
     return loss
-
-
-def measure_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: dict[str, Tensor],
-    accelerator: Any,
-    loss_of: LossOf = _own_loss,
-) -> Ledger:
-    """The ledger of the step that `record_step` records."""
-    return record_step(model, optimizer, batch, accelerator, loss_of).ledger(tuple(next(iter(batch.values())).shape))
 
 
 def record_step(
@@ -180,7 +170,7 @@ def record_step(
 
     if not optimizer.state:
         take_step(Recorder())
-    recorder = Recorder()
+    recorder = Recorder(batch_shape=tuple(next(iter(batch.values())).shape))
     with recorder:
         take_step(recorder)
     optimizer.zero_grad()

@@ -7,9 +7,8 @@ prediction is the measurement of a step that did not happen.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,8 +22,6 @@ from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.memory.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
 from lorax_lab.memory.ledger import Ledger, record_step
 
-BLOCK, SMALLEST = 256, 4096
-"""Values that share one scale in an 8-bit state, and the smallest tensor that has one (Dettmers et al. 2022)."""
 STATIC = ("weights", "gradients", "optimizer_states")
 """The categories that do not grow with the batch; sharding divides them."""
 
@@ -60,7 +57,7 @@ def _gathered(model: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Plain:
-    """What `measure_step` needs of an accelerator, for one device, with or without bf16 products."""
+    """What `record_step` needs of an accelerator, for one device, with or without bf16 products."""
 
     mixed: bool
 
@@ -73,37 +70,11 @@ class Plain:
         loss.backward()
 
 
-class AdamIn8Bits(torch.optim.Optimizer):
-    """The states of 8-bit AdamW, which appear at the first step; nothing is computed. A real one updates each parameter
-    in place by one kernel, and so makes no temporaries.
-
-    A moment has a byte for each value and an fp32 scale for each block of `BLOCK`; it is fp32 where a tensor has fewer
-    than `SMALLEST` values.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        super().__init__(parameters, {})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Make the states that are missing."""
-        for parameter in (p for group in self.param_groups for p in group["params"] if not self.state[p]):
-            small = parameter.numel() < SMALLEST
-            for moment in ("first", "second"):
-                values = torch.zeros_like(parameter, dtype=torch.float32 if small else torch.uint8)
-                self.state[parameter][moment] = values
-                if not small:
-                    scales = parameter.new_zeros(math.ceil(parameter.numel() / BLOCK), dtype=torch.float32)
-                    self.state[parameter][f"{moment}_scales"] = scales
-
-
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, lr=0.0, fused=True),
     "sgd": partial(torch.optim.SGD, lr=0.0, momentum=0.9, fused=True),
-    "adam8bit": AdamIn8Bits,
 }
-"""torch's own AdamW and SGD with momentum, whose states have the parameters' dtype; 8-bit AdamW as bitsandbytes keeps
-it, but for its two tables of 256 values."""
+"""torch's own AdamW and SGD with momentum, whose states have the parameters' dtype."""
 
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
@@ -224,7 +195,7 @@ class Step:
             model, batch = self.build().train(), self.make_batch()
             trained = [p for p in model.parameters() if p.requires_grad]
             recorder = record_step(model, OPTIMIZERS[self.optimizer](trained), batch, Plain(self.precision == "bf16"))
-            ledger = recorder.ledger(tuple(next(iter(batch.values())).shape))
+            ledger = recorder.ledger()
             count, stored = sum(p.numel() for p in trained), sum(p.nbytes for p in trained)
             return Prediction(ledger, recorder.moments(STATIC), _gathered(model), count, stored)
 

@@ -7,7 +7,7 @@
     PiSSA          s B A − [W0]_rank                   PEFT trains on W0 − [W0]_rank (Meng et al. 2024)
     OLoRA          s B A − s Q_rank R_rank, W0 = Q R   PEFT trains on W0 − s Q_rank R_rank (Büyükakyüz 2024)
     DoRA           m ∘ V / ‖V‖ − W0, V = W0 + s B A    norms of rows, of an embedding's columns (Liu et al. 2024)
-    loralib        s B A; of group g of a MergedLinear s B_g A_g, where the file has (groups · r, in), (groups · out, r)
+    loralib        s B A
     kohya          s up down; a convolution's as the matrix (out, in · k · k)
 
 DoRA may stand on PiSSA or OLoRA; V is then W0 plus their update. loralib's file has no alpha, kohya's states one for
@@ -98,7 +98,6 @@ class AdapterUpdate:
     embedding: bool = False  # the matrix is an `nn.Embedding`'s
     fan_in_fan_out: bool = False  # the settings say that the base stores W0 as (in, out), as GPT-2 does
     note: str = ""  # a caution to report with the numbers
-    group: int = 0  # from 1 on where it is the update of a part of the module, as of loralib's MergedLinear
     foreign: str = ""  # why no LoRA of PEFT can hold it
 
     @property
@@ -351,9 +350,6 @@ def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
             raise ConfigError(f"lora_magnitude_vector is {tuple(magnitude.shape)}; expected {(len(saved_B),)}")
         if magnitude.element_size() < 4:
             cautions.append(f"the magnitudes are stored in {magnitude.dtype}: their rounding is part of the update")
-    if len(alphas := set(map(str, _matches(settings, "lora_alpha", name)))) > 1:
-        several = f"several alpha_patterns match ({', '.join(sorted(alphas))})"
-        cautions.append(f"{several}: PEFT sorts them on saving and loads the first")
     kind = "+".join(filter(None, [start, "rslora" * rslora, "dora" * dora])) or "lora"
     turned = bool(settings.get("fan_in_fan_out")) and not embedding
     return AdapterUpdate(name, kind, product, start, magnitude, embedding, turned, "; ".join(cautions))
@@ -406,20 +402,13 @@ def number_for(settings: Settings, key: str, name: str) -> float:
     >>> [number_for(settings, "r", f"model.layers.{i}.q") for i in range(3)]
     [4, 4, 8]
     """
-    return number(key, next(iter(_matches(settings, key, name)), settings.get(key)))
-
-
-def _matches(settings: Settings, key: str, name: str) -> list[Any]:
-    """The values of the patterns for `r` or `lora_alpha` that match the module `name`, in the file's order.
-
-    PEFT takes the first one. It sorts the patterns when it saves them, so training may have used another one.
-    """
     patterns = _patterns(settings, PATTERNS[key])
     try:
-        return [value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
+        fitting = [value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
     except (re.error, OverflowError, RecursionError) as error:
         shown = cut(patterns, 200)
         raise ConfigError(f"{PATTERNS[key]}={shown}: expected numbers by regular expression: {error}") from error
+    return number(key, fitting[0] if fitting else settings.get(key))
 
 
 def _patterns(settings: Settings, key: str) -> dict[str, Any]:
@@ -434,8 +423,6 @@ def _patterns(settings: Settings, key: str) -> dict[str, Any]:
 
 
 def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None) -> Adapter:
-    """A MergedLinear puts several matrices into one, as GPT-2's `c_attn` holds queries, keys and values, and adapts
-    some of them. Each group is an update of its own; which of the three it is does not stand in the file."""
     modules, rest = _by_module(tensors, LORALIB_KEY)
     updates: dict[str, AdapterUpdate] = {}
     for module, parts in modules.items():
@@ -448,31 +435,25 @@ def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None) -> Adap
         with named(module):
             if kernel.ndim > 2 or f"{module}.conv.weight" in tensors or CONVOLUTION.search(module):
                 raise ConfigError("it is a convolution, and its rank is not in its shapes: take it out of the file")
-            updates |= {update.name: update for update in _loralib_updates(module, parts, stated)}
+            updates[module] = _loralib_update(module, parts, stated)
     saved = {key: tensor for key, tensor in rest.items() if not key.endswith(ALPHAS)}
     return Adapter(name, {}, updates, saved, _listed({"saved beside the factors, and not measured": list(saved)}))
 
 
-def _loralib_updates(name: str, parts: Parts, alpha: float) -> list[AdapterUpdate]:
-    """One update of a Linear or an Embedding, one for each group of a MergedLinear."""
+def _loralib_update(name: str, parts: Parts, alpha: float) -> AdapterUpdate:
+    """The update of a Linear or an Embedding. A MergedLinear puts several matrices into one, as GPT-2's `c_attn` does:
+    it is refused, since the file does not say which of them is which."""
     A, B = _factor(parts, "lora_A"), _factor(parts, "lora_B")
     rank = B.shape[1]
-    groups = len(A) // rank if rank else 0
-    if not groups or len(A) != groups * rank or len(B) % groups:
+    if not rank or len(A) != rank:
         raise ConfigError(
-            f"lora_A is {tuple(A.shape)} and lora_B {tuple(B.shape)}; allowed are (r, in) and (out, r) of a Linear, "
-            "(groups · r, in) and (groups · out, r) of a MergedLinear"
+            f"lora_A is {tuple(A.shape)} and lora_B {tuple(B.shape)}; allowed are (r, in) and (out, r) of a Linear: "
+            "merge the parts of a MergedLinear into the base"
         )
     scaling = scaling_of(alpha, rank, False)
-    if groups == 1 and is_embedding(f"{name}.weight"):  # loralib adds (B A)ᵀ to an embedding (num, dim)
-        return [AdapterUpdate(name, "lora", LowRank(A.T, B.T, scaling), embedding=True)]
-    if groups == 1:
-        return [AdapterUpdate(name, "lora", LowRank(B, A, scaling))]
-    foreign, updates = "a part of a MergedLinear", []
-    for group, (B_g, A_g) in enumerate(zip(B.chunk(groups), A.chunk(groups), strict=True), start=1):
-        title, product = f"{name} (group {group} of {groups})", LowRank(B_g, A_g, scaling)
-        updates.append(AdapterUpdate(title, "lora", product, group=group, foreign=foreign))
-    return updates
+    if is_embedding(f"{name}.weight"):  # loralib adds (B A)ᵀ to an embedding (num, dim)
+        return AdapterUpdate(name, "lora", LowRank(A.T, B.T, scaling), embedding=True)
+    return AdapterUpdate(name, "lora", LowRank(B, A, scaling))
 
 
 def _kohya(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Iterable[str] | None) -> Adapter:

@@ -240,23 +240,8 @@ def _adalora(layer: Any) -> LowRank:
     return LowRank(B, E.double() * A.double(), scaling)
 
 
-def _vera(layer: Any) -> LowRank:
-    """diag(b) B diag(d) A, with the shared B and A cut to the layer's sides."""
-    parts = (layer.vera_lambda_b, layer.vera_B, layer.vera_lambda_d, layer.vera_A)
-    b, B, d, A = (_copied(part[ADAPTER]).double() for part in parts)
-    return LowRank(b[:, None] * B[: layer.out_features], d[:, None] * A[:, : layer.in_features])
-
-
-def _shared(layer: Any) -> LowRank:
-    """B A, both put together from one set of numbers that all layers share."""
-    copied = copy.deepcopy(layer).cpu().double()
-    with torch.no_grad():
-        A, B = copied._get_lora_matrices(ADAPTER)
-    return LowRank(B.detach(), A.detach())
-
-
 def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone()
 
 
-FACTORS: dict[str, Callable[[Any], LowRank]] = {"lora": _lora, "adalora": _adalora, "vera": _vera, "shared": _shared}
+FACTORS: dict[str, Callable[[Any], LowRank]] = {"lora": _lora, "adalora": _adalora}

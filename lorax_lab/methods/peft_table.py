@@ -51,10 +51,10 @@ TABLE: dict[str, Entry] = {
         {"use_dora": False, "use_rslora": False, "r": 8},  # it does not read r
         most=lambda s, r: 1.5 * r, factors="adalora", stepped=True,
     ),
-    "vera": Entry("VERA", most=_rank, factors="vera"),
+    "vera": Entry("VERA", most=_rank),
     "pvera": Entry("PVERA", most=_rank),
-    "vblora": Entry("VBLORA", start="drawn", most=_rank, factors="shared"),
-    "unilora": Entry("UNILORA", start="drawn", most=_rank, factors="shared"),
+    "vblora": Entry("VBLORA", start="drawn", most=_rank),
+    "unilora": Entry("UNILORA", start="drawn", most=_rank),
     "tinylora": Entry("TINYLORA", most=_rank),
     "delora": Entry("DELORA", most=_rank),
     "miss": Entry("MISS", most=lambda s, r: float("inf") if s.init_weights == "bat" else r),

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorax_lab.models.kernel import OneDnnLinear, use_byte_dropout
+from lorax_lab.models.kernel import OneDnnLinear
 from lorax_lab.models.matrices import head_modules, is_head, is_read
 
 
@@ -50,17 +50,14 @@ def checkpoint_layers(model: Any) -> None:
     enable({"use_reentrant": False})
 
 
-def shrink_step(model: nn.Module, frozen_in_bf16: bool, byte_dropout: bool, checkpointing: bool) -> None:
+def shrink_step(model: nn.Module, frozen_in_bf16: bool, checkpointing: bool) -> None:
     """Let a step of the model hold less, in place, after what trains was chosen.
 
     Args:
         frozen_in_bf16: for products in bf16, where the method does nothing but multiply by the frozen weights.
-        byte_dropout: a mask of one byte for each entry.
         checkpointing: layers keep their input only.
     """
     if frozen_in_bf16:
         keep_frozen_in_bf16(model)
-    if byte_dropout:
-        use_byte_dropout(model)
     if checkpointing:
         checkpoint_layers(model)

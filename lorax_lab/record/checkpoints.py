@@ -1,8 +1,8 @@
 """Checkpoints of a training run. A run that resumes from one ends in the same bits.
 
-`<run>/checkpoints/step-000050/` holds `state.safetensors` (trained parameters, buffers, optimizer, random streams),
-`state.json` (position, learning curve, versions) and, written last, `manifest.json` with the SHA-256 of both. A
-checkpoint is written under another name and renamed once it is whole. The last two are kept.
+`<run>/checkpoints/step-000050/` holds `state.safetensors` (trained parameters, buffers, optimizer, random streams) and
+`state.json` (position, learning curve, versions). A checkpoint is written under another name and renamed once it is
+whole. The last two are kept.
 """
 
 from __future__ import annotations
@@ -17,18 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from lorax_lab.record.files import save_tensors, sha256_of, sync, write_json
+from lorax_lab.record.files import save_tensors, sync, write_json
 from lorax_lab.record.redact import redacted
 
 FOLDER = "checkpoints"
-TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "manifest.json"
+TENSORS, STATE = "state.safetensors", "state.json"
 KEPT = 2
-
-
-class DamagedCheckpoint(ValueError):
-    """A checkpoint that is not what was written."""
 
 
 @dataclass
@@ -84,7 +81,6 @@ class Checkpoints:
         state = asdict(position) | {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
         save_tensors(scratch / TENSORS, _tensors(model, optimizer))
         write_json(scratch / STATE, state)
-        write_json(scratch / MANIFEST, {name: sha256_of(scratch / name) for name in (TENSORS, STATE)})
         shutil.rmtree(target, ignore_errors=True)
         os.replace(scratch, target)
         sync(self.folder)
@@ -94,21 +90,21 @@ class Checkpoints:
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any) -> Position | None:
         """Load the newest whole checkpoint into a model, its optimizer and torch's random streams; None where there is
-        none. A damaged checkpoint is reported and set aside, and the one before it is used."""
+        none. A damaged checkpoint is reported and removed, and the one before it is used."""
+        from safetensors.torch import load_file
+
         for folder in self._all():
             try:
-                state, tensors = _read(folder)
+                state, tensors = json.loads((folder / STATE).read_text(encoding="utf-8")), load_file(folder / TENSORS)
                 if state["identity"] != self.identity:
                     changed = [key for key in self.identity if state["identity"].get(key) != self.identity[key]]
                     self.tell(f"{folder} is of another {', '.join(changed)}; training starts from the beginning")
                     return None
                 position = Position(**{key: state[key] for key in Position.__dataclass_fields__})
                 _restore(model, optimizer, tensors)
-            except DamagedCheckpoint as error:
-                aside = folder.with_name(f"damaged-{folder.name}")
-                shutil.rmtree(aside, ignore_errors=True)
-                os.replace(folder, aside)
-                self.tell(f"a checkpoint is damaged and set aside: {error}")
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
+                self.tell(f"a checkpoint is damaged and removed: {folder}: {error}")
+                shutil.rmtree(folder, ignore_errors=True)
                 continue
             if scaler and state["scaler"]:
                 scaler.load_state_dict(state["scaler"])
@@ -149,7 +145,7 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[s
     trained = _trained(model)
     saved = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
     if {name: t.shape for name, t in trained.items()} != {name: t.shape for name, t in saved.items()}:
-        raise DamagedCheckpoint("it holds other parameters than this run trains")
+        raise ValueError("it holds other parameters than this run trains")
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
@@ -163,21 +159,3 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[s
     torch.set_rng_state(tensors["random/cpu"])
     for device in range(torch.cuda.device_count()):
         torch.cuda.set_rng_state(tensors[f"random/cuda/{device}"], device)
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A checkpoint's state and tensors, once every byte is verified.
-
-    Raises:
-        DamagedCheckpoint: it is not what was written.
-    """
-    from safetensors.torch import load
-
-    try:
-        for name, sha256 in json.loads((folder / MANIFEST).read_text(encoding="utf-8")).items():
-            if sha256_of(folder / name) != sha256:
-                raise DamagedCheckpoint(f"{folder / name} is not what was written: its hash differs")
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        return state, load((folder / TENSORS).read_bytes())
-    except (OSError, ValueError, AttributeError) as error:
-        raise DamagedCheckpoint(f"{folder}: {error}") from error

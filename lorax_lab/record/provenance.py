@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -94,13 +93,13 @@ def git() -> Git:
 
 
 def hardware(kernel: str | None = None) -> dict[str, Any]:
-    """Machine, system, processor and its instruction set, the library of torch's matrix products, cores, torch threads
-    and the accelerator's name; and the kernel of linear layers, where a model was run."""
+    """Machine, system, processor and its instruction set, cores, torch threads and the accelerator's name; and the
+    kernel of linear layers, where a model was run."""
     import torch
 
     machine: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "processor": _processor()}
-    machine |= {"instruction_set": torch.backends.cpu.get_cpu_capability(), "blas": _blas(torch.__config__.show())}
-    machine |= {"processors": os.cpu_count(), "threads": torch.get_num_threads()}
+    machine |= {"instruction_set": torch.backends.cpu.get_cpu_capability(), "processors": os.cpu_count()}
+    machine |= {"threads": torch.get_num_threads()}
     machine |= {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
     return machine | ({"kernel": kernel} if kernel else {})
 
@@ -123,13 +122,3 @@ def _processor() -> str | None:
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
     kind = [f"{key} {facts[name]}" for key, name in (("family", "cpu family"), ("model", "model")) if name in facts]
     return " ".join([facts.get("model name", platform.machine()), *kind])
-
-
-def _blas(build: str) -> str | None:
-    """
-    >>> _blas("- Intel(R) oneAPI Math Kernel Library Version 2024.2-Product Build 2024\\n BLAS_INFO=mkl, BUILD_TYPE=x")
-    'mkl 2024.2'
-    """
-    name = re.search(r"BLAS_INFO=(\w+)", build)
-    version = re.search(r"Math Kernel Library Version ([\d.]+)", build)
-    return " ".join(match[1] for match in (name, version) if match) or None

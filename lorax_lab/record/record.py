@@ -1,7 +1,7 @@
 """One run's record: typed, and written whole.
 
 `runs/<run_id>/record.json` is written last, so a run without a completed record has no result. A record that is cut
-short, or has not the types of `Record`, is damaged: it is reported, set aside and never averaged.
+short, or has not the types of `Record`, is damaged: it is reported and never averaged.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ def signs(
     name: str,
     losses: Sequence[float],
     score: float,
-    outputs: np.ndarray | None,
     baselines: Mapping[str, float],
 ) -> list[str]:
     """Why a run counts as collapsed, in words; empty where it does not.
@@ -43,7 +42,6 @@ def signs(
         split: that the trained model was scored on, `name` in words.
         losses: of training, step by step; the first is taken before any update.
         score: the primary metric on the split.
-        outputs: of the trained model on the split, (n, width); None where only the score is known.
         baselines: scores of the test split before training, by `<name>/<metric>`.
     """
     task = split.task
@@ -56,8 +54,7 @@ def signs(
         reasons.append(f"{scored} is worse than {before:.3f}, the score before training")
     constant = best_constant(task, split.labels)
     if constant is not None and not _is_better(task, score, constant):
-        same = ", which is what the model does" if outputs is not None and is_constant(task, outputs) else ""
-        reasons.append(f"{scored} is no better than {constant:.3f}, that of one answer for every input{same}")
+        reasons.append(f"{scored} is no better than {constant:.3f}, that of one answer for every input")
     return reasons
 
 
@@ -91,14 +88,6 @@ def best_constant(task: Task, labels: np.ndarray) -> float | None:
     answer has a score."""
     score = task.kind.metrics[task.metric].constant
     return score(labels, len(task.classes)) if score else None
-
-
-def is_constant(task: Task, outputs: np.ndarray) -> bool:
-    """Whether the model gives every input the same class, or the same number."""
-    if task.config.labels not in ("classes", "numbers"):
-        return False
-    answers = task.kind.answers(outputs)
-    return bool((answers == answers[0]).all())
 
 
 def _is_better(task: Task, score: float, least: float, or_equal: bool = False) -> bool:

@@ -43,7 +43,6 @@ class ImageClassification(OfClasses):
     config = ImageConfig
     model_class = "AutoModelForImageClassification"
     processor_class = "AutoImageProcessor"
-    smaller = "smaller images (size in preprocessor_config.json), a smaller model"
 
     def encode(self, processor: Any, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
         """Raises ConfigError for images of which the processor makes tensors of more than one size."""

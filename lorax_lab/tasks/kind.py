@@ -51,7 +51,6 @@ class Kind:
         processor_class: the auto-class of transformers that reads the tokenizer or the image processor.
         metrics: the scores that `task.metric` can name; the first one is the default.
         always: the scores that are always reported.
-        smaller: what makes one example take less memory, in words; it may name a key of the kind.
         correct: which answers are right, of (outputs, labels), (n,) bool. None where an answer is more or less right.
     """
 
@@ -60,7 +59,6 @@ class Kind:
     processor_class: ClassVar[str] = "AutoTokenizer"
     metrics: ClassVar[Mapping[str, Metric]]
     always: ClassVar[tuple[str, ...]]
-    smaller: ClassVar[str] = "a smaller model"
     correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     def head(self, classes: Sequence[str]) -> dict[str, Any]:

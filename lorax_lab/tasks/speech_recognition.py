@@ -162,18 +162,8 @@ class SpeechRecognition(Kind):
         for example in examples:
             sound = example.inputs["audio"]
             prompt, text = _tokens(processor.tokenizer, str(example.label), sound.name)
-            samples, resampled = at_rate(sound, extractor.sampling_rate), sound.rate != extractor.sampling_rate
-            row = {"samples": samples, "rate": sound.rate, "resampled": resampled, "prompt": prompt, "text": text}
-            rows.append(row)
+            rows.append({"samples": at_rate(sound, extractor.sampling_rate), "prompt": prompt, "text": text})
         return rows
-
-    def notes(self, rows: Sequence[Row], config: TaskConfig) -> list[str]:
-        others = [row["rate"] for row in rows if row["resampled"]]
-        rates = ", ".join(f"{rate:,}" for rate in sorted(set(others)))
-        change = (
-            f"{len(others)} of {len(rows)} recordings are resampled, from {rates} Hz to the rate that the model hears"
-        )
-        return [change] if others else []
 
     def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
         """One batch: `input_features` (n, mel bands, frames), padded with silence to what the model hears;

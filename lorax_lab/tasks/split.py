@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -13,12 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError, Diverged, cut
+from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.tasks.kind import Row, Task
 from lorax_lab.train import Batch
 
-MANY = 0.5
-"""The share of the training inputs from which on it is said that they are alike."""
 LONGER = 4
 """How many times longer than the set one the proposed `task.max_length` is."""
 SCORED_TOGETHER = {"cpu": 16}
@@ -148,34 +145,29 @@ def length_bucketed_batches(
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def alike(split: Split, limit: int | None) -> list[str]:
-    """What is to be said where more than half of the training inputs are the same tokens.
+def check_unlike(split: Split, limit: int | None) -> None:
+    """Refuse training inputs that are all the same tokens, so that nothing can be learned.
 
     Args:
         split: the training examples.
         limit: how many tokens the model reads; None where nothing bounds them.
 
     Raises:
-        ConfigError: all of them are, so that nothing can be learned.
+        ConfigError: they are; it says what to type.
     """
     kind, seen = split.task.kind, [split.task.kind.seen(row) for row in split.rows]
     if None in seen or not split.task.train[0].inputs:
-        return []
+        return
     unknown, special = getattr(split.processor, "unk_token_id", None), set(split.processor.all_special_ids)
-    inputs = [() if unknown in ids and special.issuperset(ids) else tuple(ids) for ids in seen if ids is not None]
-    tokens, count = Counter(inputs).most_common(1)[0]
-    if count <= MANY * len(inputs):
-        return []
-    first = inputs.index(tokens)
-    name, text = next(iter(split.task.train[first].inputs.items()))
-    what = "are the same tokens to the model" if tokens else "have no token that the tokenizer knows"
+    inputs = {() if unknown in ids and special.issuperset(ids) else tuple(ids) for ids in seen if ids is not None}
+    if len(inputs) > 1:
+        return
+    what = "are the same tokens to the model" if inputs != {()} else "have no token that the tokenizer knows"
+    name = next(iter(split.task.train[0].inputs))
     instead = f"name another column in task.{name}, or a model whose tokenizer tells these texts apart"
     most = getattr(split.task.config, "max_length", 0)
     longer = min(LONGER * most, limit or LONGER * most)
-    if tokens and most == kind.size(split.rows[first]) and longer > most:
+    if inputs != {()} and most == kind.size(split.rows[0]) and longer > most:
         instead = f"they are cut at task.max_length={most}; type task.max_length={longer}"
-    if count == len(inputs):
-        every = f"all {count} training inputs of task={split.task.config.name} {what}"
-        raise ConfigError(f"{every}, and there is nothing to learn; {instead}")
-    share = f"{count} of {len(inputs)} training inputs ({count / len(inputs):.0%}) {what}"
-    return [f"{share}, such as {cut(text, 40)!r}; {instead}"]
+    every = f"all {len(seen)} training inputs of task={split.task.config.name} {what}"
+    raise ConfigError(f"{every}, and there is nothing to learn; {instead}")

@@ -92,8 +92,6 @@ def collate(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], labels: Any
 class TextKind(Kind):
     """A kind that reads texts by a tokenizer, and pads them."""
 
-    smaller = "fewer tokens (task.max_length)"
-
     def encode(self, processor: Any, examples: Sequence[Example], config: Any) -> list[Row]:
         return tokenize(processor, examples, config.max_length)
 

@@ -15,16 +15,15 @@ from lorax_lab.record.record import scan
 from lorax_lab.record.redact import guard
 from lorax_lab.windows import close, later, show
 from lorax_lab.windows.child import shown_in
-from lorax_lab.windows.library import MODES, TRACKIO, resolve
+from lorax_lab.windows.library import TRACKIO
 from lorax_lab.windows.progress import is_written
 
-RUNS, PAGES = Path("runs"), Path("docs/study")
+RUNS = Path("runs")
 TRACKING: dict[str, Any] = {"project": "lorax_lab", "entity": None}
 """Of a run whose record does not say."""
 DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
 """What became of a run that is shown, by the mode of its window."""
-DASHBOARD = """lay panels over recorded runs: a workspace and a report in W&B, as JSON alone without a login; --local
-serves Trackio's page on this machine alone"""
+DASHBOARD = "lay panels over recorded runs: a workspace in W&B, as JSON alone without a login"
 
 
 def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
@@ -35,11 +34,8 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
         typed: keys of `tracking`, in place of what each run's own configuration says.
 
     Raises:
-        ConfigError: the mode shows nothing on this machine.
+        ConfigError: a name that W&B does not take.
     """
-    mode = resolve(mode)
-    if mode not in DONE:
-        raise ConfigError(f"--mode auto: WANDB_MODE={mode} shows nothing; unset it, or type --mode online")
     TrackingConfig(**TRACKING | typed | {"mode": mode})  # refuses a wrong one
     records, damages = scan(runs_dir)
     training = {folder for folder, record in records.items() if record.status == "running" and is_written(folder)}
@@ -79,14 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     upload = commands.add_parser("sync", help="show every run that its window lacks, each once")
     board = commands.add_parser("dashboard", help=DASHBOARD, description=DASHBOARD)
     upload.add_argument("runs", type=Path, nargs="?", default=RUNS, help="where the records are (runs)")
-    upload.add_argument("--mode", default="online", choices=MODES)
-    upload.add_argument("--artifacts", action=argparse.BooleanOptionalAction, help="keep the trained weights there too")
-    upload.add_argument("--study", metavar="S", help="a tag: the study that the runs belong to")
+    upload.add_argument("--mode", default="online", choices=DONE)
     board.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
-    board.add_argument("--study", action="append", default=[], metavar="S", help="a study's page, figures and runs")
-    board.add_argument("--pages", type=Path, default=PAGES, help="where the studies' pages are (docs/study)")
-    board.add_argument("--local", action="store_true", help="serve Trackio's page of the runs on this machine")
-    board.add_argument("--port", type=int, default=7860, help="of --local (7860)")
     for command in (upload, board):
         command.add_argument("--project", metavar="P", help="by default that of the runs")
         command.add_argument("--entity", metavar="NAME", help="account or team of W&B")
@@ -100,16 +90,13 @@ def _main(options: argparse.Namespace) -> int:
     require_name("--project", project)
     require_name("--entity", options.entity, optional=True)
     if options.command == "sync":
-        keys = [key for key in ("project", "entity", "artifacts", "study") if getattr(options, key) is not None]
-        return 1 if sync(options.runs, options.mode, {key: getattr(options, key) for key in keys}) else 0
+        typed = {key: value for key in ("project", "entity") if (value := getattr(options, key)) is not None}
+        return 1 if sync(options.runs, options.mode, typed) else 0
     try:
         from lorax_lab.windows import dashboard
-
-        if options.local:
-            return dashboard.serve(options.runs, project, options.port)
-        return dashboard.make(options.runs, options.study, options.pages, project, options.entity or "")
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is not installed; type pip install lorax_lab[dashboards]") from None
+    return dashboard.make(options.runs, project, options.entity or "")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ and passwords are hidden. Measures are shown as means over the matrices, and mat
 from __future__ import annotations
 
 import math
-import platform
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,15 +32,12 @@ UPDATE = ".update.json"
 """The file in a run's folder by which the process that trained hands its child what needs torch."""
 AXES = {"truncation": "truncation/k", "spectrum": "spectrum/index", "answer": "answer/rank"}
 """Keys that begin with such a word are drawn against the key beside it, not against the training step."""
+CURVE = 160
+"""Into so many steps, each a factor larger, the curve of singular values is cut; at its begin all values are shown."""
 NOT_SHOWN = ("runs_dir", "tracking", "force", "workers")
 """Settings that say where things lie and how a run was watched."""
 TABLES = ("matrices", "truncation", "files")
 """Parts of a result that are no values of the whole run."""
-PATH = re.compile(
-    r"(['\"])(?:file://)?~?/[^'\"]*?([^'\"/]+)/?\1"
-    r"|(?:file://|(?<![\w/.:]))~?(?:/[^\s/:;,'\"]+)+/([^\s/:;,'\"]+)"
-)
-"""An absolute path, which may have spaces where it is quoted, and its last part."""
 
 
 def arm_and_tags(record: Record) -> tuple[str, list[str]]:
@@ -75,18 +71,6 @@ def _name(path: str) -> str:
     return Path(path).name if is_path else path
 
 
-def without_places(text: str) -> str:
-    """A text, such as the message of any library's error, without secrets, this machine's name, and the folders of
-    absolute paths.
-
-    >>> without_places("OSError: /home/me/data.csv is gone, '/a b/c d.csv' too, see https://hub.org/a/b")
-    "OSError: data.csv is gone, 'c d.csv' too, see https://hub.org/a/b"
-    """
-    host = platform.node()
-    shown = PATH.sub(lambda path: f"{path[1]}{path[2]}{path[1]}" if path[1] else path[3], redact(text))
-    return shown.replace(host, "this machine") if len(host) > 2 else shown
-
-
 def end_tags(record: Record) -> list[str]:
     """Tags that a run gets when it has ended."""
     if record.result is None:
@@ -101,7 +85,7 @@ def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
     Args:
         runs_dir: where the reference's record is; None leaves the difference out.
     """
-    values: dict[str, Any] = {"status": record.status, "status/why": without_places(record.reason or "")}
+    values: dict[str, Any] = {"status": record.status, "status/why": record.reason or ""}
     if (result := record.result) is None:
         return values
     parts = {key: value for key, value in asdict(result).items() if key not in TABLES}
@@ -156,7 +140,7 @@ def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[di
     Args:
         spectra: as `load_spectra` gives them; empty for a trial.
     """
-    from lorax_lab.record.measures import mean_spectra, shown_indices  # imports torch
+    from lorax_lab.record.measures import mean_spectra  # imports torch
 
     result = record.completed
     by_part: dict[str, dict[int, float]] = {"cut": {}, "remainder": {}}
@@ -169,7 +153,8 @@ def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[di
         rest = {"truncation/remainder": remainder[k]} if k in remainder else {}
         rows.append({AXES["truncation"]: k, "truncation/cut": cut[k], "truncation/whole": cut[max(cut)], **rest})
     lines = mean_spectra(record, spectra) if spectra else {}
-    for i in shown_indices(max((len(line.sigma) for line in lines.values()), default=0)):
+    most = max((len(line.sigma) for line in lines.values()), default=0)
+    for i in sorted({round(most ** (n / CURVE)) for n in range(CURVE + 1)}) if most else ():
         values: dict[str, float | None] = {AXES["spectrum"]: i}
         for module, line in lines.items():
             for name, sigma in (("sigma", line.sigma), ("null", line.null)):

@@ -112,7 +112,7 @@ BATCHES = [[0, 1], [2, 3], [4, 5], [0, 3], [1, 4], [2, 5]]
 CONFIG = TrainConfig(
     learning_rate=1e-2, batch_size=2, epochs=1, max_steps=None, gradient_accumulation=2, schedule="constant",
     warmup=0.0, weight_decay=0.01, clip_norm=1.0, validations=0, precision="fp32", device="cpu", head=True,
-    length_window=50, kernel="torch", checkpointing=False, dropout="torch",
+    length_window=50, kernel="torch", checkpointing=False,
 )  # fmt: skip
 
 

@@ -31,23 +31,30 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def installed(site: Path, cwd: Path, module: str, *typed: str) -> str:
+def printed(site: Path, cwd: Path, code: str, *typed: str) -> str:
+    """What code prints that runs from a folder which has nothing of ours."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    run = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); {run}"
-    command = [sys.executable, "-c", code, *typed]
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(site)!r})\n{code}", *typed]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def installed(site: Path, cwd: Path, module: str, *typed: str) -> str:
+    return printed(site, cwd, f"import runpy; runpy.run_module({module!r}, run_name='__main__')", *typed)
+
+
+def script(site: Path, cwd: Path, *typed: str) -> str:
+    """What the installed `lorax-lab` prints."""
+    names = "from importlib.metadata import distribution as found"
+    return printed(site, cwd, f"{names}; found('lorax_lab').entry_points['lorax-lab'].load()()", *typed)
+
+
 def test_the_wheel_answers_help_and_shows_its_configuration(site: Path, tmp_path: Path) -> None:
     assert "rank=8" in installed(site, tmp_path, "lorax_lab.run", "--help")
     assert "rank: 4" in installed(site, tmp_path, "lorax_lab.run", "--cfg", "job", "rank=4", "task=glue/mrpc")
-    code = "import lorax_lab.launch.compose as c; print(c.CONF)"
-    shown = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {code}"],
-                           capture_output=True, text=True, cwd=tmp_path, check=True)  # fmt: skip
-    assert shown.stdout.strip() == str(site / "lorax_lab" / "conf")
+    shown = printed(site, tmp_path, "import lorax_lab.launch.compose as c; print(c.CONF)")
+    assert shown.strip() == str(site / "lorax_lab" / "conf")
 
 
 def test_the_wheel_brings_one_command_that_hands_over_to_every_module(site: Path, tmp_path: Path) -> None:
@@ -56,22 +63,3 @@ def test_the_wheel_brings_one_command_that_hands_over_to_every_module(site: Path
     assert "singular_values" in script(site, tmp_path, "figures", "--help")
     assert script(site, tmp_path, "figures", "--help") == installed(site, tmp_path, "analysis", "--help")
     assert script(site, tmp_path, "--version") == installed(site, tmp_path, "lorax_lab.run", "--version")
-
-
-def script(site: Path, cwd: Path, *typed: str) -> str:
-    """What the installed `lorax-lab` prints, from a folder that has nothing of ours."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, "-I", "-c", START.format(site=str(site)), *typed]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-START = """\
-import sys
-from importlib.metadata import distribution
-sys.path.insert(0, {site!r})
-[start] = distribution("lorax_lab").entry_points.select(group="console_scripts")
-assert start.name == "lorax-lab"
-start.load()()
-"""

@@ -176,7 +176,6 @@ def test_patterns_that_overlap_are_taken_as_peft_loads_them(tmp_path: Path) -> N
     model.save_pretrained(tmp_path)
     updates = assert_as_merged(tmp_path)
     assert updates[ONE].product.scaling == 9 / RANK
-    assert "several alpha_patterns match (7, 9)" in read_adapter(tmp_path).updates[ONE].note
 
 
 def test_a_randomised_pissa_carries_a_caution(tmp_path: Path) -> None:
@@ -406,19 +405,6 @@ def test_loralib_is_alpha_over_r_times_b_a(suffix: str, tmp_path: Path) -> None:
     for name, (B_, A_) in pairs.items():
         assert_same(adapter.updates[name].update(), 2 * B_.double() @ A_.double(), 1e-12)
     assert list(adapter.saved) == ["head.weight"]
-
-
-@pytest.mark.parametrize("enabled", [[True, False, True], [True, True, True], [False, True, False]])
-def test_a_merged_linear_is_read_group_by_group(enabled: list[bool], tmp_path: Path) -> None:
-    """ΔW as loralib's own code makes it: a convolution with groups, whose rows are put where the enabled thirds are."""
-    groups, draw = sum(enabled), generator(5, "groups")
-    A_, B_ = torch.randn(groups * 3, 20, generator=draw), torch.randn(groups * 10, 3, generator=draw)
-    delta = 2 * torch.nn.functional.conv1d(A_[None].double(), B_[..., None].double(), groups=groups)[0]
-    updates = read_adapter(saved(tmp_path / "it.bin", as_loralib({"c": (B_, A_)})), alpha=6).updates
-    assert len(updates) == groups
-    assert [update.group for update in updates.values()] == (list(range(1, groups + 1)) if groups > 1 else [0])
-    for update, block in zip(updates.values(), delta.chunk(groups), strict=True):
-        assert_same(update.update(), block, 1e-12)
 
 
 EMBEDDINGS = ("transformer.wpe", "shared", "model.embed_tokens", "SelfAttention.relative_attention_bias")

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_studies import present
-from synthetic import CUT_RANKS, EXAMPLES, PROTOCOL, again, line, study
+from synthetic import CUT_RANKS, EXAMPLES, PROTOCOL, again, line, present, study
 from torch.nn.functional import cross_entropy
 
 from analysis.study import comparison, update

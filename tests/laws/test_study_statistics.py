@@ -24,13 +24,6 @@ def test_the_t_interval_is_the_textbooks() -> None:
     assert math.isnan(t_interval([1.0]).low)
 
 
-def test_the_intervals_cover_as_often_as_they_say() -> None:
-    draw = np.random.default_rng(0)
-    samples = draw.normal(0.3, 1, (2000, 5))
-    covered = np.mean([(i := t_interval(s.tolist())).low < 0.3 < i.high for s in samples])
-    assert 0.935 < covered < 0.965
-
-
 def test_holm_is_the_papers() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     kept = holm({"a": 0.01, "b": math.nan})
@@ -109,20 +102,9 @@ def test_a_rank_below_the_line_is_seldom_called_high_whatever_was_tried() -> Non
     assert called <= 0.025 * 400
 
 
-# ---- the interval over seeds and test examples
+# ---- the interval over seeds and test examples; how often it covers: tests/nightly/test_coverage_of_intervals.py
 
 MARGIN = 0.02
-
-
-def test_the_crossed_interval_covers_as_often_as_it_says() -> None:
-    """Seeds and examples that both scatter, 300 times; the rates of eight cases are in docs/studies.md."""
-    draw, misses = np.random.default_rng(0), 0
-    for _ in range(300):
-        d = draw.normal(0, 0.02, (5, 1)) + draw.normal(0, 0.4, (1, 300)) + draw.normal(0, 0.3, (5, 300))
-        interval = crossed(d).interval()
-        misses += not interval.low <= 0 <= interval.high
-        assert (crossed(d).p() < 0.05) == (not interval.low <= 0 <= interval.high)
-    assert 3 < misses < 27
 
 
 def test_the_interval_is_the_formulas() -> None:

@@ -216,11 +216,7 @@ def test_the_rate_rises_over_the_warm_up_rounded_up_and_falls_to_zero(warmup: fl
     assert learning_rate_factor(6, 6, 0.3, "linear") == 0
 
 
-def test_the_schedule() -> None:
-    linear = [learning_rate_factor(step, 100, 0.1, "linear") for step in range(100)]
-    assert linear[9] == linear[10] == 1.0
-    assert linear[0] == 0.1
-    assert 0 < linear[99] < 0.02
+def test_the_schedule_is_constant_if_it_is_so_called_and_is_what_the_optimizer_uses() -> None:
     assert [learning_rate_factor(step, 100, 0.0, "constant") for step in (0, 99)] == [1.0, 1.0]
     used = [row["train/learning_rate"] for row in run(Line(), settings(), batches(10))[0].history]
     assert used == pytest.approx([0.1 * learning_rate_factor(step, 10, 0.1, "linear") for step in range(10)])

@@ -25,7 +25,7 @@ from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
 
 LAYERS, RANK = 4, 6
 SHAPES = {"attn.q": (64, 48), "mlp.up": (96, 48)}
-PAGES = ("card.html", "card.md", "card.png", "card.json", "card.csv", "audit.csv")
+PAGES = ("card.md", "card.png", "card.json", "audit.csv")
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert len(said.splitlines()) == 1
-    assert not Path("out/card.html").exists()
+    assert not Path("out/card.md").exists()
     return said
 
 
@@ -219,25 +219,22 @@ def test_a_wrong_input_is_refused_by_name_and_nothing_is_written(capsys: pytest.
         ([lora_folder, "--base", "./nowhere"], "./nowhere"),
         ([lora_folder, "--base", "minilm", "--task", "movie_review"], "movie_reviews"),
         ([lora_folder, "--base", "minilm", "--task", "movie_reviews", "rank=3"], "rank=3"),
-        ([lora_folder, "--base", "minilm", "--task", "movie_reviews", "B"], "adapters stand before --task"),
+        ([lora_folder, "--base", "minilm", "--task", "movie_reviews", "B"], "the adapter stands before --task"),
         ([lora_folder, "--task"], "--task"),
         ([lora_folder, "--task", "movie_reviews"], "--base BASE"),
         ([lora_folder, "--margin", "-1"], "--margin -1"),
         ([lora_folder, "--extract"], "--extract"),
-        ([lora_folder, tuned], "--out out"),
+        ([lora_folder, "--extract", "energy=0.9"], "energy=0.9"),
     ]:
         assert named in refused(capsys, *words)
         assert not Path("out").exists()
 
 
-def test_names_from_a_file_stay_text_on_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_from_a_file_stay_text_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "png", png)
     name = "h.0.<script>alert(1)</script>|*x*"
     card(adapter({f"{name}.lora_A": torch.randn(RANK, 8), f"{name}.lora_B": torch.randn(8, RANK)}))
-    assert "<script>alert" not in Path("out/card.html").read_text()
-    assert "\\<script>" in Path("out/card.md").read_text()
-    assert "href=" not in Path("out/card.html").read_text()  # "href" alone may stand in the picture's base64
-    assert 'src="data:' in Path("out/card.html").read_text()
+    assert Path("out/card.md").read_text().count("<script>") == Path("out/card.md").read_text().count("\\<script>") > 0
     assert Path("out/card.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -307,21 +304,17 @@ def as_loralib(folder: str) -> dict[str, Tensor]:
 def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(
     tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A bias of the body that loralib trained, and of which the extract knows nothing; by energy no cut was scored."""
+    """A bias of the body that loralib trained, and of which the extract knows nothing."""
     folder, task = tuned_here
-    rank, energy = (
-        ("lora.safetensors", "--alpha", "4", "--base", model_folder, "--extract", extract, "--task", *task)
-        for extract in ("rank=1", "energy=0.9")
-    )
+    words = ("lora.safetensors", "--alpha", "4", "--base", model_folder, "--extract", "rank=1", "--task", *task)
     whole = as_loralib(folder)
     save_file(whole, "lora.safetensors")
-    assert main(*rank) == 0
+    assert main(*words) == 0
     assert "error: " not in capsys.readouterr().out
     bias = 50.0 * (torch.arange(32) % 3)
     save_file(whole | {"bert.encoder.layer.1.output.dense.bias": bias}, "lora.safetensors")
-    assert main(*rank, out="other") == 1
+    assert main(*words, out="other") == 1
     assert "error: other/adapter-rank=1" in " ".join(capsys.readouterr().out.split())
-    assert main(*energy, out="other") == 0
 
 
 DENSE = "bert.encoder.layer.0.output.dense"
@@ -358,17 +351,3 @@ def test_a_run_s_folder_knows_its_base_and_its_task(method: str, small_run: list
     names = load_file(Path("out/adapter-rank=2", WEIGHTS))
     assert any(name.endswith("classifier.weight") for name in names)
     assert f"{PREFIX}bert.encoder.layer.0.output.dense.lora_A.weight" in names
-
-
-# several
-
-
-def test_each_of_several_has_a_card_and_a_wrong_one_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = adapter(factors(0, steep), "one"), adapter(factors(1, steep), "other")
-    Path("empty").mkdir()
-    assert entry(["card", one, "empty", other, "--device", "cpu"]) == 2
-    said = capsys.readouterr()
-    assert "[2/3] empty" in said.out
-    assert "of 3 cards: 2 made, 1 not" in said.out
-    assert "empty is no adapter" in said.err
-    assert sorted(path.parent.name.split("-")[0] for path in Path("cards").glob("*/card.json")) == ["one", "other"]

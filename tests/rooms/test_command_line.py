@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -190,21 +189,3 @@ def test_the_command_lists_its_commands_and_suggests() -> None:
     assert all(f"  {name} " in shown and does in shown for name, (_, does) in COMMANDS.items())
     wrong = command("rum")
     assert (wrong.returncode, "'run'" in wrong.stderr) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("line", "proposed"),
-    [
-        ("lorax-lab ", set(COMMANDS)),
-        ("lorax-lab run task=", {"task=movie_reviews", "task=tweets"}),
-        ("lorax-lab run rank=4 method.", {"method.alpha="}),
-        ("lorax-lab audit ", set()),
-    ],
-)
-def test_the_shell_completes(line: str, proposed: set[str]) -> None:
-    done = command("--shell-completion", "query=bash", COMP_LINE=line)
-    assert done.returncode == 0, done.stderr
-    words = set(done.stdout.split())
-    assert proposed <= words
-    assert bool(words) == bool(proposed)
-    assert json.dumps(sorted(words)).isascii()

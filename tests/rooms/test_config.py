@@ -74,7 +74,7 @@ BAD = [
     (["rank=null"], "rank=None"),
     (["method=full", "rank=8"], "method=full rank=8"),
     (["method=full", "method.alpha=8"], "method.alpha=8"),
-    (["method=full,lora", "method.rslora=true"], "method.rslora=True"),
+    (["method=full,lora", "method.rslora=true"], "method.rslora=true"),
     (["method.alpha=much"], "method.alpha=much"),
     (["method.alpha=0"], "method.alpha=0.0"),
     (["method.dropout=1"], "method.dropout=1.0"),

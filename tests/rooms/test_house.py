@@ -55,7 +55,7 @@ MAY_IMPORT = {
 DOORS = {
     "wandb": {"lorax_lab/windows/library", "lorax_lab/windows/dashboard"},
     "wandb_workspaces": {"lorax_lab/windows/dashboard"},
-    "trackio": {"lorax_lab/windows/library", "lorax_lab/windows/dashboard"},
+    "trackio": {"lorax_lab/windows/library"},
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},

@@ -63,11 +63,6 @@ SEEN: dict[str, tuple[Image.Image, str, list[list[list[int]]]]] = {
         "png",
         [[[200, 0, 0], [255, 255, 255], [204, 204, 204]]],
     ),
-    "16 bits": (
-        Image.fromarray(np.array([[0, 257 * 60 + 100], [257 * 120 + 255, 65535]], np.uint16)),
-        "png",
-        [[[v] * 3 for v in row] for row in GREY],
-    ),
     "turned": (turned(), "png", [[[0, 0, 0]] * 3] * 2),
 }
 

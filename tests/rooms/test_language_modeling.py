@@ -26,7 +26,7 @@ from torch import nn
 
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError
-from lorax_lab.tasks.split import Split, alike, baselines
+from lorax_lab.tasks.split import Split, baselines, check_unlike
 
 END = WORDS.index("[END]")
 
@@ -175,7 +175,7 @@ def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
 
 def test_prompts_that_are_all_alike_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"task\.prompt"):
-        alike(split_of([Example({"prompt": "the film is"}, word) for word in GOOD], padded_tokenizer()), 64)
+        check_unlike(split_of([Example({"prompt": "the film is"}, word) for word in GOOD], padded_tokenizer()), 64)
 
 
 @pytest.mark.parametrize("label", ["", "  ", "zyx wvu"])

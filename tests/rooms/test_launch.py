@@ -112,12 +112,12 @@ def test_the_end_of_a_run_is_recorded_with_its_reason(
     assert not is_leased(run)
 
 
-def test_a_damaged_record_is_set_aside_before_training(tmp_path: Path, trains: list[str]) -> None:
+def test_a_run_with_a_damaged_record_is_trained_again(tmp_path: Path, trains: list[str]) -> None:
     run = planned(tmp_path)
     run.folder.mkdir()
     (run.folder / "record.json").write_text("{}")
     assert attempt(run, unseen) == "completed"
-    assert (tmp_path / "quarantine" / run.run_id / "record.json").read_text() == "{}"
+    assert record.read_record(run.folder).seed == 7
 
 
 def forced(folder: Path) -> Run:

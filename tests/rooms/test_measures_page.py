@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,53 +18,31 @@ LAST = "5"
 MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90")
 
 
-OF_TASK, OF_DRAWN = ("rank_sweep", "sarcasm"), ("random_labels", "random labels")
-
-
-@pytest.fixture(scope="module")
-def page() -> str:
-    return PAGE.read_text(encoding="utf-8")
-
-
-def of(study: str) -> Records:
-    return load(RECORDS / study)
-
-
-@pytest.mark.parametrize(("study", "task"), [OF_TASK, OF_DRAWN])
-def test_the_spectrum_of_random_labels_stands_beside_that_of_a_task(page: str, study: str, task: str) -> None:
-    records = of(study)
-    spectra = update.spectral(records, task)
-    entries = [update.entry(spectra, measure) for measure in MEASURES]
-    assert {(entry["matrices"], entry["seeds"]) for entry in entries} == {(36, 5)}
-    numbers = [f"{entry['mean']:.1f} [{entry['low']:.1f}, {entry['high']:.1f}]" for entry in entries]
-    assert f"| {task} | {' | '.join(numbers)} | {norm(records, task):.4f} |".replace("| 0.", "| .") in page
-    assert f"| iid noise | {' | '.join(str(round(entry['null'], 1)) for entry in entries)} | |" in page
-
-
 @pytest.mark.parametrize(
-    ("study", "task"),
+    ("study", "task", "layer"),
     [
-        *(("heads", name) for name in ("cloze with a kept head", "sarcasm with the pooler")),
-        *(("memorised", f"{count} labels") for count in (250, 1000, 4000)),
+        ("rank_sweep", "sarcasm", None),
+        ("random_labels", "random labels", None),
+        *(("heads", name, LAST) for name in ("cloze with a kept head", "sarcasm with the pooler")),
+        *(("memorised", f"{count} labels", LAST) for count in (250, 1000, 4000)),
     ],
 )
-def test_random_labels_that_are_learned_stand_beside_a_task(page: str, study: str, task: str) -> None:
-    records = of(study)
-    rows = update.spectral(records, task, "layer")
-    entries = {row["measure"]: row for row in rows[rows["group"].astype(str) == LAST].to_dict("records")}
-    assert {(row["matrices"], row["seeds"]) for row in entries.values()} == {(6, 5)}
-    numbers = [f"{e['mean']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in (entries[name] for name in MEASURES)]
-    size = norm(records, task, {int(LAST)})
-    name = task.partition(" with ")[0]
+def test_the_spectra_of_random_labels_stand_beside_those_of_tasks(study: str, task: str, layer: str | None) -> None:
+    """Of labels that are not learned over all matrices; of labels that are learned in the last layer."""
+    page, records = PAGE.read_text(encoding="utf-8"), load(RECORDS / study)
+    rows = update.spectral(records, task, "layer" if layer else "module")
+    entries = {row["measure"]: row for row in rows[rows["group"].astype(str) == (layer or "all")].to_dict("records")}
+    assert {(row["matrices"], row["seeds"]) for row in entries.values()} == {(6 if layer else 36, 5)}
+    shown = [entries[name] for name in MEASURES]
+    numbers = [f"{e['mean']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in shown]
+    size, name = norm(records, task, {int(layer)} if layer else range(12)), task.partition(" with ")[0]
     assert f"| {name} | {' | '.join(numbers)} | {size:.4f} |".replace("| 0.", "| .") in page
+    if not layer:
+        assert f"| iid noise | {' | '.join(str(round(entry['null'], 1)) for entry in shown)} | |" in page
 
 
-def norm(records: Records, task: str, layers: Container[int] = range(12)) -> float:
+def norm(records: Records, task: str, layers: Container[int]) -> float:
     """Of the updates, over that of W: the mean over the matrices of the layers and over seeds."""
-    rows = [row for line in finals(records, task) for row in line["matrices"].values() if row["layer"] in layers]
+    lines = seeds_of(records, task, records.protocol.reference).values()
+    rows = [row for line in lines for row in line["matrices"].values() if row["layer"] in layers]
     return float(np.mean([row["relative_norm"] for row in rows]))
-
-
-def finals(records: Records, task: str) -> list[Any]:
-    """The final runs of full fine-tuning."""
-    return list(seeds_of(records, task, records.protocol.reference).values())

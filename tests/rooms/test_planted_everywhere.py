@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import BAD, GOOD, PLAIN
 
-from analysis import planted
 from experiments import planted_everywhere as made
 from experiments.teacher import batches, bert
 from lorax_lab.streams import generator
@@ -37,7 +36,7 @@ def rows(model_folder: Path) -> pd.DataFrame:
         patch.setattr(made, "NORM", 30.0)
         found = [row for draw in (0, 1) for rank in (1, 4) for row in made.planted(model, inputs, rank, draw)]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    return pd.DataFrame(found, columns=list(made.COLUMNS))
+    return pd.DataFrame(found)
 
 
 def test_without_noise_a_cut_at_the_planted_rank_gives_every_label(rows: pd.DataFrame) -> None:
@@ -55,13 +54,3 @@ def test_the_spectrum_of_what_was_planted_is_its_own(rows: pd.DataFrame) -> None
     evenly = [1 - step / 6 for step in range(4)]
     assert stable[1] == pytest.approx(1)
     assert stable[4] == pytest.approx(sum(value**2 for value in evenly))
-
-
-def test_the_table_has_k_of_each_draw(rows: pd.DataFrame) -> None:
-    table = planted.everywhere_table(rows)
-    assert list(dict.fromkeys(table["estimator"])) == list(planted.OF_EVERYWHERE)
-    assert set(table["draws"]) == {2}
-    own = table[(table["estimator"] == planted.OF_CUTS) & (table["ratio"] == math.inf)].set_index("rank")
-    assert (own["high"] <= own.index).all()
-    assert (own["low"] > 0).all()
-    assert (own["whole"] == 1).all()

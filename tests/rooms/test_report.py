@@ -1,4 +1,4 @@
-"""The page of runs as text: what it says, what it escapes, and wrong inputs. `tests/nightly` opens it in a browser."""
+"""The page of runs as text: what it says, what it escapes, and wrong inputs."""
 
 from __future__ import annotations
 
@@ -92,14 +92,6 @@ def test_runs_without_a_result_are_a_page_with_their_reasons(store: Store) -> No
     text = written(store)
     assert all(f"1 {status}" in text for status in (*record.STATUSES[1:], "damaged"))
     assert text.count("to run it again, type python -m lorax_lab.run") == len(record.STATUSES) - 1
-
-
-def test_only_the_largest_groups_have_figures(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "DRAWN", 1)
-    for rank, model in ((1, "minilm"), (2, "minilm"), (2, "smollm2")):
-        store.run(rank=rank, model=model)
-    assert report(store) == 0
-    assert "1 more groups" in written(store)
 
 
 def test_a_hostile_text_stays_a_text(store: Store) -> None:

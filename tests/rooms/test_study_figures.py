@@ -1,21 +1,28 @@
-"""The figures of studies: the title is the verdict, seeds beside means, legible with many tasks; names; LaTeX."""
+"""The figures of studies: the title is the verdict, seeds beside means, legible with many tasks; heat maps; LaTeX.
+
+Their tables are byte by byte those that are published (`test_published_study.py`)."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from made_studies import in_nats, of_one_seed
 from matplotlib.legend import Legend
-from synthetic import peaked, study
+from synthetic import in_nats, of_one_seed, peaked, study
 
 from analysis import scores
 from analysis.study import verdict
-from analysis.study.figures import FIGURES, STANDARD, latex
+from analysis.study.command import DOCS
+from analysis.study.figures import FIGURES, latex
+from analysis.study.figures.directions import DRAWN, GAUSSIAN, MAPS
+
+SIMILARITIES = ("ranks_share", "seeds_share", "base_shares")
+TABLES = sorted(DOCS.glob("*/*.csv"))
 
 
 def flat(cell: Any) -> float:
@@ -47,32 +54,6 @@ def test_one_seed_has_no_interval_and_it_is_said(name: str) -> None:
     assert "one seed, no interval" in " ".join([*words(figure), *legends(figure)]).replace("\n", " ")
 
 
-def copies(table: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The table's first task, or kind of pair, as many."""
-    column = "pair" if "pair" in table else "task"
-    one = table[table[column] == table[column].iloc[0]]
-    return pd.concat([one.assign(**{column: f"a task of name {i}"}) for i in range(count)], ignore_index=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in STANDARD if name != "shared"])
-def test_a_dozen_tasks_have_headings_that_do_not_meet(name: str) -> None:
-    figure = FIGURES[name].draw(copies(FIGURES[name].table(study()), 12))
-    figure.draw_without_rendering()
-    assert figure.get_figwidth() == 7
-    headings = [axes.title if axes.title.get_text() else axes._left_title for axes in figure.axes]
-    boxes = [text.get_window_extent() for text in headings if text.get_text()]
-    assert len(boxes) >= 12
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    for axes in figure.axes:
-        labels = [
-            label.get_window_extent()
-            for label in axes.get_xticklabels()
-            if label.get_text() and label.get_rotation() == 0
-        ]
-        assert all(a.x1 <= b.x0 for a, b in pairwise(sorted(labels, key=lambda box: box.x0)))
-
-
 @pytest.mark.parametrize("name", [name for name in FIGURES if FIGURES[name].printed])
 def test_a_table_for_a_paper_is_whole(name: str) -> None:
     """Each row has a cell for each column, and names of others are escaped."""
@@ -87,6 +68,54 @@ def test_a_table_for_a_paper_is_whole(name: str) -> None:
     if "matches" in table:
         bold = set(re.findall(r"\\bfseries ([^&]+) &", text))
         assert bold == set(table.loc[table["matches"].fillna(value=False), "arm"])
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_published_table_draws_its_figure(path: Path) -> None:
+    figure = FIGURES[path.stem].draw(pd.read_csv(path))
+    assert figure.get_suptitle()
+    assert all(axes.has_data() or axes.get_label() == "<colorbar>" or not axes.axison for axes in figure.axes)
+    check_headings(figure)
+
+
+def check_headings(figure: Any) -> None:
+    """No heading of a panel, and no name of its vertical axis, lies over another."""
+    figure.draw_without_rendering()
+    texts = [axes.title if axes.title.get_text() else axes._left_title for axes in figure.axes]
+    texts += [axes.yaxis.label for axes in figure.axes]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: str) -> None:
+    """The similarity is the same for every pair and side, in three layers of two tasks."""
+    d, sizes, tasks = 384, [1, 2, 4, 8], ("reviews", "headlines")
+    modules = ("attention.self.query", "attention.self.value", "output.dense")
+    rows = [
+        {"condition": task, "pair": pair, "side": side, "matrix": f"layer.{layer}.{module}", "module": module}
+        | {"layer": layer, "d": d, "i": sizes, "j": sizes, "phi": [[500 + layer] * 4] * 4, "each": {"1,1": [0.5] * 3}}
+        for task in tasks
+        for pair, side in MAPS[name].shown
+        for layer in range(3)
+        for module in modules
+    ]
+    records = dataclasses.replace(study(tasks=tasks), rows={"similarities": rows})
+    table = FIGURES[name].table(records)
+    assert (set(table["module"]), set(table["layer"])) == (set(modules[:2]), {1})
+    drawn = table[table["pair"] == GAUSSIAN]
+    assert set(table.loc[table["pair"] != GAUSSIAN, "phi"]) == {0.501}
+    np.testing.assert_allclose(table["chance"], table[["i", "j"]].max(axis=1) / d)
+    of_noise = [(GAUSSIAN, DRAWN)] if name != "ranks_share" else []
+    assert list(dict.fromkeys(zip(table["pair"], table["side"], strict=True))) == [*of_noise, *MAPS[name].shown]
+    if of_noise:  # the mean of ten pairs of random subspaces; that of 16 such heat maps is within .004 of chance
+        assert abs(float((drawn["phi"] - drawn["chance"]).mean())) < 0.004
+        pd.testing.assert_frame_equal(table, FIGURES[name].table(records))
+    figure = FIGURES[name].draw(table)
+    maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
+    enlarged = sum(side != "A at the start" and pair[0] != "W" for pair, side in MAPS[name].shown)
+    assert len(maps) == (1 + len(of_noise) + len(MAPS[name].shown) + enlarged) * len(tasks) * 2
+    np.testing.assert_allclose(np.unique(maps[0].collections[0].get_array()), np.array(sizes) / d)
 
 
 # ---- scores in nats per token
@@ -107,11 +136,7 @@ def test_a_figure_names_the_unit_of_its_scores_where_it_meets_no_other_text(name
     pictures = [figure.draw(rows) for rows in (shares, nats)]
     assert [unit in " ".join(" ".join(words(picture)).split()) for picture in pictures] == [False, True]
     many = figure.draw(pd.concat([nats.assign(task=f"arithmetic {i}") for i in range(6)], ignore_index=True))
-    many.draw_without_rendering()
-    texts = [axes.title if axes.title.get_text() else axes._left_title for axes in many.axes]
-    texts += [axes.yaxis.label for axes in many.axes]
-    boxes = [text.get_window_extent() for text in texts if text.get_text()]
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    check_headings(many)
 
 
 def words(figure: Any) -> list[str]:
