@@ -1,5 +1,5 @@
-"""`python -m analysis paper` writes `docs/paper.md`: a table with a row for each claim of the LoRA paper, and the tables
-behind it. All numbers come from the records."""
+"""`python -m analysis paper` writes `docs/paper.md`: a table with a row for each claim of the LoRA paper, and what
+is behind it. All numbers come from the records."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def outcome_of(claim: Numbers, *by_task: Readings) -> str:
 
 def _row(claim: Numbers, fair: Mapping[str, Records], lacking: Mapping[str, tuple[str, str]]) -> Numbers:
     """A claim with our number, its control, its outcome and why, and its readings by task for the table below it."""
-    nothing = claim | {"number": NONE, "control": NONE, "by_row": {}, "again": {}}
+    nothing = claim | {"number": NONE, "control": NONE, "by_row": {}, "again": {}, "control_meets_it": False}
     if claim["study"] in lacking:
         outcome, why = lacking[claim["study"]]
         return nothing | {"outcome": outcome, "why": why}
@@ -148,7 +148,8 @@ def _row(claim: Numbers, fair: Mapping[str, Records], lacking: Mapping[str, tupl
     by_row |= {f"six types, {name}": parts for name, parts in others.items()} | {claim["noise"]: noise}
     outcomes = {name: outcome_of(claim, parts) for name, parts in others.items() if is_task(name)}
     texts = {key: rendered(text, **at_hand) for key, text in texts.items()}
-    return claim | texts | {"outcome": outcome, "again": outcomes, "by_row": by_row}
+    texts |= {"outcome": outcome, "control_meets_it": HOLDS in (at_hand["noise_outcome"], at_hand["drawn_outcome"])}
+    return claim | texts | {"again": outcomes, "by_row": by_row}
 
 
 def _at_hand(
@@ -158,8 +159,8 @@ def _at_hand(
 
     Readings by part: `got` of the first task, `by_task` of each, `noise`, and `drawn` with random labels; `parts` has
     the parts by outcome. `gain(arm, rival, task)` is any difference in score, `factor(r)` the amplification factor, and
-    `strict` has φ(1, 1) of two ranks. Of a claim about scores `least` is the smallest gain, `beaten` are the rivals that
-    each arm is surely above, and `worse` the tasks with a sure loss.
+    `strict` has φ(1, 1) of two ranks. Of a claim about scores `least` is the smallest gain, `beaten` has the rivals
+    that each arm is surely above, and `worse` the tasks with a sure loss.
     """
     task, got = next(iter(by_task.items()))
     numbers = claim["with"] | {"by_task": by_task, "got": got, "noise": noise, "drawn": drawn}
