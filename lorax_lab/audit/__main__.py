@@ -56,17 +56,16 @@ def _audit(options: argparse.Namespace) -> int:
     _check_number("top", options.top, options.top is None or options.top >= 1, "numbers ≥ 1; type --top 64")
     _check_alpha(options.alpha)
     from lorax_lab.audit import findings
-    from lorax_lab.audit.measure import device_of, measure_all
+    from lorax_lab.audit.measure import fastest_device, measure_all
     from lorax_lab.audit.store import open_store
     from lorax_lab.audit.updates import open_updates
 
-    device = device_of(options.device)
     updates = open_updates(options.base, options.tuned, options.alpha)
     identity = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
     identity |= {"top": options.top, "alpha": options.alpha}
     folder = open_store(options.out or Path("audits") / updates.slug, identity)
     wanted = {"directions": options.directions, "nulls": not options.no_nulls}
-    measured, failures = measure_all(updates, folder, "report.md", device, options.top, **wanted)
+    measured, failures = measure_all(updates, folder, "report.md", fastest_device(), options.top, **wanted)
     findings.close(updates, measured, failures, folder)
     return 1 if failures or not measured else 0
 
@@ -92,12 +91,10 @@ def _check_number(key: str, value: float | None, is_possible: bool, allowed: str
 
 
 def _parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    """What an audit and a card have in common."""
     looks = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(name, description=description, epilog=ADAPTERS + epilog, formatter_class=looks)
     parser.add_argument("--out", type=Path, help="folder of the results; by default named after what is measured")
     parser.add_argument("--alpha", type=float, metavar="N", help="lora_alpha of a plain file that does not contain it")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     return parser
 
 

@@ -15,7 +15,7 @@ from lorax_lab.audit import extract, findings
 from lorax_lab.audit.checkpoint import open_checkpoint
 from lorax_lab.audit.cuts import Tuned, put_together, score, task_config
 from lorax_lab.audit.facts import Facts, facts_of
-from lorax_lab.audit.measure import device_of, measure_all
+from lorax_lab.audit.measure import fastest_device, measure_all
 from lorax_lab.audit.picture import png
 from lorax_lab.audit.store import open_store
 from lorax_lab.audit.updates import is_adapter, open_updates
@@ -60,7 +60,7 @@ def make(tuned: str, options: Namespace) -> int:
     Raises:
         ConfigError: a name, a base, a task or a file that does not fit.
     """
-    device = device_of(options.device)
+    device = fastest_device()
     config, base = _task_and_base(tuned, options)
     first, second = (base, tuned) if base else (tuned, None)
     typed_rank = extract.parse_rank(options.extract) if options.extract else None
@@ -152,7 +152,6 @@ def _task_and_base(tuned: str, options: Namespace) -> tuple[RunConfig | None, st
 
 
 def _base_for(config: RunConfig, task: Task) -> Any:
-    """The bare base with the task's head, and its processor."""
     base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     use_kernel(base.model, kernel_of(config.train))
     return base

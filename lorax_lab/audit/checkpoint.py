@@ -100,7 +100,6 @@ def _from_hub(name: str) -> Path:
 
 
 def _shards(path: Path) -> tuple[list[Path], dict[str, Path]]:
-    """The weights' files, and that of each tensor where an index says so."""
     if path.is_file():
         return shards_of(path)
     for form, pattern in FORMS.items():

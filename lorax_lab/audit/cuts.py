@@ -83,7 +83,6 @@ def change(whole: np.ndarray | None, cut: np.ndarray | None, difference: float, 
 
 
 def _paired(whole: np.ndarray, cut: np.ndarray) -> tuple[float, float]:
-    """The mean difference and its standard error."""
     if whole.dtype == bool and cut.dtype == bool:
         won, lost = (float(changed.sum()) + PSEUDO for changed in (cut & ~whole, whole & ~cut))
         n = len(whole) + 4 * PSEUDO

@@ -37,8 +37,6 @@ def directions_of(matrix: Matrix, update_norm: float, device: torch.device) -> R
 
 
 class _OnDevice:
-    """A stored matrix whose blocks come on a device."""
-
     def __init__(self, stored: Tensor, device: torch.device) -> None:
         self.stored, self.shape, self.device = stored, tuple(stored.shape), device
 

@@ -72,7 +72,6 @@ def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scor
 
 
 def _untested(by_type: dict[str, Verdict]) -> dict[str, list[str]]:
-    """Module types by the reason why they cannot be tested."""
     reasons: dict[str, list[str]] = {}
     for module, verdict in by_type.items():
         if verdict.finding == UNTESTED:
@@ -81,7 +80,6 @@ def _untested(by_type: dict[str, Verdict]) -> dict[str, list[str]]:
 
 
 def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
-    """How many numbers were trained, and of how many weights they are an update."""
     counts: Facts = {"matrices": len(rows), "adapted_weights": int((rows["out"] * rows["in"]).sum())}
     if updates.base:
         untied = [stored for name, stored in updates.base.tensors.items() if name not in updates.base.tied]
@@ -135,7 +133,6 @@ def _null_shares(members: pd.DataFrame, verdict: Verdict, longest: int) -> np.nd
 
 
 def _layers(rows: pd.DataFrame) -> Facts:
-    """How large each matrix's update is, and which layers hardly moved."""
     relative = bool(rows["relative_norm"].notna().all())
     size = rows["relative_norm"] if relative else rows["frobenius_norm"] / np.sqrt(rows["out"] * rows["in"])
     middle = size.groupby(rows["module"]).transform("median")

@@ -174,7 +174,6 @@ def _storage(pairs: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _flags(rows: pd.DataFrame) -> Counter[str]:
-    """How many matrices each measure is not to be trusted in."""
     return Counter(" ".join(rows["untrusted"]).split())
 
 

@@ -15,7 +15,6 @@ from lorax_lab.audit.directions import directions_of
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Difference, Matrix, Updates
 from lorax_lab.console import bar, say
-from lorax_lab.errors import ConfigError
 from lorax_lab.models import layer_number, short_name
 from lorax_lab.models.tensor_files import dtype_of, norm
 from lorax_lab.spectra import LowRank, Rounding, Row, Spectrum, flatten
@@ -160,7 +159,6 @@ def _pair(update: Watched, top: int | None) -> tuple[Row, Tensor]:
 
 
 def _solved(result: Spectrum) -> Row:
-    """The relative error of the singular values, and how they were found."""
     largest = float(result.sigma[0]) if len(result.sigma) else 0.0
     error = float(result.error.max()) / largest if largest else 0.0
     return {"error": error, "route": "; ".join(result.route)}
@@ -188,12 +186,6 @@ def _place(matrix: Matrix) -> Row:
     }
 
 
-def device_of(name: str | None) -> torch.device:
-    """The device that dense updates are decomposed on; without a name CUDA where there is one."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} is not available here ({reason}); type --device cpu") from None
-    return device
+def fastest_device() -> torch.device:
+    """CUDA where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -152,5 +152,4 @@ def _cuts(axes: Axes, facts: Facts, grid: pd.DataFrame) -> None:
 
 
 def _short(name: str, letters: int = 26) -> str:
-    """The end of a long name, which tells it from others."""
     return name if len(name) <= letters else f"…{name[-letters + 1 :]}"

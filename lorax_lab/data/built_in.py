@@ -31,7 +31,6 @@ def _pinned(asset: str, read: Read, inputs: Mapping[str, str], *labels: str) -> 
 
 
 def _lines(asset: str) -> list[str]:
-    """The lines of a pinned file that are not empty."""
     lines = fetch(asset).read_bytes().decode("utf-8").split("\n")
     return [line for line in lines if line]
 

@@ -140,7 +140,6 @@ def _tells(cells: Sequence[str], labels: Sequence[str], are_classes: bool, is_gr
 
 
 def _names_alone(text: str, label: str, classes: set[str]) -> bool:
-    """Whether a text has the words of its own label and of no other one."""
     return bool(label) and [name for name in classes if name and f" {name} " in f" {text} "] == [label]
 
 

@@ -102,7 +102,6 @@ def _files(config: TaskConfig) -> dict[str, list[tuple[str, Path]]]:
 
 
 def _images(config: TaskConfig, folder: Path) -> list[tuple[str, Path]]:
-    """Class and path of every image of a split."""
     loose = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
     if loose:
         outside = f"{len(loose)} images outside its classes, such as {printable(loose[0])}"

@@ -54,7 +54,6 @@ def split(
 
 
 def _source(pools: Pools, role: str) -> str:
-    """The pool that a split is taken from: its own, or `train` where it has none."""
     return "train" if getattr(pools, role) is None else role
 
 

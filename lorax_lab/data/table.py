@@ -148,7 +148,6 @@ def _read_csv(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
 
 
 def _header(path: Path, text: str, wanted: Collection[str]) -> tuple[str, list[str]]:
-    """The delimiter, and the names of the columns by it."""
     headers = {}
     for delimiter in DELIMITERS:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)

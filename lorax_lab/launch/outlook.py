@@ -10,7 +10,6 @@ from typing import Any
 from lorax_lab.comparison import lacks_comparison
 from lorax_lab.config.identity import plain
 from lorax_lab.launch.runs import Run, is_leased
-from lorax_lab.methods import METHODS
 from lorax_lab.models import census, choose, in_words, matrix_shapes, not_measured, without_weights
 from lorax_lab.record import variation
 from lorax_lab.record.record import read_record, scan, status_of
@@ -47,9 +46,6 @@ def dry_run_lines(runs: list[Run], workers: int) -> list[str]:
         f"{state:<12}{run.run_id}  {setting}".rstrip() + (f"  ({reason})" if reason else "")
         for run, (state, reason), setting in zip(runs, states, _differences(runs), strict=True)
     ]
-    names = dict.fromkeys(run.config.method.name for run in runs if run.config.rank is not None)
-    full = [name for name in names if METHODS[name].update_rank == "full"]
-    lines += [f"method={name}: ΔW has full rank, whatever the run's rank is (docs/methods.md)" for name in full]
     counts = ", ".join(f"{count} {state}" for state, count in Counter(state for state, _ in states).items())
     missing = [run for run, (state, _) in zip(runs, states, strict=True) if state not in ("recorded", "in progress")]
     lines += [f"{len(runs)} run{'s' * (len(runs) > 1)}: {counts}", _estimate(missing, workers)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import traceback
 from collections.abc import Iterator
@@ -28,8 +27,8 @@ ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """Outcomes besides a run's status: another process has the lease on the run; the run was completed before."""
 COMPARED, NO_REFERENCE = "compared", "no reference"
 """Outcomes for a run that was completed before: it was compared with its reference, or could not be."""
-LEASES, ASIDE = ".leases", ".forced"
-"""Folders of the store: of the locks, and of runs that are trained again, which come back unless that is completed."""
+LEASES = ".leases"
+"""The folder of the store with the locks."""
 
 
 @dataclass(frozen=True)
@@ -124,25 +123,13 @@ def attempt(run: Run, show: Show) -> str:
 
 
 def _train(run: Run, show: Show) -> str:
-    earlier, aside = status_of(run.folder), run.runs_dir / ASIDE / run.run_id
+    earlier = status_of(run.folder)
     if earlier == "damaged":
         say(f"  the record in {run.folder} is damaged, and written anew")
     if earlier == "completed":
-        _move(run.folder, aside)
+        shutil.rmtree(run.folder)
     with windows.watched(run.folder, run.group, run.config.tracking, say) as sink:
-        status = _execute(run, [sink, Steps(run.run_id, show)], show)
-    if status == "completed":
-        shutil.rmtree(aside, ignore_errors=True)
-    elif aside.exists():
-        _move(aside, run.folder)
-        say(f"  the earlier run stays as it was in {run.folder}")
-    return status
-
-
-def _move(source: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, target)
+        return _execute(run, [sink, Steps(run.run_id, show)], show)
 
 
 def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:

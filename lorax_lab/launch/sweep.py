@@ -58,7 +58,8 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
     workers = shares(sweep.waiting, len(sweep.runs), check(sweep.waiting))
     if sweep.waiting and not dry_run:
         _make_store(sweep.runs_dir)
-    say(sweep.opening)
+    lacking = f", {len(sweep.uncompared)} of them not compared with the reference" if sweep.uncompared else ""
+    say(f"{sum(map(is_settled, sweep.runs))} of {len(sweep.runs)} already recorded in {sweep.runs_dir}{lacking}")
     if configs[0].train.precision == AUTO:
         say(f"note: train.precision=auto is train.precision={precision_of(configs[0].train)} here")
     for line in [*shares_in_words([] if launcher else workers), *not_measured_lines(sweep.waiting)]:
@@ -112,12 +113,6 @@ class Sweep:
         self.left = {run.run_id: run for run in sorted(self.waiting, key=lambda run: run.run_id not in references)}
         self.uncompared = {run.run_id for run in self.waiting if is_settled(run)}
         self.failed: dict[str, str] = {}
-
-    @property
-    def opening(self) -> str:
-        """What is there when the sweep begins."""
-        lacking = f", {len(self.uncompared)} of them not compared with the reference" if self.uncompared else ""
-        return f"{sum(map(is_settled, self.runs))} of {len(self.runs)} already recorded in {self.runs_dir}{lacking}"
 
     def train(self, shares: list[Variables]) -> bool:
         """Give the runs to workers, and wait for those that another launcher trains. A run that begins before its
@@ -211,8 +206,6 @@ class Sweep:
             return None, "damaged"
         if content.status != "completed":
             return content, f"{content.status}: {content.reason}" if content.reason else content.status
-        if not is_settled(run) and run.run_id in self.failed:
-            return content, f"{self.failed[run.run_id]}: the earlier run stays as it was in {run.folder}"
         if lacks_comparison(run.folder, run.reference):
             assert run.reference is not None
             reason = why_unusable(run.runs_dir / run.reference) or "it is not compared with its reference yet"

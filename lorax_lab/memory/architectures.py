@@ -149,7 +149,6 @@ def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel
 
 
 def _settings(name: str) -> dict[str, Any]:
-    """What a model's `config.json` says, checked."""
     path = Path(name).expanduser()
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():

@@ -254,7 +254,6 @@ def _weights_file(path: Path) -> Path:
 
 
 def _by_module(tensors: dict[str, Tensor], key: re.Pattern[str]) -> tuple[dict[str, Parts], dict[str, Tensor]]:
-    """The factors by module and part, and the tensors that are no factors."""
     modules: dict[str, Parts] = defaultdict(dict)
     rest = {}
     for name, tensor in tensors.items():
@@ -278,7 +277,6 @@ def _factor(parts: Parts, name: str, sides: tuple[int, ...] = (2,)) -> Tensor:
 
 
 def _listed(notes: dict[str, list[str]]) -> list[str]:
-    """A note for each reason that holds of any names, with how many they are and the first of them."""
     return [f"{note} ({len(names)}): {_first(names)}" for note, names in notes.items() if names]
 
 

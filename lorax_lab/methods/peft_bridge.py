@@ -64,7 +64,6 @@ def _try(settings: PeftSettings, rank: int | None, name: str, shape: tuple[int, 
 
 
 def _alone(name: str, shape: tuple[int, int]) -> nn.Module:
-    """A model that has nothing but one linear module under this dotted name."""
     model = inside = nn.Module()
     *path, last = name.split(".")
     for part in path:

@@ -32,7 +32,6 @@ def _rank(settings: Any, rank: int) -> int:
 
 
 def _lora(start: str = "zero", most: Callable[[Any, int], float] = _rank, quick: Any = None, **fixed: Any) -> Entry:
-    """A variant of LoRA whose ΔW is a product of factors."""
     return Entry("LORA", fixed=fixed, start=start, most=most, factors="lora", quick=quick or {})
 
 

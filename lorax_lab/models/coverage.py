@@ -104,8 +104,6 @@ def in_words(shares: dict[str, float]) -> str:
 
 
 class _Reasons:
-    """Why a parameter is in no matrix that is measured."""
-
     def __init__(self, model: nn.Module) -> None:
         self.model, self.heads, self.linear = model, head_modules(model), adaptable(model)
         self.output = [layer] if (layer := output_layer(model)) is not None else []

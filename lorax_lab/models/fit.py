@@ -185,7 +185,6 @@ def _refuse_shapes(name: str, folder: Path, model: nn.Module, mismatched: Any, h
 
 
 def _listed(keys: Collection[str]) -> str:
-    """`3 (a, b, c)`, `5 (a, b, c, …)`."""
     names = ", ".join(sorted(keys)[:SHOWN]) + (", …" if len(keys) > SHOWN else "")
     return f"{len(keys)} ({names})"
 

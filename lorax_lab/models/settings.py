@@ -92,7 +92,6 @@ def _walk(name: str, path: Path, content: Any, key: str = "", depth: int = 0) ->
 
 
 def _fault(key: str, value: Any) -> str | None:
-    """Why a setting cannot be, in words; None where it can."""
     from transformers.activations import ACT2FN
 
     if isinstance(value, float) and not math.isfinite(value):

@@ -193,7 +193,6 @@ def _read_torch(file: Path, is_plain: bool) -> dict[str, Tensor]:
 
 
 def _unwrapped(content: Any) -> Any:
-    """A state dict out of what training code wraps around it."""
     keys = [key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)]
     return _unwrapped(content[keys[0]]) if keys else content
 

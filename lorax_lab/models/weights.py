@@ -31,7 +31,6 @@ def weight_files(name: str, folder: Path) -> list[Path]:
 
 
 def _shards(name: str, folder: Path) -> tuple[list[Path], dict[str, Path]]:
-    """The files, and that of each tensor where an index says so."""
     source = next(filter(None, (file_or_index(folder, form) for form in FORMS)), None)
     if source is None:
         wanted = " or ".join(f"{form}[{INDEX}]" for form in FORMS)

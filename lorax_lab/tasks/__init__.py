@@ -67,7 +67,6 @@ def load_task(config: TaskConfig) -> Task:
 
 
 def _primary_metric(config: TaskConfig) -> str:
-    """The configured metric, or the first of the kind."""
     kind = kind_of(config.kind)
     assert type(config) is kind.config, f"settings of task.kind={config.kind} are {kind.config}, not {type(config)}"
     allowed = tuple(kind.metrics)

@@ -89,7 +89,6 @@ def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _first(labels: Tensor) -> int:
-    """The first place of a batch that is predicted."""
     return int((labels != IGNORED).any(0).nonzero()[0])
 
 

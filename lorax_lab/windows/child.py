@@ -135,7 +135,7 @@ class Child:
 def _show_end(window: Window, folder: Path, tracking: dict[str, Any]) -> None:
     """Show what a run's record says: first its end and its whole summary, so that nothing later can keep them back."""
     record, digest = _final(folder), sha256_of(folder / RECORD)
-    window.end(contents.summary(record, folder.parent), contents.end_tags(record))
+    window.end(contents.summary(record, folder.parent))
     try:
         if record.result is not None:
             _show_result(window, record, folder)

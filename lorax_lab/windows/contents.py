@@ -71,13 +71,6 @@ def _name(path: str) -> str:
     return Path(path).name if is_path else path
 
 
-def end_tags(record: Record) -> list[str]:
-    """Tags that a run gets when it has ended."""
-    if record.result is None:
-        return [record.status]
-    return ["collapsed"] if record.result.collapsed else []
-
-
 def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
     """How a run ended and, of a completed one, every value of the whole run that its record has: scores and costs.
     Nothing is listed here, so what a record has tomorrow is shown as well.

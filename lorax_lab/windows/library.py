@@ -112,17 +112,15 @@ class Window:
         else:
             self.run.log(values | {"_timestamp": self.at}, step=step, commit=True)
 
-    def end(self, summary: dict[str, Any], tags: list[str]) -> None:
-        """Show how the run ended. In Trackio numbers are a row at the last step, and texts and tags are settings."""
+    def end(self, summary: dict[str, Any]) -> None:
+        """Show how the run ended. In Trackio numbers are a row at the last step, and texts are settings."""
         if self.mode != TRACKIO:
             self.run.summary.update(summary)
-            self.run.tags = (*(self.run.tags or ()), *tags)
             return
         numbers = {key: value for key, value in summary.items() if type(value) in (int, float)}
         texts = {f"summary.{key}": value for key, value in summary.items() if key not in numbers}
         self.run.finish()  # settings go with the first row after `init`
-        config = self.config | texts | {"tags": [*self.config["tags"], *tags]}
-        self.run = self.library.init(**self.settings, config=config, resume="allow")
+        self.run = self.library.init(**self.settings, config=self.config | texts, resume="allow")
         self.run.log(numbers, step=self.step)
 
     def keep(self, name: str, files: Iterable[Path]) -> None:

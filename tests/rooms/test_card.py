@@ -56,7 +56,7 @@ def adapter(tensors: dict[str, Tensor], folder: str = "it", **changes: Any) -> s
 
 
 def main(*words: object, out: str = "out") -> int:
-    return entry(["card", *map(str, words), "--out", out, "--device", "cpu"])
+    return entry(["card", *map(str, words), "--out", out])
 
 
 def card(*words: object, out: str = "out") -> dict[str, Any]:

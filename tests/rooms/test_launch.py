@@ -22,7 +22,6 @@ from lorax_lab.launch import room, workers
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.outlook import seconds_of
 from lorax_lab.launch.runs import (
-    ASIDE,
     COMPARED,
     ELSEWHERE,
     NO_REFERENCE,
@@ -132,24 +131,6 @@ def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path,
     run = forced(tmp_path)
     assert [attempt(run, unseen) for run in (replace(run, since=0.0), run, run)] == [RECORDED, "completed", RECORDED]
     assert record.read_record(run.folder).seed == 7
-    assert not list((tmp_path / ASIDE).iterdir())
-
-
-def test_a_forced_run_leaves_the_earlier_one_until_it_is_completed(
-    tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = forced(tmp_path)
-    with monkeypatch.context() as patch:
-        ends_in(KeyboardInterrupt(), patch)
-        with pytest.raises(KeyboardInterrupt):
-            attempt(run, unseen)
-        assert record.read_record(tmp_path / ASIDE / run.run_id).seed == 1
-        ends_in(Diverged("training loss nan"), patch)
-        assert attempt(run, unseen) == "diverged"
-    assert record.read_record(run.folder).seed == 1
-    assert attempt(run, unseen) == "completed"
-    assert record.read_record(run.folder).seed == 7
-    assert not list((tmp_path / ASIDE).iterdir())
 
 
 @pytest.mark.parametrize(("usable", "outcome"), [(True, COMPARED), (False, NO_REFERENCE)])

@@ -6,6 +6,7 @@ from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.study import update
@@ -39,6 +40,18 @@ def test_the_spectra_of_random_labels_stand_beside_those_of_tasks(study: str, ta
     assert f"| {name} | {' | '.join(numbers)} | {size:.4f} |".replace("| 0.", "| .") in page
     if not layer:
         assert f"| iid noise | {' | '.join(str(round(entry['null'], 1)) for entry in shown)} | |" in page
+
+
+@pytest.mark.parametrize("rank", [1, 8, 16, 32])
+def test_each_estimate_of_a_planted_rank_is_that_of_the_table(rank: int) -> None:
+    """In one matrix of trained updates; docs/planted_trained.csv is held to the records by another test."""
+    table = pd.read_csv(PAGE.with_name("planted_trained.csv"))
+    found = table[table["level"] == f"planted rank {rank}"].set_index("estimator")["estimate"]
+    sizes = [found[f"{name}*, {of}"] for name, of in (("k", "directions of the full update"), ("r", "LoRA's rank"))]
+    spectral = f"{found['participation ratio']:.1f} | {found['90 % of the energy']:.0f} | "
+    spectral += f"{found['effective rank']:.0f} | {found['stable rank']:.1f}"
+    cells = " | ".join("not found" if np.isnan(size) else f"{size:.0f}" for size in sizes)
+    assert f"| {rank} | {cells} | {spectral} |" in PAGE.read_text(encoding="utf-8")
 
 
 def norm(records: Records, task: str, layers: Container[int]) -> float:

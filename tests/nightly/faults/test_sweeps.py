@@ -147,26 +147,6 @@ def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(
     print(f"{cuts} power cuts at writes of a run")
 
 
-def test_a_power_cut_at_any_write_of_a_forced_run_loses_no_run(
-    launchers: Launchers, tiny: list[str], writes: Iterator[int]
-) -> None:
-    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
-    store = store_of(overrides)
-    assert launchers.run(overrides).exit_code == 0
-    ((name, first),) = completed(store).items()
-    cuts = 0
-    for number in writes:
-        launch = launchers.run([*overrides, "force=true"], die_at_write={"number": number})
-        assert name in {**completed(store), **completed(store / ".forced")}
-        if launch.exit_code == 0:
-            break
-        cuts += 1
-        assert launchers.run(overrides).exit_code == 0
-        assert set(completed(store)) == {name}
-    assert completed(store)[name]["record.json"] != first["record.json"]
-    assert cuts >= 5
-
-
 def test_a_power_cut_at_any_write_of_a_comparison_leaves_the_record_whole(
     launchers: Launchers, tiny: list[str]
 ) -> None:
