@@ -116,7 +116,7 @@ def _check_data(run: Run) -> int:
     model, settings = run.config.model, run.config.task
     task = load_task(settings)
     model_class, processor = task.kind.model_class, load_processor(model, task.kind.processor_class)
-    labels = check_base(model, task.head, model_class, values=True)
+    has_head = check_base(model, task.head, model_class, values=True)
     splits = encode(task, processor, model_sha256(model))
     longest = max(size for split in splits.values() for size in split.sizes)
     limit = most_tokens(model, processor, model_class)
@@ -137,6 +137,6 @@ def _check_data(run: Run) -> int:
         notes.append(f"rows left out: {counts} (docs/tasks.md)")
     for note in notes:
         say(f"note: task={settings.name}: {note}")
-    if labels:
+    if has_head:
         say(f"note: model={model}: the classifier starts from the base's own head, and none is drawn at random")
     return longest

@@ -21,7 +21,6 @@ from lorax_lab.models.fit import check_fit, refuse_infinite
 from lorax_lab.models.matrices import POOLER, head_modules
 from lorax_lab.models.settings import check_settings
 from lorax_lab.models.skeleton import readable, tokenizer_of, without_weights
-from lorax_lab.models.tensor_files import read_json
 from lorax_lab.models.weights import infinite, is_finite
 from lorax_lab.streams import global_stream
 
@@ -94,14 +93,14 @@ def check_base(
     head: Mapping[str, Any],
     model_class: str = "AutoModelForSequenceClassification",
     values: bool = False,
-) -> list[str]:
+) -> bool:
     """Refuse a checkpoint that is not the base which its configuration says, from the files' headers alone.
 
     Args:
         values: read the tensors' data too, and refuse nan and inf; a preset's are known.
 
     Returns:
-        The labels of the checkpoint's own head, from which training starts; empty where a head is drawn at random.
+        Whether training starts from the checkpoint's own head, and none is drawn at random.
 
     Raises:
         ConfigError: as `load_base`; without `values`, but for what only the tensors' data shows.
@@ -113,10 +112,7 @@ def check_base(
         pretrained_head, parameters = check_fit(name, folder, skeleton, head)
         if values and name not in PRESETS:
             refuse_infinite(name, folder, infinite(folder, parameters))
-        if not pretrained_head or head.get(BY_MEAN):
-            return []
-        labels = read_json(folder / "config.json").get("id2label") or {}
-    return [str(labels.get(str(i), f"LABEL_{i}")) for i in range(head.get("num_labels", 0))]
+    return bool(pretrained_head) and not head.get(BY_MEAN)
 
 
 def _leave_the_file(model: nn.Module) -> None:

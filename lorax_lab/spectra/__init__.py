@@ -29,7 +29,7 @@ from lorax_lab.spectra.directions import (
     intruders,
 )
 from lorax_lab.spectra.exact import Spectrum, spectrum
-from lorax_lab.spectra.gram import gram_participation_ratio, short_directions, top_directions
+from lorax_lab.spectra.gram import short_directions, top_directions
 from lorax_lab.spectra.krylov import Certified, certified, top_spectrum
 from lorax_lab.spectra.matrix import LowRank, Update, svd, truncate
 from lorax_lab.spectra.measures import (
@@ -61,9 +61,7 @@ from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_nul
 from lorax_lab.spectra.subspaces import (
     column_share,
     most_by_chance,
-    principal_angles,
     random_share,
-    random_similarities,
     random_similarity,
     random_similarity_std,
     row_share,

@@ -98,29 +98,6 @@ def gram_error(shape: tuple[int, int]) -> float:
     return 16 * UNIT * math.sqrt(sum(shape))
 
 
-def gram_participation_ratio(x: Tensor | Blocks) -> float:
-    """Participation ratio (Σσ²)² / Σσ⁴ = (tr G)² / ‖G‖²_F straight from the Gram matrix G: no decomposition.
-
-    Args:
-        x: dense (out, in), a tensor or `Blocks`.
-
-    Returns:
-        In [1, m]; NaN for the zero matrix.
-
-    Raises:
-        ValueError: as `spectrum`.
-
-    >>> gram_participation_ratio(torch.diag(torch.tensor([2.0, 2.0, 0.0])))
-    2.0
-    """
-    result = gram(x)
-    if not result.energy:
-        return math.nan
-    diagonal = result.matrix.diagonal()
-    below = result.matrix.tril(-1)
-    return float(diagonal.sum() ** 2 / (diagonal.square().sum() + 2 * below.square().sum()))
-
-
 def short_directions(x: Tensor | Blocks) -> tuple[Float64[Tensor, "m m"], Float64[Tensor, " m"]]:
     """All singular vectors of the smaller side as columns, and the singular values, from the Gram matrix.
 

@@ -61,28 +61,6 @@ def subspace_similarities(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) 
     return squared.cumsum(0).cumsum(1) / torch.minimum(i[:, None], j)
 
 
-def principal_angles(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) -> Float64[Tensor, " k"]:
-    """Principal angles between two subspaces, θ_1 ≤ … ≤ θ_k, k = min(i, j) (Björck & Golub 1973).
-
-    0 in a shared direction, π/2 in an orthogonal one. cos θ are the singular values of Q_aᵀ Q_b, sin θ those of
-    Q_b − Q_a Q_aᵀ Q_b, and atan2 of the two is right to 1e-15 at both ends. (The arccos reads 1e-10 as 0 or 2e-8;
-    so does `scipy.linalg.subspace_angles` if another angle exceeds 45°.)
-
-    Args, Raises: as `subspace_similarity`; vectors stored in fp32 are made orthonormal in fp64 first.
-
-    Returns:
-        Radians in [0, π/2], ascending.
-
-    >>> torch.rad2deg(principal_angles(torch.eye(3)[:, :2], torch.eye(3)[:, 1:])).tolist()
-    [0.0, 90.0]
-    """
-    U_a, U_b = _same_space(U_a, U_b)
-    Q_a, Q_b = (torch.linalg.qr(U).Q for U in sorted((U_a, U_b), key=lambda U: -U.shape[1]))
-    cosines = Q_a.T @ Q_b
-    sin = torch.linalg.svdvals(Q_b - Q_a @ cosines).flip(0)
-    return torch.atan2(sin, torch.linalg.svdvals(cosines))
-
-
 def random_similarity(i: int, j: int, d: int) -> float:
     """Expected `subspace_similarity` of two random subspaces, max(i, j) / d.
 
@@ -128,17 +106,6 @@ def most_by_chance(i: int, j: int, d: int) -> float:
     0.224
     """
     return random_similarity(i, j, d) + 6 * random_similarity_std(i, j, d)
-
-
-def random_similarities(i: int, j: int, d: int) -> Float64[Tensor, "i j"]:
-    """Expected `subspace_similarities` of random directions, max(a, b) / d for all a ≤ i and b ≤ j.
-
-    >>> random_similarities(2, 2, 4).tolist()
-    [[0.25, 0.5], [0.5, 0.5]]
-    """
-    random_similarity(i, j, d)  # refuses what is out of range
-    a, b = torch.arange(1, i + 1), torch.arange(1, j + 1)
-    return torch.maximum(a[:, None], b).to(torch.float64) / d
 
 
 def random_max_cosine(p: int, d: int) -> float:

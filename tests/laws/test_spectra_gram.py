@@ -11,7 +11,7 @@ from matrices import gaussian, with_values
 
 from lorax_lab import spectra
 from lorax_lab.spectra import blocks as blocked
-from lorax_lab.spectra import exact, gram_participation_ratio, spectrum, top_directions
+from lorax_lab.spectra import exact, spectrum, top_directions
 from lorax_lab.spectra import gram as engine
 
 
@@ -164,7 +164,6 @@ def test_extreme_sizes(size: float, wanted: float, blocks: str) -> None:
         resolution = 5e-324 if size < 1e-300 else 0.0
         assert ((found.sigma - size * unit.sigma).abs() <= 2 * size * unit.error + resolution).all()
         assert abs(found.norm - size * unit.norm) <= 1e-14 * size * unit.norm + resolution
-        assert gram_participation_ratio(size * x) == pytest.approx(gram_participation_ratio(x), rel=1e-13)
 
 
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
@@ -226,8 +225,6 @@ def test_blocks_of_wildly_different_size(route: str, monkeypatch: pytest.MonkeyP
                 assert found.route[-1] == route
                 assert ((found.sigma / top - oracle).abs() <= found.error / top).all(), (sizes, count)
                 assert found.norm / top == pytest.approx(float(oracle.norm()), rel=1e-13), (sizes, count)
-                participation = gram_participation_ratio(x)
-                assert participation == pytest.approx(spectra.participation_ratio(oracle), rel=1e-12)
 
 
 @pytest.mark.parametrize("orientation", ["tall", "wide"])
@@ -239,7 +236,7 @@ def test_a_bad_entry_is_named_by_its_place_in_the_whole(orientation: str, bad: f
         x[row, column] = bad
         x, place = (x, (row, column)) if orientation == "tall" else (x.T, (column, row))
         for given in (x, Sliced(x)):
-            for measure in (spectrum, gram_participation_ratio, lambda y: top_directions(y, 2)):
+            for measure in (spectrum, lambda y: top_directions(y, 2)):
                 with pytest.raises(
                     ValueError, match=rf"non-finite entries, the first {bad} at \({place[0]}, {place[1]}\)"
                 ):
@@ -247,21 +244,11 @@ def test_a_bad_entry_is_named_by_its_place_in_the_whole(orientation: str, bad: f
 
 
 def test_wrong_matrices_are_refused() -> None:
-    for measure in (spectrum, gram_participation_ratio):
-        for x in (torch.ones(3), Sliced(torch.ones(3)), torch.ones(2, 2, dtype=torch.complex64)):
-            with pytest.raises(ValueError, match=r"two dimensions|complex64"):
-                measure(x)
+    for x in (torch.ones(3), Sliced(torch.ones(3)), torch.ones(2, 2, dtype=torch.complex64)):
+        with pytest.raises(ValueError, match=r"two dimensions|complex64"):
+            spectrum(x)
     with pytest.raises(ValueError, match="largest fp64"):
         spectrum(torch.full((4, 4), 1e308, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_participation_ratio_without_a_decomposition(family: str, blocks: str) -> None:
-    for shape in ((5, 5), (16, 10), (3, 16), (1, 500), (33, 60)):
-        x = FAMILIES[family](*shape)
-        expected = spectra.participation_ratio(spectrum(x).sigma)
-        for given in (x, x.T, Sliced(x)):
-            assert gram_participation_ratio(given) == pytest.approx(expected, rel=1e-11, nan_ok=True)
 
 
 def ones(x: torch.Tensor, **_: object) -> torch.Tensor:

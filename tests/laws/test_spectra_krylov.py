@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from jaxtyping import TypeCheckError
-from matrices import draws, gaussian
+from matrices import draws, gaussian, with_values
 
 from lorax_lab.spectra import MEASURES, Bracket, TopSpectrum, certified, top_spectrum
 from lorax_lab.spectra.krylov import WIDTH, missed_ratio
@@ -18,18 +18,6 @@ NAMES = ("stable_rank", "participation_ratio", *(f"energy_rank_{percent}" for pe
 def levels(m: int, *values: float) -> torch.Tensor:
     """m values in equal groups."""
     return torch.tensor(values, dtype=torch.float64).repeat_interleave(-(-m // len(values)))[:m]
-
-
-def with_values(sigma: torch.Tensor, out: int, into: int, seed: int = 0) -> torch.Tensor:
-    """A matrix of these singular values: two reflections on each side of their diagonal."""
-    x = torch.zeros(out, into, dtype=torch.float64)
-    x.diagonal().copy_(sigma)
-    for i in range(2):
-        u = torch.nn.functional.normalize(gaussian(out, seed=seed + 2 * i), dim=0)
-        v = torch.nn.functional.normalize(gaussian(into, seed=seed + 2 * i + 1), dim=0)
-        x -= 2 * torch.outer(u, u @ x)
-        x -= 2 * torch.outer(x @ v, v)
-    return x
 
 
 def series(m: int) -> torch.Tensor:

@@ -12,10 +12,8 @@ from matrices import gaussian, orthonormal
 from lorax_lab import spectra
 from lorax_lab.spectra import LowRank
 from lorax_lab.spectra.subspaces import (
-    principal_angles,
     random_cosines_below,
     random_max_cosine,
-    random_similarities,
     subspace_similarities,
 )
 
@@ -36,14 +34,6 @@ def test_subspace_similarity_refuses() -> None:
     for sizes in ((0, 1, 4), (1, 5, 4)):
         with pytest.raises(ValueError, match="expected 1 to d"):
             spectra.random_similarity(*sizes)
-
-
-def planted(angles: list[float], d: int, more: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two subspaces in mixed bases with the given principal angles; the second has `more` orthogonal directions."""
-    theta, k = torch.tensor(angles, dtype=torch.float64), len(angles)
-    Q = orthonormal(d, 2 * k + more)
-    U_b = torch.cat([Q[:, :k] * theta.cos() + Q[:, k : 2 * k] * theta.sin(), Q[:, 2 * k :]], dim=1)
-    return Q[:, :k] @ orthonormal(k, k, seed=1), U_b @ orthonormal(k + more, k + more, seed=2)
 
 
 @laws
@@ -70,45 +60,8 @@ def test_similarity_grid_at_the_extremes() -> None:
     assert subspace_similarities(U, U[:, :0]).shape == (8, 0)
     with pytest.raises((ValueError, TypeCheckError), match=r"rows|Type-check"):
         subspace_similarities(U, orthonormal(20, 4))
-    grids = [subspace_similarities(orthonormal(20, 3, s), orthonormal(20, 6, 1000 + s)) for s in range(600)]
-    torch.testing.assert_close(torch.stack(grids).mean(0), random_similarities(3, 6, 20), rtol=0.15, atol=0)
-    assert random_similarities(3, 6, 20)[2, 5].item() == spectra.random_similarity(3, 6, 20)
-    with pytest.raises(ValueError, match="expected 1 to d"):
-        random_similarities(3, 6, 5)
-
-
-@pytest.mark.parametrize("more", [0, 3])
-@pytest.mark.parametrize(
-    "angles",
-    [[0.0], [1e-12, 1e-10], [1e-10, 1e-9, 1e-4, 1.2, 1.3], [0.0, 0.5, math.pi / 2], [math.pi / 2 - 1e-10, math.pi / 2]],
-)
-def test_principal_angles_planted(angles: list[float], more: int) -> None:
-    U_a, U_b = planted(angles, 40, more)
-    for pair in ((U_a, U_b), (U_b, U_a)):
-        torch.testing.assert_close(principal_angles(*pair).tolist(), angles, rtol=0, atol=2e-15)
-
-
-def test_principal_angles_of_vectors_in_fp32() -> None:
-    U = orthonormal(50, 6).float()
-    assert principal_angles(U, U[:, [3, 1, 0]]).max() < 1e-14
-    assert 0 < principal_angles(U, U.double() + 0.0).max() < 1e-14
-    assert principal_angles(U, U[:, :0]).shape == (0,)
-
-
-@laws
-@given(i=sizes, j=sizes, extra=st.integers(0, 5), seed=st.integers(0, 999))
-def test_principal_angles_laws(i: int, j: int, extra: int, seed: int) -> None:
-    from scipy.linalg import subspace_angles
-
-    d = max(i, j) + extra
-    U_a, U_b, Q = orthonormal(d, i, seed), orthonormal(d, j, seed + 1), orthonormal(d, d, seed + 2)
-    theta = principal_angles(U_a, U_b)
-    assert theta.shape == (min(i, j),)
-    assert (theta.diff() >= 0).all()
-    assert torch.cos(theta).square().mean().item() == pytest.approx(spectra.subspace_similarity(U_a, U_b), abs=1e-13)
-    for other in (principal_angles(U_b, U_a), principal_angles(Q @ U_a @ orthonormal(i, i, seed + 3), Q @ U_b.flip(1))):
-        torch.testing.assert_close(other, theta, rtol=0, atol=1e-13)
-    torch.testing.assert_close(torch.tensor(subspace_angles(U_a, U_b)[::-1].copy()), theta, rtol=0, atol=1e-7)
+    shared = [spectra.subspace_similarity(orthonormal(20, 3, s), orthonormal(20, 6, 1000 + s)) for s in range(600)]
+    assert sum(shared) / 600 == pytest.approx(spectra.random_similarity(3, 6, 20), rel=0.05)
 
 
 def random_cosines(p: int, d: int, draws: int = 40_000) -> torch.Tensor:

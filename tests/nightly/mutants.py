@@ -14,7 +14,6 @@ import random
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 from scipy.stats import binomtest
@@ -53,7 +52,7 @@ def main(words: list[str]) -> int:
     mutmut = "import sys; from mutmut.__main__ import cli; sys.argv[0] = 'mutmut'; cli()"
     subprocess.run([sys.executable, "-c", mutmut, "run", *sample], cwd=project, env=environment, check=True)
     codes = {name: exit_codes(project)[name] for name in sample}
-    print(table(codes))
+    print(summary(codes))
     for name, code in codes.items():
         if code in SURVIVED:
             subprocess.run([sys.executable, "-c", mutmut, "show", name], cwd=project, env=environment, check=True)
@@ -66,19 +65,13 @@ def exit_codes(project: Path) -> dict[str, int | None]:
     return {name: code for meta in metas for name, code in json.loads(meta.read_text())["exit_code_by_key"].items()}
 
 
-def table(codes: dict[str, int | None]) -> str:
-    """A line for each room and one for all: mutations, those that survived, those that no test reaches, the share that
-    is seen, and its interval."""
-    lines = [f"{'room':<12}{'mutations':>10}{'survived':>9}{'unreached':>10}{'seen':>7}  95 %"]
-    rooms = {name: name.split(".")[1] for name in codes}
-    for room in [*sorted(set(rooms.values())), "all"]:
-        of_room = Counter(code for name, code in codes.items() if room in (rooms[name], "all"))
-        survived, unreached = (sum(of_room[code] for code in kind) for kind in (SURVIVED, UNREACHED))
-        count = of_room.total()
-        seen = count - survived - unreached
-        low, high = binomtest(seen, count).proportion_ci(0.95, "wilson")
-        lines.append(f"{room:<12}{count:>10}{survived:>9}{unreached:>10}{seen / count:>7.1%}  {low:.1%} to {high:.1%}")
-    return "\n".join(lines)
+def summary(codes: dict[str, int | None]) -> str:
+    """How many mutations there were, how many survived or are reached by no test, and the share that is seen."""
+    survived, unreached = (sum(code in kind for code in codes.values()) for kind in (SURVIVED, UNREACHED))
+    seen = len(codes) - survived - unreached
+    low, high = binomtest(seen, len(codes)).proportion_ci(0.95, "wilson")
+    share = f"{seen / len(codes):.1%} are seen (95 % interval {low:.1%} to {high:.1%})"
+    return f"{len(codes)} mutations: {survived} survived, no test reaches {unreached}, {share}"
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis.study import comparison, page
+from analysis.study import page
 from analysis.study.command import DOCS, PAGE, VERDICT, load_all
 from analysis.study.figures import FIGURES, latex
 from analysis.study.records import RECORDS, Records, load, names_in
 from analysis.study.validator import breaches
-from analysis.study.verdict import of_tasks, rulings
+from analysis.study.verdict import of_tasks
 from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.tables import altered
 
@@ -61,15 +61,3 @@ def test_the_page_of_studies_has_both_editions_side_by_side() -> None:
         assert f"| {task}, k\\* | {before.k_star} | {second[task].k_star} |" in text
         assert before.verdict == second[task].verdict == "supported"
         assert (before.on_test, second[task].on_test) == (False, True)
-
-
-@pytest.mark.slow
-def test_the_controls_ranks_are_those_that_pages_tell() -> None:
-    at_rank_1 = comparison.by_rank(of_study := records("memorised"), comparison.gains(of_study, "1000 labels"))[1]
-    assert at_rank_1.low > -of_study.protocol.margin
-    verdicts = {ruling.task: ruling.verdict for ruling in rulings(of_study)}
-    assert verdicts == {"250 labels": "supported", "1000 labels": "supported", "4000 labels": "not supported"}
-    planted = {ruling.task: ruling for ruling in of_tasks(records("planted_ranks"))}
-    eight, high = planted["planted rank 8"], planted["planted rank 32"]
-    assert (eight.r_star.size, eight.k_star.size) == (16, 16)
-    assert (high.r_star.size, high.k_star.size) == (None, 32)

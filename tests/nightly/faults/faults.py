@@ -78,13 +78,6 @@ def environment(**variables: str) -> None:
     os.environ |= variables
 
 
-def wait_for_windows(seconds: float) -> None:
-    """Give a window this long to close when its run is over."""
-    from lorax_lab import windows
-
-    windows.DEADLINE = seconds
-
-
 def _raise(error: BaseException) -> None:
     raise error
 

@@ -70,7 +70,7 @@ def expected(launchers: Launchers, words: list[str]) -> dict[str, dict[str, str]
 
 def start(launchers: Launchers, words: list[str], address: str) -> Launch:
     variables = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0123456789" * 4, "WANDB_ERROR_REPORTING": "false"}
-    return launchers.start([*words, "tracking=online"], environment=variables, wait_for_windows={"seconds": 20.0})
+    return launchers.start([*words, "tracking=online"], environment=variables)
 
 
 def children(of: int) -> list[int]:

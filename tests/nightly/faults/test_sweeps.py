@@ -206,15 +206,6 @@ def test_launchers_that_start_together_train_each_run_once(launchers: Launchers,
     assert len(completed(store_of(overrides))) == 40
 
 
-def test_a_launcher_takes_over_what_a_killed_one_had_leased(launchers: Launchers, tiny: list[str]) -> None:
-    overrides = [*tiny, "rank=1,2,3", "reference=false", "-m"]
-    waiting = launchers.start(overrides)
-    time.sleep(0.3)
-    launchers.run(overrides, kill_at_step={"step": 3})
-    assert waiting.wait() == 0
-    assert len(completed(store_of(overrides))) == 3
-
-
 def test_a_launcher_waits_for_the_reference_that_another_trains(launchers: Launchers, tiny: list[str]) -> None:
     first = launchers.start([*tiny, "method=full", "train.epochs=12"])
     time.sleep(0.5)
