@@ -19,9 +19,8 @@ FEWEST = 3
 FACTOR, START, ROW, COLUMN = "A", "A at the start", "row", "column"
 """Sides of an update, as `lorax_lab.afterwards.similarities` names them."""
 RANKS, SEEDS, OF_FULL = "r=8 and r=64", "two seeds of r=64", "two seeds of full"
-BASE_AND_FULL = "W and full"
-BY_RANK = {4: "W and r=4", 8: "W and r=8", 64: "W and r=64"}
-"""W and updates of several r."""
+BY_RANK = {4: "W and r=4", 64: "W and r=64"}
+"""W and updates of two ranks."""
 SIDES = {
     "A": (SEEDS, FACTOR),
     "rows of B A": (SEEDS, ROW),
@@ -105,37 +104,39 @@ def shared(
     values = [row["each"].get(f"{at[0]},{at[1]}", []) for row in rows]
     if not rows or not all(values) or len({len(pairs) for pairs in values}) > 1:
         return None
-    seeds = None if pair in (BASE_AND_FULL, *BY_RANK.values()) else len(records.protocol.final_seeds)
+    seeds = None if pair in BY_RANK.values() else len(records.protocol.final_seeds)
     return Shared(np.array(values), np.array([max(at) / row["d"] for row in rows]), seeds)
+
+
+def query_and_value(records: Records, task: str, pair: str, side: str, at: tuple[int, int]) -> dict[str, Shared]:
+    """φ of the query and of the value matrices, by these names."""
+    found = {name: shared(records, task, pair, side, at, module) for module, name in MODULES.items()}
+    return {name: phi for name, phi in found.items() if phi}
 
 
 def query_over_value(records: Records, task: str, pair: str, side: str, k: int) -> Interval | None:
     """By how much φ(k, k) of two seeds is larger in the query than in the value; None where it was not measured."""
-    query, value = (shared(records, task, pair, side, (k, k), module) for module in MODULES)
-    return query.minus(value) if query and value else None
+    found = query_and_value(records, task, pair, side, (k, k))
+    return found["query"].minus(found["value"]) if len(found) == len(MODULES) else None
 
 
 # ---- the claims; noise is A before training, or chance
 
 
-def _of_a(records: Records, task: str, pair: str, is_noise: bool, at: tuple[int, int]) -> dict[str, Shared]:
-    """φ of the query's A and of the value's."""
-    found = {
-        name: shared(records, task, pair, START if is_noise else FACTOR, at, module) for module, name in MODULES.items()
-    }
-    return {name: phi for name, phi in found.items() if phi}
+def _side(is_noise: bool) -> str:
+    return START if is_noise else FACTOR
 
 
 def top_is_shared(records: Records, task: str, *, is_noise: bool = False, line: float) -> Readings:
     """Whether the top direction of A at rank 8 lies among those at rank 64, φ(1, 64) above a line."""
-    found = _of_a(records, task, RANKS, is_noise, (1, MANY))
+    found = query_and_value(records, task, RANKS, _side(is_noise), (1, MANY))
     return {name: above(phi.interval(), line) for name, phi in found.items()}
 
 
 def others_are_not(records: Records, task: str, *, is_noise: bool = False, little: float) -> Readings:
     """Whether directions 2 to 8 of rank 8 lie in those of rank 64 by chance alone: φ(8, 64) without the first
     direction's part."""
-    few, top = (_of_a(records, task, RANKS, is_noise, (i, MANY)) for i in (FEW, 1))
+    few, top = (query_and_value(records, task, RANKS, _side(is_noise), (i, MANY)) for i in (FEW, 1))
     others = {name: (FEW * few[name].phi - top[name].phi) / (FEW - 1) for name in few if name in top}
     shares = {name: Shared(phi, few[name].by_chance, few[name].seeds) for name, phi in others.items()}
     return {name: within(phi.beyond, -little, little) for name, phi in shares.items()}
@@ -143,13 +144,13 @@ def others_are_not(records: Records, task: str, *, is_noise: bool = False, littl
 
 def seeds_share(records: Records, task: str, *, is_noise: bool = False) -> Readings:
     """Whether two seeds share more top directions of A than chance, φ(k, k)."""
-    found = {k: _of_a(records, task, SEEDS, is_noise, (k, k)) for k in TOPS}
+    found = {k: query_and_value(records, task, SEEDS, _side(is_noise), (k, k)) for k in TOPS}
     return {f"{name}'s top {k}": above(phi.beyond, 0.0) for k in TOPS for name, phi in found[k].items()}
 
 
 def query_shares_more(records: Records, task: str, *, is_noise: bool = False) -> Readings:
     """Whether two seeds share more of the query's A than of the value's."""
-    found = {k: query_over_value(records, task, SEEDS, START if is_noise else FACTOR, k) for k in TOPS}
+    found = {k: query_over_value(records, task, SEEDS, _side(is_noise), k) for k in TOPS}
     return {f"top {k}": above(more, 0.0) for k, more in found.items() if more}
 
 

@@ -17,7 +17,7 @@ from lorax_lab.record.files import write_text
 
 from ..pages import NONE, render, rendered
 from ..study.command import DOCS, load_all
-from ..study.figures.directions import LORA, MODULES
+from ..study.figures.directions import LORA
 from ..study.records import RECORDS, Records, hours_of
 from ..study.validator import breaches, not_begun
 from . import amplification, details, directions, readings
@@ -169,8 +169,8 @@ def _at_hand(
     numbers |= {"most": max(got, key=lambda part: got[part].value.mean)}
     numbers |= {"gain": lambda arm, rival, task=task: between(records, task, arm, rival)}
     numbers |= {"factor": lambda r, key="factor": median(by_update(records, task)[LORA, r], key)}
-    strict = {name: directions.shared(records, task, directions.RANKS, "A", (1, 1), name) for name in MODULES}
-    numbers |= {"strict": {name: phi.interval() for name, phi in strict.items() if phi}}
+    strict = directions.query_and_value(records, task, directions.RANKS, directions.FACTOR, (1, 1))
+    numbers |= {"strict": {name: phi.interval() for name, phi in strict.items()}}
     return numbers | (_of_scores(claim, records, by_task) if claim["read"] == "scores" else {})
 
 
@@ -188,5 +188,4 @@ def _of_scores(claim: Numbers, records: Records, by_task: Mapping[str, Readings]
         sure[outcomes == {HOLDS}].append(name.partition(" r=")[0])
     worse = [name for name, parts in by_task.items() if all(reading.value.high < 0 for reading in parts.values())]
     worse = [re.sub(r"\d+", lambda count: f"{int(count[0]):,}", name) for name in worse]
-    numbers = {"least": least, "beaten": sure[True], "unbeaten": sure[False], "worse": worse}
-    return numbers | {"points": f"{abs(claim['with'].get('by', 0.0)):g}"}
+    return {"least": least, "beaten": sure[True], "unbeaten": sure[False], "worse": worse}
