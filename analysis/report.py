@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from lorax_lab.errors import ConfigError, answer, in_short
 from lorax_lab.record.direction import labelled
-from lorax_lab.record.files import write_redacted
+from lorax_lab.record.files import write_text
 from lorax_lab.record.record import Record
 from lorax_lab.record.redact import redact
 
@@ -57,7 +57,7 @@ def _main(runs_dir: Path, out: Path) -> int:
     recorded = load(runs_dir)
     if not recorded.records and not recorded.damages:
         raise ConfigError(f"there is no run in {runs_dir}; type {command(FIRST, runs_dir)}")
-    write_redacted(out, render(facts(recorded, runs_dir)))
+    write_text(out, render(facts(recorded, runs_dir)))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(recorded.records)} runs; open it in a browser")
     return 0 if recorded.groups else 1
 

@@ -37,11 +37,20 @@ def write_table() -> None:
         machine = result["hardware"]
         lines += [f"### {result['title']}", ""]
         lines += [f"{_named(machine)}, {machine['processors']} cores, {machine['threads']} threads, {result['date']}."]
-        lines += ["", "| what | ratio | spread | aim |", "|---|---|---|---|"]
-        lines += [f"| {r['what']} | {_ratio(r['ratio'])} | {r['spread']} | {r['aim']} |" for r in result["rows"]]
-        lines += ["", result["note"], ""]
+        lines += ["", *_table(result["rows"]), "", result["note"], ""]
     head = readme.read_text().split(marker)[0]
     readme.write_text(head + marker + "\n\n" + "\n".join(lines))
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows with the same numbers are one. A spread or an aim that is the same in all rows is in the note."""
+    columns = ["ratio", *(name for name in ("spread", "aim") if len({row[name] for row in rows}) > 1)]
+    named: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        cells = tuple(_ratio(row[name]) if name == "ratio" else row[name] for name in columns)
+        named.setdefault(cells, []).append(row["what"])
+    lines = [f"| {' | '.join((', '.join(names), *cells))} |" for cells, names in named.items()]
+    return [f"| what | {' | '.join(columns)} |", f"|{'---|' * (1 + len(columns))}", *lines]
 
 
 def _named(machine: dict[str, Any]) -> str:

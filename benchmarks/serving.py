@@ -65,8 +65,8 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         "bytes_on_disk": disk,
         "weights_changed_by_merging_and_unmerging": changed,
         "note": f"Random factors and heads, read by both from the same files. A request is {ROWS} movie reviews "
-        f"of up to {tokens} tokens; median of {rounds}, each contender in turn; spread: quartiles. "
-        f"While an adapter is merged ours holds {held['merged'] / 1e6:.0f} MB more, PEFT nothing. "
+        f"of up to {tokens} tokens; median of {rounds}; spread: quartiles. "
+        f"While an adapter is merged ours holds {held['merged'] / 1e6:.0f} MB more. "
         f"Merging and unmerging once changed {changed['PEFT']:.1%} of the base's adapted weights in PEFT, "
         f"{changed['ours']:.0%} in ours.",
     }

@@ -47,9 +47,8 @@ def measure(rounds: int = 3) -> dict[str, Any]:
         "rows": rows,
         "median_seconds": {name: statistics.median(times) for name, times in {**dense, "top": top["ours"]}.items()},
         "brackets": _brackets(decaying),
-        "note": f"fp32 matrices; {rounds} rounds of the dense ones, each contender in turn. All values: iid Gaussian. "
-        "Top 64: σ_i = 1/i, with the widths of the brackets in the JSON. Errors are against svdvals in fp64, "
-        "largest |Δσ_i|/σ_i; PEFT's convert_to_lora is timed on one linear layer.",
+        "note": f"fp32 matrices; {rounds} rounds of the dense ones. All values: iid Gaussian. Top 64: σ_i = 1/i, with "
+        "brackets. Errors are against svdvals in fp64.",
     }
 
 

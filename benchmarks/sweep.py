@@ -43,10 +43,9 @@ def measure() -> dict[str, Any]:
         "seconds": {**ours, "of which cutting the update": cuts, "peer": every, "peer, one evaluation": one},
         "ours": json.loads(scores.to_json(orient="records")),
         "peer": peer_scores,
-        "note": "Whole processes, fp32, one pass of each in turn. The script groups texts of like length "
-        "(`train_sampling_strategy`). Beyond it, ours takes the memory ledger, cuts the full update at every k and "
-        "scores it, and writes W&B files. The cuts take their seconds beside other runs, so they are not taken off. "
-        "One evaluation is of 600 test rows; ours has four of 500 or 1,000.",
+        "note": "Whole processes, fp32, one pass of each in turn, from an empty store. The script (`trainer_peer.py`) "
+        "runs Trainer with PEFT, groups texts of like length, and takes an SVD of every update. Ours also keeps the "
+        "memory ledger, scores every cut, and writes W&B files.",
     }
 
 

@@ -56,9 +56,8 @@ def measure(settings: tuple[str, ...] = SIZES, seeds: tuple[int, ...] = SEEDS, s
         "hardware": hardware(),
         "rows": [_row(what, *(of[mode] for mode in MODES)) for what, of in seconds.items()],
         "seconds": seconds,
-        "note": f"LoRA of rank 4, {', '.join(settings)}; {len(seeds)} seeds, and {sweeps} sweeps; means, and of "
-        "the difference the 95 % interval over pairs (Student's). W&B offline. The command waits until the window has "
-        "its last run.",
+        "note": f"LoRA of rank 4, {', '.join(settings)}; {len(seeds)} seeds, and {sweeps} sweeps; in brackets the 95 % "
+        "interval over pairs. W&B offline.",
     }
 
 

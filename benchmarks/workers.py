@@ -41,8 +41,8 @@ def measure(settings: tuple[str, ...] = ()) -> dict[str, Any]:
             _row("a run's time beside others / alone", inside, work, ""),
         ],
         "seconds": {"wall": wall, "alone": work, "side by side": inside},
-        "note": f"LoRA at r = 4, 8, 16 with {len(SEEDS)} seeds; {cores} cores. Alone: r = 4, 8, 16 with one seed, "
-        f"times {len(SEEDS)}, without the start of the process. The wall has all that a sweep does.",
+        "note": f"LoRA at r = 4, 8, 16 with {len(SEEDS)} seeds. Alone: one seed, times {len(SEEDS)}. The wall has all "
+        "that a sweep does.",
     }
 
 

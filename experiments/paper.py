@@ -39,7 +39,7 @@ SETS = {
 LOWEST = 1e-3
 """Of the learning rates, where LoRA adapts two types of matrix or more. Trials with one seed on sarcasm were best at
 2e-3 for all and for the attention, at 1e-3 to 2e-3 for the feed-forward matrices, and at 4e-3 for the query alone."""
-SHARED = ("ranks_share", "ranks_by_layer", "seeds_share", "seeds_by_layer", "base_shares", "layers_share")
+SHARED = ("layers_share",)
 """Of a study that compares directions."""
 FIGURES = ("arms", "trials")
 """Of a study whose arms differ in more than their rank."""

@@ -30,11 +30,7 @@ from lorax_lab.tasks import load_task
 def read_reference(
     reference: Path, base: nn.Module, original: dict[str, Tensor]
 ) -> tuple[Comparison, dict[str, Tensor]]:
-    """The update of a full fine-tune, and what identifies the weights that it was read from.
-
-    Args:
-        reference: folder of the completed full fine-tune.
-        original: the base's matrices, each (out, in).
+    """The update of the full fine-tune in a folder, and what identifies the weights that it was read from.
 
     Raises:
         DamagedRecord: the weights are not those of the reference's record.
@@ -49,10 +45,6 @@ def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
     """Compare a completed run with its reference from what both have saved, and write its record anew. Nothing is
     trained. The numbers are those that the run would have recorded if the reference had been there; to rounding where
     a method's file leaves out directions that are zero, as AdaLoRA's does.
-
-    Args:
-        folder: the run's, with a completed record.
-        reference: folder of the completed full fine-tune.
 
     Returns:
         The record, as written. Until it is whole, the old one stays.
@@ -89,12 +81,7 @@ def _with_zeros(update: Update, rank: int) -> Update:
 
 
 def lacks_comparison(folder: Path, reference: str | None) -> bool:
-    """Whether a completed run is still to be compared with its reference.
-
-    Args:
-        folder: the run's, with a completed record.
-        reference: run id of its reference; None where it wants none.
-    """
+    """Whether a completed run is still to be compared with its reference; None wants no comparison."""
     return reference is not None and read_record(folder).completed.reference is None
 
 

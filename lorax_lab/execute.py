@@ -45,16 +45,10 @@ class Prepared:
     """What a run has before it trains.
 
     Attributes:
-        method: with its part of the model attached.
-        base_name: the base's public name.
-        base_sha256: of the base's files.
         original: the base's target matrices, each (out, in).
-        census: counts of the base's parameters.
         head_sha256: of the head as it was drawn or loaded.
         full_update: of the full fine-tune that the run is compared with, and `comparison` what identifies it.
         baselines: scores of the bare base on the test split.
-        ledger: what one training step holds.
-        started: seconds since 1970.
         fresh_peak: whether the peak memory of the process is this run's own.
     """
 
@@ -97,14 +91,9 @@ def execute(
     """One run, from its configuration to its record.
 
     Args:
-        folder: where its files go.
         reference: folder of the completed full fine-tune that the run is compared with.
         kernel: `torch` or `onednn`, what linear layers multiply with.
-        sinks: are given each training step.
         show: is told how far the measuring is.
-
-    Returns:
-        The completed record, as written.
 
     Raises:
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.

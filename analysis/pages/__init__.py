@@ -54,6 +54,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {"listed": listed, "fixed": fixed, "span": span, "g": "{:g}".format, "n": "{:,}".format}
     environment.filters |= {"whole": whole_numbers, "range": from_to, "words": lambda name: name.replace("_", " ")}
+    environment.filters |= {"percent": lambda shares: f"{from_to([100 * share for share in shares], 0)} %"}
     environment.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
     environment.filters |= {"s": lambda count: "" if count == 1 else "s"}
     environment.filters |= {"arm": lambda name: name.replace(" r=", " at rank ")}

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.record.files import write_text
+from lorax_lab.record.files import write_csv, write_text
 
 from .. import style
 from ..folders import check_out
@@ -64,8 +64,10 @@ def _write(options: argparse.Namespace) -> int:
         if options.output == "verdict" and (faults := breaches(study)):
             heading = f"{study.name} has no verdict, since the comparison breaks its own protocol, or is not complete:"
             print(heading, *faults, sep="\n  ")
-        controls = [control for control in studies if control.declared.control_of == study.name]
-        write_text(options.out / study.name / PAGE, page.write(study, controls))
+        write_text(options.out / study.name / PAGE, page.write(study))
+        if not breaches(study):
+            for name, table in page.tables(study).items():
+                write_csv(options.out / study.name / f"{name}.csv", table)
         if options.output == "study":
             print(*_draw(study, options.out / study.name, options.allow_unfair), sep="\n", flush=True)
     links = {name: os.path.relpath(options.out / name / PAGE, options.verdict.parent) for name in names}

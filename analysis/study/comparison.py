@@ -36,20 +36,6 @@ def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
     return {line["seed"]: line for line in lines if line["status"] == "completed"}
 
 
-def every_seed(records: Records) -> pd.DataFrame:
-    """One row per final run: task, arm, rank, seed, learning rate, status, validation and test score, and its
-    difference on test from the reference of the same seed."""
-    rows = []
-    for task, line in _lines(records, "final"):
-        reference = seeds_of(records, task, records.protocol.reference).get(line["seed"])
-        score = score_of(line, SPLIT)
-        row = {"task": task, "arm": records.arm_of(line), "rank": line["rank"], "seed": line["seed"]}
-        row |= {RATE: rate_of(line), "status": line["status"], "validation": score_of(line, "validation")}
-        row |= {"test": score, "difference": score - score_of(reference, SPLIT) if reference else math.nan}
-        rows.append(row | {COLLAPSED: has_collapsed(line)})
-    return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64"}))
-
-
 def trials(records: Records) -> pd.DataFrame:
     """One row per learning-rate trial: task, arm, learning rate, seed, status, validation score, and whether it is of
     the rate that was chosen."""

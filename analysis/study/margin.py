@@ -1,61 +1,11 @@
-"""What the declared margin is worth: its share of what fine-tuning brings, and the power that a study has at it."""
+"""What the declared margin can tell: whether the head alone is within it, and the power that a study has at it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from . import comparison, update
+from . import comparison
 from .comparison import seeds_of
-from .records import Records, score_of
-from .statistics import Interval, power, t_interval
-
-
-@dataclass(frozen=True)
-class OverHead:
-    """What the reference brings over the head alone: all that it trains besides, embeddings, norms and biases too.
-
-    Attributes:
-        gain: of the reference, above 0 is better.
-        split: that both are scored on.
-        head: the arm that trains the head alone.
-        instead: what stands for it where there is none. The update cut to nothing (`k = 0`) was trained beside an
-            update, so that it may do worse than a head that was trained alone, and the gain is then too large.
-    """
-
-    gain: Interval
-    split: str = "test"
-    head: str = ""
-    instead: str = ""
-
-    def share(self, margin: float) -> float | None:
-        """The margin as a share of the gain; None where the gain is not surely above 0."""
-        return margin / self.gain.mean if self.gain.low > 0 else None
-
-
-def over_head(records: Records, task: str) -> OverHead | None:
-    """Over the arm that trains the head alone, on test. Without one, over the model before training, where the runs
-    scored it on test; else over the update cut to nothing (k = 0).
-
-    None where there is none of these, or a cut leaves some matrices whole.
-    """
-    if arm := head_arm(records, task):
-        return OverHead(comparison.gains(records, task)[arm].oriented(False), head=arm)
-    if gain := _over_untrained(records, task):
-        return OverHead(gain, instead="untrained")
-    if not update.has_cuts(records) or not update.changes_all(records, task):
-        return None
-    split = "test" if update.is_on_test(records, task) else "validation"
-    return OverHead(update.gains(records, task)[0].oriented(False), split, instead="k = 0")
-
-
-def _over_untrained(records: Records, task: str) -> Interval | None:
-    """The reference's gain over the model before training, whose score is one number: the interval is over seeds."""
-    lines, reference = update.lines_of(records, task), records.protocol.reference
-    before = [line.get("baselines", {}).get(f"untrained/{line['metric']}") for line in lines]
-    if comparison.is_lost(records, task, reference) or not before or None in before:
-        return None
-    gains = [score_of(line, "test") - score for line, score in zip(lines, before, strict=True)]
-    return t_interval(gains).oriented(records.higher_is_better(task))
+from .records import Records
+from .statistics import power
 
 
 def head_is_enough(records: Records, task: str, margin: float | None = None) -> bool:

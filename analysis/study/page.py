@@ -1,5 +1,5 @@
 """The numbers of a study's own page, `VERDICT.md`, and of `analysis/VERDICT.md` over all studies; the words stand in
-`analysis/pages`."""
+`analysis/pages`. What a page has no room for stands in tables beside it."""
 
 from __future__ import annotations
 
@@ -9,53 +9,51 @@ from typing import Any
 
 import pandas as pd
 
-from lorax_lab.record.direction import TRAINING, labelled, oriented
+from lorax_lab.record.direction import TRAINING
 
 from ..pages import render
-from ..variants import COLLAPSED
-from . import comparison, margin, update
-from .records import Records, collapsed, hours_of
-from .statistics import Smallest
-from .validator import breaches, marked
-from .verdict import SAMPLE, answer, by_spectrum, interval_of, low_rank, of_tasks, reading, rule, rulings, sentences
+from . import comparison, margin, share, update
+from .figures import FIGURES, STANDARD
+from .figures.answer import claim
+from .records import Records, collapsed, every, hours_of
+from .statistics import Interval, Smallest
+from .validator import breaches, marked, notes
+from .verdict import SAMPLE, low_rank, of_tasks, rule, rulings
+from .words import listed
 
 MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
-RULES_SINCE = "2026-11-26T20:45:00Z"
-"""When the present rules were written; studies that began before were run under others."""
-CONTROLS = ("random", "random_at_norm", "bottom_at_norm", "scaled")
-"""What the update is replaced by in each control that has a k of its own; `random` is of the first edition."""
-SHARED_SHOWN = (1, 8, 32)
+SURE, MEAN = 0.8, 0.9
+"""The share that a page asks for surely, and the one that it asks for in the mean."""
 Numbers = dict[str, Any]
 """What a template has by name."""
 
 
-def write(records: Records, controls: Sequence[Records] = ()) -> str:
-    """The whole page; of a comparison that is not fair, what is wrong with it and no verdict.
-
-    Args:
-        controls: the studies that are controls of this one.
-    """
-    return render("study.md", study=numbers(records, controls) | _details(records))
+def write(records: Records) -> str:
+    """The whole page; of a comparison that is not fair, what is wrong with it and no answer."""
+    facts = numbers(records)
+    if facts["faults"]:
+        return render("study.md", study=facts)
+    figure = (records.declared.figures or STANDARD)[0]
+    shown = {"figure": figure, "title": FIGURES[figure].title} if figure in FIGURES else {"figure": ""}
+    return render("study.md", study=facts | shown | {"source": _source(records), "limits": _limits(records)})
 
 
 def write_all(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
-    """The document over all studies.
+    """The page over all studies.
 
     Args:
-        studies: the one of most tasks comes first, of as many the one that began last, but those that name figures of
-            their own after those that have the standard ones; a control belongs to the study that it names, and follows
-            it.
+        studies: the one of most conditions leads, of as many the one that began last, but those that name figures of
+            their own follow those that have the standard ones; a control follows the study that it names.
         links: to each study's page, by its name.
         damaged: why each study that is not here cannot be read, by its name.
     """
     names = {study.name for study in studies}
-    controls = [study for study in studies if study.declared.control_of in names]
-    main = sorted((study for study in studies if study not in controls), key=_leads, reverse=True)
-    by_main = {study.name: [one for one in controls if one.declared.control_of == study.name] for study in main}
-    rows = [row for study in main for one in (study, *by_main[study.name]) for row in _rows(one)]
-    shown = [numbers(study, by_main[study.name]) for study in main]
-    return render("overview.md", studies=shown, rows=rows, links=links, damaged=damaged or {})
+    main = sorted((s for s in studies if s.declared.control_of not in names), key=_leads, reverse=True)
+    ordered = [one for s in main for one in (s, *(c for c in studies if c.declared.control_of == s.name))]
+    shown = [numbers(study) for study in ordered]
+    lead = next((facts for facts in shown if not facts["faults"] and facts["tasks"]), None)
+    return render("overview.md", studies=shown, lead=lead, links=links, damaged=damaged or {})
 
 
 def _leads(study: Records) -> tuple[bool, bool, int, str]:
@@ -73,137 +71,166 @@ def began(records: Records) -> str:
     return min((str(line["written"]) for line in records.lines), default="")
 
 
-def numbers(records: Records, controls: Sequence[Records]) -> Numbers:
+def numbers(records: Records) -> Numbers:
     """What both pages say of a study; of one that is not fair, what is wrong with it."""
-    facts: Numbers = {"name": records.name, "texts": _texts(records), "faults": breaches(records)}
-    facts |= {"has_answer": records.declared.has_answer}
+    texts = {key: " ".join(text.split()) for key, text in records.declared.texts.items()}
+    facts: Numbers = {"name": records.name, "texts": texts, "faults": breaches(records)}
+    facts |= {"word": records.condition_word, "reference": records.protocol.reference, "margin": records.margin}
+    facts |= {"conditions": records.conditions, "tasks": [], "rulings": [], "arms": []}
     if facts["faults"]:
         return facts
-    facts |= {"answer": answer(records), "asked": update.asks_how_low(records), "cut": update.has_cuts(records)}
-    facts |= {"reference": records.protocol.reference, "tasks": records.conditions, "margin": records.margin}
-    facts |= {"seeds": records.protocol.final_seeds, "source": _source(records), "coverage": _coverage(records)}
-    facts |= {"margins": [_margin(records, task) for task in records.conditions], "loss": _by_loss(records)}
-    facts |= {"gaussian": _gaussian(records), "controls": [_control(control) for control in controls]}
-    if facts["asked"]:
-        lows = sorted({low_rank(records, task) for task in records.conditions})
-        facts |= {"lows": lows, "low_share": records.declared.low_share, "rulings": rulings(records)}
-        facts |= {"has_head": any(margin.head_arm(records, task) for task in records.conditions)}
-        facts |= {"is_older": began(records) < RULES_SINCE, "spectrum": by_spectrum(records)}
+    table = share.table(records)
+    if table is not None and update.asks_how_low(records):
+        facts |= {"claim": claim(table), "tasks": _tasks(records, table), "spectrum": _spectrum(records)}
+        facts |= {"deficits": share.pooled_deficits(records)}
+    if update.asks_how_low(records):
+        facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
+        facts |= {"width": _width(records), "by_loss": records.protocol.loss_margin}
+    if not facts["tasks"]:
+        facts["arms"] = _arms(records)
     return facts
 
 
-def _texts(records: Records) -> dict[str, str]:
-    return {key: " ".join(text.split()) for key, text in records.declared.texts.items()}
+def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:
+    """What each condition with a share keeps: the sizes that are enough, by side and share, and LoRA's plateau."""
+    tasks = []
+    for task, rows in table.groupby("task", sort=False):
+        sides = {side: rows[rows["side"] == side] for side in share.SIDES}
+        enough = {side: {s: share.enough(of_side, s) for s in share.SHARES} for side, of_side in sides.items()}
+        paired = share.scores(records, str(task))
+        assert paired is not None, "it has rows"
+        facts = {key: rows[key].iloc[0] for key in ("task", "classes", "full", "zero", "zero_is")}
+        facts |= {
+            "is_sample": bool(SAMPLE.search(str(task))),
+            "plateau": share.plateau(paired),
+            "brings": paired.brings,
+        }
+        tasks.append(facts | {side: enough[side] if len(sides[side]) else None for side in share.SIDES})
+    return tasks
+
+
+def _width(records: Records) -> int:
+    """The smallest side of the matrices of the update."""
+    line = update.lines_of(records, records.conditions[0])[0]
+    return min(min(row["shape"]) for row in line["matrices"].values())
+
+
+def _spectrum(records: Records) -> dict[str, Numbers]:
+    """Two spectral ranks of the full updates, over the conditions, beside those of noise of their shapes."""
+    by_measure = {}
+    for measure in ("effective_rank", "stable_rank"):
+        rows = [update.entry(update.spectral(records, task), measure) for task in records.conditions]
+        by_measure[measure] = {"means": [row["mean"] for row in rows], "nulls": [row["null"] for row in rows]}
+    return by_measure
+
+
+def _arms(records: Records) -> list[Numbers]:
+    """Each arm's difference from the reference, in every condition."""
+    by_task = {task: comparison.gains(records, task) for task in records.conditions}
+    arms = []
+    for arm in (arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference):
+        gains = {task: by_task[task].get(arm) for task in by_task}
+        shown = {task: None if gain is comparison.LOST else gain for task, gain in gains.items()}
+        arms.append({"arm": arm, "gains": shown, "within": [_is_within(records, gain) for gain in gains.values()]})
+    return arms
+
+
+def _is_within(records: Records, gain: Interval | None) -> bool | None:
+    """Whether an arm is surely within the margin, surely not, or neither (None)."""
+    if gain is None or math.isnan(gain.low):
+        return None
+    return True if gain.low > -records.protocol.margin else False if gain.high < -records.protocol.margin else None
 
 
 def _source(records: Records) -> Numbers:
-    """What the verdict was written from."""
+    """What the page was written from."""
     lines = records.lines
     days = sorted(line["written"][:10] for line in lines)
     facts: Numbers = {"runs": len(lines), "trials": sum(line["config"]["measure"] == "trial" for line in lines)}
     facts |= {"diverged": sum(line["status"] == "diverged" for line in lines), "collapsed": collapsed(records)}
-    facts |= {"commits": sorted({str(line["git"]["commit"])[:10] for line in lines}), "hours": hours_of(lines)}
-    return facts | {"days": sorted({days[0], days[-1]}), "trial_seeds": records.protocol.selection_seeds}
+    return facts | {"hours": hours_of(lines), "days": sorted({days[0], days[-1]})}
 
 
-def _coverage(records: Records) -> Numbers:
-    """Of which tasks the intervals cover the test examples, and where k* is decided."""
+def _limits(records: Records) -> Numbers:
+    """What the study's numbers do not reach beyond."""
+    lines = [line for line in records.lines if line["status"] == "completed"]
     tasks = records.conditions
-    counted = [task for task in tasks if comparison.covers_examples(records, task)]
-    facts: Numbers = {"examples": counted, "seeds": [task for task in tasks if task not in counted]}
+    powers = [chances for task in tasks for chances in margin.powers(records, task).values()]
+    facts: Numbers = {"models": sorted({line["config"]["model"] for line in lines})}
+    # of the base: an adapter adds to it
+    facts |= {"parameters": min(line["parameters"]["total"] for line in lines)}
+    facts |= {"seeds": records.protocol.final_seeds, "edges": marked(records), "notes": notes(records)}
+    facts |= {"powers": [[p for p in of_truth if not math.isnan(p)] for of_truth in zip(*powers, strict=True)]}
+    facts |= {"by_seeds": [task for task in tasks if not comparison.covers_examples(records, task)]}
     facts |= {"memorised": [task for task in tasks if records.scored_on(task) == TRAINING]}
+    asked = of_tasks(records) if update.asks_how_low(records) else []
+    facts |= {"on_validation": [ruling.task for ruling in asked if not ruling.on_test]}
+    facts |= {"beaten": [task for task in tasks if _is_beaten(records, task)], "history": _history(records)}
+    return facts | {"examples": sorted({line["inputs"]["examples"]["train"] for line in lines})}
+
+
+def _is_beaten(records: Records, task: str) -> bool:
+    """Whether an arm surely scores above the reference, which then is not at its best."""
+    return any(gain.low > 0 for gain in comparison.gains(records, task).values())
+
+
+def _history(records: Records) -> list[tuple[str, str, str, str]]:
+    """What was added or changed after the first declaration: (kind, date, key, what)."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for entry in records.declared.history:
+        for kind in ("added", "changed"):
+            for key, value in entry.get(kind, {}).items():
+                if key == "figures":  # which change no number
+                    continue
+                grouped.setdefault((kind, entry["date"], key), []).append(_in_words(value))
+    return [(*place, listed(values)) for place, values in grouped.items()]
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"was {_in_words(value['was'])}, is {_in_words(value['is'])}"
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return str(value or "none").rstrip(".")
+    return listed(value)
+
+
+# ---- the tables beside a page
+
+
+def tables(records: Records) -> dict[str, pd.DataFrame]:
+    """The tables beside a study's page, by name. `scores`: every arm, its score and difference, and its power at the
+    margin. `ranks`: r*, k* and the verdict, by type of matrix and at other margins. `spectra`: spectral ranks beside
+    noise. `cuts`: what every changed update scores against the uncut one."""
+    made = {"scores": every(records, _scores_of)}
     if update.asks_how_low(records):
-        on_test = [task for task in tasks if update.is_on_test(records, task)]
-        by_module = [task for task in on_test if update.modules(update.functional(records, task))]
-        on_validation = [task for task in tasks if task not in on_test]
-        facts |= {"on_test": on_test, "modules": by_module, "on_validation": on_validation}
-    return facts
+        made["ranks"] = pd.DataFrame(row for task in records.conditions for row in _ranks_of(records, task))
+    if update.has_cuts(records):
+        made["spectra"] = pd.DataFrame(row for task in records.conditions for row in _spectra_of(records, task))
+        made["cuts"] = pd.DataFrame(row for task in records.conditions for row in _cuts_of(records, task))
+    return made
 
 
-def _margin(records: Records, task: str) -> Numbers:
-    """The margin as a share of what fine-tuning brings over the head alone, and the power of the study at it."""
-    declared, scale = records.protocol.margin, records.scale(task)
-    gain, pairs = margin.over_head(records, task), margin.powers(records, task).values()
-    powers = [[power for power in chances if not math.isnan(power)] for chances in zip(*pairs, strict=True)]
-    facts: Numbers = {"task": task, "over_head": gain, "share": gain and gain.share(declared), "powers": powers}
-    return facts | {"amount": scale.amount(f"{declared:g}"), "half": scale.amount(f"{declared / 2:g}")}
-
-
-def _by_loss(records: Records) -> Numbers:
-    """The second endpoint, the log loss on test: the tasks that have it, its margin, and r* by it."""
-    tasks = [task for task in records.conditions if comparison.compared(records, task, by_loss=True)]
-    stars = {task: star for task in tasks if (star := comparison.enough_by_loss(records, task))}
-    return {"tasks": tasks, "margin": records.protocol.loss_margin, "stars": stars}
-
-
-def _spectral(records: Records, task: str) -> list[Numbers]:
-    return [update.entry(update.spectral(records, task), measure) for measure in update.MEASURES]
-
-
-def _gaussian(records: Records) -> list[Numbers]:
-    """What the lab reads off Gaussian updates, and what they score in the place of the update, where there are any."""
-    facts = []
-    for task in records.conditions if update.has_cuts(records) else ():
-        rows = [row for row in _spectral(records, task) if not pd.isna(row["gaussian"])]
-        for gain in update.gains(records, task, "gaussian").values():
-            facts.append({"task": task, "rows": rows, "gain": gain, "scale": records.scale(task)})
-    return facts
-
-
-def _control(control: Records) -> Numbers:
-    """What a control says, task by task."""
-    facts: Numbers = {"name": control.name, "texts": _texts(control), "faults": breaches(control)}
-    facts |= {"cut": update.has_cuts(control)}
-    if facts["faults"]:
-        return facts
-    if not facts["cut"]:
-        return facts | {"answer": answer(control)}
-    tasks = []
-    for ruling in of_tasks(control):
-        arms = comparison.table(control, ruling.task).to_dict("records")
-        shown: Numbers = {"ruling": ruling, "arms": arms, "split": control.scored_on(ruling.task)}
-        tasks.append(shown | {"rows": _spectral(control, ruling.task)})
-    return facts | {"ranks": [arm.rank for arm in control.protocol.arms if arm.rank is not None], "tasks": tasks}
-
-
-def _rows(study: Records) -> Iterable[Numbers]:
-    """The rows of a study in the table over all."""
-    is_fair = not breaches(study)
-    facts: Numbers = {"study": study.name, "control_of": study.declared.control_of, "is_fair": is_fair}
-    facts |= {"tasks": study.conditions, "ranks": [arm.rank for arm in study.protocol.ranked()]}
-    if not is_fair:
-        yield facts
-        return
-    by_task = {r.task: r for r in of_tasks(study)} if update.asks_how_low(study) else {}
-    for task in study.conditions:
-        yield facts | {"task": task, "ruling": by_task.get(task), "margin": _margin(study, task)}
-
-
-def _details(records: Records) -> Numbers:
-    """What a study's own page says besides."""
-    if breaches(records):
-        return {}
-    facts: Numbers = {"sentences": sentences(records), "history": records.declared.history}
-    facts |= {"arms": [_arms(records, task) for task in records.conditions], "limits": _limits(records)}
-    facts |= {"threads": sorted({line["hardware"]["threads"] for line in records.lines})}
-    facts |= {"cuts": [_cuts(records, task) for task in records.conditions] if update.has_cuts(records) else []}
-    facts |= {"shared": None if records.shared is None else _shared(records.shared)}
-    if update.asks_how_low(records):
-        margins = [(task, share * records.protocol.margin) for task in records.conditions for share in MARGINS]
-        changes = [(task, records.scale(task).amount(f"{m:g}"), *at_margin(records, task, m)) for task, m in margins]
-        facts |= {"changes": changes, "edges": marked(records)}
-    return facts
-
-
-def _arms(records: Records, task: str) -> Numbers:
-    """The table of arms of a task."""
-    higher = records.higher_is_better(task)
-    metric = next(str(line["metric"]) for line in records.of(task, "final") if "metric" in line)
+def _scores_of(records: Records, task: str) -> pd.DataFrame:
+    powers = margin.powers(records, task)
     rows = comparison.table(records, task)
-    facts: Numbers = {"task": task, "scored_on": records.scored_on(task), "metric": labelled(metric, higher)}
-    facts |= {"half": oriented(-records.protocol.margin / 2, higher), "powers": margin.powers(records, task)}
-    facts |= {"has_losses": "loss_difference" in rows, "collapsed": COLLAPSED if COLLAPSED in rows else ""}
-    return facts | {"rows": rows.to_dict("records")}
+    chances = [powers.get(arm, (math.nan, math.nan)) for arm in rows["arm"]]
+    return rows.assign(**dict(zip(("power", "power_at_half"), zip(*chances, strict=True), strict=True)))
+
+
+def _ranks_of(records: Records, task: str) -> Iterable[Numbers]:
+    for ruling in rulings(records):
+        if ruling.task == task:
+            stars = {"r_star": ruling.r_star, "k_star": ruling.k_star, "r_star_by_loss": ruling.by_loss}
+            place: Numbers = {"task": task, "matrices": ruling.module, "margin": records.protocol.margin}
+            yield (
+                place | {"verdict": ruling.verdict} | stars | {"k_star_on": "test" if ruling.on_test else "validation"}
+            )
+    for times in MARGINS:
+        allowed = times * records.protocol.margin
+        r_star, k_star, verdict = at_margin(records, task, allowed)
+        place = {"task": task, "matrices": update.ALL, "margin": allowed, "verdict": verdict}
+        if times != 1:
+            yield place | {"r_star": r_star, "k_star": k_star}
 
 
 def at_margin(records: Records, task: str, margin_: float) -> tuple[Smallest | None, Smallest, str]:
@@ -214,84 +241,22 @@ def at_margin(records: Records, task: str, margin_: float) -> tuple[Smallest | N
     return r_star, k_star, rule([k_star, *([r_star] if r_star else [])], low_rank(records, task), solved)
 
 
-def _cuts(records: Records, task: str) -> Numbers:
-    """The full update's spectral ranks on a task, and what its cuts score."""
-    spectra, low, k = update.spectral(records, task), low_rank(records, task), _k_star(records, task)
-    rows = [row | {"interval": interval_of(row)} for row in _spectral(records, task)]
-    rows = [row | {"reading": reading(row["interval"], low)} for row in rows]
-    counts = {measure: update.entry(spectra, measure) for measure in update.COUNTS}
-    has_head = any(line["parameters"]["head"] for line in records.of(task, "final") if "parameters" in line)
-    is_apart = update.is_on_test(records, task) != update.is_on_test(records, task, "remainder")
-    facts: Numbers = {"task": task, "low": low, "rows": rows, "scale": records.scale(task), "k": k}
-    facts |= {"counts": {measure: row["mean"] for measure, row in counts.items()}}
-    facts |= {"matrices": counts["spikes"]["matrices"], "nulls": update.structured(records, task)}
-    facts |= {"undefined": update.undefined(records, task)}
-    facts |= {"names_head": has_head and update.changes_all(records, task)}
-    facts |= {"without": update.gains(records, task)[0], "rest": update.gains(records, task, "remainder").get(k)}
-    facts |= {"rest_split": ", on validation" if is_apart else "", "shrunk": update.shrunk(records, task)}
-    return facts | {"controls": _controls_of_cut(records, task, k), "largest": _largest(records, task, k)}
+def _spectra_of(records: Records, task: str) -> Iterable[Numbers]:
+    nulls = update.structured(records, task)
+    for values in update.spectral(records, task).to_dict("records"):
+        row = {str(key): value for key, value in values.items()}
+        measure = row["measure"] if row["group"] == update.ALL else ""  # the other nulls are means over all matrices
+        yield row | {f"null_{name}": by_measure[measure] for name, by_measure in nulls.items() if measure in by_measure}
 
 
-def _k_star(records: Records, task: str) -> int:
-    """0 where no cut is enough."""
-    return update.functional_rank(records, task).size or 0
-
-
-def _next(ranks: Iterable[int], k: int) -> int | None:
-    """The smallest of the ranks that is not below k: a control has fewer of them than the cut."""
-    return min((rank for rank in ranks if rank >= k), default=None) if k else None
-
-
-def _controls_of_cut(records: Records, task: str, k: int) -> list[Numbers]:
-    """What each control scores at the cut's k*, or at the next k that it has, against the whole update and the cut."""
-    facts = []
-    for part in CONTROLS:
-        gains = update.gains(records, task, part)
-        if (at := _next(gains, k)) is not None:
-            cut = update.against(records, task, part, "cut")[at]
-            k_star = update.functional_rank(records, task, part=part)
-            facts.append({"part": part, "at": at, "whole": gains[at], "cut": cut, "k_star": k_star})
-    return facts
-
-
-def _largest(records: Records, task: str, k: int) -> Numbers | None:
-    """The cut that keeps as many directions, the largest over all matrices, beside the one that keeps k in each."""
-    over = update.against(records, task, "global", "cut")
-    if (at := _next(over, k)) is None:
-        return None
-    in_each, of_all = (update.on_validation(records, task, part)[at] for part in ("cut", "global"))
-    return {"at": at, "each": in_each, "of_all": of_all, "over": over[at]}
-
-
-def _shared(table: pd.DataFrame) -> Numbers:
-    """How many directions pairs of full updates have in common, in all matrices and by type."""
-    everywhere, most = update.shared(table), int(table["k"].max())
-    by_module: dict[str, dict[str, list[float]]] = {pair: {} for pair in dict.fromkeys(everywhere["pair"])}
-    for name, rows in table[table["k"] == most].groupby("module", sort=False):
-        for pair, common in update.shared(rows).groupby("pair", sort=False)["common"]:
-            by_module[str(pair)][str(name)] = common.tolist()
-    shown = everywhere[everywhere["k"].isin(SHARED_SHOWN)].to_dict("records")
-    return {"rows": shown, "most": most, "by_module": by_module}
-
-
-def _limits(records: Records) -> Numbers:
-    """What the study's numbers do not reach beyond."""
-    lines = [line for line in records.lines if line["status"] == "completed"]
-    alphas = {line["config"]["method"].get("alpha") for line in lines} - {None}
-    facts: Numbers = {"models": sorted({line["config"]["model"] for line in lines}), "alphas": sorted(alphas)}
-    # of the base: an adapter adds to it
-    facts |= {"parameters": min(line["parameters"]["total"] for line in lines), "word": records.condition_word}
-    return facts | {"samples": any(map(SAMPLE.search, records.conditions)), "amounts": list(_amounts(records).items())}
-
-
-def _amounts(records: Records) -> dict[tuple[int, int, int, int], list[str]]:
-    """Training examples, passes, steps and test examples of the completed final runs, with the conditions that have
-    them."""
-    amounts: dict[tuple[int, int, int, int], list[str]] = {}
-    for name in records.conditions:
-        for line in (line for line in records.of(name, "final") if line["status"] == "completed"):
-            examples, epochs = line["inputs"]["examples"], line["config"]["train"]["epochs"]
-            names = amounts.setdefault((examples["train"], epochs, line["time"]["steps"], examples["test"]), [])
-            if name not in names:
-                names.append(name)
-    return amounts
+def _cuts_of(records: Records, task: str) -> Iterable[Numbers]:
+    cuts = update.functional(records, task)
+    for part, module in dict.fromkeys(zip(cuts["part"], cuts["module"], strict=True)):
+        against = update.against(records, task, part, "cut") if module == update.ALL and part != "cut" else {}
+        split = "test" if update.is_on_test(records, task, part, module) else "validation"
+        for k, gain in update.gains(records, task, part, module).items():
+            row = {"task": task, "part": part, "matrices": module, "k": k, "split": split}
+            row |= {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high}
+            if over := against.get(k):
+                row |= {"over_cut": over.mean, "over_cut_low": over.low, "over_cut_high": over.high}
+            yield row

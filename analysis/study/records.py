@@ -12,11 +12,10 @@ from lorax_lab.errors import ConfigError, in_short, suggest
 from lorax_lab.record.direction import of_lines, scored_on
 from lorax_lab.study.declaration import DECLARATION, DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.study.protocol import Cell, Protocol
-from lorax_lab.study.published import COLLAPSED, RUNS, SHARED, Afterwards, Line, names_of, read_lines, read_rows
-from lorax_lab.study.tables import altered
+from lorax_lab.study.published import COLLAPSED, HEADS, RUNS, SHARED, Afterwards, Line, names_of, read_lines, read_rows
+from lorax_lab.study.tables import altered, read_table
 
 from ..scores import SCORED, UNITS, directed, with_units
-from .words import Scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +47,7 @@ class Records:
         damages: what is wrong with its files, a sentence each.
         shared: the table of directions that full fine-tunes have in common, None where there is none.
         rows: what was measured of its final runs afterwards, by name.
+        heads: by condition, the line of a head alone that was trained to convergence.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Records:
     damages: list[str] = field(default_factory=list)
     shared: pd.DataFrame | None = None
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    heads: dict[str, Line] = field(default_factory=dict)
 
     @property
     def protocol(self) -> Protocol:
@@ -103,15 +104,11 @@ class Records:
         declared = self.declared.scores.get(condition, ("", True))[0]
         return next((str(line["metric"]) for line in lines if "metric" in line), declared)
 
-    def scale(self, condition: str) -> Scale:
-        """Of the scores of a condition."""
-        return Scale(self.higher_is_better(condition), UNITS.get(self.metric(condition), ""))
-
     @property
     def margin(self) -> str:
         """The declared margin, with its unit where the conditions have one in common."""
-        units = {self.scale(name).unit for name in self.conditions}
-        return Scale(unit=units.pop() if len(units) == 1 else "").amount(f"{self.protocol.margin:g}")
+        units = {UNITS.get(self.metric(name), "") for name in self.conditions}
+        return f"{self.protocol.margin:g} {units.pop() if len(units) == 1 else ''}".strip()
 
     def scored_on(self, condition: str, split: str = "test") -> str:
         """The split in words: `training` where the condition's task is memorised."""
@@ -155,6 +152,7 @@ def load(folder: Path) -> Records:
         raise NoStudy(f"{absent}; type: python -m experiments.{folder.name}")
     damages = altered(folder.parent, folder.name)
     try:
+        heads = _heads(folder)
         declared, lines = read_declaration(folder), read_lines(folder)
         measured = {name: read_rows(folder, name) for name in names_of(folder)}
         shared = _shared(folder / SHARED)
@@ -163,7 +161,7 @@ def load(folder: Path) -> Records:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = "; ".join(damages) or in_short(error)
         raise DamagedStudy(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None
-    records = Records(folder.name, declared, lines, damages, shared)
+    records = Records(folder.name, declared, lines, damages, shared, heads=heads)
     for name, by_condition in measured.items():
         records.rows[name], others = _of_published_runs(records, by_condition)
         damages += [f"{folder.name}/{name}: {text}" for text in others]
@@ -185,6 +183,12 @@ def named(folder: Path, name: str) -> Records:
 def names_in(folder: Path) -> list[str]:
     """The names of the studies of which a folder has runs."""
     return sorted(path.parent.name for path in folder.glob(f"[!.]*/{RUNS}"))
+
+
+def _heads(folder: Path) -> dict[str, Line]:
+    path = folder.parent / HEADS
+    rows = [row for row in read_table(path) if row["study"] == folder.name] if path.is_file() else []
+    return {row["condition"]: row | {"metrics": {f"test/{row['metric']}": row["test"]}} for row in rows}
 
 
 def _shared(path: Path) -> pd.DataFrame | None:

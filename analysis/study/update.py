@@ -4,7 +4,6 @@ seeds share."""
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lorax_lab.record.result import UNDEFINED
 from lorax_lab.spectra import NULLS, tells_spikes
 from lorax_lab.study.answers import CUT_PARTS
 from lorax_lab.study.published import Line
@@ -85,13 +83,6 @@ def _mean_of(values: Iterable[float | None]) -> float:
     return float(np.mean([math.nan if value is None else value for value in values]))
 
 
-def undefined(records: Records, task: str) -> list[str]:
-    """Why measures of the reference's updates have no value, and in how many matrices of all seeds."""
-    rows = [row for line in lines_of(records, task) for row in line["matrices"].values()]
-    counts = Counter(row[UNDEFINED] for row in rows if UNDEFINED in row)
-    return [f"{reason} in {count} of {len(rows)}" for reason, count in counts.items()]
-
-
 def entry(spectra: pd.DataFrame, measure: str, group: str = ALL) -> dict[str, Any]:
     """The row of `spectral` for a measure and a group."""
     rows = spectra[(spectra["group"] == group) & (spectra["measure"] == measure)].to_dict("records")
@@ -159,15 +150,9 @@ def gains(records: Records, task: str, part: str = "cut", module: str = ALL) -> 
     return _oriented(records, task, differences(records, task, part, module))
 
 
-def _oriented(records: Records, task: str, by_k: dict[int, np.ndarray], chosen: int = 1) -> dict[int, Interval]:
+def _oriented(records: Records, task: str, by_k: dict[int, np.ndarray]) -> dict[int, Interval]:
     higher = records.higher_is_better(task)
-    return {k: crossed(values).interval(chosen).oriented(higher) for k, values in by_k.items()}
-
-
-def on_validation(records: Records, task: str, part: str) -> dict[int, Interval]:
-    """As `gains` of all matrices at once, on validation wherever k* is decided: what parts without answers on test are
-    compared with."""
-    return _oriented(records, task, _differences_by_k(functional(records, task), part, ALL))
+    return {k: crossed(values).interval().oriented(higher) for k, values in by_k.items()}
 
 
 def against(records: Records, task: str, part: str, rival: str) -> dict[int, Interval]:
@@ -178,20 +163,6 @@ def against(records: Records, task: str, part: str, rival: str) -> dict[int, Int
         return {}
     by_k: dict[Any, Any] = dict(iter((scores[part] - scores[rival]).dropna().groupby("k")))
     return _oriented(records, task, {int(k): values.to_numpy()[:, None] for k, values in by_k.items()})
-
-
-def shrunk(records: Records, task: str) -> dict[int, Interval]:
-    """The gain over the whole update, on validation, by the percentage that is left of it in every matrix. The
-    intervals hold for all percentages at once, since the best is chosen by the same scores."""
-    by_share = differences(records, task, "shrunk")
-    return _oriented(records, task, by_share, chosen=len(by_share))
-
-
-def changes_all(records: Records, task: str) -> bool:
-    """Whether a cut changes every matrix of the body, so that at k = 0 only head, embeddings and biases are as trained.
-    Where a study measures some matrices, the reference trains the others too."""
-    targets = [line["config"]["method"].get("target_modules") for line in lines_of(records, task)]
-    return all(target == [EVERY_MATRIX] for target in targets)
 
 
 def functional_rank(
@@ -225,19 +196,6 @@ def shared(table: pd.DataFrame) -> pd.DataFrame:
             row |= {"similarity": interval.mean, "low": interval.low, "high": interval.high, "random": chance}
             made.append(row | {"common": k * (interval.mean - chance) / (1 - chance)})
     return pd.DataFrame(made)
-
-
-def common(records: Records, task: str, module: str = ALL) -> tuple[int, float, float] | None:
-    """(k, column, row): how many of their top k directions two seeds share beyond chance, in the column and in the row
-    space, for the largest k; None where the directions were not compared."""
-    if records.shared is None:
-        return None
-    rows = records.shared[(records.shared["task"] == task) & (records.shared["other_task"] == task)]
-    pairs = shared(rows if module == ALL else rows[rows["module"] == module])
-    if pairs.empty:
-        return None
-    sides = pairs[pairs["k"] == pairs["k"].max()].set_index("side")["common"]
-    return int(pairs["k"].max()), float(sides["column"]), float(sides["row"])
 
 
 def _tells_spikes(row: dict[str, Any]) -> bool:

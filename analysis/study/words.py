@@ -1,9 +1,8 @@
-"""Words for lists of names, and the scale of scores."""
+"""Words for lists of names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 
@@ -22,23 +21,3 @@ def first_names(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
     return ", ".join(ordered[:3]) + more
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The scale of a condition's scores.
-
-    Attributes:
-        unit: of a score; empty where it is a share or a correlation.
-    """
-
-    higher_is_better: bool = True
-    unit: str = ""
-
-    def amount(self, value: object) -> str:
-        """A difference without its sign, such as a margin.
-
-        >>> Scale().amount(0.02), Scale(False, "nats per token").amount(0.025)
-        ('0.02', '0.025 nats per token')
-        """
-        return f"{value} {self.unit}".strip()

@@ -41,7 +41,6 @@ def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:
     as before, and so goes on from its checkpoint.
 
     Args:
-        runs: that have to be trained.
         planned: how many runs the sweep has.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.record.redact import redact, redacted
+from lorax_lab.record.redact import redact
 
 SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
@@ -55,7 +55,7 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole; keys and passwords in it are hidden."""
-    write_redacted(path, redact(text))
+    write_bytes(path, redact(text).encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -64,18 +64,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Write plain values as JSON, whole. Keys and passwords in its texts are hidden."""
-    write_redacted(path, json.dumps(redacted(content), indent=indent) + "\n")
+    """Write plain values as JSON, as `write_text`."""
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a table (pandas) as CSV, whole; keys and passwords in it are hidden."""
+    """Write a table (pandas) as CSV, as `write_text`."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
-
-
-def write_redacted(path: Path, text: str) -> None:
-    """Write a text file whole whose content is `redacted` already, so that no checksum in it changes."""
-    write_bytes(path, text.encode())
 
 
 def save_tensors(path: Path, tensors: dict[str, Any]) -> None:

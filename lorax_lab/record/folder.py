@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from lorax_lab.record.files import save_tensors, sha256_of, write_json, write_redacted, write_whole
+from lorax_lab.record.files import save_tensors, sha256_of, write_json, write_text, write_whole
 from lorax_lab.record.record import RECORD, DamagedRecord, read_record
-from lorax_lab.record.redact import redacted
 from lorax_lab.record.result import File
 
 if TYPE_CHECKING:
@@ -36,14 +35,13 @@ def save_config(folder: Path, config: dict[str, Any]) -> None:
     """Write the full resolved configuration as `config.yaml`."""
     from omegaconf import OmegaConf
 
-    write_redacted(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(redacted(config))))
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
 
 
 def save_history(folder: Path, history: list[dict[str, float]]) -> None:
-    """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite.
-    It has only numbers, and names that are ours, so that nothing in it is hidden."""
+    """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite."""
     finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in history]
-    write_redacted(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in finite))
+    write_text(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in finite))
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
-CATEGORICAL = ("#2f8cf7", "#5e2114", "#c3b93d", "#333596", "#378562", "#723d6c", "#3eacd6", "#835c02")
+CATEGORICAL = ("#46209d", "#eeaf20", "#823f73", "#1db7ec", "#696f00", "#fa6879", "#68001d", "#8473ff")
 """For tasks, measures, methods. Any two differ in lightness by 5 of 100 or more, neighbours by 15, so that they survive
-print in grey; by ΔE 27 or more (CIE 1976) for a reader without red or green cones. Black and greys are left for what
-the others are compared with."""
+print in grey; by ΔE 30 or more (CIE 1976) for any reader, also without red, green or blue cones. Black and greys are
+left for what the others are compared with."""
 SEQUENTIAL = (
     *("#b2e4c2", "#79d6ae", "#49c1ad", "#38aaac", "#3492a8", "#357aa2"),
     *("#38629d", "#40498e", "#3e3469", "#332345", "#211423"),

@@ -38,7 +38,7 @@ def _answer(runs: list[Path], folder: Path) -> int:
     from omegaconf import OmegaConf
 
     from lorax_lab.console import console
-    from lorax_lab.record.files import write_redacted
+    from lorax_lab.record.files import write_text
     from lorax_lab.record.provenance import hardware
     from lorax_lab.serve.costs import costs
     from lorax_lab.serve.prove import open_served, prove
@@ -51,7 +51,7 @@ def _answer(runs: list[Path], folder: Path) -> int:
     facts = {"hardware": hardware(), "model": config.model, "rank": config.rank, "seed": config.seed}
     results = facts | results | costs(served)
     folder.mkdir(parents=True, exist_ok=True)
-    write_redacted(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_text(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
     console.print(OmegaConf.to_yaml(results), markup=False)
     verdict = "Equal: every answer is the same" if results["equal"] else "NOT EQUAL: an answer differs, or the base"
     console.print(f"{verdict}, alone, exchanged and merged.", markup=False)

@@ -47,6 +47,8 @@ MEASURED_RUNS = "runs"
 """The key, in what the table says about all rows, of the runs by condition."""
 SHARED = "shared.parquet"
 """The table of the directions that full fine-tunes share; pairs of runs are measured one by one."""
+HEADS = "converged_heads.parquet"
+"""The table, beside the studies, of a head alone for each condition of them, trained to convergence."""
 NOT_AFTERWARDS = (RUNS, MATRICES, CUTS, SHARED)
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 NOT_RECORDED = {"module", "layer", "shape", "null", "nulls", "captured", "undefined", "untrusted", "base_norm"}

@@ -32,9 +32,6 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
 
     Args:
         typed: keys of `tracking`, in place of what each run's own configuration says.
-
-    Raises:
-        ConfigError: a name that W&B does not take.
     """
     TrackingConfig(**TRACKING | typed | {"mode": mode})  # refuses a wrong one
     records, damages = scan(runs_dir)

@@ -105,11 +105,7 @@ class Child:
     def show(self, order: dict[str, Any]) -> None:
         """Show a run from its first step to its end, and mark its folder.
 
-        Args:
-            order: `folder` of the run, `group` and `tracking`.
-
-        Raises:
-            Exception: whatever the library raises. The end of the run may be shown nevertheless, without its curves.
+        Whatever the library raises is passed on; the end of the run may be shown nevertheless, without its curves.
         """
         folder, tracking = Path(order["folder"]), order["tracking"]
         mode, window, is_over = resolve(tracking["mode"]), None, False

@@ -14,7 +14,6 @@ from typing import Any
 from lorax_lab.config.defaults import flat
 from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.record import Record
-from lorax_lab.record.redact import redact
 from lorax_lab.windows import contents
 
 TRACKIO = "trackio"
@@ -90,7 +89,6 @@ class Window:
     def _open_wandb(self, settings: dict[str, Any], entity: str | None) -> None:
         os.environ |= {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(self.folder)}
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
-        os.environ["WANDB_NOTES"] = redact(os.environ.get("WANDB_NOTES", ""))  # which W&B reads by itself
         import wandb
 
         run_id = settings["name"]
@@ -132,13 +130,10 @@ class Window:
             self.run.log_artifact(artifact)
 
     def close(self, exit_code: int) -> None:
-        """Wait until the window has taken all. W&B's logs, which name places on this machine, go; so do the files of
-        earlier offline windows of the run."""
+        """Wait until the window has taken all. Files of earlier offline windows of the run go."""
         if self.mode == TRACKIO:
             self.run.finish()
             return
         self.run.finish(exit_code=exit_code)
-        for link in self.folder.glob("debug*.log"):
-            link.unlink(missing_ok=True)
-        for folder in [*self.folder.glob(f"*run-*-{self.run.id}/logs"), *self.earlier]:
+        for folder in self.earlier:
             shutil.rmtree(folder, ignore_errors=True)

@@ -30,7 +30,8 @@ def test_every_tick_of_a_rank_axis_has_its_number_in_one_print_and_none_lies_ove
 
 PROTAN = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
 DEUTAN = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
-"""What a reader without red, or without green, cones sees of linear RGB (Machado et al. 2009, severity 1)."""
+TRITAN = [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+"""What a reader without red, green or blue cones sees of linear RGB (Machado et al. 2009, severity 1)."""
 
 
 def lab(colour: str, seen: list[list[float]]) -> np.ndarray:
@@ -43,7 +44,9 @@ def lab(colour: str, seen: list[list[float]]) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize("seen", [np.eye(3).tolist(), PROTAN, DEUTAN], ids=["usual", "protan", "deutan"])
+@pytest.mark.parametrize(
+    "seen", [np.eye(3).tolist(), PROTAN, DEUTAN, TRITAN], ids=["usual", "protan", "deutan", "tritan"]
+)
 def test_the_colours_of_what_has_no_order_are_told_apart(seen: list[list[float]]) -> None:
     places = [lab(colour, seen) for colour in palette.CATEGORICAL]
-    assert min(np.linalg.norm(a - b) for a, b in combinations(places, 2)) > 27
+    assert min(np.linalg.norm(a - b) for a, b in combinations(places, 2)) > 30

@@ -36,10 +36,10 @@ class Figure(NamedTuple):
 
 FIGURES: dict[str, Figure] = {
     "answer": Figure(
-        "LoRA against full fine-tuning by rank, and the full update cut to k directions",
+        "the share of what fine-tuning brings that LoRA keeps by rank, and the full update cut to k directions",
         answer.table,
         answer.draw,
-        ("task", "verdict", "side", "enough", "margin"),
+        ("task", "side", "size", "share", "difference", "full", "zero"),
     ),
     "cost": Figure(
         "what each arm scores, and what a rank costs in parameters, memory and time, the head not counted",
@@ -66,10 +66,6 @@ FIGURES: dict[str, Figure] = {
         "the directions that pairs of full updates have in common", updates.shared_table, updates.shared_draw
     ),
     "trials": Figure("the choice of each arm's learning rate", trials.table, trials.draw),
-    **{
-        name: Figure(maps.title, partial(directions.maps_table, maps), partial(directions.maps_draw, maps))
-        for name, maps in directions.MAPS.items()
-    },
     "layers_share": Figure(
         "what runs share beyond chance, in every layer and type of matrix (Figures 6 and 7 of the LoRA paper)",
         directions.layers_table,
@@ -110,9 +106,9 @@ def latex(name: str, table: pd.DataFrame) -> str | None:
     r"""A figure's table as a paper prints it, with `\\usepackage{booktabs,longtable}`: a mean with its interval in one
     cell, bold where the arm is surely not worse than the reference by more than the margin. None where the figure has
     no such table."""
-    if not (columns := FIGURES[name].printed):
+    if not (columns := [column for column in FIGURES[name].printed if column in table]):
         return None
-    rows = table[[*columns]].copy()
+    rows = table[columns].copy()
     for column in (column for column in columns if f"{column}_low" in table):
         ends = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
         rows[column] = [_interval(*row) for row in ends]

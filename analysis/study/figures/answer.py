@@ -1,144 +1,123 @@
-"""The answer: the rank at which LoRA matches full fine-tuning, beside the directions that the full update needs."""
+"""The answer: how much LoRA of each rank keeps of what fine-tuning brings, and the full update cut to k directions.
+
+Where nothing stands for the 0 of that share, the difference from full fine-tuning, or from the uncut update, is drawn.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ... import style
-from ...axes import margin_axis, scale_of, worse_by_margin
-from ...scores import cross, score_label
-from ...variants import COLLAPSED
-from .. import comparison, update, verdict
-from ..records import Records, has_collapsed, models_of
-from ..words import listed
+from ...scores import score_label
+from .. import comparison, share, update
+from ..records import Records, models_of
+from ..share import SIDES
+from ..verdict import SAMPLE
 
-SIDES = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full update, k", "k*")}
-CROSSED = "collapsed run, or full fine-tune of its seed"
-SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "markersize": 2.5, "zorder": 1.5}
-MEANS: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "linewidth": 1}
-FEW, HIGH, LOW = 4, 1.5, 1.15
-"""Up to so many tasks a row is high, inches; with more it is low."""
+CROWDED = 1.6
+"""Two sizes nearer than this ratio have one number between them."""
+LIMITS = (0, 130)
+"""Per cent that the axis of shares shows."""
+TOLD, SURE = 8, 0.8
+"""The rank that the title speaks of, where it was tried, and the share that is asked for surely."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """One row per task, side (`rank` of LoRA, `k` of the cut), size, and seed: the difference from full fine-tuning on
-    test, or from the whole update on the split that k* is decided on; with the mean, its interval, how many test
-    examples that covers, margin, r* or k*, whether this size is surely within the margin, and the task's verdict. An
-    arm of which a final run diverged has no mean. None where no arms differ in their rank alone, or no full update was
-    cut."""
+    """`share.table`; where no condition has a share, one row per condition, side and size with the difference in score
+    and the declared margin. None where no arms differ in their rank alone, or no full update was cut."""
     if not records.protocol.ranked() or not update.has_cuts(records):
         return None
-    finals, verdicts = comparison.every_seed(records), verdict.by_task(records)
-    parts = []
+    shares = share.table(records)
+    return _differences(records) if shares is None else shares
+
+
+def _differences(records: Records) -> pd.DataFrame:
+    rows = []
     for task in records.conditions:
-        sizes, seeds = _sizes(records, task), _seeds(records, task, finals[finals["task"] == task])
-        sizes.insert(1, "verdict", verdicts[task])
-        parts.append(sizes.merge(seeds, on=["side", "size"]))
-    return comparison.with_collapsed(records, pd.concat(parts, ignore_index=True).astype({"size": int}))
-
-
-def _sizes(records: Records, task: str) -> pd.DataFrame:
-    """One row per side and size of a task: its mean, and what was concluded of it."""
-    margin, rows = records.protocol.margin, []
-    ranks = comparison.by_rank(records, comparison.gains(records, task))
-    split = comparison.SPLIT if update.is_on_test(records, task) else "validation"
-    for side, gains, enough, scored_on in (
-        ("rank", ranks, comparison.enough(records, task), comparison.SPLIT),
-        ("k", update.gains(records, task), update.functional_rank(records, task), split),
-    ):
-        for size, gain in sorted(gains.items()):
-            shown = comparison.NONE if gain is comparison.LOST else gain
-            shown = shown.oriented(records.higher_is_better(task))
-            row = {"task": task, "side": side, "size": size, "margin": margin, "enough": str(enough)}
-            row |= {"within": bool(gain.low > -margin), "split": records.scored_on(task, scored_on)}
-            rows.append(row | {key: getattr(shown, key) for key in ("examples", "mean", "low", "high")})
+        ranks = comparison.by_rank(records, comparison.gains(records, task))
+        for side, gains in (("rank", ranks), ("k", {k: gain for k, gain in update.gains(records, task).items() if k})):
+            for size, gain in sorted(gains.items()):
+                shown = comparison.NONE if gain is comparison.LOST else gain
+                shown = shown.oriented(records.higher_is_better(task))
+                row = {"task": task, "side": side, "size": size, "margin": records.protocol.margin, "seeds": gain.count}
+                row |= {"difference": shown.mean, "difference_low": shown.low, "difference_high": shown.high}
+                rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _seeds(records: Records, task: str, finals: pd.DataFrame) -> pd.DataFrame:
-    """One row per side, size and seed of a task: its difference, and whether its run or the reference's collapsed."""
-    ranked = finals["arm"].isin([arm.name for arm in records.protocol.ranked()])
-    trained = finals[ranked].rename(columns={"rank": "size"}).assign(side="rank")
-    reference = comparison.seeds_of(records, task, records.protocol.reference)
-    by_k = update.differences(records, task).items()
-    cuts = [("k", k, seed, d) for k, seeds in by_k for seed, d in zip(reference, seeds.mean(1), strict=True)]
-    columns = ["side", "size", "seed", "difference"]
-    flags = trained.get(COLLAPSED, pd.Series(False, trained.index))
-    trained = trained[columns].assign(**{COLLAPSED: flags})
-    rows = pd.concat([trained, pd.DataFrame(cuts, columns=columns).assign(**{COLLAPSED: False})], ignore_index=True)
-    collapsed = [seed for seed, line in reference.items() if has_collapsed(line)]
-    return rows.assign(**{COLLAPSED: rows[COLLAPSED] | rows["seed"].isin(collapsed)})
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """Left, LoRA against full fine-tuning over the rank; right, the full update cut to k directions beside it; one
-    scale per row."""
+    """A panel for each side, a line per condition."""
+    sides = [side for side in SIDES if (table["side"] == side).any()]
     tasks = list(dict.fromkeys(table["task"]))
-    high = HIGH if len(tasks) <= FEW else LOW
-    figure = style.canvas(style.PAGE, 1.3 + (high + 0.45) * len(tasks))
-    grid = figure.subplots(len(tasks), 2, squeeze=False, sharey="row", width_ratios=(2, 3))
-    for panels, (task, task_rows) in zip(grid, table.groupby("task", sort=False), strict=True):
-        for axes, (side, (label, star)) in zip(panels, SIDES.items(), strict=True):
-            rows = task_rows[task_rows["side"] == side]
-            _differences(axes, rows)
-            if COLLAPSED in rows:
-                crossed = rows[rows[COLLAPSED]]
-                cross(axes, crossed["size"], crossed["difference"], grid[0][0], CROSSED, style.BESIDE)
-            if task == tasks[-1]:
-                axes.set_xlabel(label)
-            above = f"{task}: {rows['verdict'].iloc[0]}" if side == "rank" else ""
-            lost = f"\na run diverged, so no mean: rank {sizes}" if (sizes := diverged(rows)) else ""
-            axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{lost}")
-        margin_axis(panels[0], task_rows[["difference", "low", "high"]].to_numpy(float), worse_by_margin(task_rows))
-        panels[0].set_ylabel(score_label("difference in score", task_rows, "\n"))
-    _explain(grid[0][0], table)
-    return style.finish(figure, _heading(table), grid[0][0], columns=2)
+    figure = style.canvas(style.PAGE, 3.4 + 0.12 * len(tasks))
+    panels = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
+    is_share = "share" in table
+    for axes, side in zip(panels, sides, strict=True):
+        _lines(axes, table[table["side"] == side], tasks, "share" if is_share else "difference")
+        axes.set_xlabel(SIDES[side])
+    if is_share:
+        panels[0].set_ylim(*LIMITS)
+        panels[0].set_ylabel("share kept of what full fine-tuning brings, %")
+    else:
+        panels[0].set_ylabel(score_label("difference in score", table, "\n"))
+    over = "95 % intervals over seeds and examples" if table["seeds"].max() > 1 else "one seed, no intervals"
+    return style.finish(figure, f"{claim(table)} ({models_of(table)}; {over})", panels[0], columns=3)
 
 
-def _heading(table: pd.DataFrame) -> str:
-    verdicts = dict(zip(table["task"], table["verdict"], strict=True))
-    text = f"{verdict.headline(verdicts)}\nleft: LoRA against full fine-tuning ({covered(table, 'rank')})\n"
-    return f"{text}right: the full update cut to k directions ({covered(table, 'k')}); {models_of(table)}"
+def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str) -> None:
+    scale = 100 if key == "share" else 1
+    sizes = sorted({int(size) for size in rows["size"]})
+    axes.set_xscale("log", base=2)  # before the lines, which are moved in its units
+    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+    numbers = [str(size) if above is None or above / size >= CROWDED else "" for size, above in _with_next(sizes)]
+    axes.set_xticks(sizes, numbers)
+    axes.minorticks_off()
+    for task, look, shift in style.lines(tasks, CROWDED):
+        points = rows[rows["task"] == task].sort_values("size")
+        if points.empty:
+            continue
+        mean, low, high = (scale * points[f"{key}{end}"].to_numpy(dtype=float) for end in ("", "_low", "_high"))
+        if key == "share":
+            low, high = (np.clip(ends, -10 * LIMITS[1], 10 * LIMITS[1]) for ends in (low, high))
+        look |= {"label": _named(task, points), "capsize": 1.5, "elinewidth": 0.7, "markersize": 3.5}
+        style.bars(axes, points["size"], mean, low, high, shift=shift, **look)
+    axes.axhline(scale if key == "share" else 0, color="0.3", linewidth=0.8, zorder=0)
+    if key == "share":
+        axes.axhline(90, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
 
 
-def covered(table: pd.DataFrame, side: str) -> str:
-    """The split of one side, `rank` or `k`, and what its intervals cover."""
-    rows = table[table["side"] == side]
-    splits = " or ".join(dict.fromkeys(rows["split"]))
-    if table["seed"].nunique() < 2:
-        return f"{splits}, one seed, no interval"
-    has_examples = (rows.loc[rows["mean"].notna(), "examples"] > 0).all()
-    return f"{splits}, 95 % intervals over seeds{f' and {splits} examples' if has_examples else ''}"
+def _with_next(sizes: list[int]) -> list[tuple[int, int | None]]:
+    return list(zip(sizes, [*sizes[1:], None], strict=True))
 
 
-def diverged(rows: pd.DataFrame) -> str:
-    """The ranks that have no mean since a run of theirs diverged, or nothing."""
-    return listed(sorted(set(rows.loc[rows["mean"].isna(), "size"])))
+def _named(task: str, rows: pd.DataFrame) -> str:
+    """The condition, with the number of its classes where that is unusual."""
+    classes = int(rows["classes"].iloc[0]) if "classes" in rows else 0
+    return f"{task} ({classes} classes)" if classes > 2 else task
 
 
-def _differences(axes: Axes, rows: pd.DataFrame) -> None:
-    """The seeds beside the means; a mean is filled where it is surely within the margin."""
-    sizes = rows.drop_duplicates("size").sort_values("size")
-    if len(set(rows["seed"])) > 1:
-        axes.plot(rows["size"], rows["difference"], transform=style.shifted(axes, style.BESIDE), **SEEDS)
-    ends = [(sizes["mean"] - sizes["low"]).fillna(0), (sizes["high"] - sizes["mean"]).fillna(0)]
-    axes.errorbar(sizes["size"], sizes["mean"], ends, capsize=2, **MEANS)
-    short = sizes[~sizes["within"].astype(bool)]
-    axes.plot(short["size"], short["mean"], **(MEANS | {"linestyle": "", "mfc": "white", "zorder": 4}))
-    style.zero_and_margin(axes, worse_by_margin(rows))
-    style.rank_axis(axes, [int(size) for size in sizes["size"]])
+def claim(table: pd.DataFrame) -> str:
+    """What was found, in a sentence or two. A second sample of a task is the same task.
 
-
-def _explain(axes: Axes, table: pd.DataFrame) -> None:
-    margin, seeds = float(table["margin"].iloc[0]), table["seed"].nunique()
-    axes.errorbar([], [], [], label="mean and interval; filled: surely within the margin", capsize=2, **MEANS)
-    axes.plot([], [], color="0.4", linewidth=0.8, linestyle="--", label=f"the margin, {margin:g}")
-    if seeds > 1:
-        axes.plot([], [], label=f"beside: each of {seeds} seeds", **SEEDS)
-    if margin > 0:
-        axes.plot([], [], linestyle="", label=scale_of(margin))
+    >>> rows = pd.DataFrame({"side": "rank", "size": 8, "share": [0.91, 0.95], "surely_80": True, "task": ["a", "b"]})
+    >>> claim(rows)
+    'LoRA of rank 8 keeps 91 to 95 % of what fine-tuning brings in the mean, and surely 80 % on 2 of 2 tasks'
+    """
+    if "share" not in table:
+        return "difference in score from full fine-tuning, and of the full update when it is cut"
+    rows = table[~table["task"].str.contains(SAMPLE)]
+    ranks = sorted({int(size) for size in rows.loc[rows["side"] == "rank", "size"]})
+    rank = TOLD if TOLD in ranks else ranks[len(ranks) // 2]
+    at_rank = rows[(rows["side"] == "rank") & (rows["size"] == rank)]
+    ends = " to ".join(dict.fromkeys(f"{100 * end:.0f}" for end in (at_rank["share"].min(), at_rank["share"].max())))
+    text = f"LoRA of rank {rank} keeps {ends} % of what fine-tuning brings in the mean, "
+    text += f"and surely {100 * SURE:.0f} % on {at_rank[share.column(SURE)].sum()} of {len(at_rank)} tasks"
+    cuts = rows[rows["side"] == "k"].groupby("size")[share.column(SURE)].all()
+    enough = share.from_on(cuts.index, cuts)
+    if enough is None:
+        return text
+    return f"{text}. The top {enough} directions of the full update surely keep {100 * SURE:.0f} % on all"

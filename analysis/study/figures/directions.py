@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import combinations, product
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from lorax_lab.spectra import subspace_similarities
-from lorax_lab.streams import generator
 
 from ... import style
 from ..paper import theirs
@@ -28,14 +24,6 @@ EVERY, QUERY_AND_VALUE = "all matrices", "query and value"
 """What the matrices of all types, and of those two, are called together."""
 ADAPTED = "adapted"
 """Part of a row, and column."""
-CHANCE = "chance"
-GAUSSIAN, DRAWN = "two Gaussian", "matrices (drawn)"
-"""The pair and side of matrices that were drawn for the figure. The top directions of a Gaussian matrix are any: what
-two of them share is what one shares with W, by rows and by columns alike."""
-ENLARGED, CORNER = ("A", "row", "column"), 8
-"""The sides of which the first i and j are shown enlarged, of two updates, and up to which."""
-BASE = "W"
-"""What pairs of the base and an update begin with."""
 LORA = "LoRA"
 BESIDE = {
     "gaussian_factor": ("Gaussian", "|", 7.0),
@@ -65,9 +53,8 @@ KEYS = ["pair", "side", "i", "j"]
 Row = dict[str, Any]
 DARKEST, LIGHT = 0.5, 0.4
 """φ beyond chance from which on a cell is darkest, and the share of that above which a number is white."""
-HEIGHT, CELL, BETWEEN, LABEL = 0.55, 0.12, 0.1, 0.4
-"""Inches of a heat map, of a cell, between two heat maps, and of a row's label, which is higher than the cells of two
-types of matrix."""
+CELL, BETWEEN, LABEL = 0.12, 0.1, 0.4
+"""Inches of a cell, between two heat maps, and of a row's label, which is higher than the cells of two types."""
 
 
 def together(modules: Iterable[str]) -> str:
@@ -84,166 +71,9 @@ def lora_in(table: pd.DataFrame) -> str:
     return f", LoRA in {listed(dict.fromkeys(table[ADAPTED]))} alone" if ADAPTED in table else ""
 
 
-class Maps(NamedTuple):
-    """A figure of heat maps of φ(i, j), one for each pair of updates and side.
-
-    Attributes:
-        words: what i and j are.
-        gaussian: whether Gaussian matrices in the place of the updates have a heat map too.
-        every_layer: whether each layer has one, not the middle layer alone.
-    """
-
-    title: str
-    shown: tuple[tuple[str, str], ...]
-    words: str
-    gaussian: bool = False
-    every_layer: bool = False
-
-
-def _sides(pair: str, *sides: str) -> tuple[tuple[str, str], ...]:
-    return tuple((pair, side) for side in sides)
-
-
-MAPS = {
-    "ranks_share": Maps(
-        "the directions that rank 8 and rank 64 share (Figures 3 and 6 of the LoRA paper)",
-        _sides("r=8 and r=64", "A at the start", "A", "row", "column"),
-        "directions of rank 8 (i) and of rank 64 (j)",
-    ),
-    "seeds_share": Maps(
-        "the directions that two seeds share, of LoRA and of full fine-tuning (Figures 4 and 7 of the LoRA paper)",
-        _sides("two seeds of r=64", "A at the start", "A", "row", "column")
-        + _sides("two seeds of full", "row", "column"),
-        "directions of two seeds, of LoRA of rank 64 and of full fine-tuning",
-        gaussian=True,
-    ),
-    "ranks_by_layer": Maps(
-        "the directions of A that rank 8 and rank 64 share, in each layer (Figure 6 of the LoRA paper)",
-        _sides("r=8 and r=64", "A"),
-        "directions of A of rank 8 (i) and of rank 64 (j)",
-        every_layer=True,
-    ),
-    "seeds_by_layer": Maps(
-        "the directions of A of rank 64 that two seeds share, in each layer (Figure 7 of the LoRA paper)",
-        _sides("two seeds of r=64", "A"),
-        "directions of A of two seeds, LoRA of rank 64",
-        gaussian=True,
-        every_layer=True,
-    ),
-    "base_shares": Maps(
-        "the directions that W and its update share (Figure 8 of the LoRA paper)",
-        tuple(place for r in ("r=4", "r=8", "r=64", "full") for place in _sides(f"W and {r}", "row", "column")),
-        "directions of W (i) and of its update (j)",
-        gaussian=True,
-    ),
-}
-
-
-def maps_table(maps: Maps, records: Records) -> pd.DataFrame | None:
-    """One row for each heat map and (i, j); None where the similarities were not measured.
-
-    Columns: task, model, pair, side, module, layer, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d),
-    pairs, seeds; adapted, where LoRA does not adapt every type.
-    """
-    rows = [row for row in records.rows.get("similarities", ()) if (row["pair"], row["side"]) in maps.shown]
-    rows = [row for row in rows if row["module"] in MODULES]
-    layers = sorted({row["layer"] for row in rows})
-    if not layers:
-        return None
-    middle = layers[(len(layers) - 1) // 2]
-    shown = [row for row in rows if maps.every_layer or row["layer"] == middle]
-    shown.sort(key=lambda row: (maps.shown.index((row["pair"], row["side"])), row["layer"]))
-    seeds = len(records.protocol.final_seeds)
-    if maps.gaussian:
-        widest = {(row["condition"], row["module"]): row for row in shown if len(row["i"]) == len(row["j"])}
-        shown = [*(_gaussian(row, seeds) for row in widest.values()), *shown]
-    table = pd.concat([_cells_of(row) for row in shown], ignore_index=True)
-    table.insert(1, "model", table["task"].map(records.model))
-    return table.assign(seeds=seeds)
-
-
-def _gaussian(row: Row, seeds: int) -> Row:
-    """The row of as many Gaussian matrices as there are seeds, every two of them compared; each column of heat maps has
-    a stream of its own."""
-    stream = generator(0, f"gaussian directions/{row['condition']}/{row['module']}")
-    shape = (row["d"], max(*row["i"], *row["j"]))
-    drawn = [torch.linalg.qr(torch.randn(shape, generator=stream, dtype=torch.float64)).Q for _ in range(seeds)]
-    maps = torch.stack([subspace_similarities(*pair) for pair in combinations(drawn, 2)])
-    mean = maps.mean(0)[[i - 1 for i in row["i"]]][:, [j - 1 for j in row["j"]]]
-    phi = (mean * 1000).round().int().tolist()
-    return row | {"pair": GAUSSIAN, "side": DRAWN, "phi": phi, "each": {"": [0.0] * len(maps)}}
-
-
 def _place(row: Row) -> Row:
     keys = ("pair", "side", "module", "layer", *([ADAPTED] if row.get(ADAPTED) else []))
     return {"task": row["condition"]} | {key: row[key] for key in keys}
-
-
-def _cells_of(row: Row) -> pd.DataFrame:
-    i, j = np.meshgrid(row["i"], row["j"], indexing="ij")
-    numbers = {"i": i.ravel(), "j": j.ravel(), "phi": np.ravel(row["phi"]) / 1000}
-    numbers |= {"chance": np.maximum(i, j).ravel() / row["d"]}
-    return pd.DataFrame(_place(row) | numbers | {"pairs": len(next(iter(row["each"].values()), []))})
-
-
-@style.styled
-def maps_draw(maps: Maps, table: pd.DataFrame) -> Figure:
-    """A row of heat maps for each pair and side, and each layer if there are several, under one that shows chance for
-    as many i and j, and a column for each task and type. Of one layer the corner of what two trained updates share is
-    enlarged, as in the paper's Figure 3."""
-    layers = sorted({int(layer) for layer in table["layer"]})
-    rows = _rows_of_maps(table, layers)
-    modules = [module for module in MODULES if module in set(table["module"])]
-    columns = list(product(dict.fromkeys(table["task"]), modules))
-    figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.16) * len(rows))
-    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row")
-    mesh: Any = None
-    for axes, ((label, values, cells), (task, module)) in zip(grid.flat, product(rows, columns), strict=True):
-        here = cells[(cells["task"] == task) & (cells["module"] == module)]
-        mesh = _map(axes, here, values) or mesh
-        if (task, module) == columns[0]:
-            axes.set_ylabel(label, rotation=0, ha="right", va="center")
-    for axes, (task, module) in zip(grid[0], columns, strict=True):
-        axes.set_title(f"{style.wrapped(task, 16)}\n{MODULES[module]}")
-    for axes in grid[-1]:
-        axes.set_xlabel("j")
-    figure.colorbar(mesh, ax=grid, shrink=0.6, aspect=30, pad=0.01).set_label("φ(i, j); i downwards")
-    trained = table[table["pair"] != GAUSSIAN]
-    counts = " to ".join(dict.fromkeys(str(int(count)) for count in (trained["pairs"].min(), trained["pairs"].max())))
-    runs = "runs" if trained["pair"].str.startswith(f"{BASE} ").all() else "pairs of runs"
-    shown = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
-    over = f"mean over {counts} {runs} of {table['seeds'].iloc[0]} seeds; chance is max(i, j) / d"
-    style.title(figure, f"{maps.words}; {table['model'].iloc[0]}{lora_in(table)}, {shown}, {over}")
-    return figure
-
-
-def _rows_of_maps(table: pd.DataFrame, layers: list[int]) -> list[tuple[str, str, pd.DataFrame]]:
-    """Of each row of heat maps the label, the column of its values, and the cells."""
-    rows: list[tuple[str, str, pd.DataFrame]] = []
-    shapes: list[tuple[int, int]] = []
-    for (pair, side, layer), cells in table.groupby(["pair", "side", "layer"], sort=False):
-        shape = (int(cells["i"].max()), int(cells["j"].max()))
-        if shape not in shapes:
-            rows.append((f"{CHANCE}, j to {shape[1]}" if shapes else CHANCE, "chance", cells))
-            shapes.append(shape)
-        is_one = len(layers) == 1 or pair == GAUSSIAN
-        rows.append((f"{pair}\n{side}" if is_one else f"{side}, layer {layer}", "phi", cells))
-        if len(layers) == 1 and side in ENLARGED and not str(pair).startswith(f"{BASE} "):
-            rows.append((f"{side}, top {CORNER}", "phi", cells[cells[["i", "j"]].max(axis=1) <= CORNER]))
-    return rows
-
-
-def _map(axes: Axes, rows: pd.DataFrame, values: str) -> Any:
-    if rows.empty:
-        axes.set_axis_off()
-        return None
-    cells = rows.pivot_table(index="i", columns="j", values=values)
-    across, down = (np.array([0, *numbers]) for numbers in (cells.columns, cells.index))
-    mesh = axes.pcolormesh(across, down, cells.to_numpy(), vmin=0, vmax=1, cmap=style.PALETTE, rasterized=True)
-    axes.set_ylim(down[-1], 0)
-    axes.set_xticks([1, int(across[-1])])
-    axes.set_yticks([1, int(down[-1])])
-    return mesh
 
 
 def layers_table(records: Records) -> pd.DataFrame | None:

@@ -1,0 +1,220 @@
+"""The share of what fine-tuning brings, the scale of every answer. 0 is the head alone on the frozen base, trained to
+convergence (`experiments.converged_heads`); of a language model it is the model before training. 1 is full fine-tuning.
+
+A size, a rank of LoRA or a number of directions of the full update, *surely keeps* a share where the 95 % interval of
+`score − share · full − (1 − share) · zero` lies above 0 (retention of effect, Rothmann et al. 2003). The three scores
+are paired by seed and test example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+
+from lorax_lab.study.published import Line
+
+from .comparison import added, added_by_cuts, is_lost, seeds_of
+from .margin import head_arm
+from .records import KEPT, Records, score_of
+from .statistics import Interval, crossed
+from .update import is_on_test
+
+SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""The shares that a page can name."""
+SIDES = {"rank": "rank of LoRA", "k": "directions kept of the full update, k"}
+SEARCHED = (-20.0, 20.0)
+"""Shares between which the ends of an interval are looked for."""
+HEAD, BEFORE = "head alone", "before training"
+"""What the 0 is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What each test example adds to the scores of a condition, (seeds, examples) with the seeds in one order, or
+    (seeds, 1) scores where the runs do not say so.
+
+    Attributes:
+        full: of full fine-tuning.
+        zero: of what brings nothing.
+        zero_is: `HEAD`, `BEFORE`, or the name of the arm that trained the head alone.
+        arms: by side and size; an arm of which a run diverged has none.
+    """
+
+    full: np.ndarray
+    zero: np.ndarray
+    zero_is: str
+    arms: dict[tuple[str, int], np.ndarray]
+    higher_is_better: bool
+
+    def contrast(self, arm: np.ndarray, share: float) -> Interval:
+        """The 95 % interval of `arm − share · full − (1 − share) · zero`, above 0 where the arm keeps more than the
+        share, whichever scores are better."""
+        differences = arm - share * self.full - (1 - share) * self.zero
+        return crossed(differences).interval().oriented(self.higher_is_better)
+
+    def kept(self, arm: np.ndarray) -> tuple[float, float, float]:
+        """(share, low, high): the shares that the contrast does not exclude (Fieller 1954). An infinite end means that
+        no share on that side is excluded."""
+        mean = float((arm.mean() - self.zero.mean()) / (self.full.mean() - self.zero.mean()))
+        low = _root(lambda share: self.contrast(arm, share).low, SEARCHED[0], mean)
+        high = _root(lambda share: -self.contrast(arm, share).high, SEARCHED[1], mean)
+        return mean, low, high
+
+    @property
+    def brings(self) -> Interval:
+        """What fine-tuning brings: full − zero, above 0 is better."""
+        return self.contrast(self.full, 0.0)
+
+
+def _root(end: Callable[[float], float], far: float, mean: float) -> float:
+    """Where an end of the contrast's interval crosses 0 between a far share and the mean one."""
+    if not end(far) > 0:
+        return math.copysign(math.inf, far)
+    return float(brentq(end, far, mean)) if end(mean) < 0 else mean
+
+
+@lru_cache(maxsize=KEPT * 16)
+def scores(records: Records, condition: str) -> Scores | None:
+    """The paired scores of a condition; None where nothing stands for the 0, or full fine-tuning is not surely better
+    than it: then there is no share of what it brings."""
+    reference = seeds_of(records, condition, records.protocol.reference)
+    if is_lost(records, condition, records.protocol.reference) or (zero := _zero(records, condition)) is None:
+        return None
+    ranked = {arm.rank: arm.name for arm in records.protocol.ranked() if arm.rank is not None}
+    by_rank = {rank: seeds_of(records, condition, arm) for rank, arm in ranked.items()}
+    by_rank = {
+        rank: lines for rank, lines in by_rank.items() if lines and not is_lost(records, condition, ranked[rank])
+    }
+    name, lines_of_zero = zero
+    seeds = sorted(set.intersection(set(reference), *map(set, by_rank.values())))
+    every = [reference[seed] for seed in seeds] + [lines[seed] for lines in by_rank.values() for seed in seeds]
+    by_example = all(added(line) is not None for line in [*every, *lines_of_zero.values()])
+
+    def paired(lines: dict[int, Line]) -> np.ndarray:
+        values = [added(lines[seed]) if by_example else [score_of(lines[seed], "test")] for seed in seeds]
+        return np.array(values, dtype=float)
+
+    arms = {("rank", rank): paired(lines) for rank, lines in by_rank.items()}
+    if by_example and is_on_test(records, condition):
+        cuts = [added_by_cuts(reference[seed], "cut") for seed in seeds]
+        every_k = sorted(set.intersection(*map(set, cuts)) - {0})
+        arms |= {("k", k): np.array([of_seed[k] for of_seed in cuts]) for k in every_k}
+    alike = dict.fromkeys(seeds, next(iter(lines_of_zero.values()))) | lines_of_zero
+    found = Scores(paired(reference), paired(alike), name, arms, records.higher_is_better(condition))
+    return found if found.brings.low > 0 else None
+
+
+def _zero(records: Records, condition: str) -> tuple[str, dict[int, Line]] | None:
+    """What stands for the 0, and its lines by seed: one for all where no seed has a part in it."""
+    if head := records.heads.get(condition):
+        return HEAD, {-1: head}
+    if arm := head_arm(records, condition):
+        return arm, seeds_of(records, condition, arm)
+    lines = seeds_of(records, condition, records.protocol.reference)
+    before = {seed: line.get("baselines", {}).get(f"untrained/{line['metric']}") for seed, line in lines.items()}
+    if not before or None in before.values():
+        return None
+    metrics = {seed: f"test/{line['metric']}" for seed, line in lines.items()}
+    return BEFORE, {s: {"metric": lines[s]["metric"], "metrics": {metrics[s]: before[s]}} for s in lines}
+
+
+def table(records: Records) -> pd.DataFrame | None:
+    """One row per condition, side and size: the share kept with its interval, whether it surely keeps each of `SHARES`
+    (`surely_80` and so on), the scores of full fine-tuning and of the 0, and what the 0 is. None where no condition has
+    a share."""
+    rows = []
+    for condition in records.conditions:
+        if (paired := scores(records, condition)) is None:
+            continue
+        line = next(iter(seeds_of(records, condition, records.protocol.reference).values()))
+        place = {"task": condition, "classes": len(line["inputs"].get("classes", ()))}
+        place |= {"full": float(paired.full.mean()), "zero": float(paired.zero.mean()), "zero_is": paired.zero_is}
+        for (side, size), arm in paired.arms.items():
+            row = place | {"side": side, "size": size}
+            row |= dict(zip(("share", "share_low", "share_high"), paired.kept(arm), strict=True))
+            surely = {column(share): paired.contrast(arm, share).low > 0 for share in SHARES}
+            rows.append(row | {"seeds": len(arm)} | surely)
+    return pd.DataFrame(rows) if rows else None
+
+
+def column(share: float) -> str:
+    """The column of `table` that says whether a share is surely kept."""
+    return f"surely_{100 * share:.0f}"
+
+
+@dataclass(frozen=True)
+class Enough:
+    """The smallest size from which on every size that was tried keeps a share: surely, and in the mean. None where not
+    even the largest does."""
+
+    surely: int | None
+    mean: int | None
+
+
+def enough(rows: pd.DataFrame, share: float) -> Enough:
+    """Of the rows of one condition and side in `table`: r90 and k90 are of a share of .9."""
+    rows = rows.sort_values("size")
+    return Enough(from_on(rows["size"], rows[column(share)]), from_on(rows["size"], rows["share"] >= share))
+
+
+def from_on(sizes: Iterable[int], passes: Iterable[bool]) -> int | None:
+    """The smallest size from which on all pass.
+
+    >>> from_on([1, 2, 4, 8], [True, False, True, True])
+    4
+    """
+    smallest = None
+    for size, passed in reversed(list(zip(sizes, passes, strict=True))):
+        if not passed:
+            break
+        smallest = int(size)
+    return smallest
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """What LoRA reaches at best.
+
+    Attributes:
+        rank: the smallest from which on no rank is surely worse than the best one.
+        share: kept by the best one, with its interval.
+    """
+
+    rank: int
+    share: tuple[float, float, float]
+
+
+def plateau(paired: Scores) -> Plateau | None:
+    """LoRA's plateau; None where there are no arms of LoRA."""
+    by_rank = {size: arm for (side, size), arm in paired.arms.items() if side == "rank"}
+    if not by_rank:
+        return None
+    sign = 1 if paired.higher_is_better else -1
+    best = max(by_rank.values(), key=lambda arm: sign * arm.mean())
+    as_good = [not crossed(by_rank[rank] - best).interval().oriented(sign > 0).high < 0 for rank in sorted(by_rank)]
+    rank = from_on(sorted(by_rank), as_good)
+    return Plateau(rank if rank is not None else max(by_rank), paired.kept(best))
+
+
+def pooled_deficits(records: Records) -> dict[int, Interval]:
+    """What LoRA of each rank scores less or more than full fine-tuning, the mean over conditions, above 0 is better.
+    The interval takes conditions as independent, each with the width of its own."""
+    by_rank: dict[int, list[Interval]] = {}
+    for condition in records.conditions:
+        if paired := scores(records, condition):
+            for (side, size), arm in paired.arms.items():
+                if side == "rank":
+                    by_rank.setdefault(size, []).append(paired.contrast(arm, 1.0))
+    return {rank: _pooled(gains) for rank, gains in sorted(by_rank.items())}
+
+
+def _pooled(gains: list[Interval]) -> Interval:
+    mean = float(np.mean([gain.mean for gain in gains]))
+    half = math.hypot(*(gain.mean - gain.low for gain in gains)) / len(gains)
+    return Interval(mean, mean - half, mean + half, min(gain.count for gain in gains))

@@ -1,0 +1,118 @@
+"""The share of what fine-tuning brings, and the README's first screen, which is made of published records."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import in_nats, lost, present, study, with_head
+
+from analysis.study import page, share
+from analysis.study.command import VERDICT
+from analysis.study.share import Scores, column, enough, plateau, scores, table
+
+ROOT = Path(__file__).parents[2]
+TASK = "reviews"
+
+
+def paired(kept: float, higher_is_better: bool = True) -> tuple[Scores, np.ndarray]:
+    """Scores of full fine-tuning and of the head, and of an arm that keeps the share; with noise."""
+    seeds, examples = 5, 400
+    draw, sign = np.random.default_rng(0), 1 if higher_is_better else -1
+    common = draw.normal(0, 0.1, examples)
+    head, full, arm = (
+        sign * (mean + common + draw.normal(0, 0.05, (seeds, examples))) for mean in (0.5, 0.9, 0.5 + 0.4 * kept)
+    )
+    return Scores(full, head, share.HEAD, {("rank", 8): arm}, higher_is_better), arm
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.8, 1.1])
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_the_ends_of_a_share_are_where_the_contrast_is_not_excluded(kept: float, higher_is_better: bool) -> None:
+    of_task, arm = paired(kept, higher_is_better)
+    mean, low, high = of_task.kept(arm)
+    assert low < kept < high
+    assert low < mean < high
+    assert of_task.contrast(arm, low).low == pytest.approx(0, abs=1e-9)
+    assert of_task.contrast(arm, high).high == pytest.approx(0, abs=1e-9)
+    assert (of_task.contrast(arm, 0.8).low > 0) == (low > 0.8)
+    assert of_task.brings.low > 0
+
+
+def test_the_smallest_size_is_one_from_which_on_every_size_passes() -> None:
+    rows = pd.DataFrame(
+        {"size": [8, 1, 2, 4], column(0.9): [True, True, False, True], "share": [0.89, 0.9, 0.91, 0.95]}
+    )
+    assert enough(rows, 0.9) == share.Enough(surely=4, mean=None)
+
+
+def test_a_converged_head_comes_before_an_arm_and_an_arm_before_the_untrained_model() -> None:
+    records = with_head(0.7)
+    of_arm = scores(records, TASK)
+    assert of_arm
+    assert of_arm.zero_is == "head"
+    assert of_arm.zero.mean() == pytest.approx(0.7, abs=1e-3)
+    line = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
+    of_head = scores(replace(records, heads={TASK: line}), TASK)
+    assert of_head
+    assert (of_head.zero_is, float(of_head.zero.mean())) == (share.HEAD, 0.6)
+
+
+def test_there_is_no_share_of_what_is_not_surely_brought() -> None:
+    assert table(study()) is None  # nothing stands for the 0
+    assert scores(with_head(0.8), TASK) is None
+    assert (
+        scores(replace(study(), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.9}}}), TASK) is None
+    )
+
+
+def test_an_arm_of_which_a_run_diverged_keeps_nothing() -> None:
+    rows = table(replace(lost(study()), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}))
+    assert rows is not None
+    assert list(rows["size"]) == [8]
+
+
+def test_cuts_have_shares_where_they_were_scored_on_test() -> None:
+    head = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}, "correct": np.arange(300) < 180}
+    records = present(study())
+    examples = len(next(line["correct"] for line in records.lines if "correct" in line))
+    rows = table(replace(records, heads={TASK: head | {"correct": np.arange(examples) < 0.6 * examples}}))
+    assert rows is not None
+    by_k = rows[rows["side"] == "k"].set_index("size")["share"]
+    assert by_k[4] == pytest.approx(1)
+    assert by_k[1] < 0.5
+
+
+def test_a_language_models_0_is_the_model_before_training() -> None:
+    records = in_nats(study())
+    lines = [line | {"baselines": {"untrained/nats": 3.0}} for line in records.lines]
+    of_task = scores(replace(records, lines=lines), TASK)
+    assert of_task
+    assert of_task.zero_is == share.BEFORE
+    assert of_task.kept(of_task.full)[0] == 1
+
+
+def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best() -> None:
+    of_task, arm = paired(0.8)
+    noise = np.random.default_rng(1).normal(0, 0.05, arm.shape)
+    alike = arm + noise - noise.mean() - 1e-4
+    both = replace(of_task, arms={("rank", 1): arm - 0.1, ("rank", 8): alike, ("rank", 64): arm})
+    assert plateau(both).rank == 8  # type: ignore[union-attr]
+    assert plateau(both).share == of_task.kept(arm)  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_the_first_screen_is_made_of_the_published_records() -> None:
+    """The table of the README is that of the verdict over all studies, and its answer is its claim."""
+    readme, verdict = (path.read_text(encoding="utf-8") for path in (ROOT / "README.md", VERDICT))
+    rows = [line for line in verdict.split("## ")[0].splitlines() if line.startswith("|")]
+    assert len(rows) > 2
+    assert "\n".join(rows) in readme
+    claim = re.search(r"\*\*(LoRA of rank .+?\.)\*\*", verdict)
+    assert claim
+    assert claim[1] in " ".join(readme.split())
+    assert page.SURE < page.MEAN
