@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -20,14 +20,12 @@ from rich.progress import (
 WIDTH = 120
 
 
-class Show(Protocol):
-    """Shows how far a run is: a title, steps done of a total, what else is to be said, and, where a line stands for
-    the bar, the line."""
-
-    def __call__(self, title: str, done: int, total: int, more: str = "", line: str = "") -> None: ...
+Show = Callable[..., None]
+"""Shows how far a run is: `show(title, done, total, more="", line="")`; `more` is what else is to be said, and `line`
+stands for the bar where the output is no terminal."""
 
 
-def unseen(title: str, done: int, total: int, more: str = "", line: str = "") -> None:
+def unseen(*_: object, **__: object) -> None:
     """Show nothing."""
 
 

@@ -111,10 +111,6 @@ class Checkpoints:
             return position
         return None
 
-    def clear(self) -> None:
-        """Remove them all: the run is recorded."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _all(self) -> list[Path]:
         """The newest first."""
         return sorted(self.folder.glob("step-*"), reverse=True)

@@ -33,15 +33,11 @@ def new_record(config: RunConfig, run_id: str, status: Status, kernel: str, **ou
         kernel: what the run's linear layers multiply with.
         outcome: the result of a completed run, or the reason and error of another.
     """
-    identity: dict[str, Any] = {
-        "run_id": run_id,
-        "method": config.method.name,
-        "rank": config.rank,
-        "seed": config.seed,
-    }
     return Record(
-        **identity,
-        **outcome,
+        run_id=run_id,
+        method=config.method.name,
+        rank=config.rank,
+        seed=config.seed,
         status=status,
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         config=plain(config),
@@ -49,6 +45,7 @@ def new_record(config: RunConfig, run_id: str, status: Status, kernel: str, **ou
         git=git(),
         code=code_sha256(),
         hardware=hardware(kernel),
+        **outcome,
     )
 
 
