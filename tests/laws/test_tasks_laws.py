@@ -158,9 +158,3 @@ def test_some_kind_reads_every_source_in_every_form_of_its_labels(name: str) -> 
     source: Source = SOURCES[name]
     forms = {kind.config.labels for kind in KINDS.values() if source.fits(kind.config)}
     assert forms == set(source.labels)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_the_hint_for_too_little_memory_names_keys_that_the_kind_has(name: str) -> None:
-    fields = {field.name for field in dataclasses.fields(KINDS[name].config)}
-    assert ("task.max_length" in KINDS[name].smaller) == ("max_length" in fields)
