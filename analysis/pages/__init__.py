@@ -57,6 +57,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {"percent": lambda shares: f"{from_to([100 * share for share in shares], 0)} %"}
     environment.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
     environment.filters |= {"s": lambda count: "" if count == 1 else "s"}
+    environment.filters |= {"mean": lambda interval, digits: unsigned_zero(fixed(interval.mean, digits))}
     environment.filters |= {"arm": lambda name: name.replace(" r=", " at rank ")}
     environment.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
     environment.globals |= {"NONE": NONE}
