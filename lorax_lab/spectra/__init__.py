@@ -31,7 +31,7 @@ from lorax_lab.spectra.directions import (
 from lorax_lab.spectra.exact import Spectrum, spectrum
 from lorax_lab.spectra.gram import short_directions, top_directions
 from lorax_lab.spectra.krylov import Certified, certified, top_spectrum
-from lorax_lab.spectra.matrix import LowRank, Update, svd, truncate
+from lorax_lab.spectra.matrix import LowRank, Update, svd
 from lorax_lab.spectra.measures import (
     MEASURES,
     effective_rank,

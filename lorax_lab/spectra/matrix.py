@@ -101,31 +101,6 @@ def svd(
     return U, times_power_of_two(sigma, exponent), Vh
 
 
-def truncate(
-    U: Float[Tensor, "out m"], sigma: Float[Tensor, " m"], Vh: Float[Tensor, "m in"], k: int
-) -> Float[Tensor, "out in"]:
-    """The best rank-k approximation [ΔW]_k = Σ_{i≤k} σ_i u_i v_iᵀ (Eckart & Young 1936).
-
-    k = 0 gives zeros and k = m the whole update. The error is ‖ΔW − [ΔW]_k‖²_F = Σ_{i>k} σ_i².
-
-    Args:
-        U, sigma, Vh: a thin decomposition, sigma descending, as `svd` returns it.
-        k: how many directions to keep, 0 ≤ k ≤ m.
-
-    Returns:
-        Dense (out, in), in the dtype of the vectors.
-
-    Raises:
-        ValueError: k is negative or larger than the number of directions given.
-
-    >>> truncate(*svd(torch.diag(torch.tensor([3.0, 4.0]))), k=1).tolist()
-    [[0.0, 0.0], [0.0, 4.0]]
-    """
-    if not 0 <= k <= len(sigma):
-        raise ValueError(f"k is {k}; this decomposition holds {len(sigma)} directions: pass 0 to {len(sigma)}")
-    return (U[:, :k] * sigma[:k]) @ Vh[:k]
-
-
 def checked_matrix(x: Tensor, name: str, offset: tuple[int, int] = (0, 0)) -> Float64[Tensor, "out in"]:
     """x in fp64, detached, after the checks every measurement needs: LAPACK may answer a NaN with a number.
 

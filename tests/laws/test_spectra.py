@@ -75,13 +75,6 @@ def test_summary_names_and_norms() -> None:
     assert all(type(value) is float for value in found.values())
 
 
-def test_truncate_refuses_more_directions_than_there_are() -> None:
-    parts = spectra.svd(gaussian(9, 6))
-    for k in (-1, 7):
-        with pytest.raises(ValueError, match="0 to 6"):
-            spectra.truncate(*parts, k)
-
-
 @pytest.mark.parametrize("x", [torch.zeros(4, 3), LowRank(torch.zeros(4, 2), gaussian(2, 3)), torch.zeros(0, 3)])
 def test_nothing_has_no_rank(x: spectra.Update) -> None:
     found = measured(x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,14 +53,10 @@ def test_a_base_is_trained_by_a_run_and_kept_as_a_models_folder(
 ) -> None:
     assert bases.main([name, str(tmp_path / "base")]) == 0
     assert f"the base: model={tmp_path / 'base'}" in capfd.readouterr().out
-    of: Callable[[str], dict] = lambda place: load_base(  # noqa: E731
-        str(tmp_path / "base" / place),
-        KINDS[kind].head(["a", "b"]),
-        0,
-        KINDS[kind].model_class,
-        KINDS[kind].processor_class,
-    ).model.state_dict()
-    trained, random = of("."), of("training/random")
+    classes = (KINDS[kind].model_class, KINDS[kind].processor_class)
+    folders = (tmp_path / "base", tmp_path / "base" / "training" / "random")
+    bodies = [load_base(str(folder), KINDS[kind].head(["a", "b"]), 0, *classes).model for folder in folders]
+    trained, random = (body.state_dict() for body in bodies)
     moved = [key for key, tensor in trained.items() if not (tensor == random[key]).all()]
     assert moved
     assert not [key for key in moved if "classifier" in key]
