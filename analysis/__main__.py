@@ -21,7 +21,7 @@ COMMANDS = {
     "paper": (".paper.page", "the LoRA paper's claims, and what the studies say of them"),
     "similarity": (".study.similarity", "the directions that two published runs share"),
     "report": (".report", "one page of all runs, to open in a browser"),
-    "pairs": (".pairs", "what one setting changes, by pairs of runs, as in pairs train.precision"),
+    "compare": (".compare", "arms against each other, by the seeds that they share, as in compare runs"),
     "audit": (".audit", "what an audit wrote, as in audit FOLDER"),
     "cards": (".cards", "whether the cuts that rank cards chose held on test, as in cards cards"),
     "planted": (".planted", "which rank number finds the rank of a matrix made with one"),

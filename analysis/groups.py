@@ -157,7 +157,7 @@ def load(runs_dir: Path) -> Recorded:
     for folder, record in done.items():
         if record.run_id not in doubles:
             members.setdefault(_key(settings[record.run_id]), {})[folder] = record
-    groups = sorted((_group(runs, settings, runs_dir) for runs in members.values()), key=lambda group: group.name)
+    groups = sorted((group_of(runs, settings, runs_dir) for runs in members.values()), key=lambda group: group.name)
     homes = {_key(settings_of(record, by_name=True)): group for group in groups for record in group.records.values()}
     for record in (record for record in by_id.values() if not record.result and not record.is_trial):
         if home := homes.get(_key(settings_of(record, by_name=True))):
@@ -240,7 +240,7 @@ def _key(settings: Settings) -> str:
     return json.dumps({key: value for key, value in settings.items() if is_shared(key)}, sort_keys=True)
 
 
-def _group(records: dict[Path, Record], settings: dict[str, Settings], runs_dir: Path) -> Group:
+def group_of(records: dict[Path, Record], settings: dict[str, Settings], runs_dir: Path) -> Group:
     by_id = {record.run_id: record for record in records.values()}
     settings = {run_id: settings[run_id] for run_id in by_id}
     dials = tuple(key for key in variation.dials(list(settings.values())) if key not in ("method.name", "rank"))

@@ -9,9 +9,10 @@ are paired by seed and test example.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,35 +80,52 @@ def _root(end: Callable[[float], float], far: float, mean: float) -> float:
     return float(brentq(end, far, mean)) if end(mean) < 0 else mean
 
 
+def paired(
+    reference: Mapping[int, Line],
+    arms: Mapping[tuple[str, int], Mapping[int, Line]],
+    zero: tuple[str, Mapping[int, Line]],
+    higher_is_better: bool,
+    with_cuts: bool,
+) -> Scores | None:
+    """Scores of runs by seed, of the seeds that all have; None where full fine-tuning is not surely better than the 0:
+    then there is no share of what it brings.
+
+    Args:
+        arms: by side and size.
+        zero: its name and its runs, of which one, of any seed, may stand for all.
+        with_cuts: whether the reference's update was cut and scored on test.
+    """
+    zero_is, of_zero = zero
+    seeds = sorted(set.intersection(set(reference), *map(set, arms.values())))
+    lines = [runs[seed] for runs in (reference, *arms.values()) for seed in seeds]
+    by_example = all(added(line) is not None for line in [*lines, *of_zero.values()])
+
+    def scores_of(runs: Mapping[int, Line]) -> np.ndarray:
+        values = [added(runs[seed]) if by_example else [score_of(runs[seed], "test")] for seed in seeds]
+        return np.array(values, dtype=float)
+
+    by_place = {place: scores_of(runs) for place, runs in arms.items()}
+    if by_example and with_cuts:
+        cuts = [added_by_cuts(reference[seed], "cut") for seed in seeds]
+        every_k = sorted(set.intersection(*map(set, cuts)) - {0})
+        by_place |= {("k", k): np.array([of_seed[k] for of_seed in cuts]) for k in every_k}
+    alike = dict.fromkeys(seeds, next(iter(of_zero.values()))) | dict(of_zero)
+    made = Scores(scores_of(reference), scores_of(alike), zero_is, by_place, higher_is_better)
+    return made if len(seeds) < 2 or made.brings.low > 0 else None
+
+
 @lru_cache(maxsize=KEPT * 16)
 def scores(records: Records, condition: str) -> Scores | None:
-    """The paired scores of a condition; None where nothing stands for the 0, or full fine-tuning is not surely better
-    than it: then there is no share of what it brings."""
+    """The paired scores of a condition; None where there is no share (`paired`), or nothing stands for the 0."""
     reference = seeds_of(records, condition, records.protocol.reference)
     if is_lost(records, condition, records.protocol.reference) or (zero := _zero(records, condition)) is None:
         return None
     ranked = {arm.rank: arm.name for arm in records.protocol.ranked() if arm.rank is not None}
-    by_rank = {rank: seeds_of(records, condition, arm) for rank, arm in ranked.items()}
-    by_rank = {
-        rank: lines for rank, lines in by_rank.items() if lines and not is_lost(records, condition, ranked[rank])
+    lines = {("rank", rank): seeds_of(records, condition, arm) for rank, arm in ranked.items()}
+    arms = {
+        place: of_arm for place, of_arm in lines.items() if of_arm and not is_lost(records, condition, ranked[place[1]])
     }
-    name, lines_of_zero = zero
-    seeds = sorted(set.intersection(set(reference), *map(set, by_rank.values())))
-    every = [reference[seed] for seed in seeds] + [lines[seed] for lines in by_rank.values() for seed in seeds]
-    by_example = all(added(line) is not None for line in [*every, *lines_of_zero.values()])
-
-    def paired(lines: dict[int, Line]) -> np.ndarray:
-        values = [added(lines[seed]) if by_example else [score_of(lines[seed], "test")] for seed in seeds]
-        return np.array(values, dtype=float)
-
-    arms = {("rank", rank): paired(lines) for rank, lines in by_rank.items()}
-    if by_example and is_on_test(records, condition):
-        cuts = [added_by_cuts(reference[seed], "cut") for seed in seeds]
-        every_k = sorted(set.intersection(*map(set, cuts)) - {0})
-        arms |= {("k", k): np.array([of_seed[k] for of_seed in cuts]) for k in every_k}
-    alike = dict.fromkeys(seeds, next(iter(lines_of_zero.values()))) | lines_of_zero
-    found = Scores(paired(reference), paired(alike), name, arms, records.higher_is_better(condition))
-    return found if found.brings.low > 0 else None
+    return paired(reference, arms, zero, records.higher_is_better(condition), is_on_test(records, condition))
 
 
 def _zero(records: Records, condition: str) -> tuple[str, dict[int, Line]] | None:
@@ -130,17 +148,24 @@ def table(records: Records) -> pd.DataFrame | None:
     a share."""
     rows = []
     for condition in records.conditions:
-        if (paired := scores(records, condition)) is None:
-            continue
-        line = next(iter(seeds_of(records, condition, records.protocol.reference).values()))
-        place = {"task": condition, "classes": len(line["inputs"].get("classes", ()))}
-        place |= {"full": float(paired.full.mean()), "zero": float(paired.zero.mean()), "zero_is": paired.zero_is}
-        for (side, size), arm in paired.arms.items():
-            row = place | {"side": side, "size": size}
-            row |= dict(zip(("share", "share_low", "share_high"), paired.kept(arm), strict=True))
-            surely = {column(share): paired.contrast(arm, share).low > 0 for share in SHARES}
-            rows.append(row | {"seeds": len(arm)} | surely)
+        if of_condition := scores(records, condition):
+            line = next(iter(seeds_of(records, condition, records.protocol.reference).values()))
+            place = {"task": condition, "classes": len(line["inputs"].get("classes", ()))}
+            rows += rows_of(of_condition, place)
     return pd.DataFrame(rows) if rows else None
+
+
+def rows_of(of_condition: Scores, place: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of `table` of one condition, each beginning with `place`."""
+    zero = {"zero": float(of_condition.zero.mean()), "zero_is": of_condition.zero_is}
+    place = place | {"full": float(of_condition.full.mean())} | zero
+    rows = []
+    for (side, size), arm in of_condition.arms.items():
+        row = place | {"side": side, "size": size}
+        row |= dict(zip(("share", "share_low", "share_high"), of_condition.kept(arm), strict=True))
+        surely = {column(share): of_condition.contrast(arm, share).low > 0 for share in SHARES}
+        rows.append(row | {"seeds": len(arm)} | surely)
+    return rows
 
 
 def column(share: float) -> str:
@@ -190,16 +215,16 @@ class Plateau:
     share: tuple[float, float, float]
 
 
-def plateau(paired: Scores) -> Plateau | None:
+def plateau(of_condition: Scores) -> Plateau | None:
     """LoRA's plateau; None where there are no arms of LoRA."""
-    by_rank = {size: arm for (side, size), arm in paired.arms.items() if side == "rank"}
+    by_rank = {size: arm for (side, size), arm in of_condition.arms.items() if side == "rank"}
     if not by_rank:
         return None
-    sign = 1 if paired.higher_is_better else -1
+    sign = 1 if of_condition.higher_is_better else -1
     best = max(by_rank.values(), key=lambda arm: sign * arm.mean())
     as_good = [not crossed(by_rank[rank] - best).interval().oriented(sign > 0).high < 0 for rank in sorted(by_rank)]
     rank = from_on(sorted(by_rank), as_good)
-    return Plateau(rank if rank is not None else max(by_rank), paired.kept(best))
+    return Plateau(rank if rank is not None else max(by_rank), of_condition.kept(best))
 
 
 def pooled_deficits(records: Records) -> dict[int, Interval]:
@@ -207,10 +232,10 @@ def pooled_deficits(records: Records) -> dict[int, Interval]:
     The interval takes conditions as independent, each with the width of its own."""
     by_rank: dict[int, list[Interval]] = {}
     for condition in records.conditions:
-        if paired := scores(records, condition):
-            for (side, size), arm in paired.arms.items():
+        if of_condition := scores(records, condition):
+            for (side, size), arm in of_condition.arms.items():
                 if side == "rank":
-                    by_rank.setdefault(size, []).append(paired.contrast(arm, 1.0))
+                    by_rank.setdefault(size, []).append(of_condition.contrast(arm, 1.0))
     return {rank: _pooled(gains) for rank, gains in sorted(by_rank.items())}
 
 
