@@ -19,9 +19,9 @@ import pandas as pd
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record import variation
 from lorax_lab.record.files import write_csv, write_text
-from lorax_lab.record.folder import OUTPUTS, load_arrays
+from lorax_lab.record.folder import HEAD_ALONE, OUTPUTS, load_arrays
 from lorax_lab.record.record import Record, scan
-from lorax_lab.study.answers import answers_of
+from lorax_lab.study.answers import OF_CUTS, answers_of
 from lorax_lab.study.published import Line
 
 from . import style
@@ -144,15 +144,24 @@ def _reference(group: Group, arms: list[str], against: str | None) -> str:
 def _zero(
     group: Group, arms: Mapping[str, dict[int, Line]], reference: dict[int, Line]
 ) -> tuple[str, dict[int, Line]] | None:
-    """What brings nothing: the head alone, or a language model before training."""
+    """What brings nothing: the head alone, which full fine-tuning's run has fitted or an arm has trained, or a language
+    model before training."""
+    key, metric = f"{HEAD_ALONE}/{group.metric}", f"test/{group.metric}"
+    if all(key in line["baselines"] for line in reference.values()):
+        return share.HEAD, {seed: _of_head(line, key, metric) for seed, line in reference.items()}
     if len(head := group.best[group.best["method"] == HEAD]):
         return share.HEAD, arms[str(head["arm"].iloc[0])]
-    key = f"untrained/{group.metric}"
-    before = {seed: line["baselines"].get(key) for seed, line in reference.items()}
+    before = {seed: line["baselines"].get(f"untrained/{group.metric}") for seed, line in reference.items()}
     if None in before.values():
         return None
-    metric = f"test/{group.metric}"
     return share.BEFORE, {seed: {"metric": group.metric, "metrics": {metric: score}} for seed, score in before.items()}
+
+
+def _of_head(line: Line, key: str, metric: str) -> Line:
+    """A head alone as a line of its own, from that of the run that fitted it."""
+    head: Line = {"metric": line["metric"], "metrics": {metric: line["baselines"][key]}}
+    answers = {name: line.get(of_cuts, {}).get((HEAD_ALONE, 0)) for name, of_cuts in OF_CUTS.items()}
+    return head | {name: values for name, values in answers.items() if values is not None}
 
 
 def _row(

@@ -1,19 +1,11 @@
 """`python -m experiments.converged_heads`: the head alone on the frozen base, trained to convergence. It is the 0 of
 every share of what fine-tuning brings.
-
-A linear head is fitted to what the model's own head reads of each training example: the mean of the last layer, or its
-first token where the head has a pooler. Classes are told by logistic regression, numbers by ridge regression, and
-the validation split chooses how strongly the weights are held small. No seed has a part in it.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
 
 from experiments.study import RECORDS, composed, plan_of, studies
 from lorax_lab.config import RunConfig
@@ -26,13 +18,12 @@ from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import HEADS, Line, read_lines
 from lorax_lab.study.tables import Row, write_sums, write_table
-from lorax_lab.tasks import Task, load_task
-from lorax_lab.tasks.split import Split, encode
+from lorax_lab.tasks import load_task
+from lorax_lab.tasks.frozen_head import fitted_head
+from lorax_lab.tasks.split import encode
 
 BASE = "minilm"
 """The studies of other bases have tasks that the frozen base was made for, or language models."""
-STRENGTHS = tuple(10.0**power for power in range(-4, 5))
-"""Inverse weights of the penalty, from strong to none."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,7 +71,7 @@ def conditions(records: Path) -> list[tuple[str, Cell, Line]]:
 
 
 def fitted(config: RunConfig, line: Line) -> Row:
-    """The head of a published run's task: its penalty, its scores, and its answers to the test split (`study.answers`).
+    """The head of a published run's task: its score on test, and its answers there (`study.answers`).
 
     Raises:
         ConfigError: the task has other data here than the run had.
@@ -90,47 +81,11 @@ def fitted(config: RunConfig, line: Line) -> Row:
         raise ConfigError(f"task={config.task.name}: its data are other here than those of {line['run_id']}")
     base = load_base(config.model, task.head, 0, task.kind.model_class, task.kind.processor_class)
     splits = encode(task, base.processor, base.sha256)
-    read = {name: what_the_head_reads(base.model, split) for name, split in splits.items()}
-    candidates = [_outputs(task, read, splits["train"].labels, strength) for strength in STRENGTHS]
-    scores = [task.score(outputs["validation"], splits["validation"].labels)[task.metric] for outputs in candidates]
-    best = int(np.argmax(scores)) if task.higher_is_better else int(np.argmin(scores))
-    test = splits["test"].answered(candidates[best]["test"])
-    score = task.score(candidates[best]["test"], splits["test"].labels)[task.metric]
-    row: Row = {"metric": task.metric, "strength": STRENGTHS[best], "validation": scores[best], "test": score}
-    return row | answers_of(test, {})
-
-
-def what_the_head_reads(model: Any, split: Split) -> np.ndarray:
-    """The features (n, width) of each example of a split, in the model's evaluation."""
-    features: list[torch.Tensor] = []
-    head = model.get_submodule(head_modules(model)[0])
-
-    def keep(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        states = inputs[0]
-        features.append((states[:, 0] if states.ndim == 3 else states).clone())
-
-    with head.register_forward_pre_hook(keep):
-        sizes = split.sizes
-        split.outputs(model.eval())
-    order = torch.tensor(sorted(range(len(sizes)), key=sizes.__getitem__))
-    read = torch.cat(features)
-    return torch.empty_like(read).index_copy_(0, order, read).numpy()
-
-
-def _outputs(task: Task, read: dict[str, np.ndarray], labels: np.ndarray, strength: float) -> dict[str, np.ndarray]:
-    """What the fitted head says to each example of every split, (n, width)."""
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    if task.classes:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=10_000))
-        model.fit(read["train"], labels)
-        logits = {name: model.decision_function(features) for name, features in read.items()}
-        return {name: np.stack([-x / 2, x / 2], 1) if x.ndim == 1 else x for name, x in logits.items()}
-    model = make_pipeline(StandardScaler(), Ridge(alpha=1 / strength))
-    model.fit(read["train"], labels)
-    return {name: model.predict(features)[:, None] for name, features in read.items()}
+    test = fitted_head(base.model, head_modules(base.model), splits)
+    assert test is not None, "the base has a head that reads one vector"
+    return {"metric": task.metric, "test": task.score(test["outputs"], test["labels"])[task.metric]} | answers_of(
+        test, {}
+    )
 
 
 if __name__ == "__main__":

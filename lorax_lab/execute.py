@@ -19,7 +19,7 @@ from lorax_lab.comparison import read_reference
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned, plain
 from lorax_lab.console import Show, say, unseen
-from lorax_lab.findings import Findings, measure
+from lorax_lab.findings import Findings, measure, without_labels
 from lorax_lab.methods import METHODS, count_parameters, make_trainable
 from lorax_lab.methods.method import Method
 from lorax_lab.record import folder as files
@@ -32,6 +32,7 @@ from lorax_lab.record.result import Comparison, Coverage, Inputs, Memory, Parame
 from lorax_lab.streams import generator, global_stream
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.collapse import signs
+from lorax_lab.tasks.frozen_head import fitted_head
 from lorax_lab.tasks.split import Split, encode
 from lorax_lab.tasks.split import baselines as baselines_of
 from lorax_lab.train import Batch, TrainResult, make_accelerator, make_optimizer
@@ -48,7 +49,8 @@ class Prepared:
         original: the base's target matrices, each (out, in).
         head_sha256: of the head as it was drawn or loaded.
         full_update: of the full fine-tune that the run is compared with, and `comparison` what identifies it.
-        baselines: scores of the bare base on the test split.
+        baselines: scores of the bare base on the test split, and of a head alone.
+        fitted_head: what that head says to the test split; None where there is none.
         fresh_peak: whether the peak memory of the process is this run's own.
     """
 
@@ -69,6 +71,7 @@ class Prepared:
     full_update: dict[str, Tensor] | None
     comparison: Comparison | None
     baselines: dict[str, float]
+    fitted_head: dict[str, Any] | None
     ledger: memory.Ledger
     started: float
     fresh_peak: bool
@@ -125,6 +128,10 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     accelerator = make_accelerator(config.train)
     baselines = _baselines(config, model, splits, accelerator.device)
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
+    head_alone = _head_alone(config, model, splits, accelerator.device)
+    if head_alone is not None:
+        scores = task.score(head_alone["outputs"], head_alone["labels"])
+        baselines |= _flat({files.HEAD_ALONE: scores})
     make_trainable(model, names, config, generator(config.seed, "adapter"))
     bf16 = config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only
     models.shrink_step(model, bf16, config.train.checkpointing)
@@ -132,7 +139,8 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(
         config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, accelerator, base.name,
-        base.sha256, original, census, head, full_update, comparison, baselines, ledger, started, fresh_peak,
+        base.sha256, original, census, head, full_update, comparison, baselines, head_alone, ledger, started,
+        fresh_peak,
     )  # fmt: skip
 
 
@@ -149,6 +157,16 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     scores = {name: split.score(model) for name, split in chosen.items()}
     model.to("cpu")
     return _flat(scores)
+
+
+def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, Any] | None:
+    """What a head that is fitted alone says to the test split, in the run that others are compared with; the base is on
+    the CPU before and after."""
+    if config.measure == "trial" or not METHODS[config.method.name].is_reference:
+        return None
+    answered = fitted_head(model.to(device), models.head_modules(model), splits)
+    model.to("cpu")
+    return answered
 
 
 def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> memory.Ledger:
@@ -207,7 +225,8 @@ def _record(
     if not run.is_trial:
         files.save_trained(folder, run.method.export(run.model, config.method, run.base_name))
         files.save_arrays(folder / files.SPECTRA, findings.spectra)
-        files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs)
+        head = {f"{files.HEAD_ALONE}/0": without_labels(run.fitted_head)} if run.fitted_head else {}
+        files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs | head)
     counts = models.coverage(run.census, run.model)
     work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
     result = Result(

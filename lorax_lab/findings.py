@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -97,6 +98,11 @@ def _cut_on_test(
     seen = seen_under(model, original, changes, uncut, lambda cut: test.outputs(cut).numpy(), on_score)
     all_answered = (test.answered(outputs) for outputs in seen)
     return {
-        f"{change.part}/{change.k}": {name: array for name, array in answered.items() if name != "labels"}
+        f"{change.part}/{change.k}": without_labels(answered)
         for change, answered in zip(changes, all_answered, strict=True)
     }
+
+
+def without_labels(answered: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `Split.answered` gives, without the labels, which are those of the whole model's answers."""
+    return {name: array for name, array in answered.items() if name != "labels"}

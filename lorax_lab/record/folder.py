@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
+HEAD_ALONE = "head"
+"""The baseline of a head that was fitted alone. In the outputs its answers stand as `head/0`, as those of a cut do."""
 HISTORY = "metrics.jsonl"
 NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
 

@@ -1,0 +1,84 @@
+"""The head alone on the frozen base, trained to convergence: the 0 of every share of what fine-tuning brings.
+
+A linear head is fitted to what the model's own head reads of each training example: the mean of the last layer, or its
+first token where the head has a pooler. Classes are told by logistic regression, numbers by ridge regression, and the
+validation split chooses how strongly the weights are held small. No seed has a part in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lorax_lab.tasks.kind import Task
+from lorax_lab.tasks.split import Split
+
+STRENGTHS = tuple(10.0**power for power in range(-4, 3))
+"""Inverse weights of the penalty, from strong to next to none."""
+READS_TOKENS = "score"
+"""What transformers calls the head of a decoder, which reads every token."""
+STEPS = 10_000
+"""Of the solver at most; it stops where the gradient is small."""
+
+
+def fitted_head(model: Any, heads: list[str], splits: dict[str, Split]) -> dict[str, np.ndarray] | None:
+    """What the fitted head says to the test split, as `Split.answered` gives it; None where the model has no head that
+    reads one vector for each example.
+
+    Args:
+        model: the base before training, in the precision that features are read in.
+        heads: the dotted names of the modules of its head, the first of which reads the body.
+        splits: `train`, `validation` and `test`.
+    """
+    task = splits["train"].task
+    if not task.head or not heads or heads[0].endswith(READS_TOKENS):
+        return None
+    read = {name: _features(model, heads[0], split) for name, split in splits.items()}
+    labels, validation = splits["train"].labels, splits["validation"]
+    candidates = [_outputs(task, read, labels, strength) for strength in STRENGTHS]
+    scores = [task.score(outputs["validation"], validation.labels)[task.metric] for outputs in candidates]
+    best = int(np.argmax(scores)) if task.higher_is_better else int(np.argmin(scores))
+    return splits["test"].answered(candidates[best]["test"])
+
+
+def _features(model: Any, head: str, split: Split) -> np.ndarray:
+    """What a head reads of each example of a split, (n, width)."""
+    features: list[torch.Tensor] = []
+
+    def keep(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        states = inputs[0]
+        features.append((states[:, 0] if states.ndim == 3 else states.flatten(1)).float().cpu().clone())
+
+    with model.get_submodule(head).register_forward_pre_hook(keep):
+        split.outputs(model)
+    order = torch.tensor(sorted(range(len(split.sizes)), key=split.sizes.__getitem__))  # as `outputs` reads them
+    read = torch.cat(features)
+    return torch.empty_like(read).index_copy_(0, order, read).numpy()
+
+
+def _outputs(task: Task, read: dict[str, np.ndarray], labels: np.ndarray, strength: float) -> dict[str, np.ndarray]:
+    """What the fitted head says to each example of every split, (n, width)."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if not task.classes:
+        model = make_pipeline(StandardScaler(), Ridge(alpha=1 / strength))
+        model.fit(read["train"], labels)
+        return {name: model.predict(features)[:, None] for name, features in read.items()}
+    if len(set(labels.tolist())) < 2:  # nothing to tell
+        return {name: np.eye(len(task.classes))[[int(labels[0])] * len(features)] for name, features in read.items()}
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=STEPS))
+    model.fit(read["train"], labels)
+    return {name: _logits(model, features, len(task.classes)) for name, features in read.items()}
+
+
+def _logits(model: Any, features: np.ndarray, classes: int) -> np.ndarray:
+    """(n, classes); a class that is in no training example is never the answer."""
+    decision = model.decision_function(features)
+    decision = np.stack([-decision / 2, decision / 2], 1) if decision.ndim == 1 else decision
+    logits = np.full((len(features), classes), decision.min() - 1)
+    logits[:, model.classes_] = decision
+    return logits

@@ -1,0 +1,61 @@
+"""The head alone, trained to convergence on what the frozen base says of each example."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lorax_lab.launch.compose import compose
+from lorax_lab.models import head_modules, load_base
+from lorax_lab.tasks import load_task
+from lorax_lab.tasks.frozen_head import STRENGTHS, fitted_head
+from lorax_lab.tasks.split import Split, encode
+
+
+def prepared(small_run: list[str], *more: str) -> tuple[torch.nn.Module, dict[str, Split]]:
+    config = compose([*small_run, "method=full", *more])
+    task = load_task(config.task)
+    base = load_base(config.model, task.head, 0, task.kind.model_class, task.kind.processor_class)
+    return base.model, encode(task, base.processor, base.sha256)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "own"])
+def test_it_is_the_best_logistic_regression_on_what_the_models_head_reads(small_run: list[str], pooling: str) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    model, splits = prepared(small_run, f"task.pooling={pooling}")
+    features = {}
+    for name, split in splits.items():
+        read = []
+        for place in range(len(split.rows)):
+            inputs = split.batch([place]).inputs
+            with torch.no_grad():
+                states = model.base_model(input_ids=inputs["input_ids"]).last_hidden_state[0]  # type: ignore[operator, union-attr]
+            read.append(states.mean(0) if pooling == "mean" else states[0])
+        features[name] = torch.stack(read).numpy()
+    scale = StandardScaler().fit(features["train"])
+    scaled = {name: scale.transform(rows) for name, rows in features.items()}
+    heads = [LogisticRegression(C=C, max_iter=10_000).fit(scaled["train"], splits["train"].labels) for C in STRENGTHS]
+    best = max(heads, key=lambda head: head.score(scaled["validation"], splits["validation"].labels))
+    answered = fitted_head(model, head_modules(model), splits)
+    assert answered is not None
+    expected = best.predict(scaled["test"]) == splits["test"].labels
+    assert (answered["correct"] == expected).mean() > 0.95  # an example on the border may turn by rounding
+
+
+def test_no_seed_has_a_part_in_it_and_the_model_stays_as_it_was(small_run: list[str]) -> None:
+    model, splits = prepared(small_run)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    first, second = (fitted_head(model, head_modules(model), splits) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first["outputs"], second["outputs"])
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_a_head_that_reads_every_token_has_none(small_run: list[str]) -> None:
+    model, splits = prepared(small_run)
+    assert fitted_head(model, ["score"], splits) is None
+    assert fitted_head(model, [], splits) is None
