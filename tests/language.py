@@ -19,8 +19,6 @@ from lorax_lab.tasks.split import Split
 
 KIND = KINDS["language_modeling"]
 WORDS = ["[UNK]", "[END]", "\n", *GOOD, *BAD, *PLAIN]
-
-
 PAIRS = [
     ("the film is", "good"), ("a", "bad dull end"),
     ("it is a story of a", "warm scene"), ("with it and a plot", "grim"),

@@ -150,10 +150,6 @@ def test_differences_that_do_not_scatter_have_a_p_too() -> None:
     assert crossed(np.array([[0.1], [0.11]])).p() == pytest.approx(2 / math.pi * math.atan(0.005 / 0.105))
 
 
-def test_a_mirrored_interval_covers_as_many_examples() -> None:
-    assert Interval(0.1, 0.0, 0.3, 5, 200).oriented(False) == Interval(-0.1, -0.3, 0.0, 5, 200)
-
-
 def test_power_knows_its_ends() -> None:
     sure = crossed(np.full((5, 100), 0.1))
     assert (power(sure, MARGIN, 0.0), power(sure, MARGIN, -2 * MARGIN)) == (1.0, 0.0)

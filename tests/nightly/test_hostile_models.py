@@ -18,8 +18,6 @@ from lorax_lab.models import base, load_base, matrix_shapes, most_tokens
 from lorax_lab.models.tensor_files import read_tensors
 
 HEAD = {"num_labels": 2}
-
-
 THROUGH = ("half of the tensors", "an index to the outside", "1e5 layers", "nan")
 
 

@@ -47,10 +47,3 @@ def test_without_noise_a_cut_at_the_planted_rank_gives_every_label(rows: pd.Data
     noisy = rows[(rows["quantity"] == "right") & (rows["ratio"] == made.RATIOS[1])]
     assert not noisy["value"].isna().any()
     assert list(noisy["value"]) != list(right["value"])
-
-
-def test_the_spectrum_of_what_was_planted_is_its_own(rows: pd.DataFrame) -> None:
-    stable = rows[(rows["quantity"] == "stable rank") & (rows["ratio"] == math.inf)].groupby("rank")["value"].mean()
-    evenly = [1 - step / 6 for step in range(4)]
-    assert stable[1] == pytest.approx(1)
-    assert stable[4] == pytest.approx(sum(value**2 for value in evenly))

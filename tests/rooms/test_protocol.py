@@ -65,10 +65,6 @@ def test_both_sides_are_extended_and_an_edge_that_stays_is_marked() -> None:
     assert {arm: c.edge for arm, c in chosen.choices.items()} == {"full": True, "LoRA r=1": True, "LoRA r=8": False}
 
 
-def test_a_whole_study_is_fair() -> None:
-    assert breaches(study(tasks=("reviews", "headlines"))) == []
-
-
 def test_an_edge_is_said() -> None:
     def rising(cell: Cell) -> float:
         return 0.5 + 0.02 * PROTOCOL.step(cell.arm, cell.rate)
