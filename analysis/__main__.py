@@ -81,8 +81,7 @@ def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
     figure, stamp = FIGURES[name].draw(table), gaps.stamp(group, table)
     if stamp:
         style.stamp(figure, stamp)
-    for path in style.save(table, figure, stem):
-        print(path, flush=True)
+    style.save(table, figure, stem)
     files = f"{stem}.{{png,pdf,csv}}"
     return (STAMPED, f"{files}: {stamp}") if stamp else ("drawn", files)
 

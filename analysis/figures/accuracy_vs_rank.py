@@ -8,6 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lorax_lab.record.folder import HEAD_ALONE
+
 from .. import constant, style
 from ..groups import CannotDraw, Group
 from ..scores import BEFORE, draw_variant, finish, frame, interval, scores, with_baselines
@@ -47,7 +49,8 @@ def draw(table: pd.DataFrame) -> Figure:
     constant.draw_line(axes, table, axes)
     before = [column for column in map(str, table) if column.startswith(BEFORE)]
     for column, line in zip(before, cycle((":", "-.")), strict=False):
-        axes.axhline(table[column].mean(), color="0.5", linewidth=0.7, linestyle=line, label=column.replace("_", " "))
+        label = "head alone, fitted" if column == f"{BEFORE}{HEAD_ALONE}" else column.replace("_", " ")
+        axes.axhline(table[column].mean(), color="0.5", linewidth=0.7, linestyle=line, label=label)
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
     axes.set_xlabel("rank r")
     finish(figure, table, "rank")

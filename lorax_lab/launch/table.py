@@ -17,9 +17,12 @@ from rich.text import Text
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
-from lorax_lab.record.direction import labelled, scored_on
-from lorax_lab.record.record import Record
+from lorax_lab.record.direction import labelled, oriented, scored_on
+from lorax_lab.record.folder import HEAD_ALONE
+from lorax_lab.record.record import Record, read_record, status_of
 
+SHARE = "kept of full's gain"
+"""The heading of the share that a run keeps of what full fine-tuning brings over the head alone."""
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
 Cells = dict[str, str]
@@ -53,6 +56,9 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
     kinds = {score_name(row.done) for row in rows if row.done}
     with_measures = len(kinds) < 2
     results = [_result(row, kinds, with_measures, runs_dir) for row in rows]
+    brought = [_brought(row, runs_dir) for row in rows]
+    if any(brought):
+        results = [cells | {SHARE: share} for cells, share in zip(results, brought, strict=True)]
     frame = pd.DataFrame([cells | result for cells, result in zip(settings, results, strict=True)]).fillna("")
     frame["status"] = ["collapsed" if row.collapsed else row.status.partition(":")[0] for row in rows]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
@@ -62,7 +68,8 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
         shown.add_column(Text(str(heading)), justify=justify, no_wrap=words, overflow="fold")
     for texts in frame.itertuples(index=False):
         shown.add_row(*map(Text, texts))
-    return Group(shown, *(Text(line, overflow="fold") for line in [*_baselines(rows), *notes]))
+    lines = [*_baselines(rows), *notes, *_next(rows, runs_dir)]
+    return Group(shown, *(Text(line, overflow="fold") for line in lines))
 
 
 def _settings(rows: list[Row]) -> list[Cells]:
@@ -89,9 +96,39 @@ def _result(row: Row, kinds: set[str], with_measures: bool, runs_dir: Path) -> C
         "trainable": f"{result.parameters.trainable:,}",
         "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
         "effective rank": _number(means["effective_rank"], 1) if means else "",
-        "of noise": _number(means["null.effective_rank"], 1) if means else "",
+        "of noise's": _share(means["effective_rank"], means["null.effective_rank"]) if means else "",
         "seconds": f"{result.time.total_seconds:.0f}",
     }
+
+
+def _brought(row: Row, runs_dir: Path) -> str:
+    """The share that a run keeps of what full fine-tuning brings over the head alone, both of its reference's record;
+    empty where there is no such record, or full fine-tuning brings nothing."""
+    record = row.done
+    if not record or record.is_trial or not (reference := record.completed.reference):
+        return ""
+    if status_of(runs_dir / reference) != "completed":
+        return ""
+    full = read_record(runs_dir / reference).completed
+    zero = full.baselines.get(f"{HEAD_ALONE}/{record.completed.metric}")
+    brings = None if zero is None else oriented(full.score("test") - zero, full.higher_is_better)
+    if zero is None or brings is None or brings <= 0:
+        return ""
+    return f"{oriented(record.completed.score('test') - zero, full.higher_is_better) / brings:.0%}".replace("%", " %")
+
+
+def _share(value: float | None, whole: float | None) -> str:
+    return "—" if value is None or not whole else f"{value / whole:.0%}".replace("%", " %")
+
+
+def _next(rows: list[Row], runs_dir: Path) -> list[str]:
+    """What to type next."""
+    if not any(row.done and not row.done.is_trial for row in rows):
+        return []
+    runs = "" if runs_dir == Path("runs") else f" --runs {runs_dir}"
+    seeds = len({row.config.seed for row in rows if row.done})
+    intervals = f"python -m analysis compare {runs_dir}" if seeds > 1 else "the same with seed=0,1,2,3,4"
+    return [f"next: python -m analysis report{runs} (one page of all runs); {intervals} (intervals)"]
 
 
 def score_name(record: Record) -> str:
@@ -116,10 +153,12 @@ def _notes(row: Row) -> list[str]:
 
 
 def _baselines(rows: list[Row]) -> list[str]:
-    """What the models of the sweep score on the test split before training, a line for each model and task."""
+    """What the models of the sweep score on the test split before training, and a head that is fitted alone, a line for
+    each model and task."""
     lines: dict[str, None] = {}
     for row in rows:
         if row.done and (baselines := row.done.completed.baselines):
-            scores = ", ".join(f"{key.replace('/', ' ')} {_number(value)}" for key, value in baselines.items())
-            lines[f"before training, {Path(row.config.model).name} on {row.config.task.name}: {scores}"] = None
+            names = {key: key.replace(f"{HEAD_ALONE}/", "head alone ").replace("/", " ") for key in baselines}
+            scores = ", ".join(f"{names[key]} {_number(value)}" for key, value in baselines.items())
+            lines[f"the frozen {Path(row.config.model).name} on {row.config.task.name}: {scores}"] = None
     return list(lines)

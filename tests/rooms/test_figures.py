@@ -44,7 +44,6 @@ def test_every_figure_becomes_png_pdf_and_csv(study: Store, capsys: pytest.Captu
         f"{prefix}-{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")
     )
     printed = capsys.readouterr().out.splitlines()
-    assert all(str(file) in printed for file in files)
     assert printed[-len(FIGURES) - 1] == "drawn:"
     assert all(f.stat().st_size > 200 for f in files)
     assert all(b"Date" not in f.read_bytes() for f in files if f.suffix == ".pdf")

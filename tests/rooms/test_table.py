@@ -13,8 +13,10 @@ from recorded import run_record
 from rich.console import Console
 
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.table import Row, table
+from lorax_lab.launch.table import SHARE, Row, table
 from lorax_lab.record import measures
+from lorax_lab.record.folder import HEAD_ALONE
+from lorax_lab.record.record import write_record
 
 DIALS = {
     "model=smollm2": "model",
@@ -98,7 +100,7 @@ def test_two_metrics_never_share_a_heading(second: Row, kind: str) -> None:
 def test_a_reason_is_shown_whole_with_its_brackets() -> None:
     reason = "failed: RuntimeError: [Errno 28] no space left in [bold]blocks[/bold], " + "and so on " * 30
     lines = printed([row(), row("rank=4", status=reason)])
-    assert " ".join(" ".join(lines).split()).endswith(f"method lora, rank 4, seed 0, {reason.strip()}")
+    assert f"method lora, rank 4, seed 0, {reason.strip()}" in " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= 120
 
 
@@ -106,3 +108,15 @@ def test_a_measure_that_an_update_of_zeros_does_not_have_is_a_dash(monkeypatch: 
     means = {"effective_rank": None, "null.effective_rank": None}
     monkeypatch.setattr(measures, "means", lambda folder: means)
     assert lines_of([row()])[0].count(" | — | — | ") == 1
+
+
+def test_a_run_has_its_share_of_what_full_fine_tuning_brings_over_the_head_alone(tmp_path: Path) -> None:
+    scores = {"metrics": {"test/accuracy": 0.9}, "baselines": {f"{HEAD_ALONE}/accuracy": 0.7}}
+    write_record(tmp_path / "full", run_record("full", method="full", rank=None, **scores))
+    run = row("rank=4", metrics={"test/accuracy": 0.88}, reference="full")
+    shown = table([run], tmp_path).renderables[0]
+    cells = {str(column.header): str(next(column.cells)) for column in shown.columns}
+    assert cells[SHARE] == "90 %"
+    better = {"baselines": {f"{HEAD_ALONE}/accuracy": 0.95}}
+    write_record(tmp_path / "full", run_record("full", method="full", rank=None, **scores | better))
+    assert SHARE not in [str(column.header) for column in table([run], tmp_path).renderables[0].columns]
