@@ -135,7 +135,35 @@ def in_our_words() -> Iterator[None]:
             raise ConfigError(_no_key(key[1])) from None
 
 
+def meant(key: str) -> list[str]:
+    """The keys that a word from another trainer's command line may mean: by their last part, or by its initials.
+
+    >>> meant("lr"), meant("train.batch_size"), meant("lora_alpha")
+    (['train.learning_rate'], ['train.batch_size'], ['method.alpha'])
+    """
+    last = key.rpartition(".")[2].removeprefix("lora_").removeprefix("num_train_")
+    names = {known: known.rpartition(".")[2] for known in known_keys()}
+    initials = {known: "".join(word[0] for word in name.split("_")) for known, name in names.items()}
+    by_name = [known for known, name in names.items() if name == last]
+    return by_name or [known for known, letters in initials.items() if letters == last and len(last) > 1]
+
+
+def check_flags(flags: list[str]) -> None:
+    """Refuse a setting that is written as a flag.
+
+    Raises:
+        ConfigError: it says how the setting is written.
+    """
+    for place, flag in enumerate(flags):
+        name, equals, value = flag.partition("=")
+        if flag.startswith("--") and (keys := meant(name.lstrip("-").replace("-", "_"))):
+            after = value if equals else next(iter(flags[place + 1 : place + 2]), "…")
+            raise ConfigError(f"{flag} is not possible: settings are written key=value; type {keys[0]}={after}")
+
+
 def _no_key(key: str) -> str:
+    if keys := meant(key):
+        return f"there is no key {key}; did you mean {' or '.join(keys)}? --cfg job shows all"
     nearest = suggest(key, known_keys()).partition("allowed: ")[0]
     in_section = [name for name in known_keys() if name.startswith(f"{key.partition('.')[0]}.")]
     allowed = ", ".join(in_section or [name for name in known_keys() if "." not in name])

@@ -53,6 +53,21 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(small_run: list[str], lab_
     assert len(runs) == 6
 
 
+@pytest.mark.parametrize(
+    ("typed", "instead"),
+    [
+        ("--rank 8", "type rank=8"), ("--learning-rate=1e-3", "type train.learning_rate=1e-3"),
+        ("train.lr=1e-3", "train.learning_rate"), ("lora_alpha=16", "method.alpha"), ("wd=0", "train.weight_decay"),
+    ],
+)  # fmt: skip
+def test_what_another_trainers_user_types_is_answered_with_the_labs_own_word(
+    typed: str, instead: str, lab_here: Lab
+) -> None:
+    done = lab_here(*typed.split())
+    assert done.returncode == 2
+    assert instead in done.stdout
+
+
 def test_a_dry_run_knows_what_is_recorded_failed_and_in_progress(small_run: list[str], lab_here: Lab) -> None:
     full, first, second, third, fourth = plan([*small_run, "rank=1,2,3,4"], multirun=True)
     time = run_record().completed.time
