@@ -22,7 +22,7 @@ import numpy as np
 from lorax_lab.config.defaults import flat
 from lorax_lab.config.identity import portable
 from lorax_lab.record import direction, measures
-from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
+from lorax_lab.record.folder import HEAD_ALONE, OUTPUTS, load_arrays, load_spectra
 from lorax_lab.record.record import read_record
 from lorax_lab.record.redact import redacted
 from lorax_lab.record.result import Matrix, Result
@@ -83,6 +83,7 @@ def _of_update(folder: Path, result: Result) -> Line:
     """What a final run's line has besides: its answers, its matrices and its cuts."""
     spectra, outputs = load_spectra(folder), load_arrays(folder, OUTPUTS)
     rows, drawn = measures.rows(folder), measures.stand_in_rows(folder)
+    outputs.pop(f"{HEAD_ALONE}/0", None)  # studies have it for each condition: `HEADS`
     line: Line = answers_of(outputs.pop("test"), outputs)
     line["matrices"] = {
         name: Measured(_facts(matrix, rows[name]) | {"sigma": spectra[name]["sigma"].astype(np.float32)})
