@@ -24,8 +24,8 @@ from matplotlib.transforms import ScaledTranslation
 from lorax_lab.record.files import write_csv, write_whole
 from lorax_lab.record.palette import CATEGORICAL, SEQUENTIAL
 
-COLUMN, PAGE = 3.5, 7.0
-"""Widths of a paper's column and of its page, inches."""
+COLUMN, PAGE, HIGHEST = 3.5, 7.0, 8.0
+"""Widths of a paper's column and of its page, and the height of a figure at most, inches."""
 PALETTE = "ranks"
 """`lorax_lab.record.palette.SEQUENTIAL` between its two ends, by its name: of ranks, k and heat maps. Light is little,
 dark is much."""
@@ -89,8 +89,8 @@ def styled(draw: Draw) -> Draw:
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that belongs to no window."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """An empty figure, in inches, that belongs to no window. None is higher than what a screen or a page shows."""
+    figure = Figure(figsize=(width, min(height, HIGHEST)), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
