@@ -1,0 +1,92 @@
+"""`python -m experiments.from_file STUDY.yaml`: a study that a YAML file declares: factors, arms, seeds, prediction.
+
+    question: Does rank 1 do for tweets?
+    prediction: It keeps 90 % of what fine-tuning brings.
+    factors: {task: {tweets: [task=tweets]}}
+    arms:
+      full: {overrides: [method=full], lowest: 5e-5}
+      LoRA r=1: {overrides: [method=lora, rank=1], lowest: 5e-4}
+    seeds: [0, 1, 2, 3, 4]
+
+More keys, all with defaults: cost, common, final (overrides of the final runs of an arm), selection_seeds, rates,
+margin, loss_margin, extensions. `lowest` is the lowest learning rate of an arm's grid. The options are those of every
+study; records go beside the file unless `--records` says otherwise.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from experiments.command import main as carry_out
+from experiments.study import Plan
+from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.study.protocol import Arm, Protocol
+
+NEEDED = ("question", "prediction", "factors", "arms")
+OF_PROTOCOL = ("selection_seeds", "rates", "margin", "loss_margin", "extensions")
+OTHERS = ("cost", "common", "final", "seeds")
+SECONDS = {"trial": 60.0, "final": 120.0}
+"""Guesses, until runs are recorded."""
+
+
+def read(path: Path) -> Any:
+    """The study in a file, as a module of `experiments` would be.
+
+    Raises:
+        ConfigError: it is no such file, or a key is missing, unknown or of a wrong form.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # what is no YAML, or no mapping, has no common error
+        raise ConfigError(
+            f"{path} is no YAML file of a study ({' '.join(str(error).split())}); --help has one"
+        ) from None
+    known = (*NEEDED, *OF_PROTOCOL, *OTHERS)
+    if not isinstance(content, dict) or (missing := [key for key in NEEDED if key not in content]):
+        raise ConfigError(
+            f"{path} has no {', '.join(missing) if isinstance(content, dict) else 'keys'}; --help has all"
+        )
+    if wrong := next((key for key in content if key not in known), None):
+        raise ConfigError(f"{path}: there is no key {wrong}; {suggest(wrong, known)}")
+    texts = {key.upper(): str(content.get(key, "")) for key in ("question", "prediction", "cost")}
+    plan = _plan(path, content)
+    return SimpleNamespace(plan=lambda: plan, __name__=f"experiments.{path.stem}", __spec__=None, **texts)
+
+
+def _plan(path: Path, content: dict[str, Any]) -> Plan:
+    try:
+        arms = [Arm(name, tuple(arm["overrides"]), float(arm["lowest"])) for name, arm in content["arms"].items()]
+        levels = {
+            factor: {level: tuple(overrides) for level, overrides in by_level.items()}
+            for factor, by_level in content["factors"].items()
+        }
+        rules = {key: content[key] for key in OF_PROTOCOL if key in content}
+        rules |= {"final_seeds": tuple(content["seeds"])} if "seeds" in content else {}
+        rules |= {"selection_seeds": tuple(rules["selection_seeds"])} if "selection_seeds" in rules else {}
+        protocol = Protocol(tuple(arms), reference=arms[0].name, **rules)
+        final = {name: tuple(overrides) for name, overrides in content.get("final", {}).items()}
+        return Plan(
+            protocol=protocol, factors=levels, common=tuple(content.get("common", ())), final=final, seconds=SECONDS
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise ConfigError(f"{path}: factors or arms are not as --help shows them ({error!r})") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Carry the study of a file out; the exit codes are those of `experiments.command`."""
+    typed = sys.argv[1:] if arguments is None else arguments
+    if not typed or typed[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    path = Path(typed[0])
+    places = [] if "--records" in typed else ["--records", str(path.parent / "records")]
+    return answer(lambda: carry_out(read(path), [*typed[1:], *places]))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
