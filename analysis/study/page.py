@@ -76,6 +76,7 @@ def numbers(records: Records) -> Numbers:
     texts = {key: " ".join(text.split()) for key, text in records.declared.texts.items()}
     facts: Numbers = {"name": records.name, "texts": texts, "faults": breaches(records)}
     facts |= {"word": records.condition_word, "reference": records.protocol.reference, "margin": records.margin}
+    facts |= {"has_cuts": update.has_cuts(records)}
     facts |= {"splits": list(dict.fromkeys(map(records.scored_on, records.conditions)))}
     facts |= {"conditions": records.conditions, "tasks": [], "rulings": [], "arms": []}
     if facts["faults"]:
