@@ -19,8 +19,11 @@ from ..verdict import SAMPLE
 
 CROWDED = 1.6
 """Two sizes nearer than this ratio have one number between them."""
-LIMITS = (0, 130)
-"""Per cent that the axis of shares shows."""
+LIMITS, ABOVE = (0, 130), 1.15
+"""Per cent that the axis of shares shows at least, and by how much it goes beyond a mean that is higher."""
+ALONE = 4.5
+"""Width of a figure of one panel, inches."""
+FAR = 2000.0
 TOLD, SURE = 8, 0.8
 """The rank that the title speaks of, where it was tried, and the share that is asked for surely."""
 
@@ -53,14 +56,15 @@ def draw(table: pd.DataFrame) -> Figure:
     """A panel for each side, a line per condition."""
     sides = [side for side in SIDES if (table["side"] == side).any()]
     tasks = list(dict.fromkeys(table["task"]))
-    figure = style.canvas(style.PAGE, 3.4 + 0.12 * len(tasks))
+    figure = style.canvas(style.PAGE if len(sides) > 1 else ALONE, 3.4 + 0.12 * len(tasks))
     panels = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     is_share = "share" in table
     for axes, side in zip(panels, sides, strict=True):
         _lines(axes, table[table["side"] == side], tasks, "share" if is_share else "difference")
         axes.set_xlabel(SIDES[side])
     if is_share:
-        panels[0].set_ylim(*LIMITS)
+        highest = 100 * float(table["share"].max())
+        panels[0].set_ylim(LIMITS[0], max(LIMITS[1], ABOVE * highest))
         panels[0].set_ylabel("share kept of what full fine-tuning brings, %")
     else:
         panels[0].set_ylabel(score_label("difference in score", table, "\n"))
@@ -82,7 +86,7 @@ def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str) -> None:
             continue
         mean, low, high = (scale * points[f"{key}{end}"].to_numpy(dtype=float) for end in ("", "_low", "_high"))
         if key == "share":
-            low, high = (np.clip(ends, -10 * LIMITS[1], 10 * LIMITS[1]) for ends in (low, high))
+            low, high = (np.clip(ends, -FAR, FAR) for ends in (low, high))  # an end may be infinite
         look |= {"label": _named(task, points), "capsize": 1.5, "elinewidth": 0.7, "markersize": 3.5}
         style.bars(axes, points["size"], mean, low, high, shift=shift, **look)
     axes.axhline(scale if key == "share" else 0, color="0.3", linewidth=0.8, zorder=0)
