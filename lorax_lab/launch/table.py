@@ -17,9 +17,10 @@ from rich.text import Text
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
-from lorax_lab.record.direction import labelled, oriented, scored_on
+from lorax_lab.record.direction import labelled, scored_on
 from lorax_lab.record.folder import HEAD_ALONE
 from lorax_lab.record.record import Record, read_record, status_of
+from lorax_lab.record.share import share_kept
 
 SHARE = "kept of full's gain"
 """The heading of the share that a run keeps of what full fine-tuning brings over the head alone."""
@@ -109,12 +110,8 @@ def _brought(row: Row, runs_dir: Path) -> str:
         return ""
     if status_of(runs_dir / reference) != "completed":
         return ""
-    full = read_record(runs_dir / reference).completed
-    zero = full.baselines.get(f"{HEAD_ALONE}/{record.completed.metric}")
-    brings = None if zero is None else oriented(full.score("test") - zero, full.higher_is_better)
-    if zero is None or brings is None or brings <= 0:
-        return ""
-    return f"{oriented(record.completed.score('test') - zero, full.higher_is_better) / brings:.0%}".replace("%", " %")
+    share = share_kept(record, read_record(runs_dir / reference).completed)
+    return "" if share is None else f"{share:.0%}".replace("%", " %")
 
 
 def _share(value: float | None, whole: float | None) -> str:

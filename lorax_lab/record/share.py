@@ -1,0 +1,26 @@
+"""The share of what fine-tuning brings: 0 is the head alone on the frozen base, 1 is full fine-tuning."""
+
+from __future__ import annotations
+
+from lorax_lab.record.direction import oriented
+from lorax_lab.record.folder import HEAD_ALONE
+from lorax_lab.record.record import Record
+from lorax_lab.record.result import Result
+
+
+def share_kept(record: Record, full: Result) -> float | None:
+    """(score − head) / (full − head) of a completed run on the test split: the share that it keeps of what full
+    fine-tuning brings over the head alone.
+
+    Args:
+        full: of the run's reference, which has the score of the head alone as a baseline.
+
+    Returns:
+        None for a trial, where no head was fitted alone, and where full fine-tuning brings nothing.
+    """
+    result = record.completed
+    head = full.baselines.get(f"{HEAD_ALONE}/{result.metric}")
+    if head is None or record.is_trial:
+        return None
+    brings = oriented(full.score("test") - head, full.higher_is_better)
+    return oriented(result.score("test") - head, full.higher_is_better) / brings if brings > 0 else None
