@@ -131,10 +131,14 @@ class Child:
 def _show_end(window: Window, folder: Path, tracking: dict[str, Any]) -> None:
     """Show what a run's record says: first its end and its whole summary, so that nothing later can keep them back."""
     record, digest = _final(folder), sha256_of(folder / RECORD)
-    window.end(contents.summary(record, folder.parent))
+    left = folder / contents.UPDATE
+    update = json.loads(left.read_text(encoding="utf-8")) if left.exists() else {}
+    left.unlink(missing_ok=True)
+    values = contents.record_values(record, folder.parent) | update.get("values", {})
+    window.end(contents.summary(values), contents.configuration(record))
     try:
         if record.result is not None:
-            _show_result(window, record, folder)
+            _show_result(window, record, folder, values, update)
             if tracking["artifacts"] and record.result.matrices:
                 names = sorted(name for name in record.result.files if name.endswith((".safetensors", ".json")))
                 window.keep(record.run_id, [folder / name for name in names])
@@ -155,18 +159,23 @@ def _final(folder: Path) -> Record:
     return record
 
 
-def _show_result(window: Window, record: Record, folder: Path) -> None:
-    """What only a completed run has: steps that `progress.jsonl` lacks, its curves and its map."""
+def _show_result(window: Window, record: Record, folder: Path, values: dict[str, Any], update: dict[str, Any]) -> None:
+    """What only a completed run has: steps that `progress.jsonl` lacks, its update, and all its `values` as a table."""
     at = float(calendar.timegm(time.strptime(record.written, "%Y-%m-%dT%H:%M:%SZ")))
     for metrics in read_history(folder):
         if (step := int(metrics.pop("step") or 0)) > window.step:
             window.log(step, at, metrics)
+    rest = [[key, value] for key, value in values.items() if key not in contents.summary(values)]
+    rows = [{"record": window.library.Table(columns=["key", "value"], data=rest, allow_mixed_types=True)}]
     if record.completed.matrices:
-        update = json.loads((folder / contents.UPDATE).read_text(encoding="utf-8"))
-        (folder / contents.UPDATE).unlink(missing_ok=True)
+        if not update:
+            raise LookupError("the measures of its update could not be derived")
         picture = window.library.Image(contents.heat_map(update["cells"]))
-        for values in ({"update/effective_rank_map": picture}, *update["rows"]):
-            window.log(window.step + 1, at, values)
+        spectrum = window.library.Table(columns=["index", "module", "sigma", "noise"], data=update["spectrum"])
+        plot = window.line_plot(spectrum, x="index", y="sigma", stroke="module", title="Singular values of the update")
+        rows += [*update["curves"], {"update/effective_rank_map": picture}, {"spectrum": plot}]
+    for row in rows:
+        window.log(window.step + 1, at, row)
 
 
 def main(deadline: float) -> None:

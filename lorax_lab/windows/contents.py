@@ -1,4 +1,4 @@
-"""What a window shows of a run, whatever the window is: names, configuration, summary, curves and a heat map.
+"""What a window shows of a run, whatever the window is: names, configuration, summary, tables, curves and a heat map.
 
 Nothing here says where anything lies on this machine: of a file or folder of the user's only its name is shown. Keys
 and passwords are hidden. Measures are shown as means over the matrices, and matrix by matrix in the heat map alone.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,15 +22,25 @@ from lorax_lab.record.folder import SPECTRA, load_arrays
 from lorax_lab.record.palette import sequential_map
 from lorax_lab.record.record import DamagedRecord, Record, read_record
 from lorax_lab.record.redact import redact, redacted
+from lorax_lab.record.share import share_kept
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Spectra = dict[str, dict[str, np.ndarray]]
 
 LONGEST = 64
 """Letters of a tag, or of a job type, at most; W&B refuses more."""
 UPDATE = ".update.json"
 """The file in a run's folder by which the process that trained hands its child what needs torch."""
-AXES = {"truncation": "truncation/k", "spectrum": "spectrum/index", "answer": "answer/rank"}
+SUMMARY = (
+    "status", "status/why", "collapsed", "collapsed/why", "score", "score/split", "test/{metric}",
+    "validation/{metric}", "reference/score", "difference/score", "share/kept", "parameters/trainable",
+    "parameters/adapter", "memory/peak_bytes", "time/train_seconds", "time/total_seconds", "update/effective_rank",
+    "update/noise_share", "update/captured/column_share", "update/captured/random_column_share",
+)  # fmt: skip
+"""The values in a run's summary, with its baselines; all others are rows of its table `record`."""
+AXES = {"truncation": "truncation/k", "answer": "answer/rank"}
 """Keys that begin with such a word are drawn against the key beside it, not against the training step."""
 CURVE = 160
 """Into so many steps, each a factor larger, the curve of singular values is cut; at its begin all values are shown."""
@@ -55,10 +65,15 @@ def arm_and_tags(record: Record) -> tuple[str, list[str]]:
 
 
 def configuration(record: Record) -> dict[str, Any]:
-    """A run's configuration without places."""
+    """A run's configuration without places, and what it ran with: the commit, the versions of packages and, once it is
+    completed, the hashes of base and data."""
     config = {key: value for key, value in record.config.items() if key not in NOT_SHOWN}
     task = {key: _name(value) if key == "path" and value else value for key, value in config["task"].items()}
-    return dict(redacted(config | {"task": task, "model": _name(config["model"])}))
+    config |= {"task": task, "model": _name(config["model"])}
+    config |= {"git": asdict(record.git), "versions": record.versions, "code": record.code}
+    if result := record.result:
+        config |= {"base_sha256": result.inputs.model_sha256, "data_sha256": result.inputs.data_sha256}
+    return dict(redacted(config))
 
 
 def _name(path: str) -> str:
@@ -71,13 +86,9 @@ def _name(path: str) -> str:
     return Path(path).name if is_path else path
 
 
-def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
-    """How a run ended and, of a completed one, every value of the whole run that its record has: scores and costs.
-    Nothing is listed here, so what a record has tomorrow is shown as well.
-
-    Args:
-        runs_dir: where the reference's record is; None leaves the difference out.
-    """
+def record_values(record: Record, runs_dir: Path) -> dict[str, Any]:
+    """How a run ended and, of a completed one, every value of the whole run that its record has, with its difference
+    from the reference in `runs_dir`. Nothing is listed here, so what a record has tomorrow is shown as well."""
     values: dict[str, Any] = {"status": record.status, "status/why": record.reason or ""}
     if (result := record.result) is None:
         return values
@@ -89,11 +100,18 @@ def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
     values |= {key.replace(".", "/"): value for key, value in flat(parts).items()}
     values |= {"collapsed": bool(result.collapsed), "collapsed/why": "; ".join(result.collapsed)}
     values |= {"score": score, "score/split": record.split}
-    if runs_dir and result.reference and score is not None:
+    if result.reference and score is not None:
         with suppress(FileNotFoundError, DamagedRecord):
-            reference = read_record(runs_dir / result.reference).completed.score(record.split)
-            values |= {"reference/score": reference, "difference/score": score - reference}
+            full = read_record(runs_dir / result.reference).completed
+            values |= {"reference/score": full.score(record.split), "share/kept": share_kept(record, full)}
+            values["difference/score"] = score - values["reference/score"]
     return dict(redacted({key: value for key, value in values.items() if not isinstance(value, list | None)}))
+
+
+def summary(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's values those that stand in its summary (`SUMMARY`)."""
+    names = [name.format(metric=values.get("metric")) for name in SUMMARY]
+    return {key: value for key, value in values.items() if key in names or key.startswith("baselines/")}
 
 
 def leave_update(folder: Path) -> None:
@@ -103,12 +121,12 @@ def leave_update(folder: Path) -> None:
         write_json(folder / UPDATE, derived(record, folder))
 
 
-def derived(record: Record, folder: Path) -> dict[str, list[Any]]:
-    """What a window shows of an update: `rows` of numbers by key, first the mean of every measure over the matrices and
-    then the curves; and the `cells` of the heat map (layer, module, share of noise, effective rank).
+def derived(record: Record, folder: Path) -> dict[str, Any]:
+    """What a window shows of an update: `values`, the mean of every measure over the matrices; the rows of the table
+    `spectrum` and of the `curves`; and the `cells` of the heat map (layer, module, share of noise, effective rank).
 
-    `noise_share` is the effective rank as a share of that of noise, in all and by type of module: 1 is pure noise, a
-    small share is structure. Noise tells nothing of some matrices.
+    `update/noise_share` is the effective rank as a share of that of noise, in all and by type of module: 1 is pure
+    noise, a small share is structure. Noise tells nothing of some matrices.
     """
     from lorax_lab.record.measures import rows, share_of_noise, summarise  # imports torch
 
@@ -120,21 +138,30 @@ def derived(record: Record, folder: Path) -> dict[str, list[Any]]:
         share = share_of_noise(row, record.method)
         cells.append((row["layer"], row["module"], share, row["effective_rank"]))
         if share is not None:
-            modules.setdefault(f"noise_share/{row['module']}", []).append(share)
+            modules.setdefault(f"update/noise_share/{row['module']}", []).append(share)
     shares = {key: mean(shares) for key, shares in modules.items()}
-    values |= shares | ({"noise_share": mean(shares.values())} if shares else {})
-    return {"rows": [values, *curves(record, load_arrays(folder, SPECTRA, parts=["sigma"]))], "cells": cells}
+    values |= shares | ({"update/noise_share": mean(shares.values())} if shares else {})
+    spectra = load_arrays(folder, SPECTRA, parts=["sigma"])
+    lines = curves(record, spectra, record_values(record, folder.parent).get("share/kept"))
+    return {"values": values, "spectrum": spectrum(record, spectra), "curves": lines, "cells": cells}
 
 
-def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[dict[str, float | None]]:
-    """The rows of the curves that have an axis of their own (`AXES`): the truncation curve of a full update, the
-    singular values of each type of module beside those of noise, and the score against the rank.
-
-    Args:
-        spectra: as `load_spectra` gives them; empty for a trial.
-    """
+def spectrum(record: Record, spectra: Spectra) -> list[list[Any]]:
+    """Rows (index, module, sigma, noise) of singular values: means over each type of module, beside those of noise."""
     from lorax_lab.record.measures import mean_spectra  # imports torch
 
+    rows: list[list[Any]] = []
+    for module, line in mean_spectra(record, spectra).items():
+        most = len(line.sigma)
+        for i in sorted({round(most ** (n / CURVE)) for n in range(CURVE + 1)}):
+            noise = float(line.null[i - 1])
+            rows.append([i, module, float(line.sigma[i - 1]), noise if math.isfinite(noise) else None])
+    return rows
+
+
+def curves(record: Record, spectra: Spectra, share: float | None) -> list[dict[str, float | None]]:
+    """The rows of the curves that have an axis of their own (`AXES`): the truncation curve of a full update, and the
+    score and the share that it keeps against the rank."""
     result = record.completed
     by_part: dict[str, dict[int, float]] = {"cut": {}, "remainder": {}}
     for row in result.truncation or []:
@@ -145,21 +172,11 @@ def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[di
     for k in sorted(cut):
         rest = {"truncation/remainder": remainder[k]} if k in remainder else {}
         rows.append({AXES["truncation"]: k, "truncation/cut": cut[k], "truncation/whole": cut[max(cut)], **rest})
-    lines = mean_spectra(record, spectra) if spectra else {}
-    most = max((len(line.sigma) for line in lines.values()), default=0)
-    for i in sorted({round(most ** (n / CURVE)) for n in range(CURVE + 1)}) if most else ():
-        values: dict[str, float | None] = {AXES["spectrum"]: i}
-        for module, line in lines.items():
-            for name, sigma in (("sigma", line.sigma), ("null", line.null)):
-                if i <= len(sigma) and math.isfinite(sigma[i - 1]):
-                    values[f"spectrum/{name}/{module}"] = float(sigma[i - 1])
-        rows.append(values)
-    if spectra:  # a method without ranks is a line across, from 1 to the most that a matrix can have
-        most = max(len(parts["sigma"]) for parts in spectra.values())
-        score = result.metrics.get(f"{record.split}/{result.metric}")
-        ranks = [1, most] if record.rank is None else [record.rank]
-        rows += [{AXES["answer"]: rank, "answer/score": score} for rank in ranks]
-    return rows
+    # a method without ranks is a line across, from 1 to the most that a matrix can have
+    most = max(len(parts["sigma"]) for parts in spectra.values())
+    scores = {"answer/score": result.metrics.get(f"{record.split}/{result.metric}")}
+    scores |= {} if share is None else {"answer/share": share}
+    return rows + [{AXES["answer"]: rank, **scores} for rank in ([1, most] if record.rank is None else [record.rank])]
 
 
 def heat_map(cells: Sequence[Sequence[Any]]) -> np.ndarray:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config.defaults import flat
 from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.files import write_json
 from lorax_lab.record.folder import read_history
@@ -34,25 +33,26 @@ OUT = Path("dashboard")
 ANSWER = "Answer"
 PANELS = (
     (ANSWER, "line", "Score against rank; a method without ranks is a line across", "answer/rank", ["answer/score"]),
-    (ANSWER, "scatter", "Score against trained parameters", "parameters/trainable", ["score"]),
-    (ANSWER, "bars", "Score minus that of full fine-tuning", "", ["difference/score"]),
-    ("Truncation", "line", "The full update cut to its top k, the rest, and the whole", "truncation/k",
+    (ANSWER, "line", "Share of what fine-tuning brings; 0 is the head alone", "answer/rank", ["answer/share"]),
+    (ANSWER, "line", "The full update cut to its top k, the rest, and the whole", "truncation/k",
      ["truncation/cut", "truncation/remainder", "truncation/whole"]),
-    ("Spectrum", "bars", "Effective rank as a share of noise's; 1 is noise", "", ["noise_share*"]),
-    ("Spectrum", "line", "Singular values of {}, and of noise", "spectrum/index",
-     ["spectrum/sigma/{}", "spectrum/null/{}"]),
+    ("Score", "bars", "Score minus that of full fine-tuning", "", ["difference/score"]),
+    ("Score", "scatter", "Score against trained parameters", "parameters/trainable", ["score"]),
+    ("Spectrum", "bars", "Effective rank as a share of noise's; 1 is noise", "", ["update/noise_share"]),
+    ("Spectrum", "table", "Singular values of each type of module", "sigma", ["spectrum_table"]),
+    ("Spectrum", "table", "Singular values of noise", "noise", ["spectrum_table"]),
     ("Spectrum", "bars", "Full's directions that LoRA holds, beside chance", "", ["update/captured/*"]),
     ("Spectrum", "media", "Effective rank over layers", "", ["update/effective_rank_map"]),
-    ("Cost", "bars", "Memory at the peak of a step", "", ["memory/by_category/*"]),
+    ("Cost", "bars", "Bytes at the peak of a step", "", ["memory/peak_bytes"]),
     ("Cost", "scatter", "Peak memory against trained parameters", "parameters/trainable", ["memory/peak_bytes"]),
     ("Cost", "bars", "Seconds of training", "", ["time/train_seconds"]),
     ("Learning curves", "line", "train/{}", "", ["train/{}"]),
     ("Learning curves", "line", "validation/{}", "", ["validation/{}"]),
 )  # fmt: skip
-"""Section, kind, title, x-axis and keys of each panel. `*` stands for any end, and `{}` for one panel each."""
+"""Section, kind, title, x-axis (of a table its column) and keys of each panel; `*` is any end, `{}` a panel each."""
 GROUPS = ("task.name", "arm")
 """Runs that differ in the seed alone are one line, their mean."""
-COLUMNS = ("summary:status", "summary:score", "summary:reference/score", "config:rank.value", "summary:status/why")
+COLUMNS = ("summary:status", "summary:score", "summary:share/kept", "config:rank.value", "summary:status/why")
 """Columns of the list of runs that stay in sight."""
 
 
@@ -82,11 +82,12 @@ def shown_keys(runs_dir: Path) -> list[str]:
     for folder, record in scan(runs_dir)[0].items():
         if not record.result:
             continue
-        shown = [*read_history(folder), contents.summary(record, runs_dir)]
+        values, rows = contents.record_values(record, runs_dir), read_history(folder)
         if record.completed.matrices:
-            shown += [*contents.derived(record, folder)["rows"], {"update/effective_rank_map": None}]
-        keys |= dict.fromkeys(key for row in shown for key in row)
-        keys |= dict.fromkeys(f"config:{key}" for key in flat(contents.configuration(record)))
+            update = contents.derived(record, folder)
+            values |= update["values"]
+            rows += [*update["curves"], {"update/effective_rank_map": None, "spectrum_table": None}]
+        keys |= dict.fromkeys(key for row in [*rows, contents.summary(values)] for key in row)
     if not keys:
         again = f"python -m lorax_lab.run rank=4,8,16 -m runs_dir={runs_dir}"
         raise ConfigError(f"--runs {runs_dir}: no completed run is recorded there; type {again}")
@@ -112,14 +113,17 @@ def _panel(kind: str, title: str, x: str, keys: list[str]) -> Any:
     match kind:
         case "media":
             return panels_of.MediaBrowser(title=title, media_keys=keys)
+        case "table":  # the chart that `wandb.plot.line` makes of a table
+            query = {"id": {}, "name": {}, "_defaultColorIndex": {}, "summaryTable": {"tableKey": keys[0]}}
+            fields = {"x": "index", "y": x, "stroke": "module"}
+            return panels_of.CustomChart(query, "wandb/line/v0", fields, {"title": title})
         case "bars":
             return panels_of.BarPlot(title=title, metrics=metrics, max_bars_to_show=100)
         case "scatter":
             y = panels_of.SummaryMetric(keys[0])
             return panels_of.ScatterPlot(title=title, x=panels_of.SummaryMetric(x), y=y, log_x=True)
-    scales: dict[str, Any] = {"log_x": x in ("answer/rank", "truncation/k"), "log_y": x == "spectrum/index"}
-    axis = panels_of.Metric(x) if x else "Step"
-    return panels_of.LinePlot(title=title, x=axis, y=metrics, max_runs_to_show=100, **scales)
+    axis: dict[str, Any] = {"x": panels_of.Metric(x), "log_x": True} if x else {}
+    return panels_of.LinePlot(title=title, y=metrics, max_runs_to_show=100, **axis)
 
 
 def workspace(project: str, entity: str, keys: list[str]) -> Any:

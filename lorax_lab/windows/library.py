@@ -71,7 +71,8 @@ class Window:
         self.library: Any
         self.run: Any
         if mode == TRACKIO:
-            self._open_trackio(names, flat(config) | {"tags": tags, "summary.status": "running"})
+            short = f"{record.method} r{record.rank} s{record.seed} {record.run_id[-6:]}".replace(" rNone", "")
+            self._open_trackio(names | {"name": short}, flat(config) | {"tags": tags, "summary.status": "running"})
         else:
             self._open_wandb(names | {"tags": tags, "config": config, "job_type": record.method}, tracking["entity"])
 
@@ -100,6 +101,8 @@ class Window:
         for prefix, axis in contents.AXES.items():
             self.run.define_metric(axis, hidden=True, summary="none")
             self.run.define_metric(f"{prefix}/*", step_metric=axis, summary="none")
+        for name in ("time/seconds", "train/gradient_norm", "train/learning_rate"):  # the last says nothing of a run
+            self.run.define_metric(name, summary="none")
 
     def log(self, step: int, at: float, values: dict[str, Any]) -> None:
         """Show a row. W&B gives it its own time, in seconds since 1970; Trackio the time at which it comes."""
@@ -110,16 +113,22 @@ class Window:
         else:
             self.run.log(values | {"_timestamp": self.at}, step=step, commit=True)
 
-    def end(self, summary: dict[str, Any]) -> None:
-        """Show how the run ended. In Trackio numbers are a row at the last step, and texts are settings."""
+    def end(self, summary: dict[str, Any], config: dict[str, Any]) -> None:
+        """Show how the run ended. In Trackio texts are settings, and numbers a row at the last step, drawn as bars over
+        runs; names without a slash come first there: the score and the share."""
         if self.mode != TRACKIO:
             self.run.summary.update(summary)
+            self.run.config.update(config, allow_val_change=True)
             return
         numbers = {key: value for key, value in summary.items() if type(value) in (int, float)}
         texts = {f"summary.{key}": value for key, value in summary.items() if key not in numbers}
         self.run.finish()  # settings go with the first row after `init`
-        self.run = self.library.init(**self.settings, config=self.config | texts, resume="allow")
-        self.run.log(numbers, step=self.step)
+        self.run = self.library.init(**self.settings, config=self.config | flat(config) | texts, resume="allow")
+        self.run.log({key.removesuffix("/kept"): value for key, value in numbers.items()}, step=self.step)
+
+    def line_plot(self, table: Any, **columns: str) -> Any:
+        """A plot of a table's columns, as `wandb.plot.line` names them. Trackio shows the table itself."""
+        return table if self.mode == TRACKIO else self.library.plot.line(table, **columns)
 
     def keep(self, name: str, files: Iterable[Path]) -> None:
         """Keep the trained weights. Trackio does not: its page is served by the machine that has the files."""

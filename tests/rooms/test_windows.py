@@ -18,7 +18,7 @@ from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.record.record import read_record, write_record
-from lorax_lab.record.result import Coverage, Part
+from lorax_lab.record.result import Coverage, Git, Part
 from lorax_lab.spectra import MEASURES
 from lorax_lab.windows import __main__ as command
 from lorax_lab.windows import contents, progress
@@ -51,6 +51,12 @@ def summary_of(runs_dir: Path, run_id: str = RUN_ID) -> dict[str, Any]:
     return dict(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
 
 
+def table_of(runs_dir: Path, name: str) -> dict[str, Any]:
+    """A table of the one offline window of the run."""
+    (path,) = runs_dir.glob(f"wandb/offline-run-*-{RUN_ID}/files/media/table/{name}_*.table.json")
+    return dict(json.loads(path.read_text()))
+
+
 def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,7 +64,8 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "torch.py").write_text("raise ImportError('torch')")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'path'}:{os.environ.get('PYTHONPATH', '')}")
-    folder, failed = recorded(tmp_path), recorded(tmp_path, "failed", status="failed", reason="why it failed")
+    folder = recorded(tmp_path, versions={"torch": "2"}, git=Git("a1b2", False))
+    failed = recorded(tmp_path, "failed", status="failed", reason="why it failed")
     for _ in range(2):  # the second takes the place of the first
         assert [line for line in show("offline", folder, failed) if "lacks" in line] == []
     of_failed = summary_of(tmp_path, "failed")
@@ -66,9 +73,19 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
     assert shown_in(folder, "offline")["mode"] == "offline"
     shown = summary_of(tmp_path)
     assert shown["exit_code"] == 0
-    assert shown["summary"].items() >= contents.summary(read_record(folder)).items()
-    (place,) = tmp_path.glob(f"wandb/offline-run-*-{RUN_ID}")
-    assert list(place.glob("files/media/images/update/effective_rank_map*.png"))
+    values = contents.record_values(read_record(folder), tmp_path)
+    values |= contents.derived(read_record(folder), folder)["values"]
+    summary = contents.summary(values)
+    own = shown["summary"].keys() - {"record", "spectrum_table", "update/effective_rank_map", "train/loss"}
+    assert {key for key in own if not key.startswith("_")} == summary.keys()
+    assert shown["summary"].items() >= summary.items()
+    assert dict(table_of(tmp_path, "record")["data"]) == {key: values[key] for key in values.keys() - summary}
+    spectrum = table_of(tmp_path, "spectrum_table")
+    assert spectrum["columns"] == ["index", "module", "sigma", "noise"]
+    assert [row[:3] for row in spectrum["data"]][:2] == [[1, "query", 4.0], [2, "query", 2.0]]
+    assert shown["config"].items() >= {"base_sha256": "m", "data_sha256": "d", "versions": {"torch": "2"}}.items()
+    assert shown["config"]["git"] == {"commit": "a1b2", "dirty": False}
+    assert list(tmp_path.glob(f"wandb/offline-run-*-{RUN_ID}/files/media/images/update/effective_rank_map*.png"))
     assert not (folder / contents.UPDATE).exists()
     write_record(folder, replace(read_record(folder), written="2026-11-26T00:00:00Z"))  # such as by a comparison
     assert shown_in(folder, "offline") == {}
@@ -107,19 +124,26 @@ def test_nothing_is_shown_and_no_process_started_where_tracking_is_disabled(tmp_
 
 def test_trackio_shows_the_same_run(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
-    folder = recorded(tmp_path)
+    recorded(tmp_path, "full", metrics={"test/accuracy": 0.75}, baselines={"head/accuracy": 0.25})
+    folder = recorded(tmp_path, reference="full")
     for _ in range(2):  # not twice
         show(TRACKIO, folder)
+    name = "lora r4 s0 4-s0-0"
     words = "from trackio import SQLiteStorage as s; import json; rows = s.get_logs('lorax_lab', %r); print(json.dumps("
     words += "[rows, s.get_run_config('lorax_lab', %r)], default=str))"
     printed = subprocess.run(
-        [sys.executable, "-c", words % (RUN_ID, RUN_ID)], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", words % (name, name)], capture_output=True, text=True, check=True,
         env=os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")},
     )  # fmt: skip
     rows, config = json.loads(printed.stdout.splitlines()[-1])
     assert [row["train/loss"] for row in rows if "train/loss" in row and "score" not in row] == [0.7, 0.6]
     assert [row["test/accuracy"] for row in rows if "test/accuracy" in row] == [0.5]
-    assert config["summary.status"] == "completed"
+    assert (config["summary.status"], config["data_sha256"]) == ("completed", "d")
+    tables = {key: row[key]["_value"] for row in rows for key in ("record", "spectrum") if key in row}
+    assert {"key": "parameters/total", "value": 100} in tables["record"]
+    assert [row["sigma"] for row in tables["spectrum"]][:2] == [4.0, 2.0]
+    bars = [key for row in rows for key in row if "/" not in key and isinstance(row[key], float)]
+    assert bars == ["score", "share"]
 
 
 def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,10 +162,10 @@ def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.Monk
 # what is shown
 
 
-def test_every_value_of_a_record_is_shown_and_no_matrix_by_itself() -> None:
+def test_every_value_of_a_record_is_shown_and_no_matrix_by_itself(tmp_path: Path) -> None:
     cover = Coverage(100, 50, 40, 30, [Part("dense", "not a target", 60, 20)])
     record = run_record(matrices=MATRICES, coverage=cover, baselines={"untrained/accuracy": 0.4})
-    shown = contents.summary(record)
+    shown = contents.record_values(record, tmp_path)
     assert shown.items() >= {
         "status": "completed", "test/accuracy": 0.5, "score": 0.5, "baselines/untrained/accuracy": 0.4,
         "parameters/adapter": 8, "memory/peak_bytes": 5, "time/total_seconds": 1.0, "collapsed": False,
@@ -152,16 +176,17 @@ def test_every_value_of_a_record_is_shown_and_no_matrix_by_itself() -> None:
 
 def test_the_mean_of_every_measure_the_curves_and_the_difference_from_the_reference_are_shown(tmp_path: Path) -> None:
     folder = recorded(tmp_path)
-    shown, *curves = contents.derived(read_record(folder), folder)["rows"]
+    update = contents.derived(read_record(folder), folder)
+    shown, curves = update["values"], update["curves"]
     assert {f"update/{measure}" for measure in MEASURES} <= shown.keys()
-    assert (shown["update/stable_rank"], shown["noise_share"]) == (1.25, shown["noise_share/query"])
-    assert [row["spectrum/sigma/query"] for row in curves if "spectrum/index" in row] == [4.0, 2.0]
-    assert curves[-1] == {"answer/rank": 4, "answer/score": 0.5}
-    assert {key.split("/")[0] for row in curves for key in row} <= set(contents.AXES)
-    recorded(tmp_path, "full", metrics={"test/accuracy": 0.75})
-    summary = contents.summary(run_record(reference="full"), tmp_path)
-    assert (summary["reference/score"], summary["difference/score"]) == (0.75, -0.25)
-    assert "difference/score" not in contents.summary(run_record(reference="gone"), tmp_path)
+    assert (shown["update/stable_rank"], shown["update/noise_share"]) == (1.25, shown["update/noise_share/query"])
+    assert curves == [{"answer/rank": 4, "answer/score": 0.5}]
+    recorded(tmp_path, "full", metrics={"test/accuracy": 0.75}, baselines={"head/accuracy": 0.25})
+    values = contents.record_values(run_record(reference="full"), tmp_path)
+    assert (values["reference/score"], values["difference/score"], values["share/kept"]) == (0.75, -0.25, 0.5)
+    folder = recorded(tmp_path, reference="full")
+    assert contents.derived(read_record(folder), folder)["curves"] == [curves[0] | {"answer/share": 0.5}]
+    assert "difference/score" not in contents.record_values(run_record(reference="gone"), tmp_path)
 
 
 def test_names_say_what_differs_from_the_defaults_and_nothing_names_a_place_or_a_secret() -> None:
@@ -177,6 +202,16 @@ def test_names_say_what_differs_from_the_defaults_and_nothing_names_a_place_or_a
     shown = contents.configuration(run_record(config=run_record().config | config))
     assert (shown["model"], shown["task"]["path"]) == ("tiny", "patients.csv")
     assert not [word for word in ("/home", "Zz09") if word in str(shown)]
+
+
+def test_no_share_is_kept_of_what_full_fine_tuning_does_not_bring(tmp_path: Path) -> None:
+    for name, of_full in (
+        ("worse", {"metrics": {"test/accuracy": 0.2}, "baselines": {"head/accuracy": 0.25}}),
+        ("without a head", {"metrics": {"test/accuracy": 0.75}}),
+        ("not finite", {"metrics": {"test/accuracy": None}, "baselines": {"head/accuracy": 0.25}}),
+    ):
+        recorded(tmp_path, name, **of_full)
+        assert "share/kept" not in contents.record_values(run_record(reference=name), tmp_path)
 
 
 # progress.jsonl
