@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lorax_lab.record.direction import HIGHER, LOWER, labelled
-from lorax_lab.record.folder import OUTPUTS, load_arrays
+from lorax_lab.record.folder import HEAD_ON_VALIDATION, OUTPUTS, load_arrays
 from lorax_lab.study.answers import PSEUDO_VALUES
 
 from . import style
@@ -120,7 +120,8 @@ def intervals_over(rows: pd.DataFrame, besides: str = "") -> str:
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
     """`scores` of the test split, with a column for each score that the model has before training if any."""
     ends = f"/{group.metric}"
-    columns = [column for column in map(str, group.shown) if column.startswith("baselines.") and column.endswith(ends)]
+    on_test = [column for column in map(str, group.shown) if f".{HEAD_ON_VALIDATION}/" not in column]
+    columns = [column for column in on_test if column.startswith("baselines.") and column.endswith(ends)]
     names = {column: BEFORE + column.removeprefix("baselines.").removesuffix(ends) for column in columns}
     return table.assign(**{name: group.shown[column].to_numpy() for column, name in names.items()})
 

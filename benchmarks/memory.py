@@ -17,9 +17,10 @@ import pandas as pd
 
 from lorax_lab.console import bar
 from lorax_lab.memory.ledger import CATEGORIES, record_step
-from lorax_lab.memory.predict import OPTIMIZERS, Plain, Step
+from lorax_lab.memory.predict import Plain, Step
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import hardware
+from lorax_lab.train import make_optimizer
 
 CELLS = Path(__file__).parent / "results" / "memory_cells.csv"
 RANKS, BATCHES, SEQUENCES = (None, 1, 8, 64), (1, 8, 32), (32, 128, 512)
@@ -68,7 +69,7 @@ def _step(model: str, rank: int | None, batch: int, sequence: int, checkpointing
 
 def _cell(step: Step) -> dict[str, Any]:
     predicted, model = step.predict().ledger, step.build().train()
-    optimizer = OPTIMIZERS[step.optimizer]([p for p in model.parameters() if p.requires_grad])
+    optimizer = make_optimizer(model, step.optimizer, 0.0, 0.0)
     real = record_step(model, optimizer, step.make_batch(), Plain(mixed=False)).ledger()
     row = {"predicted": predicted.peak_bytes, "measured": real.peak_bytes, "phase": real.phase}
     row |= {f"predicted.{c}": predicted.by_category[c] for c in CATEGORIES}

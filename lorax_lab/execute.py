@@ -25,7 +25,7 @@ from lorax_lab.methods.method import Method
 from lorax_lab.record import folder as files
 from lorax_lab.record import provenance
 from lorax_lab.record.checkpoints import FOLDER, Checkpoints
-from lorax_lab.record.direction import scored_on
+from lorax_lab.record.direction import oriented, scored_on
 from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import Record, read_record, write_record
 from lorax_lab.record.result import Comparison, Coverage, Inputs, Memory, Parameters, Part, Result, Time
@@ -50,7 +50,7 @@ class Prepared:
         head_sha256: of the head as it was drawn or loaded.
         full_update: of the full fine-tune that the run is compared with, and `comparison` what identifies it.
         baselines: scores of the bare base on the test split, and of a head alone.
-        fitted_head: what that head says to the test split; None where there is none.
+        fitted_head: what that head says to validation and test; None where there is none.
         fresh_peak: whether the peak memory of the process is this run's own.
     """
 
@@ -103,7 +103,7 @@ def execute(
     """
     run = _prepare(config, run_id, folder, reference, kernel)
     trained = _train(run, sinks)
-    validation = trained.last("validation") or run.splits["validation"].score(run.model)
+    validation = trained.metrics("validation") or run.splits["validation"].score(run.model)
     findings = Findings()  # a trial is scored on validation alone
     if not run.is_trial:
         controls, parts = config.measure == "controls", (run.original, run.full_update, run.splits, validation)
@@ -129,9 +129,9 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     baselines = _baselines(config, model, splits, accelerator.device)
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
     head_alone = _head_alone(config, model, splits, accelerator.device)
-    if head_alone is not None:
-        scores = task.score(head_alone["outputs"], head_alone["labels"])
-        baselines |= _flat({files.HEAD_ALONE: scores})
+    for split, outputs in (head_alone or {}).items():
+        name = files.HEAD_ALONE if split == "test" else files.HEAD_ON_VALIDATION
+        baselines |= _flat({name: task.score(outputs, splits[split].labels)})
     make_trainable(model, names, config, generator(config.seed, "adapter"))
     bf16 = config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only
     models.shrink_step(model, bf16, config.train.checkpointing)
@@ -160,19 +160,19 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
 
 
 def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, Any] | None:
-    """What a head that is fitted alone says to the test split, in the run that others are compared with; the base is on
-    the CPU before and after."""
+    """What a head that is fitted alone says to validation and test, in the run that others are compared with; the base
+    is on the CPU before and after."""
     if config.measure == "trial" or not METHODS[config.method.name].is_reference:
         return None
-    answered = fitted_head(model.to(device), models.head_modules(model), splits)
+    outputs = fitted_head(model.to(device), models.head_modules(model), splits)
     model.to("cpu")
-    return answered
+    return outputs
 
 
 def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> memory.Ledger:
     """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
     batch = split.largest_batch(config.train.batch_size).to(accelerator.device).inputs
-    optimizer = make_optimizer(model.train(), config.train, learning_rate=0.0)
+    optimizer = make_optimizer(model.train(), config.train.optimizer, 0.0, config.train.weight_decay)
     with global_stream(config.seed, "memory"):
         return memory.record_step(model, optimizer, batch, accelerator, _loss(config, split.task)).ledger()
 
@@ -195,11 +195,15 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
         return split.batches(config.train.batch_size, shuffle, config.train.length_window)
 
     budget = config.train
-    if run.is_trial:  # only its last score counts
+    if run.is_trial and not budget.follows_validation:  # only its last score counts
         budget = dataclasses.replace(budget, validations=min(budget.validations, 1))
+
+    def score_of(validation: dict[str, float]) -> float:
+        return oriented(validation[run.task.metric], run.task.higher_is_better)
+
     return training.train(
         run.model, epoch, _loss(config, run.task), budget, config.seed, run.accelerator,
-        lambda: run.splits["validation"].score(run.model), sinks, checkpoints,
+        lambda: run.splits["validation"].score(run.model), score_of, sinks, checkpoints,
         partial(run.method.stepped, run.model),
     )  # fmt: skip
 
@@ -225,7 +229,10 @@ def _record(
     if not run.is_trial:
         files.save_trained(folder, run.method.export(run.model, config.method, run.base_name))
         files.save_arrays(folder / files.SPECTRA, findings.spectra)
-        head = {f"{files.HEAD_ALONE}/0": without_labels(run.fitted_head)} if run.fitted_head else {}
+        head: dict[str, Any] = {}
+        if run.fitted_head:
+            answered = run.splits["test"].answered(run.fitted_head["test"])
+            head[f"{files.HEAD_ALONE}/0"] = without_labels(answered)
         files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs | head)
     counts = models.coverage(run.census, run.model)
     work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
@@ -243,7 +250,7 @@ def _record(
         ),
         time=Time(*work, findings.truncation_seconds, time.time() - run.started),
         metric=task.metric,
-        metrics=_flat({"validation": validation} | findings.scores) | {"train/loss": trained.history[-1]["train/loss"]},
+        metrics=_flat({"validation": validation} | findings.scores) | {"train/loss": trained.metrics("train")["loss"]},
         matrices=findings.matrices,
         truncation=findings.truncation,
         files=files.files_of(folder),

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.config import TrainConfig
+from lorax_lab.config import BEST, TrainConfig
 from lorax_lab.config.checks import require_choice
 from lorax_lab.errors import ConfigError, Diverged
-from lorax_lab.record.checkpoints import Checkpoints, Position
+from lorax_lab.record.checkpoints import Checkpoints, Position, load_trained, trained_tensors
 from lorax_lab.streams import global_stream
 
 Metrics = dict[str, float]
@@ -47,27 +47,24 @@ class Batch:
 
 @dataclass
 class TrainResult:
-    """What a training run leaves beside the weights: its curve and its cost."""
+    """What a training run leaves beside the weights: its curve and its cost.
+
+    Args:
+        steps: that were taken; early stopping leaves out some of those planned.
+        kept: the step whose weights the model has now.
+    """
 
     steps: int
+    kept: int
     seconds: float
     examples: int
     tokens: int
     history: list[Metrics] = field(default_factory=list)
 
-    def last(self, split: str) -> Metrics:
-        """The metrics of `split` after the last step, by their plain names; empty where none were taken."""
+    def metrics(self, split: str) -> Metrics:
+        """The metrics of `split` at the step whose weights are kept, by plain names; empty where none were taken."""
         prefix = f"{split}/"
-        return {k.removeprefix(prefix): v for k, v in self.history[-1].items() if k.startswith(prefix)}
-
-    def cost(self) -> dict[str, float]:
-        """Seconds of training, optimizer steps, and the examples and tokens that went through them."""
-        return {
-            "train_seconds": self.seconds,
-            "steps": self.steps,
-            "examples": self.examples,
-            "tokens": self.tokens,
-        }
+        return {k.removeprefix(prefix): v for k, v in self.history[self.kept - 1].items() if k.startswith(prefix)}
 
 
 def plan_steps(config: TrainConfig, batches_per_epoch: int) -> int:
@@ -79,9 +76,18 @@ def plan_steps(config: TrainConfig, batches_per_epoch: int) -> int:
     return min(steps, config.max_steps or steps)
 
 
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda left: left,
+    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
+    "constant": lambda left: 1.0,
+}
+"""The values of `train.schedule`. Each gives the factor of the learning rate from the share of the steps after the
+warm-up that is left, which falls from 1 to 0."""
+
+
 def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) -> float:
     """What the learning rate is multiplied by at `step` (from 0): linear warm-up over the share `warmup` of
-    the steps, then linear decay to 0 at `steps`, or constant.
+    the steps, then one of `SCHEDULES`.
 
     >>> [round(learning_rate_factor(s, 10, 0.2, "linear"), 3) for s in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.125]
@@ -89,7 +95,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
     rise = math.ceil(warmup * steps)
     if step < rise:
         return (step + 1) / rise
-    return 1.0 if schedule == "constant" else (steps - step) / (steps - rise)
+    return SCHEDULES[schedule]((steps - step) / (steps - rise))
 
 
 RANKS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -112,14 +118,15 @@ def check_one_process() -> None:
 
 
 def check_machine(config: TrainConfig) -> None:
-    """Refuse a launcher of several processes, an unknown optimizer, and a device or a precision that this machine has
-    not.
+    """Refuse a launcher of several processes, an unknown optimizer or schedule, and a device or a precision that this
+    machine has not.
 
     Raises:
         ConfigError: it names the key, its value, and what to type instead.
     """
     check_one_process()
     require_choice("train.optimizer", config.optimizer, tuple(OPTIMIZERS))
+    require_choice("train.schedule", config.schedule, tuple(SCHEDULES))
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not here.get(config.device, True):
         raise ConfigError(f"train.device={config.device} is not on this machine; type train.device=auto")
@@ -128,10 +135,6 @@ def check_machine(config: TrainConfig) -> None:
         raise ConfigError("train.precision=fp16 is not possible on a cpu; type train.precision=bf16 or fp32")
     if config.precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         raise ConfigError("train.precision=bf16 is not possible on this GPU; type train.precision=fp16 or fp32")
-
-
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": partial(torch.optim.AdamW, fused=True)}
-"""The values of `train.optimizer`: each is called with groups of parameters, their weight decay, and `lr`."""
 
 
 def make_accelerator(config: TrainConfig) -> Any:
@@ -148,15 +151,53 @@ def make_accelerator(config: TrainConfig) -> Any:
     return accelerator
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig, learning_rate: float | None = None) -> torch.optim.Optimizer:
-    """The configured optimizer over what is trainable; no weight decay on vectors (biases and norms)."""
-    rate = config.learning_rate if learning_rate is None else learning_rate
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return OPTIMIZERS[config.optimizer]([group for group in groups if group["params"]], lr=rate)
+class Muon(torch.optim.Optimizer):
+    """torch's Muon for the groups that ask for it with `use_muon`, and AdamW for the others.
+
+    Muon makes every singular value of a matrix's step about 1 (Jordan 2024, https://kellerjordan.github.io/posts/muon/).
+    The step is scaled by .2 · √(larger side) to the size of AdamW's in a long training (Liu et al. 2025,
+    https://arxiv.org/abs/2502.16982), so that one learning rate serves both parts.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
+        matrices, others = ([group for group in groups if group["use_muon"] is wanted] for wanted in (True, False))
+        self.parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            self.parts.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            self.parts.append(OPTIMIZERS["adamw"](others, lr=lr))
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step of both. Their groups and states are this optimizer's, which may have loaded them from a file."""
+        for part in self.parts:
+            wanted = isinstance(part, torch.optim.Muon)
+            part.param_groups = [group for group in self.param_groups if group["use_muon"] is wanted]
+            part.state = self.state
+            part.step()
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
+    "muon": Muon,
+}
+"""The values of `train.optimizer`: each is called with groups of parameters, their weight decay, and `lr`."""
+
+
+def make_optimizer(model: nn.Module, name: str, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """One of `OPTIMIZERS` over what is trainable; no weight decay on vectors (biases and norms).
+
+    Muon is for matrices that multiply; an embedding is a table of vectors, as its authors say.
+    """
+    tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    members: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for p in model.parameters():
+        if p.requires_grad:
+            kind = (p.ndim == 2 and id(p) not in tables, weight_decay if p.ndim >= 2 else 0.0)
+            members.setdefault(kind, []).append(p)
+    groups = [{"params": ps, "use_muon": muon, "weight_decay": decay} for (muon, decay), ps in members.items()]
+    return OPTIMIZERS[name](groups, lr=learning_rate)
 
 
 def train(
@@ -167,6 +208,7 @@ def train(
     seed: int,
     accelerator: Any,
     validate: Callable[[], Metrics],
+    score_of: Callable[[Metrics], float],
     sinks: Sequence[Callable[[int, int, Metrics], None]],
     checkpoints: Checkpoints,
     after_step: Callable[[int, int], None] = lambda step, steps: None,
@@ -177,6 +219,7 @@ def train(
     Args:
         loss_of: the mean loss of a batch; the batches of a step count by their weights.
         validate: called `config.validations` times, evenly spaced, the last after the last step.
+        score_of: what `config.patience` and `config.keep` go by, of a validation's metrics; higher is better.
         sinks: each is called as `sink(step, steps, metrics)` after every step, with the validation's metrics where one
             was due.
         after_step: called as `after_step(step, steps)` when the optimizer has stepped and the gradients are there.
@@ -189,14 +232,16 @@ def train(
     batches = epoch_batches(0)
     steps = plan_steps(config, len(batches))
     pauses = {round(steps * (i + 1) / config.validations) for i in range(config.validations)}
-    model, optimizer = accelerator.prepare(model, make_optimizer(model, config))
+    optimizer = make_optimizer(model, config.optimizer, config.learning_rate, config.weight_decay)
+    model, optimizer = accelerator.prepare(model, optimizer)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    patience = config.patience or math.inf
     model.train()
     with global_stream(seed, "dropout"):
         at = checkpoints.load(model, optimizer, accelerator.scaler) or Position()
         batches = epoch_batches(at.epoch) if at.epoch else batches
         before, start = at.seconds, time.perf_counter()
-        while at.step < steps:
+        while at.step < steps and at.waited < patience:
             if at.batch >= len(batches):
                 at.epoch, at.batch = at.epoch + 1, 0
                 batches = epoch_batches(at.epoch)
@@ -223,15 +268,30 @@ def train(
                 "train/learning_rate": rate,
             }
             if at.step in pauses:
-                metrics |= {f"validation/{key}": value for key, value in validate().items()}
+                validation = validate()
+                metrics |= {f"validation/{key}": value for key, value in validation.items()}
+                _compare(model, at, score_of(validation), config.keep == BEST)
                 model.train()
             at.history.append(metrics)
             at.seconds = before + time.perf_counter() - start
-            if at.step == steps or checkpoints.due():
+            if at.step == steps or at.waited >= patience or checkpoints.due():
                 checkpoints.save(model, optimizer, accelerator.scaler, at)
             for sink in sinks:
                 sink(at.step, steps, metrics)
-    return TrainResult(steps, at.seconds, at.examples, at.tokens, at.history)
+    if at.best:
+        load_trained(model, at.best)
+    kept = at.best_step if at.best else at.step
+    return TrainResult(at.step, kept, at.seconds, at.examples, at.tokens, at.history)
+
+
+def _compare(model: nn.Module, at: Position, score: float, keep: bool) -> None:
+    """Note whether a validation is the best so far; the first of equals is, and one that is not a number is not."""
+    if not score > at.best_score:
+        at.waited += 1
+        return
+    at.waited, at.best_score, at.best_step = 0, score, at.step
+    if keep:
+        at.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in trained_tensors(model).items()}
 
 
 def _accumulate(model: nn.Module, group: list[Batch], loss_of: Loss, accelerator: Any) -> float:

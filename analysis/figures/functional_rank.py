@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lorax_lab.record.direction import oriented
+from lorax_lab.record.folder import HEAD_ON_VALIDATION
 
 from .. import constant, scores, style
 from ..groups import CannotDraw, Group
@@ -26,12 +27,11 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cut": ("cut: W₀ + [ΔW]ₖ", {"marker": "o", "linestyle": "-"}),
     "remainder": ("remainder: W₀ + ΔW − [ΔW]ₖ", {"marker": "s", "linestyle": "--", "fillstyle": "none"}),
 }
-CLOSE = 0.01
-"""If the metric has no standard error, a score that is worse than the whole update's by at most this share of it
-matches it. Where lower is better, it is a share of what training gained: of a log loss, all may lie within 1 %."""
-GAINED = "gained"
-"""The column of what full fine-tuning gained on test. A table has it only where lower is better and that is known."""
-UNTRAINED = f"{scores.BEFORE}untrained"
+ZERO = "head_alone"
+"""The column of what a head that was fitted alone scores on validation. A table has it where that is known."""
+WHOLE = "whole update: W₀ + ΔW"
+SHARE = 0.9
+"""Of what fine-tuning brings, that the title asks for."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -57,76 +57,46 @@ def table(group: Group) -> pd.DataFrame:
     rows = rows.astype({"rank": "Int64"}).assign(**same)[[*same, *columns]]
     rows = rows.assign(**{scores.SCORED: split}) if (split := group.scored_on("")) else rows
     rows = constant.with_constant(rows, group, "validation")
-    if not group.higher_is_better:
-        runs = scores.with_baselines(scores.scores(group, "test"), group)
-        runs = runs[runs["method"] == REFERENCE]
-        if UNTRAINED in runs:
-            rows = rows.assign(**{GAINED: float((runs[UNTRAINED] - runs["score"]).mean())})
+    column = f"baselines.{HEAD_ON_VALIDATION}/{group.metric}"
+    if column in full and full[column].notna().all():
+        rows = rows.assign(**{ZERO: float(full[column].mean())})
     return scores.directed(rows, group.higher_is_better)
 
 
 def finding(table: pd.DataFrame) -> str:
-    """What the figure shows, in a sentence or two, from the numbers of its table.
-
-    A rank matches where its mean score, and that of every larger one, is worse than the whole update's by at most one
-    standard error; where the metric has none, by at most 1 %, or 1 % of what training gained where lower is better. No
-    rank is told where that is not known, and by a full fine-tune that collapsed.
-    """
+    """What the figure shows, in a sentence, from the means of its table: the smallest k and rank from which on all keep
+    `SHARE` of what fine-tuning brings over the head alone. Nothing is told where that is not known, or nothing is
+    brought, and by a full fine-tune that collapsed."""
     cuts = table[table["part"] == "cut"]
     if COLLAPSED in cuts and cuts[COLLAPSED].all():
         return "every full fine-tune collapsed, so its cuts say nothing of the rank"
-    means, (whole_score, error) = cuts.groupby("k")["score"].mean(), _whole(table)
-    allowed, full = _allowed(table), int(means.index.max())
-    close = "within one standard error of"
-    if math.isnan(error):
-        of_gain = f"at most {CLOSE:.0%} of training's gain short of"
-        close = f"within {CLOSE:.0%} of" if scores.higher_is_better(table) else of_gain
-    if math.isnan(allowed):
-        return f"the whole update reaches {whole_score:.3f}"
-    k = _from_where(table, "cut", allowed)
-    if k is None or k == full:
-        first = f"only the whole update reaches its {whole_score:.3f}; no cut of its {full:,} directions is {close} it"
-    else:
-        part = f"the top {k:,} of each matrix's {full:,} directions reach" if k else "without any update it reaches"
-        first = f"{part} {means[k]:.3f}, {close} the whole update's {whole_score:.3f}"
+    means = cuts.groupby("k")["score"].mean()
+    uncut, full = float(means.iloc[-1]), int(means.index.max())
+    zero = float(table[ZERO].iloc[0]) if ZERO in table else math.nan
+    higher = scores.higher_is_better(table)
+    if math.isnan(zero):
+        return f"the whole update reaches {uncut:.3f}"
+    if oriented(uncut - zero, higher) <= 0:
+        return f"full fine-tuning brings nothing: {uncut:.3f}, where a head alone has {zero:.3f}"
+    needed = zero + SHARE * (uncut - zero)
+    k = _from_where(means, needed, higher)
+    first = f"the top {k:,} of each matrix's {full:,} directions keep" if k else "all else as trained keeps"
+    first += f" {SHARE:.0%} of what fine-tuning brings".replace("%", " %")
     trained = table[table["part"] == "trained"]
-    return f"{first}; {_of_trained(trained, _from_where(table, 'trained', allowed))}" if len(trained) else first
-
-
-def _of_trained(trained: pd.DataFrame, rank: int | None) -> str:
+    if trained.empty:
+        return first
+    by_variant = oriented(trained.groupby(["k", "variant"])["score"].mean(), higher).groupby("k").max()
     names = list(dict.fromkeys(trained["variant"]))
     who = names[0] if len(names) == 1 else "the best variant trained at each rank"
-    if rank is None:
-        return f"{who} does not up to rank {trained['k'].max():,}"
-    return f"{who} does from rank {rank:,}{', the lowest trained' if rank == trained['k'].min() else ''}"
+    rank = _from_where(oriented(by_variant, higher), needed, higher)
+    return f"{first}; {who} does " + (f"from rank {rank:,}" if rank else f"not up to rank {trained['k'].max():,}")
 
 
-def _whole(table: pd.DataFrame) -> tuple[float, float]:
-    """The mean score of the whole update, and its standard error."""
-    means, first = table[table["part"] == "cut"].groupby("k")["score"].mean(), table.iloc[0]
-    score = float(means.iloc[-1])
-    return score, scores.standard_error(score, first["metric"], first["examples"])
-
-
-def _allowed(table: pd.DataFrame) -> float:
-    """How much worse than the whole update's a score is that matches it; NaN where lower is better and it is not known
-    that training gained anything."""
-    score, error = _whole(table)
-    if not math.isnan(error):
-        return error
-    gained = float(table[GAINED].iloc[0]) if GAINED in table else math.nan
-    gained = abs(score) if scores.higher_is_better(table) else gained
-    return CLOSE * gained if gained > 0 else math.nan
-
-
-def _from_where(table: pd.DataFrame, part: str, allowed: float) -> int | None:
-    """The smallest k of which the mean score, of the best variant, and those of all larger k match the whole update's;
-    None where the largest k does not."""
-    higher = scores.higher_is_better(table)
-    means = table[table["part"] == part].groupby(["k", "variant"])["score"].mean()
-    gains = oriented(means, higher).groupby("k").max()
-    short = gains.index[gains < oriented(_whole(table)[0], higher) - allowed]
-    reached = gains.index[gains.index > max(short, default=-1)]
+def _from_where(means: pd.Series[float], needed: float, higher_is_better: bool) -> int | None:
+    """The smallest size of which the mean score, and those of all larger ones, reach what is needed; None where the
+    largest does not."""
+    short = means.index[oriented(means, higher_is_better) < oriented(needed, higher_is_better)]
+    reached = means.index[means.index > max(short, default=-1)]
     return int(reached.min()) if len(reached) else None
 
 
@@ -135,19 +105,19 @@ def draw(table: pd.DataFrame) -> Figure:
     """Lines for cut and remainder over k, diamonds for trained ranks, and the whole update's score."""
     figure = style.canvas(style.PAGE, 3.9)
     axes, first, cuts = figure.add_subplot(), table.iloc[0], table[table["part"] == "cut"]
-    score, error = _whole(table)
-    label = "whole update: W₀ + ΔW"
-    if not math.isnan(error):
-        axes.axhspan(score - error, score + error, color="0.9", linewidth=0, zorder=0)
-        label += f" ± 1 standard error, {first['examples']:,} examples"
-    axes.axhline(score, color="0.25", linewidth=0.8, label=label + of_collapsed(cuts))
+    axes.axhline(
+        cuts.groupby("k")["score"].mean().iloc[-1], color="0.25", linewidth=0.8, label=WHOLE + of_collapsed(cuts)
+    )
+    if ZERO in table:
+        axes.axhline(table[ZERO].iloc[0], color="0.5", linewidth=0.8, linestyle=":", label="head alone, fitted")
     for (part, (label, look)), colour in zip(PARTS.items(), style.distinct(2), strict=True):
         _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
     _draw_trained(axes, table[table["part"] == "trained"])
     style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")
     constant.draw_line(axes, table, axes)
-    one = "" if math.isnan(error) else "\n95 % interval over the examples"
+    has_error = not math.isnan(scores.standard_error(0.5, first["metric"], first["examples"]))
+    one = "\n95 % interval over the examples" if has_error else ""
     over = "\nmean and range of seeds" if len(set(table["seed"])) > 1 else one
     axes.set(ylabel=scores.score_label(f"{scores.split_label('validation', table)} {first['metric']}", table) + over)
     heading = f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}"

@@ -23,6 +23,8 @@ BF16_WEIGHTS = "bf16-true"
 AUTO = "auto"
 OWN, MEAN = "own", "mean"
 """What a head reads: what the model's own class gives it, or the mean over the tokens of the last layer."""
+LAST, BEST = "last", "best"
+"""Which of the trained weights are kept: those after the last step, or those that the best validation had."""
 KERNELS = ("torch", "onednn")
 """What linear layers multiply with; they differ in rounding alone."""
 
@@ -101,14 +103,15 @@ class MethodConfig:
 @dataclass
 class TrainConfig:
     """The budget and the optimizer. `max_steps` cuts the epochs short when it is set. Batches of like lengths are made
-    inside windows of `length_window` batches; 1 leaves them to chance."""
+    inside windows of `length_window` batches; 1 leaves them to chance. `patience` is the number of validations without
+    a better primary score that end the training."""
 
     learning_rate: float = field(metadata=POSITIVE)
     batch_size: int = field(metadata=POSITIVE)
     epochs: int = field(metadata=POSITIVE)
     max_steps: int | None = field(metadata=POSITIVE)
     gradient_accumulation: int = field(metadata=POSITIVE)
-    schedule: str = field(metadata=one_of("linear", "constant"))
+    schedule: str
     warmup: float
     weight_decay: float = field(metadata=FROM_ZERO)
     clip_norm: float = field(metadata=POSITIVE)
@@ -120,10 +123,21 @@ class TrainConfig:
     checkpointing: bool = field(metadata=NO_RESULT)
     kernel: str = field(metadata=NO_RESULT | one_of(AUTO, *KERNELS))
     optimizer: str = field(default="adamw", metadata={"neutral": "adamw"})
+    patience: int | None = field(default=None, metadata=POSITIVE | {"neutral": None})
+    keep: str = field(default=LAST, metadata=one_of(LAST, BEST) | {"neutral": LAST})
 
     def __post_init__(self) -> None:
         check_fields(self, "train.")
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "a share of the steps, 0 ≤ warmup < 1")
+        more = f"it is below train.validations, which is {self.validations}; for instance train.validations=20"
+        require(self.patience is None or self.patience < self.validations, "train.patience", self.patience, more)
+        none = "nothing is validated with train.validations=0; for instance train.validations=20"
+        require(self.keep == LAST or self.validations > 0, "train.keep", self.keep, none)
+
+    @property
+    def follows_validation(self) -> bool:
+        """Whether the validations decide what is trained, and not only show it."""
+        return self.patience is not None or self.keep == BEST
 
 
 @dataclass

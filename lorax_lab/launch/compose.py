@@ -215,7 +215,8 @@ def typed(content: Any) -> RunConfig:
 
 
 def _check_method(config: RunConfig) -> None:
-    """Check what not every method has: a rank, and the measurements that only the reference gets."""
+    """Check what not every method has: a rank, the measurements that only the reference gets, an end before the last
+    step."""
     from lorax_lab.methods import METHODS, REFERENCE
 
     name, rank, method = config.method.name, config.rank, METHODS[config.method.name]
@@ -228,6 +229,9 @@ def _check_method(config: RunConfig) -> None:
         require(rank is None, f"method={name} rank", rank, no_rank)
     no_cuts = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"
     require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, no_cuts)
+    if method.plans_steps and config.train.follows_validation:
+        instead = "type train.patience=null train.keep=last"
+        raise ConfigError(f"method={name} cuts its rank until the last step, and needs all of them; {instead}")
 
 
 def reference_of(config: RunConfig) -> RunConfig:

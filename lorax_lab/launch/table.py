@@ -17,13 +17,14 @@ from rich.text import Text
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
-from lorax_lab.record.direction import labelled, scored_on
-from lorax_lab.record.folder import HEAD_ALONE
+from lorax_lab.record.direction import labelled, oriented, scored_on
+from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
 from lorax_lab.record.record import Record, read_record, status_of
 from lorax_lab.record.share import share_kept
 
 SHARE = "kept of full's gain"
 """The heading of the share that a run keeps of what full fine-tuning brings over the head alone."""
+KEPT = 0.9
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
 Cells = dict[str, str]
@@ -69,7 +70,7 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
         shown.add_column(Text(str(heading)), justify=justify, no_wrap=words, overflow="fold")
     for texts in frame.itertuples(index=False):
         shown.add_row(*map(Text, texts))
-    lines = [*_baselines(rows), *notes, *_next(rows, runs_dir)]
+    lines = [*_baselines(rows), *_directions(rows), *notes, *_next(rows, runs_dir)]
     return Group(shown, *(Text(line, overflow="fold") for line in lines))
 
 
@@ -114,6 +115,24 @@ def _brought(row: Row, runs_dir: Path) -> str:
     return "" if share is None else f"{share:.0%}".replace("%", " %")
 
 
+def _directions(rows: list[Row]) -> list[str]:
+    """How many directions of each full update keep 90 % of what it brings over the head alone, on validation."""
+    lines = []
+    for row in rows:
+        result = row.done.completed if row.done else None
+        zero = result.baselines.get(f"{HEAD_ON_VALIDATION}/{result.metric}") if result else None
+        if not result or zero is None:
+            continue
+        cuts = [cut for cut in result.truncation or [] if cut["part"] == "cut" and cut.get("module") is None]
+        by_k = {cut["k"]: oriented(cut[result.metric] - zero, result.higher_is_better) for cut in cuts}
+        if by_k and by_k[max(by_k)] > 0:
+            short = max((k for k, gain in by_k.items() if gain < KEPT * by_k[max(by_k)]), default=-1)
+            k = min(k for k in by_k if k > short)
+            kept = f"the top {k} of {max(by_k)} directions keep {KEPT:.0%}".replace("%", " %")
+            lines.append(f"method full, seed {row.config.seed}: {kept} of what its update brings (validation)")
+    return lines
+
+
 def _share(value: float | None, whole: float | None) -> str:
     return "—" if value is None or not whole else f"{value / whole:.0%}".replace("%", " %")
 
@@ -155,7 +174,8 @@ def _baselines(rows: list[Row]) -> list[str]:
     lines: dict[str, None] = {}
     for row in rows:
         if row.done and (baselines := row.done.completed.baselines):
-            names = {key: key.replace(f"{HEAD_ALONE}/", "head alone ").replace("/", " ") for key in baselines}
-            scores = ", ".join(f"{names[key]} {_number(value)}" for key, value in baselines.items())
+            of_test = {key: value for key, value in baselines.items() if not key.startswith(HEAD_ON_VALIDATION)}
+            names = {key: key.replace(f"{HEAD_ALONE}/", "head alone ").replace("/", " ") for key in of_test}
+            scores = ", ".join(f"{names[key]} {_number(value)}" for key, value in of_test.items())
             lines[f"the frozen {Path(row.config.model).name} on {row.config.task.name}: {scores}"] = None
     return list(lines)

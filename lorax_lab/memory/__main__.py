@@ -31,8 +31,9 @@ overrides (conf/memory.yaml has their defaults; several values, separated by com
                          config.json is fetched
   rank=8                 LoRA's rank
   batch=16 sequence=128  examples, and tokens of each; sequence=null for images
-  optimizer=adamw        adamw, sgd (with momentum)
-  precision=fp32         fp32, bf16 (autocast; LoRA's frozen matrices in bf16), bf16-true (LoRA's factors in fp32)
+  optimizer=adamw        adamw, sgd (with momentum), muon
+  precision=fp32         fp32, bf16 (autocast; LoRA's frozen matrices in bf16), bf16-true (LoRA's factors in fp32),
+                         nf4 (as bf16-true, but LoRA's frozen matrices in 4 bits, as QLoRA has them)
   attention=flash        flash (keeps no scores), eager (keeps all), sdpa (torch's choice on a CPU)
   checkpointing=false    true keeps only each layer's input and computes the rest again
   head=auto              lm (logits over the vocabulary), classifier; auto: lm for decoders
@@ -41,6 +42,7 @@ overrides (conf/memory.yaml has their defaults; several values, separated by com
 examples:
   python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
   python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16
+  python -m lorax_lab.memory model=llama-3-8b rank=16 batch=1 sequence=2048 precision=nf4 checkpointing=true
 """
 NOTE = """\
 Memory is that at the peak of one step; the checkpoint holds the trained weights. On several GPUs weights, gradients
@@ -109,15 +111,16 @@ def table(answers: dict[Step, Prediction]) -> Table:
 
     from lorax_lab.memory.free import size
     from lorax_lab.memory.ledger import CATEGORIES
-    from lorax_lab.memory.predict import GPU_SIZES, gpus_needed
+    from lorax_lab.memory.predict import GPU_SIZES, NF4, gpus_needed
 
     full = next(iter(answers))
     length = "" if full.sequence is None else f" × {full.sequence} tokens"
     more = ", checkpointing" if full.checkpointing else ""
     title = f"{full.model}: batch {full.batch}{length}, {full.optimizer}, {full.precision}, {full.attention}{more}"
     shown = Table("", title=title, title_justify="left")
+    whole = "full, bf16-true" if full.precision == NF4 else "full"
     for step in answers:
-        shown.add_column("full" if step is full else f"LoRA r={step.rank}", justify="right")
+        shown.add_column(whole if step is full else f"LoRA r={step.rank}", justify="right")
         if step is not full:
             shown.add_column("of full", justify="right")
     predictions = list(answers.values())

@@ -47,9 +47,16 @@ def _gpt2(width: int, layers: int, heads: int, positions: int = 1024) -> dict[st
 _ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
 _SMOL = {"vocab_size": 49152, "max_position_embeddings": 8192, "tie_word_embeddings": True}
 _LLAMA_2 = {"vocab_size": 32000, "max_position_embeddings": 4096}
-_LLAMA_3 = {"vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": True}
-_QWEN = {"vocab_size": 151936, "max_position_embeddings": 40960, "head_dim": 128}
+_LLAMA_3 = {"vocab_size": 128256, "max_position_embeddings": 8192}
+_LLAMA_32 = {"vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": True}
+_MISTRAL = {"vocab_size": 32768, "max_position_embeddings": 32768, "sliding_window": None}
 _TIED = {"tie_word_embeddings": True}
+_QWEN_25 = {"vocab_size": 152064, "max_position_embeddings": 32768}
+_QWEN_25_TIED = {"vocab_size": 151936, "max_position_embeddings": 32768} | _TIED
+_QWEN = {"vocab_size": 151936, "max_position_embeddings": 40960, "head_dim": 128}
+_GEMMA_2 = {"vocab_size": 256000, "max_position_embeddings": 8192, "head_dim": 256}
+_GEMMA_3_TEXT = {"vocab_size": 262144, "max_position_embeddings": 32768, "sliding_window": 512, "head_dim": 256}
+_GEMMA_3 = {"vocab_size": 262208, "max_position_embeddings": 131072, "sliding_window": 1024, "head_dim": 256}
 _FALCON = {"num_kv_heads": 8, "new_decoder_architecture": True, "parallel_attn": True, "bias": False, "alibi": False}
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -65,18 +72,37 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-2-7b": _llama("llama", 4096, 11008, 32, 32, 32, **_LLAMA_2),
     "llama-2-13b": _llama("llama", 5120, 13824, 40, 40, 40, **_LLAMA_2),
     "llama-2-70b": _llama("llama", 8192, 28672, 80, 64, 8, **_LLAMA_2),
-    "llama-3.2-1b": _llama("llama", 2048, 8192, 16, 32, 8, head_dim=64, **_LLAMA_3),
-    "llama-3.2-3b": _llama("llama", 3072, 8192, 28, 24, 8, head_dim=128, **_LLAMA_3),
+    "llama-3.2-1b": _llama("llama", 2048, 8192, 16, 32, 8, head_dim=64, **_LLAMA_32),
+    "llama-3.2-3b": _llama("llama", 3072, 8192, 28, 24, 8, head_dim=128, **_LLAMA_32),
+    "llama-3-8b": _llama("llama", 4096, 14336, 32, 32, 8, **_LLAMA_3),
+    "llama-3-70b": _llama("llama", 8192, 28672, 80, 64, 8, **_LLAMA_3),
+    "mistral-7b": _llama("mistral", 4096, 14336, 32, 32, 8, **_MISTRAL),
     "falcon-180b": _bert("falcon", 14848, 4 * 14848, 80, 232, vocab_size=65024, tie_word_embeddings=False, **_FALCON),
+    "qwen2.5-0.5b": _llama("qwen2", 896, 4864, 24, 14, 2, **_QWEN_25_TIED),
+    "qwen2.5-1.5b": _llama("qwen2", 1536, 8960, 28, 12, 2, **_QWEN_25_TIED),
+    "qwen2.5-3b": _llama("qwen2", 2048, 11008, 36, 16, 2, **_QWEN_25_TIED),
+    "qwen2.5-7b": _llama("qwen2", 3584, 18944, 28, 28, 4, **_QWEN_25),
+    "qwen2.5-14b": _llama("qwen2", 5120, 13824, 48, 40, 8, **_QWEN_25),
+    "qwen2.5-32b": _llama("qwen2", 5120, 27648, 64, 40, 8, **_QWEN_25),
+    "qwen2.5-72b": _llama("qwen2", 8192, 29568, 80, 64, 8, **_QWEN_25),
     "qwen3-0.6b": _llama("qwen3", 1024, 3072, 28, 16, 8, **_QWEN, **_TIED),
     "qwen3-1.7b": _llama("qwen3", 2048, 6144, 28, 16, 8, **_QWEN, **_TIED),
     "qwen3-4b": _llama("qwen3", 2560, 9728, 36, 32, 8, **_QWEN, **_TIED),
     "qwen3-8b": _llama("qwen3", 4096, 12288, 36, 32, 8, **_QWEN),
     "qwen3-14b": _llama("qwen3", 5120, 17408, 40, 40, 8, **_QWEN),
     "qwen3-32b": _llama("qwen3", 5120, 25600, 64, 64, 8, **_QWEN),
+    "gemma-2-2b": _llama("gemma2", 2304, 9216, 26, 8, 4, **_GEMMA_2),
+    "gemma-2-9b": _llama("gemma2", 3584, 14336, 42, 16, 8, **_GEMMA_2),
+    "gemma-2-27b": _llama("gemma2", 4608, 36864, 46, 32, 16, **_GEMMA_2 | {"head_dim": 128}),
+    "gemma-3-270m": _llama("gemma3_text", 640, 2048, 18, 4, 1, **_GEMMA_3_TEXT),
+    "gemma-3-1b": _llama("gemma3_text", 1152, 6912, 26, 4, 1, **_GEMMA_3_TEXT),
+    "gemma-3-4b": _llama("gemma3_text", 2560, 10240, 34, 8, 4, **_GEMMA_3),
+    "gemma-3-12b": _llama("gemma3_text", 3840, 15360, 48, 16, 8, **_GEMMA_3),
+    "gemma-3-27b": _llama("gemma3_text", 5376, 21504, 62, 32, 16, **_GEMMA_3 | {"head_dim": 128}),
 }
 """Published shapes by name; a size that is not given is transformers' default for the model type. GPT-3 is a GPT-2 of
-the sizes published (Brown et al. 2020, table 2.1); its alternating sparse attention is taken as dense."""
+the sizes published (Brown et al. 2020, table 2.1); its alternating sparse attention is taken as dense. Mistral is its
+version 0.3. Of Gemma 3 from 4b on it is the text model, without the vision tower that reads images."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +148,9 @@ def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel
 
     Args:
         attention: one of `ATTENTION`.
+
+    Raises:
+        ConfigError: transformers has no such attention for the model, as for Gemma 2.
     """
     import transformers
     from torch._guards import detect_fake_mode
@@ -137,7 +166,10 @@ def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel
         ("decoder", "lm"): transformers.AutoModelForCausalLM,
         ("image", "classifier"): transformers.AutoModelForImageClassification,
     }
-    auto = kinds.get((shape.kind, shape.head), transformers.AutoModelForSequenceClassification)
+    auto: Any = kinds.get((shape.kind, shape.head), transformers.AutoModelForSequenceClassification)
+    if attention != "eager" and not getattr(auto._model_mapping.get(type(config), None), "_supports_sdpa", True):
+        only = f"transformers has eager attention alone for {config.model_type}; type attention=eager"
+        raise ConfigError(f"attention={attention} is not possible with model={shape.name}: {only}")
     transformers.logging.set_verbosity_error()  # its advice is for those who train
     weights = no_init_weights() if detect_fake_mode() else nullcontext()
     with readable(shape.name, Path(shape.name), auto.__name__), weights:

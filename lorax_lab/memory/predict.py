@@ -8,10 +8,9 @@ prediction is the measurement of a step that did not happen.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from lorax_lab.config import BF16_WEIGHTS
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.memory.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
 from lorax_lab.memory.ledger import Ledger, record_step
+from lorax_lab.train import OPTIMIZERS, make_optimizer
 
 STATIC = ("weights", "gradients", "optimizer_states")
 """The categories that do not grow with the batch; sharding divides them."""
@@ -70,16 +70,12 @@ class Plain:
         loss.backward()
 
 
-OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
-    "adamw": partial(torch.optim.AdamW, lr=0.0, fused=True),
-    "sgd": partial(torch.optim.SGD, lr=0.0, momentum=0.9, fused=True),
-}
-"""torch's own AdamW and SGD with momentum, whose states have the parameters' dtype."""
-
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
+NF4 = "nf4"
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16, NF4: torch.bfloat16}
 """What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, and LoRA's frozen matrices are
-in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
+in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32. `nf4` is
+`bf16-true` with the frozen matrices of the body in 4 bits (`nf4.py`); 4 bits cannot be trained, so full fine-tuning is
+then that of `bf16-true`."""
 CHOICES: dict[str, Collection[Any]] = {
     "optimizer": OPTIMIZERS, "precision": PRECISIONS, "attention": ATTENTION, "head": HEADS,
     "checkpointing": (True, False),
@@ -144,16 +140,17 @@ class Step:
         Raises:
             ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
         """
+        from lorax_lab.memory.nf4 import hold_frozen_in_nf4
         from lorax_lab.methods import METHODS
         from lorax_lab.methods.lora_layer import lora_layers
-        from lorax_lab.models import head_modules, keep_frozen_in_bf16, select
+        from lorax_lab.models import adaptable, head_modules, keep_frozen_in_bf16, select
         from lorax_lab.models.savings import checkpoint_layers
 
         shape = self.shape()
         model = skeleton(shape, self.attention, PRECISIONS[self.precision])
         method = "full" if self.rank is None else "lora"
         settings = METHODS[method].settings(target_modules=list(self.target_modules))
-        names = select(model, settings.target_modules)
+        body, names = list(adaptable(model)), select(model, settings.target_modules)
         METHODS[method].attach(model, names, settings, self.rank, torch.Generator().manual_seed(0))
         if self.rank is not None:
             if shape.head == "lm":  # a pretrained head: frozen as all that is pretrained
@@ -161,6 +158,8 @@ class Step:
                     model.get_submodule(name).requires_grad_(False)
             for layer in lora_layers(model).values():
                 layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.float(), layer.lora_B.data.float()
+            if self.precision == NF4:
+                hold_frozen_in_nf4(model, body)
         if self.precision == "bf16" and METHODS[method].multiplies_only:
             keep_frozen_in_bf16(model)
         if self.checkpointing:
@@ -194,7 +193,8 @@ class Step:
         with FakeTensorMode(allow_non_fake_inputs=True):
             model, batch = self.build().train(), self.make_batch()
             trained = [p for p in model.parameters() if p.requires_grad]
-            recorder = record_step(model, OPTIMIZERS[self.optimizer](trained), batch, Plain(self.precision == "bf16"))
+            optimizer = make_optimizer(model, self.optimizer, 0.0, 0.0)
+            recorder = record_step(model, optimizer, batch, Plain(self.precision == "bf16"))
             ledger = recorder.ledger()
             count, stored = sum(p.numel() for p in trained), sum(p.nbytes for p in trained)
             return Prediction(ledger, recorder.moments(STATIC), _gathered(model), count, stored)

@@ -54,6 +54,8 @@ class Method(Generic[Settings]):
         trains_body: it trains something besides the head.
         multiplies_only: products are all that its layers do with the frozen weights, so that these may be kept in the
             precision of the products.
+        plans_steps: what it does between the steps follows the number that was planned, so that training cannot end
+            early, nor the weights of an earlier step be kept.
         is_reference: every weight trains. The other methods are compared with this one, and its update is truncated.
     """
 
@@ -77,4 +79,5 @@ class Method(Generic[Settings]):
     adapts: bool = True
     trains_body: bool = True
     multiplies_only: bool = False
+    plans_steps: bool = False
     is_reference: bool = False

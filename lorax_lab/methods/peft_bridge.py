@@ -100,7 +100,7 @@ class PeftMethod(Method[PeftSettings]):
             "update_dtype": entry.computed_in, "has_rank": bool(entry.rank),
         }  # fmt: skip
         if entry.stepped:
-            parts |= {"penalty": peft_adalora.penalty, "stepped": peft_adalora.stepped}
+            parts |= {"penalty": peft_adalora.penalty, "stepped": peft_adalora.stepped, "plans_steps": True}
         for key, value in parts.items():
             object.__setattr__(self, key, value)
 

@@ -1,18 +1,19 @@
 """Checkpoints of a training run. A run that resumes from one ends in the same bits.
 
-`<run>/checkpoints/step-000050/` holds `state.safetensors` (trained parameters, buffers, optimizer, random streams) and
-`state.json` (position, learning curve, versions). A checkpoint is written under another name and renamed once it is
-whole. The last two are kept.
+`<run>/checkpoints/step-000050/` holds `state.safetensors` (trained parameters, buffers, optimizer, random streams, and
+the weights of the best validation where they are kept) and `state.json` (position, learning curve, versions). A
+checkpoint is written under another name and renamed once it is whole. The last two are kept.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,14 @@ KEPT = 2
 
 @dataclass
 class Position:
-    """How far a run is: steps taken, the epoch, the first batch of the next step in it, and what it cost so far."""
+    """How far a run is: steps taken, the epoch, the first batch of the next step in it, and what it cost so far.
+
+    Attributes:
+        waited: validations since the best one.
+        best_score: of the best validation, higher being better.
+        best_step: when it was; 0 before the first.
+        best: what was trained then, by name, on the CPU; empty where it is not kept.
+    """
 
     step: int = 0
     epoch: int = 0
@@ -39,6 +47,10 @@ class Position:
     tokens: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    waited: int = 0
+    best_score: float = -math.inf
+    best_step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -78,8 +90,10 @@ class Checkpoints:
         target = self.folder / f"step-{position.step:06d}"
         scratch = self.folder / f".{target.name}"
         shutil.rmtree(scratch, ignore_errors=True)
-        state = asdict(position) | {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
-        save_tensors(scratch / TENSORS, _tensors(model, optimizer))
+        state = {key: value for key, value in vars(position).items() if key != "best"}
+        state |= {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
+        best = {f"best/{name}": tensor for name, tensor in position.best.items()}
+        save_tensors(scratch / TENSORS, _tensors(model, optimizer) | best)
         write_json(scratch / STATE, state)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(scratch, target)
@@ -100,7 +114,8 @@ class Checkpoints:
                     changed = [key for key in self.identity if state["identity"].get(key) != self.identity[key]]
                     self.tell(f"{folder} is of another {', '.join(changed)}; training starts from the beginning")
                     return None
-                position = Position(**{key: state[key] for key in Position.__dataclass_fields__})
+                best = {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
+                position = Position(**{key: state[key] for key in vars(Position()) if key != "best"}, best=best)
                 _restore(model, optimizer, tensors)
             except (OSError, ValueError, KeyError, SafetensorError) as error:
                 self.tell(f"a checkpoint is damaged and removed: {folder}: {error}")
@@ -117,7 +132,7 @@ class Checkpoints:
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {f"model/{name}": tensor for name, tensor in _trained(model).items()}
+    tensors = {f"model/{name}": tensor for name, tensor in trained_tensors(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
     tensors["random/cpu"] = torch.get_rng_state()
@@ -126,7 +141,7 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     return tensors
 
 
-def _trained(model: nn.Module) -> dict[str, Tensor]:
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Trained parameters and saved buffers, by name; what several layers share, once, by its first name."""
     frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
     changing = {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
@@ -137,20 +152,28 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
     return {name: changing[name] for name in reversed(first.values())}
 
 
-def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    trained = _trained(model)
-    saved = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
-    if {name: t.shape for name, t in trained.items()} != {name: t.shape for name, t in saved.items()}:
+@torch.no_grad()
+def load_trained(model: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Put back what `trained_tensors` gave.
+
+    Raises:
+        ValueError: other names or shapes; the model is as it was.
+    """
+    tensors = trained_tensors(model)
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in saved.items()}:
         raise ValueError("it holds other parameters than this run trains")
+    for name, tensor in tensors.items():
+        tensor.copy_(saved[name])
+
+
+def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    load_trained(model, {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         if kind == "optimizer":
             index, _, key = rest.partition("/")
             states.setdefault(int(index), {})[key] = tensor
-    with torch.no_grad():
-        for name, tensor in trained.items():
-            tensor.copy_(saved[name])
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["random/cpu"])
     for device in range(torch.cuda.device_count()):

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
-HEAD_ALONE = "head"
-"""The baseline of a head that was fitted alone. In the outputs its answers stand as `head/0`, as those of a cut do."""
+HEAD_ALONE, HEAD_ON_VALIDATION = "head", "head_validation"
+"""The baselines of a head that was fitted alone, on test and on validation. In the outputs its answers to test stand as
+`head/0`, as those of a cut do."""
 HISTORY = "metrics.jsonl"
 NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
 

@@ -24,8 +24,8 @@ STEPS = 10_000
 
 
 def fitted_head(model: Any, heads: list[str], splits: dict[str, Split]) -> dict[str, np.ndarray] | None:
-    """What the fitted head says to the test split, as `Split.answered` gives it; None where the model has no head that
-    reads one vector for each example.
+    """What the fitted head says to each example of `validation` and `test`, (n, width); None where the model has no
+    head that reads one vector for each example.
 
     Args:
         model: the base before training, in the precision that features are read in.
@@ -40,7 +40,7 @@ def fitted_head(model: Any, heads: list[str], splits: dict[str, Split]) -> dict[
     candidates = [_outputs(task, read, labels, strength) for strength in STRENGTHS]
     scores = [task.score(outputs["validation"], validation.labels)[task.metric] for outputs in candidates]
     best = int(np.argmax(scores)) if task.higher_is_better else int(np.argmin(scores))
-    return splits["test"].answered(candidates[best]["test"])
+    return {name: candidates[best][name] for name in ("validation", "test")}
 
 
 def _features(model: Any, head: str, split: Split) -> np.ndarray:

@@ -19,7 +19,7 @@ from lorax_lab.methods import METHODS
 from lorax_lab.models import matrix_shapes, select
 from lorax_lab.record import load_truncation, read_record
 from lorax_lab.record.checkpoints import Checkpoints
-from lorax_lab.record.folder import OUTPUTS, load_arrays, save_trained
+from lorax_lab.record.folder import OUTPUTS, load_arrays, read_history, save_trained
 from lorax_lab.streams import generator
 from lorax_lab.train import make_accelerator, train
 
@@ -76,6 +76,24 @@ def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(
     assert test["outputs"].shape == (24, 3)
     assert set(test["labels"]) <= {" ".join(text.split()) for text in test["labels"]}
     assert lab_here(*words, "rank=2", "task.metric=exact_match", "train.epochs=2").returncode == 0
+
+
+@pytest.mark.parametrize("measure", ["standard", "trial"])
+def test_the_weights_of_the_best_validation_are_measured_where_a_lower_score_is_better(
+    lab_here: Lab, words: list[str], tmp_path: Path, measure: str
+) -> None:
+    train_words = ["learning_rate=0.05", "schedule=constant", "validations=12", "epochs=2", "keep=best", "patience=1"]
+    settings_of = ["method=full", "task.metric=nats", f"measure={measure}", *(f"train.{word}" for word in train_words)]
+    done = lab_here(*words, *settings_of)
+    assert done.returncode == 0, done.stdout
+    (record,), (folder,) = records(tmp_path).values(), (tmp_path / "runs").glob("*-full-*")
+    curve = [row["validation/nats"] for row in read_history(folder)]
+    assert curve.index(min(curve)) == len(curve) - 2 < 10
+    assert record.completed.time.steps == len(curve)
+    assert record.completed.metrics["validation/nats"] == min(curve)
+    if measure == "standard":
+        cuts = load_truncation(tmp_path / "runs")
+        assert cuts[(cuts["part"] == "cut") & (cuts["k"] == cuts["k"].max())]["nats"].tolist() == [min(curve)]
 
 
 def test_plain_text_needs_no_prompt_and_a_trial_has_no_baselines(
@@ -157,7 +175,7 @@ def test_the_losses_are_those_of_peft_and_trainer(kind: str, tmp_path: Path) -> 
     model = causal_model(kind, tie_word_embeddings=True)
     drawn = attached(model)
     never = Checkpoints(tmp_path / "run", {}, None, print)
-    result = train(model, lambda _: batches, KIND.loss, CONFIG, 0, make_accelerator(CONFIG), dict, (), never)
+    result = train(model, lambda _: batches, KIND.loss, CONFIG, 0, make_accelerator(CONFIG), dict, len, (), never)
     losses, trained = peft_losses(kind, [batch.inputs for batch in batches], drawn, tmp_path)
     assert [row["train/loss"] for row in result.history] == pytest.approx(losses, rel=1e-5)
     assert losses[2] < losses[0]

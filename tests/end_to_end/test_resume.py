@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from lorax_lab import console
 from lorax_lab.record import provenance, read_record
+from lorax_lab.record.folder import read_history
 
 
 @pytest.fixture
@@ -55,6 +56,7 @@ def test_a_run_of_other_code_or_arithmetic_begins_anew_and_says_so(
     [
         (["method=full", "train.kernel=torch"], "", [1, 2, 3, 4, 5, 6]),
         (["rank=2", "train.kernel=onednn"], "state.safetensors", [1, 2, 3, 3, 4, 5, 6]),
+        (["rank=2", "train.kernel=torch", "train.keep=best", "train.validations=6"], "", [1, 2, 3, 4, 5, 6]),
     ],
 )
 def test_an_interrupted_run_ends_in_the_same_bits(
@@ -79,6 +81,9 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     before, after = map(read_record, folders)
     assert after.hardware["kernel"] == words[1].partition("=")[2]
     assert before.completed.metrics == after.completed.metrics
+    curve = [row["validation/accuracy"] for row in read_history(folders[1]) if "validation/accuracy" in row]
+    wanted = max(curve) if "train.keep=best" in words else curve[-1]
+    assert after.completed.metrics["validation/accuracy"] == wanted
     weights = [load_file(next(folder.glob("*.safetensors"))) for folder in folders]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

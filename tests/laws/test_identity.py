@@ -66,7 +66,8 @@ def test_places_windows_and_switches_do_not_make_another_run() -> None:
     ["rank=4", "seed=1", "train.epochs=2", "train.precision=bf16", "method.alpha=8", "method.rslora=true",
      "method.ranks=[query:4]",
      "task.train_examples=100", "task.split_seed=1", "task.max_length=64", "method=full", "train.warmup=0",
-     "measure=trial", "train.head=false"],
+     "measure=trial", "train.head=false", "train.optimizer=sgd", "train.schedule=cosine", "train.keep=best",
+     "train.patience=1"],
 )  # fmt: skip
 def test_everything_that_decides_the_result_makes_another_run(word: str) -> None:
     assert identity(word) != identity()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +22,9 @@ from lorax_lab.launch.compose import compose
 from lorax_lab.record.checkpoints import Checkpoints
 from lorax_lab.streams import generator
 from lorax_lab.train import (
+    OPTIMIZERS,
     RANKS,
+    SCHEDULES,
     Batch,
     check_machine,
     learning_rate_factor,
@@ -47,6 +53,10 @@ class Line(nn.Module):
         return self.dropout(x) @ self.weight
 
 
+def score(validation: dict[str, float]) -> float:
+    return validation.get("accuracy", 0.0)
+
+
 def squared_error(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return (model(inputs["x"]) - inputs["y"]).square().mean()
 
@@ -60,18 +70,23 @@ def batches(count: int, size: int = 4) -> list[Batch]:
     return made
 
 
-def run(model: nn.Module, config: TrainConfig, data: list[Batch], seed: int = 0) -> tuple[Any, list[int]]:
+def run(
+    model: nn.Module,
+    config: TrainConfig,
+    data: list[Batch],
+    seed: int = 0,
+    validate: Callable[[], dict[str, float]] = lambda: {"accuracy": 1.0},
+) -> tuple[Any, list[int]]:
     pauses: list[int] = []
     steps: list[int] = []
 
-    def validate() -> dict[str, float]:
+    def noted() -> dict[str, float]:
         pauses.append(len(steps) + 1)
-        return {"accuracy": 1.0}
+        return validate()
 
     on_step = lambda step, total, metrics: steps.append(step)  # noqa: E731
-    result = train(
-        model, lambda epoch: data, squared_error, config, seed, make_accelerator(config), validate, [on_step], NONE
-    )
+    accelerator = make_accelerator(config)
+    result = train(model, lambda epoch: data, squared_error, config, seed, accelerator, noted, score, [on_step], NONE)
     assert steps == list(range(1, result.steps + 1))
     return result, pauses
 
@@ -114,7 +129,7 @@ def test_training_goes_on_in_training_mode_whatever_a_validation_leaves() -> Non
         return squared_error(model, inputs)
 
     model.eval()
-    train(model, lambda epoch: data, loss, config, 0, make_accelerator(config), validate, [], NONE)
+    train(model, lambda epoch: data, loss, config, 0, make_accelerator(config), validate, score, [], NONE)
     assert modes == [True] * 6
 
 
@@ -143,6 +158,7 @@ def test_gradients_are_clipped_at_their_norm_over_all_parameters() -> None:
             0,
             make_accelerator(config),
             dict,
+            score,
             [],
             NONE,
             keep,
@@ -156,7 +172,8 @@ class Killed(BaseException):
 
 
 def resumed(folder: Path, config: TrainConfig, kills: list[int], seconds: float | None = 0.0) -> tuple[Any, Line]:
-    """Train over batches that differ from epoch to epoch, with the process ended after each of these steps."""
+    """Train over batches that differ from epoch to epoch, with the process ended after each of these steps. The score
+    of a validation goes up and down with the last bits of the weights."""
 
     def epoch(number: int) -> list[Batch]:
         return batches(12)[4 * number : 4 * number + 4]
@@ -170,7 +187,8 @@ def resumed(folder: Path, config: TrainConfig, kills: list[int], seconds: float 
 
         try:
             checkpoints, accelerator = Checkpoints(folder, {}, seconds, print), make_accelerator(config)
-            result = train(model, epoch, squared_error, config, 3, accelerator, dict, [on_step], checkpoints)
+            validate = lambda model=model: {"accuracy": math.sin(1e6 * float(model.weight.detach().sum()))}  # noqa: E731
+            result = train(model, epoch, squared_error, config, 3, accelerator, validate, score, [on_step], checkpoints)
         except Killed:
             continue
     return result, model
@@ -184,6 +202,70 @@ def test_a_run_that_is_killed_in_any_epoch_goes_on_with_that_epochs_batches(tmp_
         assert result.history == whole.history
         assert torch.equal(other.weight, model.weight)
         assert (result.examples, result.tokens) == (whole.examples, whole.tokens) == (48, 144)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("ends", [{"keep": "last"}, {"keep": "best"}, {"keep": "best", "patience": 3}])
+def test_a_run_that_is_killed_keeps_the_best_weights_and_its_patience(
+    tmp_path: Path, optimizer: str, ends: dict[str, Any]
+) -> None:
+    """Killed after every step too, and between the last step and what follows it."""
+    config = settings(epochs=3, validations=12, optimizer=optimizer, **ends)
+    whole, model = resumed(tmp_path / "whole", config, [])
+    for name, kills in (("late", [5]), ("each", list(range(1, whole.steps))), ("end", [whole.steps])):
+        result, other = resumed(tmp_path / name, config, kills)
+        assert (result.steps, result.kept, result.history) == (whole.steps, whole.kept, whole.history)
+        assert torch.equal(other.weight, model.weight)
+
+
+def test_the_weights_that_are_kept_are_those_of_the_best_validation() -> None:
+    scores = [0.5, float("nan"), 0.8, 0.7, 0.8, 0.6]
+    for keep, kept in (("best", 3), ("last", 6)):
+        model, seen = Line(), []
+
+        def validate(model: Line = model, seen: list[torch.Tensor] = seen) -> dict[str, float]:
+            seen.append(model.weight.detach().clone())
+            return {"accuracy": scores[len(seen) - 1]}
+
+        result, _ = run(model, settings(keep=keep, validations=6), batches(6), validate=validate)
+        assert (result.steps, result.kept) == (6, kept)
+        assert result.metrics("validation") == {"accuracy": scores[kept - 1]}
+        assert torch.equal(model.weight.detach(), seen[kept - 1])
+        assert result.metrics("train")["loss"] == result.history[kept - 1]["train/loss"]
+
+
+@pytest.mark.parametrize("patience", [1, 2, 5])
+@pytest.mark.parametrize("validation", [{"accuracy": 1.0}, {"accuracy": float("nan")}])
+def test_training_ends_after_so_many_validations_without_a_better_one(
+    patience: int, validation: dict[str, float]
+) -> None:
+    """Equal scores are no better, and the first number is."""
+    config, first = settings(patience=patience, validations=10), math.isfinite(validation["accuracy"])
+    result, pauses = run(Line(), config, batches(20), validate=lambda: validation)
+    assert len(pauses) == patience + first
+    assert result.steps == result.kept == result.history[-1]["step"] == pauses[-1] == 2 * (patience + first)
+
+
+def test_a_better_validation_starts_the_patience_anew() -> None:
+    scores = iter([1, 0, 2, 1, 3, 3, 2, 9, 9, 9])
+    config = settings(patience=2, validations=10)
+    result, pauses = run(Line(), config, batches(10), validate=lambda: {"accuracy": next(scores)})
+    assert result.steps == len(pauses) == 7
+    assert result.history[-1]["train/learning_rate"] == pytest.approx(0.1 * 4 / 9)  # of the ten steps that were planned
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train.patience=3"], "train.patience=3 is not possible: it is below train.validations, which is 3"),
+        (["train.patience=0"], "train.patience=0"),
+        (["train.keep=best", "train.validations=0"], "train.keep=best is not possible: nothing is validated"),
+        (["train.keep=first"], "train.keep=first"),
+    ],
+)
+def test_what_no_validation_can_decide_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        compose(words)
 
 
 def test_the_seconds_of_killed_attempts_are_part_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +285,7 @@ def test_what_follows_a_step_sees_the_weights_that_it_made_and_its_gradients() -
         seen.append((step, steps, bool((model.weight.detach() != before).all())))
 
     accelerator = make_accelerator(config)
-    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, [], NONE, after)
+    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, score, [], NONE, after)
     assert seen == [(1, 2, True), (2, 2, True)]
 
 
@@ -214,6 +296,24 @@ def test_what_follows_a_step_sees_the_weights_that_it_made_and_its_gradients() -
 def test_the_rate_rises_over_the_warm_up_rounded_up_and_falls_to_zero(warmup: float, factors: list[float]) -> None:
     assert [learning_rate_factor(s, 6, warmup, "linear") for s in range(len(factors))] == pytest.approx(factors)
     assert learning_rate_factor(6, 6, 0.3, "linear") == 0
+
+
+def test_the_cosine_falls_from_one_to_zero_as_torchs_does() -> None:
+    used = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(used, T_max=8)
+    for step in range(9):
+        assert learning_rate_factor(step, 8, 0.0, "cosine") == pytest.approx(used.param_groups[0]["lr"], abs=1e-12)
+        used.step()
+        torchs.step()
+    assert learning_rate_factor(2, 10, 0.2, "cosine") == 1
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_starts_at_the_whole_rate_and_never_rises(schedule: str) -> None:
+    factors = [learning_rate_factor(step, 20, 0.0, schedule) for step in range(21)]
+    assert factors[0] == 1
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == (1 if schedule == "constant" else 0)
 
 
 def test_the_schedule_is_constant_if_it_is_so_called_and_is_what_the_optimizer_uses() -> None:
@@ -274,7 +374,7 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
     seen: list[torch.Tensor] = []
     keep = lambda *_: seen.append(model.weight.detach().clone())  # noqa: E731
     with pytest.raises(Diverged, match=message):
-        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, [keep], NONE)
+        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, score, [keep], NONE)
     assert len(seen) == 2
     assert torch.equal(model.weight, seen[-1])
 
@@ -284,7 +384,7 @@ def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them(
     seen: list[int] = []
     keep = lambda step, *_: seen.append(step)  # noqa: E731
     with pytest.raises(Diverged, match="parameters that are not finite after step 1 of 5"):
-        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, [keep], NONE)
+        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, score, [keep], NONE)
     assert not seen
 
 
@@ -306,8 +406,56 @@ def test_mixed_precision_computes_in_bf16_over_fp32_master_weights() -> None:
 
 def test_decay_is_for_matrices_only() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    groups = make_optimizer(model, settings(weight_decay=0.5)).param_groups
+    groups = make_optimizer(model, "adamw", 0.1, weight_decay=0.5).param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.5), (3, 0.0)]
+
+
+class Mixed(nn.Module):
+    """A matrix, its bias, and an embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.linear = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+
+def test_muon_steps_are_torchs_own_on_matrices_and_adamws_on_the_rest() -> None:
+    torch.manual_seed(0)
+    model = Mixed()
+    same = copy.deepcopy(model)
+    rest = [same.embedding.weight, same.linear.bias]
+    alone = [
+        torch.optim.Muon([same.linear.weight], lr=0.1, weight_decay=0.5, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([{"params": rest[:1], "weight_decay": 0.5}, {"params": rest[1:], "weight_decay": 0}], lr=0.1),
+    ]
+    ours = make_optimizer(model, "muon", 0.1, weight_decay=0.5)
+    for _ in range(3):
+        for mine, other in zip(model.parameters(), same.parameters(), strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        for optimizer in (ours, *alone):
+            optimizer.step()
+        saved = copy.deepcopy(ours.state_dict())
+        ours = make_optimizer(model, "muon", 0.1, weight_decay=0.5)
+        ours.load_state_dict(saved)
+    assert torch.equal(model.linear.weight, same.linear.weight)
+    for mine, other in zip(model.parameters(), same.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_trains_every_parameter_at_the_rate_of_its_groups(optimizer: str) -> None:
+    torch.manual_seed(0)
+    model = Mixed()
+    made = make_optimizer(model, optimizer, 0.1, weight_decay=0.0)
+    assert sum(len(group["params"]) for group in made.param_groups) == 3
+    for rate, moves in ((0.0, False), (0.1, True)):
+        before = [p.detach().clone() for p in model.parameters()]
+        for group in made.param_groups:
+            group["lr"] = rate
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        made.step()
+        assert [not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True)] == [moves] * 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -80,6 +80,7 @@ BAD = [
     (["method.dropout=1"], "method.dropout=1.0"),
     (["method.target_modules=[]"], "method.target_modules=[]"),
     (["measure=controls"], "measure=controls"),
+    (["method=peft/adalora", "train.keep=best"], "method=peft/adalora"),
     (["train.precision=bf16-true"], "train.precision=bf16-true"),
     (["train.learning_rate=nan"], "train.learning_rate=nan"),
     (["train.learning_rate=-1"], "train.learning_rate=-1.0"),

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "windows": {"config", "errors", "record"},
     "train": {"config", "errors", "record", "streams"},
     "measure": {"models", "record", "spectra"},
-    "memory": {"config", "console", "errors", "methods", "models", "record"},
+    "memory": {"config", "console", "errors", "methods", "models", "record", "train"},
     "findings": {"console", "measure", "methods", "record", "streams", "tasks"},
     "comparison": {"config", "measure", "methods", "models", "spectra", "record", "tasks"},
     "execute": {

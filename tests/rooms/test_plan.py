@@ -74,6 +74,7 @@ MACHINES = [
     (True, ["train.precision=bf16"], "train.precision=bf16 is not possible on this GPU; type train.precision=fp16"),
     (True, ["train.precision=bf16", "train.device=cuda"], "train.precision=bf16"),
     (False, ["train.optimizer=adamm"], "train.optimizer=adamm is not possible: did you mean 'adamw'"),
+    (False, ["train.schedule=cosin"], "train.schedule=cosin is not possible: did you mean 'cosine'"),
 ]
 
 

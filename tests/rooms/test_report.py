@@ -40,7 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """LoRA at two ranks, two seeds, one run collapsed, and full fine-tuning."""
     store = Store(tmp_path_factory.mktemp("study") / "runs", layers=1)
     for seed in (0, 1):
-        store.run(seed=seed, test=0.8 + 0.02 * seed)
+        store.run(seed=seed, test=0.8 + 0.02 * seed, baselines={"head_validation/accuracy": 0.5})
         for rank in (1, 4):
             store.run(rank=rank, seed=seed, test=0.7 + rank / 50, collapsed=["one class"] if rank == 1 and seed else [])
     return store
