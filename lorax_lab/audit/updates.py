@@ -14,7 +14,7 @@ from torch import Tensor
 from lorax_lab.audit.checkpoint import Checkpoint, fingerprint_of, open_checkpoint
 from lorax_lab.audit.pairing import Note, Pairing, pair
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods.adapters import LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
+from lorax_lab.methods.adapters import GROUP, LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
 from lorax_lab.methods.names import plain_name
 from lorax_lab.models.tensor_files import as_matrix
 from lorax_lab.spectra import Update
@@ -160,6 +160,9 @@ def _matrix(update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None
         if update.needs_base:
             raise ConfigError(f"{adapter}: a {update.kind} update needs its base; {WITH_BASE}")
         return Matrix(f"{update.name}.weight", update.kind, update.shape, None, None, update.update, update.name)
+    if update.foreign == GROUP:
+        unplaced = "of a MergedLinear: which rows of its weight the group belongs to is not in the file"
+        raise ConfigError(f"{adapter}: {update.name} {unplaced}; leave BASE out")
     wanted = f"{adapter}: {update.name} is {update.shape}"
     own_base = "name the adapter's own base"
     if plain_name(f"{update.name}.weight") not in weights:

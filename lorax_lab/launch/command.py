@@ -16,6 +16,7 @@ COMMANDS = {
     "dashboard": ("lorax_lab.windows dashboard", "lay out recorded runs in W&B"),
     "audit": ("lorax_lab.audit", "measure the update in an adapter or checkpoint from elsewhere"),
     "card": ("lorax_lab.audit card", "one page about an adapter or checkpoint: its ranks, noise, smallest cut"),
+    "export": ("lorax_lab.export", "write a run as a Hugging Face folder with a model card, and push it to the hub"),
     "memory": ("lorax_lab.memory", "predict what a training step will hold"),
     "serve": ("lorax_lab.serve", "serve several adapters on one base, and measure it"),
 }

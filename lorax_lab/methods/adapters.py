@@ -7,7 +7,7 @@
     PiSSA          s B A − [W0]_rank                   PEFT trains on W0 − [W0]_rank (Meng et al. 2024)
     OLoRA          s B A − s Q_rank R_rank, W0 = Q R   PEFT trains on W0 − s Q_rank R_rank (Büyükakyüz 2024)
     DoRA           m ∘ V / ‖V‖ − W0, V = W0 + s B A    norms of rows, of an embedding's columns (Liu et al. 2024)
-    loralib        s B A
+    loralib        s B A; of group g of a MergedLinear s B_g A_g, where the file has (groups · r, in), (groups · out, r)
     kohya          s up down; a convolution's as the matrix (out, in · k · k)
 
 DoRA may stand on PiSSA or OLoRA; V is then W0 plus their update. loralib's file has no alpha, kohya's states one for
@@ -71,6 +71,8 @@ REFUSED = (
 CONVERT = (
     "save it again with save_pretrained(path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
 )
+GROUP = "a part of a MergedLinear"
+"""As `AdapterUpdate.foreign` of one: which rows of the base's weight it belongs to is not in the file."""
 MERGE = "merge it on the base it was trained on (merge_and_unload), and give the merged model with its base"
 RANKNUM_EPS = 1e-5
 """PEFT's AdaLoRA adds this to the rank before it divides by it."""
@@ -421,6 +423,8 @@ def _patterns(settings: Settings, key: str) -> dict[str, Any]:
 
 
 def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None) -> Adapter:
+    """A MergedLinear puts several matrices into one, as GPT-2's `c_attn` holds queries, keys and values, and adapts
+    some of them. Each group is an update of its own; which of the three it is does not stand in the file."""
     modules, rest = _by_module(tensors, LORALIB_KEY)
     updates: dict[str, AdapterUpdate] = {}
     for module, parts in modules.items():
@@ -433,25 +437,29 @@ def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None) -> Adap
         with named(module):
             if kernel.ndim > 2 or f"{module}.conv.weight" in tensors or CONVOLUTION.search(module):
                 raise ConfigError("it is a convolution, and its rank is not in its shapes: take it out of the file")
-            updates[module] = _loralib_update(module, parts, stated)
+            updates |= {update.name: update for update in _loralib_updates(module, parts, stated)}
     saved = {key: tensor for key, tensor in rest.items() if not key.endswith(ALPHAS)}
     return Adapter(name, {}, updates, saved, _listed({"saved beside the factors, and not measured": list(saved)}))
 
 
-def _loralib_update(name: str, parts: Parts, alpha: float) -> AdapterUpdate:
-    """The update of a Linear or an Embedding. A MergedLinear puts several matrices into one, as GPT-2's `c_attn` does:
-    it is refused, since the file does not say which of them is which."""
+def _loralib_updates(name: str, parts: Parts, alpha: float) -> list[AdapterUpdate]:
+    """One update of a Linear or an Embedding, one for each group of a MergedLinear."""
     A, B = _factor(parts, "lora_A"), _factor(parts, "lora_B")
     rank = B.shape[1]
-    if not rank or len(A) != rank:
+    groups = len(A) // rank if rank else 0
+    if not groups or len(A) != groups * rank or len(B) % groups:
         raise ConfigError(
-            f"lora_A is {tuple(A.shape)} and lora_B {tuple(B.shape)}; allowed are (r, in) and (out, r) of a Linear: "
-            "merge the parts of a MergedLinear into the base"
+            f"lora_A is {tuple(A.shape)} and lora_B {tuple(B.shape)}; allowed are (r, in) and (out, r) of a Linear, "
+            "(groups · r, in) and (groups · out, r) of a MergedLinear"
         )
     scaling = scaling_of(alpha, rank, False)
-    if is_embedding(f"{name}.weight"):  # loralib adds (B A)ᵀ to an embedding (num, dim)
-        return AdapterUpdate(name, "lora", LowRank(A.T, B.T, scaling), embedding=True)
-    return AdapterUpdate(name, "lora", LowRank(B, A, scaling))
+    if groups == 1 and is_embedding(f"{name}.weight"):  # loralib adds (B A)ᵀ to an embedding (num, dim)
+        return [AdapterUpdate(name, "lora", LowRank(A.T, B.T, scaling), embedding=True)]
+    if groups == 1:
+        return [AdapterUpdate(name, "lora", LowRank(B, A, scaling))]
+    products = [LowRank(*pair, scaling) for pair in zip(B.chunk(groups), A.chunk(groups), strict=True)]
+    titles = [f"{name} (group {group} of {groups})" for group in range(1, groups + 1)]
+    return [AdapterUpdate(t, "lora", product, foreign=GROUP) for t, product in zip(titles, products, strict=True)]
 
 
 def _kohya(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Iterable[str] | None) -> Adapter:

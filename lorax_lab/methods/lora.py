@@ -148,7 +148,7 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
     is_causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
     stated: dict[str, Any] = {
-        "task_type": "CAUSAL_LM" if is_causal else "SEQ_CLS",  # by this PEFT finds the head, or that there is none
+        "task_type": "CAUSAL_LM" if is_causal else "SEQ_CLS" if heads else None,  # PEFT calls the model by this
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
         "use_rslora": settings.rslora,

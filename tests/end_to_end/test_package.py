@@ -23,9 +23,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, check=True, timeout=120)
     wheel = next(built.glob("lorax_lab-*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"lorax_lab/conf/config.yaml", "analysis/pages/report.html.j2"} <= set(names)
+    of_pages = {"lorax_lab/export/README.md.j2", "analysis/pages/report.html.j2"}
+    assert {"lorax_lab/conf/config.yaml", *of_pages} <= set(names)
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab", "analysis", "hydra_plugins"}
+    packages = {"lorax_lab", "analysis", "experiments", "hydra_plugins"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == packages
     install = [*pip, "install", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, timeout=120)
     return site

@@ -407,6 +407,19 @@ def test_loralib_is_alpha_over_r_times_b_a(suffix: str, tmp_path: Path) -> None:
     assert list(adapter.saved) == ["head.weight"]
 
 
+@pytest.mark.parametrize("enabled", [[True, False, True], [True, True, True], [False, True, False]])
+def test_a_merged_linear_is_read_group_by_group(enabled: list[bool], tmp_path: Path) -> None:
+    """ΔW as loralib's own code makes it: a convolution with groups, whose rows are put where the enabled thirds are."""
+    groups, draw = sum(enabled), generator(5, "groups")
+    A_, B_ = torch.randn(groups * 3, 20, generator=draw), torch.randn(groups * 10, 3, generator=draw)
+    delta = 2 * torch.nn.functional.conv1d(A_[None].double(), B_[..., None].double(), groups=groups)[0]
+    updates = read_adapter(saved(tmp_path / "it.bin", as_loralib({"c": (B_, A_)})), alpha=6).updates
+    assert len(updates) == groups
+    for update, block in zip(updates.values(), delta.chunk(groups), strict=True):
+        assert_same(update.update(), block, 1e-12)
+        assert bool(update.foreign) == (groups > 1)
+
+
 EMBEDDINGS = ("transformer.wpe", "shared", "model.embed_tokens", "SelfAttention.relative_attention_bias")
 LAYERS = ("mlp.shared_expert.up_proj", "embeddings_project", "time_embedding.linear_1", "lm_head")
 

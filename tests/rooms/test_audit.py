@@ -165,7 +165,8 @@ def test_wrong_words_are_named(capsys: pytest.CaptureFixture[str]) -> None:
         ("base unrelated.safetensors", "1 of "),
         ("base tuned --alpha 16", "--alpha 16"),
         ("base merged.bin --alpha nan", "--alpha nan"),
-        ("merged.bin --alpha 16", "q: lora_A is (6, 96)"),
+        ("base merged.bin --alpha 16", "group 1 of 2"),
+        ("card merged.bin --alpha 16 --extract rank=2", "group 1 of 2"),
         ("base tuned --top 0", "--top 0"),
     ]:
         assert main([*words.split(), "--out", "out"]) == 2

@@ -47,11 +47,12 @@ MAY_IMPORT = {
         "config", "console", "data", "errors", "launch", "measure", "methods", "models", "spectra", "record", "streams",
         "tasks",
     },
+    "export": {"config", "console", "errors", "launch", "methods", "models", "record", "tasks"},
     "serve": {
         "config", "console", "errors", "launch", "memory", "methods", "models", "spectra", "record", "tasks", "train",
     },
 }  # fmt: skip
-"""Who may import whom, room by room; an entry (run, audit, serve) stands in nobody's list."""
+"""Who may import whom, room by room; an entry (run, audit, export, serve) stands in nobody's list."""
 DOORS = {
     "wandb": {"lorax_lab/windows/library", "lorax_lab/windows/dashboard"},
     "wandb_workspaces": {"lorax_lab/windows/dashboard"},
@@ -59,7 +60,7 @@ DOORS = {
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},
-    "jinja2": {"analysis", "lorax_lab/audit"},
+    "jinja2": {"analysis", "lorax_lab/audit", "lorax_lab/export"},
     "datasets": {"lorax_lab/data"},
     "accelerate": {"lorax_lab/train"},
 }

@@ -190,6 +190,8 @@ def test_recordings_and_transcripts_that_cannot_be_used_are_named(fault: str, tm
 
 
 def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
+    from peft import PeftModel
+
     from lorax_lab.record.record import read_record
 
     runs, path = tmp_path / "runs", table(tmp_path / "data", rows=20, rate=lambda i: 8_000 if i % 2 else RATE)
@@ -202,3 +204,6 @@ def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: P
     assert {"test/word_error_rate", "test/nats", "validation/word_error_rate"} <= set(lora.metrics)
     assert lora.baselines == full.baselines
     assert lora.baselines["untrained/word_error_rate"] > 0.9
+    base = AutoModelForSpeechSeq2Seq.from_pretrained(whisper)
+    theirs: Any = PeftModel.from_pretrained(base, next(runs.glob("*lora*"))).double()
+    assert theirs(**batch_of(["one"])).loss.isfinite()

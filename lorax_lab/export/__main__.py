@@ -1,0 +1,197 @@
+"""`python -m lorax_lab.export RUN FOLDER`: a run's result as transformers and PEFT load it, with a model card.
+
+What trains the base's own weights becomes a model's folder, an adapter becomes PEFT's. A pipeline takes the head's size
+and the classes' names from `config.json`, and reads the weights of the base beside it. So an adapter with a head of its
+own has its base in the folder; that of a language model stands alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import re
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lorax_lab.config import MEAN, OWN, RunConfig
+from lorax_lab.config.identity import portable
+from lorax_lab.console import say
+from lorax_lab.errors import ConfigError, answer, first_line
+from lorax_lab.launch.compose import typed
+from lorax_lab.methods import METHODS
+from lorax_lab.methods.adapters import SETTINGS, WEIGHTS, read_files
+from lorax_lab.models import load_base
+from lorax_lab.models.files import quiet
+from lorax_lab.record import measures
+from lorax_lab.record.direction import scored_on
+from lorax_lab.record.files import save_tensors, write_json, write_text
+from lorax_lab.record.folder import SPECTRA, check_file
+from lorax_lab.record.record import DamagedRecord, Record, read_record
+from lorax_lab.record.redact import guard
+from lorax_lab.record.variation import overrides
+from lorax_lab.tasks import kind_of
+
+PIPELINES = {
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForImageClassification": "image-classification",
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForSpeechSeq2Seq": "automatic-speech-recognition",
+}
+"""transformers' name of the pipeline, by the class of a kind of task."""
+SIGNS = re.compile(r"([\\`*_<\[\]!|])")
+"""Signs that mean something in Markdown."""
+DESCRIPTION = "Write a run's result as a folder that transformers and PEFT load, with a model card."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the folder, and push it where that is asked for. Returns the exit code: 0 done, 2 a wrong input."""
+    parser = argparse.ArgumentParser("python -m lorax_lab.export", description=DESCRIPTION)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--push-to-hub", metavar="NAME", help="upload it as NAME or OWNER/NAME, made if missing")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _answer(options.run, options.folder, options.push_to_hub))
+
+
+def _answer(run: Path, folder: Path, name: str | None) -> int:
+    if name:
+        _check_login(name)
+    export(run, folder)
+    say(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    if name:
+        say(f"pushed to {_push(folder, name)}")
+    return 0
+
+
+def export(run: Path, folder: Path) -> None:
+    """Write the result of the run in a folder to another one, which is new or empty.
+
+    Raises:
+        ConfigError: no finished run that kept its weights, or damaged ones; another base than the run's; a head that
+            transformers has no class for; a folder with something in it.
+    """
+    record, config = _finished(run)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"FOLDER={folder} is there and not empty; name a new folder")
+    inputs, kind, method = record.completed.inputs, kind_of(config.task.kind), METHODS[record.method]
+    head, is_adapter = kind.head(inputs.classes), method.weights == WEIGHTS
+    base = load_base(config.model, head, config.seed, kind.model_class, kind.processor_class)
+    if base.sha256 != inputs.model_sha256:
+        ours, theirs = base.sha256[:12], inputs.model_sha256[:12]
+        raise ConfigError(f"model={config.model} has sha256 {ours}, and {run} was trained on {theirs}; put that back")
+    model: Any = base.model
+    if inputs.classes:
+        model.config.id2label = dict(enumerate(inputs.classes))
+        model.config.label2id = {label: index for index, label in enumerate(inputs.classes)}
+    if head and hasattr(config.task, "max_length"):
+        base.processor.model_max_length = config.task.max_length  # where truncation=True cuts, as the run did
+    with quiet():
+        if is_adapter:
+            _write_adapter(run, folder)
+        else:
+            method.load(model, run)
+        has_pipeline = not is_adapter or _is_read(copy.deepcopy(model), folder)
+        if not is_adapter or (head and has_pipeline):
+            model.save_pretrained(folder)
+        base.processor.save_pretrained(folder)
+    write_text(folder / "README.md", _card(run, record, config, base.name, has_pipeline))
+
+
+def _finished(run: Path) -> tuple[Record, RunConfig]:
+    try:
+        record = read_record(run)
+        if record.status != "completed" or record.is_trial:
+            what = "a trial" if record.is_trial else f"a run that is {record.status}"
+            raise ConfigError(f"RUN={run} is {what} and has no weights; name a completed run of measure=standard")
+        for name in (METHODS[record.method].weights, SETTINGS, SPECTRA):
+            if name in record.completed.files:
+                check_file(run, name)
+    except DamagedRecord as error:
+        raise ConfigError(f"RUN={run}: {error}; train it again with force=true") from error
+    except FileNotFoundError:
+        raise ConfigError(
+            f"RUN={run} is no finished run, or has lost files; name a run's folder, as runs/RUN"
+        ) from None
+    config = typed(record.config)
+    if getattr(config.task, "pooling", OWN) == MEAN:
+        pooled = f"RUN={run} has task.pooling={MEAN}, a head that no class of transformers has"
+        raise ConfigError(f"{pooled}; train it with task.pooling={OWN} and export that run")
+    return record, config
+
+
+def _write_adapter(run: Path, folder: Path) -> None:
+    """PEFT's two files as the run left them. DoRA's magnitudes get the end of their name, without which transformers
+    passes them by; PEFT reads both."""
+    settings, tensors = read_files(run)
+    name, _, revision = str(settings["base_model_name_or_path"]).partition("@")
+    save_tensors(folder / WEIGHTS, {re.sub("(_magnitude_vector)$", r"\1.weight", key): t for key, t in tensors.items()})
+    write_json(folder / SETTINGS, settings | {"base_model_name_or_path": name, "revision": revision or None}, indent=2)
+
+
+def _is_read(model: Any, folder: Path) -> bool:
+    """Whether transformers' own loader, which pipelines use, takes the whole adapter; some of PEFT's it cannot."""
+    try:
+        return not model.load_adapter(str(folder)).missing_keys
+    except (ValueError, RuntimeError):
+        return False
+
+
+def _card(run: Path, record: Record, config: RunConfig, base_name: str, has_pipeline: bool) -> str:
+    """The model card, from the run's record alone."""
+    made = Environment(
+        loader=PackageLoader("lorax_lab.export", ""), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    made.filters["md"] = lambda text: SIGNS.sub(r"\\\1", " ".join(str(text).split()))
+    result, means, kind = record.completed, measures.means(run), kind_of(config.task.kind)
+    null, head, published = means.get("null.effective_rank"), kind.head(result.inputs.classes), portable(record.config)
+    if path := record.config["task"].get("path"):  # where a table lies is nobody's business
+        published["task"]["path"] = path if config.task.source == "hub" else Path(path).name
+    facts = {
+        "record": record,
+        "result": result,
+        "task": config.task.name,
+        "pipeline": PIPELINES.get(kind.model_class) if has_pipeline else None,
+        "model_class": kind.model_class,
+        "labels": head.get("num_labels"),
+        "max_length": getattr(config.task, "max_length", None) if head else None,
+        "is_adapter": METHODS[record.method].weights == WEIGHTS,
+        "base": base_name,
+        "split_of": partial(scored_on, record.config),
+        "effective_rank": means.get("effective_rank"),
+        "null": null if measures.has_null(record.method, null) else None,
+        "cuts": [(row["k"], row[result.metric]) for row in result.truncation or [] if row["part"] == "cut"],
+        "command": shlex.join(["python", "-m", "lorax_lab.run", *overrides(published)]),
+    }
+    return made.get_template("README.md.j2").render(facts)
+
+
+def _check_login(name: str) -> None:
+    from huggingface_hub import get_token
+
+    if not get_token():
+        raise ConfigError(f"--push-to-hub {name}: nobody is logged in to the hub; type hf auth login")
+
+
+def _push(folder: Path, name: str) -> str:
+    """Upload the folder; the name of the repository, with its owner."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        repository = str(HfApi().create_repo(name, exist_ok=True).repo_id)
+        HfApi().upload_folder(repo_id=repository, folder_path=folder)
+    except (HTTPError, OSError, ValueError) as error:
+        again = f"{folder} is whole: type hf upload {name} {folder}"
+        raise ConfigError(f"--push-to-hub {name}: the hub refused it ({first_line(error)}); {again}") from error
+    return repository
+
+
+if __name__ == "__main__":
+    guard()
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""Runs as folders of Hugging Face: pipelines and PEFT give the run's own answers, the card says what is recorded."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from bases import save_base
+from conftest import Lab
+from language import save_causal, write_table
+
+from lorax_lab.config.identity import run_id
+from lorax_lab.export.__main__ import main
+from lorax_lab.launch.compose import compose, typed
+from lorax_lab.methods import METHODS
+from lorax_lab.methods.adapters import WEIGHTS
+from lorax_lab.record.folder import OUTPUTS, load_arrays
+from lorax_lab.record.record import Record, read_record
+from lorax_lab.tasks import Task, load_task
+from lorax_lab.tasks.split import Split
+
+READ = {"lora": True, "full": True, "norms_and_biases": True, "peft/dora": True, "peft/pissa": True, "peft/vera": False}
+"""Methods, and whether a pipeline reads what they leave."""
+CLOSE = 2e-6
+"""What another order of sums may change of a probability or an output."""
+
+
+def trained(lab: Lab, *words: str) -> Path:
+    """The folder of the one run of these overrides."""
+    done = lab(*words, "reference=false", "train.epochs=10", "train.learning_rate=0.003")
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = [word for word in words if word.startswith("runs_dir=")][-1].removeprefix("runs_dir=")
+    return next(Path(store).glob("*/record.json")).parent
+
+
+def exported(run: Path, *more: str) -> Path:
+    folder = run.parent.parent / "exported"
+    assert main([str(run), str(folder), *more]) == 0
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    assert main([str(word) for word in words]) == 2
+    return capsys.readouterr().err
+
+
+def recorded(run: Path) -> tuple[Record, Task, np.ndarray]:
+    """The record, the task and the outputs of the test split."""
+    record = read_record(run)
+    return record, load_task(typed(record.config).task), load_arrays(run, OUTPUTS)["test"]["outputs"]
+
+
+def probabilities(answers: list[list[dict[str, Any]]], classes: tuple[str, ...]) -> np.ndarray:
+    by_label = [{answer["label"]: answer["score"] for answer in row} for row in answers]
+    return np.array([[row[name] for name in classes] for row in by_label])
+
+
+def softmax(outputs: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(outputs).double().softmax(-1).numpy()
+
+
+@pytest.mark.parametrize(("name", "is_read"), READ.items())
+def test_texts_get_the_run_s_own_answers(
+    name: str, is_read: bool, small_run: list[str], model_folder: Path, lab_here: Lab
+) -> None:
+    from peft import PeftModel
+
+    method = METHODS[name]
+    run = trained(lab_here, *small_run, f"method={name}", *(["rank=2"] if method.has_rank else []), "task.max_length=8")
+    folder = exported(run)
+    _, task, outputs = recorded(run)
+    texts = [example.inputs["text"] for example in task.test]
+    assert np.ptp(outputs[:, 0]) > 100 * CLOSE
+    assert (folder / "config.json").exists() == is_read
+    if is_read:
+        ask = transformers.pipeline("text-classification", str(folder), truncation=True, top_k=None)
+        np.testing.assert_allclose(probabilities(ask(texts), task.classes), softmax(outputs), atol=CLOSE)
+    else:
+        assert "pipelines of transformers do not read" in (folder / "README.md").read_text()
+    if method.weights == WEIGHTS:
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=2)
+        model = PeftModel.from_pretrained(base, folder).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        batch = tokenizer(texts, truncation=True, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            np.testing.assert_allclose(model(**batch).logits, outputs, atol=CLOSE)
+
+
+def test_a_language_model_s_adapter_stands_alone(
+    lab_here: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import PeftModel
+
+    base, table = save_causal(tmp_path / "tiny-llama"), write_table(tmp_path / "answers.csv")
+    task = ["task=local", "task.kind=language_modeling", f"task.path={table}", "task.prompt=question"]
+    sizes = ["task.train_examples=96", "task.validation_examples=24", "task.test_examples=24", "task.max_length=24"]
+    place = ["train.device=cpu", "tracking=disabled", f"runs_dir={tmp_path / 'runs'}"]
+    run = trained(lab_here, f"model={base}", *task, "task.label=answer", *sizes, *place, "rank=2")
+    folder = exported(run)
+    assert {path.name for path in folder.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    assert not (folder / "model.safetensors").exists()
+    _, of_run, outputs = recorded(run)
+    test = Split.of(of_run, of_run.test, transformers.AutoTokenizer.from_pretrained(folder))
+    model: Any = PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base), folder)
+    np.testing.assert_allclose(test.outputs(model.eval()), outputs, rtol=1e-5)
+    monkeypatch.chdir(tmp_path)  # where the base's name leads to it, as the hub's names do
+    written = transformers.pipeline("text-generation", str(folder))("the film", max_new_tokens=3)
+    assert written[0]["generated_text"].startswith("the film")
+
+
+def test_images_get_the_run_s_own_answers(lab_here: Lab, model_folder: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from PIL import Image
+
+    base = save_base("image_classification", model_folder, tmp_path / "tiny-vit")
+    sizes = ["task.train_examples=48", "task.validation_examples=20", "task.test_examples=20"]
+    place = ["train.device=cpu", "tracking=disabled", f"runs_dir={tmp_path / 'runs'}"]
+    run = trained(lab_here, f"model={base}", "task=digits", *sizes, *place, "rank=2")
+    _, task, outputs = recorded(run)
+    folder, images = exported(run), [Image.fromarray(example.inputs["image"]) for example in task.test]
+    ask = transformers.pipeline("image-classification", str(folder), top_k=len(task.classes))
+    np.testing.assert_allclose(probabilities(ask(images), task.classes), softmax(outputs), atol=CLOSE)
+    labels = len(task.classes)
+    bare = transformers.AutoModelForImageClassification.from_pretrained(base, num_labels=labels)
+    pixels = transformers.AutoImageProcessor.from_pretrained(folder)(images, return_tensors="pt")
+    with torch.no_grad():
+        np.testing.assert_allclose(PeftModel.from_pretrained(bare, folder).eval()(**pixels).logits, outputs, atol=CLOSE)
+
+
+def test_the_card_says_what_was_trained_on_what_and_how_well(
+    small_run: list[str], table_file: Path, lab_here: Lab
+) -> None:
+    run = trained(lab_here, *small_run, "method=full")
+    card = (exported(run) / "README.md").read_text()
+    record = read_record(run)
+    inputs = record.completed.inputs
+    for fact in (
+        inputs.model_sha256,
+        inputs.data_sha256,
+        f"{record.completed.score('test'):.4f}",
+        "negative, positive",
+    ):
+        assert fact in card
+    assert str(table_file.parent) not in card
+    assert not re.search("^license:", card, re.M)
+    (command,) = re.findall(r"^python -m lorax_lab.run (.*)$", card, re.M)
+    here = command.replace("model=tiny-bert", f"model={record.config['model']}")
+    words = shlex.split(here.replace(f"path={table_file.name}", f"path={table_file}"))
+    assert run_id(compose(words), inputs.model_sha256, inputs.data_sha256) == record.run_id
+    rank_facts = card.partition("## Rank")[2].partition("##")[0]
+    cuts = [row for row in record.completed.truncation or [] if row["part"] == "cut"]
+    assert f"| k | {' | '.join(str(row['k']) for row in cuts)} |" in rank_facts
+    assert "mean effective rank" in rank_facts
+
+
+def test_what_cannot_be_exported_is_said_in_a_sentence(
+    small_run: list[str], lab_here: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, runs = tmp_path / "out", tmp_path / "runs"
+    assert "runs/RUN" in refused(capsys, tmp_path, out)
+    mean = trained(lab_here, *small_run, f"runs_dir={tmp_path / 'mean'}", "rank=2", "task.pooling=mean")
+    assert "task.pooling=own" in refused(capsys, mean, out)
+    trial = trained(lab_here, *small_run, f"runs_dir={tmp_path / 'trial'}", "rank=2", "measure=trial")
+    assert "measure=standard" in refused(capsys, trial, out)
+    run = trained(lab_here, *small_run, "rank=2")
+    assert "name a new folder" in refused(capsys, run, runs)
+    weights = run / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert "its hash differs" in refused(capsys, run, out)
+    assert not out.exists()
+
+
+def test_a_folder_is_pushed_to_the_hub(
+    small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import huggingface_hub
+
+    asked: list[dict[str, Any]] = []
+
+    class Api:
+        def create_repo(self, name: str, exist_ok: bool) -> SimpleNamespace:
+            if name == "taken/name":
+                raise ValueError("403 Forbidden")
+            return SimpleNamespace(repo_id=f"me/{name}")
+
+        def upload_folder(self, **given: Any) -> None:
+            asked.append(given)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    run = trained(lab_here, *small_run, "rank=2")
+    other = run.parent.parent / "other"
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert "hf auth login" in refused(capsys, run, other, "--push-to-hub", "tweets")
+    assert not other.exists()
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "token")
+    folder = exported(run, "--push-to-hub", "tweets")
+    assert [(push["repo_id"], push["folder_path"]) for push in asked] == [("me/tweets", folder)]
+    assert "pushed to me/tweets" in capsys.readouterr().out
+    assert f"hf upload taken/name {other}" in refused(capsys, run, other, "--push-to-hub", "taken/name")
