@@ -22,7 +22,10 @@ MATRICES: dict[str, Any] = {
     for name, layer in (("layer.0.query", 0), ("layer.1.query", 1), ("pooler", None))
 }
 SIGMA = {name: {"sigma": np.array([4.0, 2.0])} for name in MATRICES}
-HISTORY = [{"step": 1, "train/loss": 0.7}, {"step": 2, "train/loss": 0.6, "validation/accuracy": 0.5}]
+HISTORY = [
+    {"step": 1, "train/loss": 0.7, "train/learning_rate": 0.001},
+    {"step": 2, "train/loss": 0.6, "validation/accuracy": 0.5},
+]
 
 
 def recorded(runs_dir: Path, run_id: str = RUN_ID, tracking: dict[str, Any] | None = None, **changes: Any) -> Path:

@@ -95,5 +95,6 @@ def test_a_run_is_seen_live_killed_and_resumed_without_a_seam(server: Server, sm
     history = [json.loads(line) for line in (store / name / "metrics.jsonl").read_text().splitlines()]
     assert run.rows("train/loss") == [(row["step"], row["train/loss"]) for row in history]
     assert run.summary["status"] == "completed"
+    assert len(run.config["data_sha256"]) == 64  # it is known when the run is over
     for times in ([row[key] for row in run.history] for key in ("_timestamp", "_runtime")):
         assert times == sorted(times)
