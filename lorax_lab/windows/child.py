@@ -21,6 +21,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from queue import Empty, Queue
+from tempfile import mkdtemp
 from typing import Any
 
 from filelock import FileLock
@@ -183,7 +184,7 @@ def main(deadline: float) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": mkdtemp()}  # offline files quote where W&B stages tables
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     sys.stdout = sys.stderr  # libraries print
     guard()

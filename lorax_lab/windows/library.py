@@ -88,7 +88,7 @@ class Window:
         self.run = trackio.init(**self.settings, config=config)
 
     def _open_wandb(self, settings: dict[str, Any], entity: str | None) -> None:
-        os.environ |= {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(self.folder)}
+        os.environ["WANDB_SILENT"] = "true"
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
         import wandb
 
