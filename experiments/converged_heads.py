@@ -81,11 +81,10 @@ def fitted(config: RunConfig, line: Line) -> Row:
         raise ConfigError(f"task={config.task.name}: its data are other here than those of {line['run_id']}")
     base = load_base(config.model, task.head, 0, task.kind.model_class, task.kind.processor_class)
     splits = encode(task, base.processor, base.sha256)
-    test = fitted_head(base.model, head_modules(base.model), splits)
-    assert test is not None, "the base has a head that reads one vector"
-    return {"metric": task.metric, "test": task.score(test["outputs"], test["labels"])[task.metric]} | answers_of(
-        test, {}
-    )
+    outputs = fitted_head(base.model, head_modules(base.model), splits)
+    assert outputs is not None, "the base has a head that reads one vector"
+    scores = {name: task.score(outputs[name], splits[name].labels)[task.metric] for name in outputs}
+    return {"metric": task.metric} | scores | answers_of(splits["test"].answered(outputs["test"]), {})
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ def numbers(records: Records) -> Numbers:
     if table is not None and update.asks_how_low(records):
         facts |= {"claim": claim(table), "tasks": _tasks(records, table), "spectrum": _spectrum(records)}
         facts |= {"deficits": share.pooled_deficits(records)}
+        facts |= {"lacks_rank": not share.is_flat(facts["deficits"])}
     if update.asks_how_low(records):
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
         facts |= {"width": _width(records), "by_loss": records.protocol.loss_margin}
@@ -184,8 +185,9 @@ def _history(records: Records) -> list[tuple[str, str, str, str]]:
             for key, value in entry.get(kind, {}).items():
                 if key == "figures":  # which change no number
                     continue
-                grouped.setdefault((kind, entry["date"], key), []).append(_in_words(value))
-    return [(*place, listed(values)) for place, values in grouped.items()]
+                is_text = key in records.declared.texts  # it stands on the page
+                grouped.setdefault((kind, entry["date"], key), []).append("" if is_text else _in_words(value))
+    return [(*place, listed(filter(None, values))) for place, values in grouped.items()]
 
 
 def _in_words(value: Any) -> str:

@@ -34,8 +34,6 @@ COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
 """Measures without a null of their own: directions above the fitted noise, NaN where a bulk is not that of iid noise,
 values above fp32 rounding, how far the bulk is from noise, and ‖ΔW‖ / ‖W0‖."""
 ALL = "all"
-EVERY_MATRIX = "all-linear"
-"""The target modules that are every matrix of the body."""
 
 
 def lines_of(records: Records, task: str) -> list[Line]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.converged_heads import fitted
+from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
 from lorax_lab.models import head_modules, load_base
 from lorax_lab.tasks import load_task
@@ -60,3 +62,13 @@ def test_a_head_that_reads_every_token_has_none(small_run: list[str]) -> None:
     model, splits = prepared(small_run)
     assert fitted_head(model, ["score"], splits) is None
     assert fitted_head(model, [], splits) is None
+
+
+def test_the_head_of_a_published_task_is_that_of_its_data(small_run: list[str]) -> None:
+    config = compose([*small_run, "method=full"])
+    task = load_task(config.task)
+    line = {"run_id": "one", "inputs": {"data_sha256": task.data_sha256}}
+    row = fitted(config, line)
+    assert row["test"] == pytest.approx(row["correct"].mean())
+    with pytest.raises(ConfigError, match="its data are other"):
+        fitted(config, line | {"inputs": {"data_sha256": "another"}})

@@ -13,7 +13,8 @@ from synthetic import in_nats, lost, present, study, with_head
 
 from analysis.study import page, share
 from analysis.study.command import VERDICT
-from analysis.study.share import Scores, column, enough, plateau, scores, table
+from analysis.study.share import Scores, column, enough, is_flat, plateau, scores, table
+from analysis.study.statistics import Interval
 
 ROOT = Path(__file__).parents[2]
 TASK = "reviews"
@@ -103,6 +104,16 @@ def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best() -> None:
     both = replace(of_task, arms={("rank", 1): arm - 0.1, ("rank", 8): alike, ("rank", 64): arm})
     assert plateau(both).rank == 8  # type: ignore[union-attr]
     assert plateau(both).share == of_task.kept(arm)  # type: ignore[union-attr]
+
+
+def test_rank_is_not_what_lora_lacks_where_it_is_short_by_as_much_at_every_rank() -> None:
+    def deficits(*means: float) -> dict[int, Interval]:
+        return {8 * 2**i: Interval(mean, mean - 0.002, mean + 0.002, 5) for i, mean in enumerate(means)}
+
+    assert is_flat(deficits(-0.005, -0.006, -0.005))
+    assert not is_flat(deficits(-0.009, -0.006, -0.003))  # it becomes less
+    assert not is_flat(deficits(-0.001, -0.001))  # not surely
+    assert not is_flat(deficits(-0.005))
 
 
 @pytest.mark.slow

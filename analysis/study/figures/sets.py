@@ -12,7 +12,7 @@ from ...axes import margin_axis, scale_of, worse_by_margin
 from ...scores import intervals_over, score_label
 from .. import comparison
 from ..records import Records, models_of
-from ..statistics import Interval, Smallest, crossed, smallest
+from ..statistics import Interval, crossed, smallest
 
 NAME = "sets"
 """Of the rows that `lorax_lab.afterwards.sets` makes."""
@@ -42,12 +42,6 @@ def table(records: Records) -> pd.DataFrame | None:
                 row |= {"mean": shown.mean, "low": shown.low, "high": shown.high, "seeds": shown.count}
                 rows.append(row | {"within": gain.low > -margin, "enough": str(smallest(gains, margin))})
     return pd.DataFrame(rows).assign(margin=margin) if rows else None
-
-
-def sets_of(records: Records, task: str) -> dict[str, Smallest]:
-    """k* of each set of matrices; empty where no set was cut."""
-    names = dict.fromkeys(row["set"] for row in records.rows.get(NAME, ()) if row["condition"] == task)
-    return {name: smallest(_by_k(records, task, name), records.protocol.margin) for name in names}
 
 
 def _by_rank(records: Records, task: str, name: str) -> dict[int, Interval]:
