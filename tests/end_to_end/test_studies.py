@@ -354,7 +354,7 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     assert {row["matrix"] for row in measured} == set(records.shared["matrix"])
     assert {len(row["each"]["8,8"]) for row in measured} == {10}
     assert update.is_on_test(records, "local")
-    assert list(update.shrunk(records, "local")) == [50, 70, 80, 90]
+    assert list(update.gains(records, "local", "shrunk")) == [50, 70, 80, 90]
     drawn = FIGURES["functional"].table(records)
     assert {"cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "gaussian"} == set(drawn["part"])
     # the store is lost: what is published still counts, and nothing is trained again
