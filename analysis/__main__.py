@@ -50,7 +50,7 @@ def _main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     for name in options.figures:
         if name not in FIGURES:
-            raise ConfigError(f"there is no figure {name}; {suggest(name, list(FIGURES))}")
+            raise ConfigError(f"there is no figure {name}; {suggest(name, [*FIGURES, *COMMANDS])}")
     check_out(options.out)
     recorded = load(options.runs)
     _list("left out", gaps.left_out(options.runs, recorded))

@@ -1,8 +1,9 @@
 """`python -m analysis compare [RUNS]`: arms against each other, by the seeds that they share and the test examples.
 
 An arm is all runs with the same settings but for the seed. Each arm is compared with full fine-tuning, or with the arm
-that `--against` names, on the same model and task. Where an arm trained the head alone (method=head), or runs of a
-language model scored it before training, each arm has its share of what fine-tuning brings. Nothing is trained.
+that `--against` names, on the same model and task. It has its share of what full fine-tuning brings over the head
+alone, which full fine-tuning's run has fitted on the frozen base; of a language model over the model before training.
+Nothing is trained.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import pandas as pd
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record import variation
 from lorax_lab.record.files import write_csv, write_text
-from lorax_lab.record.folder import HEAD_ALONE, OUTPUTS, load_arrays
+from lorax_lab.record.folder import OUTPUTS, load_arrays
 from lorax_lab.record.record import Record, scan
-from lorax_lab.study.answers import OF_CUTS, answers_of
+from lorax_lab.study.answers import answers_of
 from lorax_lab.study.published import Line
 
 from . import style
@@ -29,7 +30,7 @@ from .folders import UNREADABLE, check_out
 from .groups import FIRST, RUNS, Group, command, group_of, settings_of
 from .pages import render
 from .study import share
-from .study.comparison import added
+from .study.comparison import NONE, added
 from .study.figures import answer as figure
 from .study.records import score_of
 from .study.statistics import Interval, crossed
@@ -43,12 +44,13 @@ PAGE = "comparison.md"
 def main(arguments: list[str]) -> int:
     """Compare, draw, write. Returns the exit code: 0, or 2 where there is nothing to compare."""
     parser = argparse.ArgumentParser(prog="python -m analysis compare", description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="?", default=RUNS, help="where the records are (runs)")
+    parser.add_argument("folder", type=Path, nargs="?", default=RUNS, help="where the records are (runs)")
+    parser.add_argument("--runs", type=Path, help="the same")
     against = "the arm that the others are compared with: words of its name, such as 'r = 8' (full fine-tuning)"
     parser.add_argument("--against", metavar="ARM", help=against)
     parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder of page, tables and figures")
     options = parser.parse_args(arguments)
-    return answer(lambda: _main(options.runs, options.against, options.out))
+    return answer(lambda: _main(options.runs or options.folder, options.against, options.out))
 
 
 def _main(runs_dir: Path, against: str | None, out: Path) -> int:
@@ -102,18 +104,27 @@ def compare(group: Group, against: str | None = None) -> dict[str, Any]:
     Raises:
         ConfigError: no arm, or several, have the words of `against`.
     """
-    lines = {str(row["run_id"]): _line(Path(row["folder"]), group) for _, row in group.runs.iterrows()}
     runs = dict(iter(group.runs.groupby("arm", sort=False)))
-    arms = {
-        str(arm): {int(row["seed"]): lines[row["run_id"]] for _, row in rows.iterrows()} for arm, rows in runs.items()
-    }
+    arms = {str(arm): _lines(rows, group) for arm, rows in runs.items()}
     reference = _reference(group, list(arms), against)
-    zero = _zero(group, arms, arms[reference])
+    is_full = runs[reference]["method"].iloc[0] == REFERENCE
+    zero = _zero(group, arms, arms[reference]) if is_full else None
     table = pd.DataFrame([_row(group, runs[arm], arm, arms, reference, zero) for arm in arms])
     shares = _shares(group, runs, arms, reference, zero)
     facts: dict[str, Any] = {"name": group.name, "title": group.title, "metric": group.metric, "reference": reference}
-    facts |= {"seeds": max(map(len, arms.values())), "zero": zero and zero[0], "table": table, "shares": shares}
-    return facts | {"enough": _enough(shares)}
+    facts |= {"zero": zero and zero[0], "table": table, "shares": shares, "enough": _enough(shares)}
+    single = table.loc[(table["arm"] != reference) & (table.get("paired", pd.Series(0, table.index)) < 2), "arm"]
+    return facts | {"single": list(single), "why": _why(is_full, zero, table)}
+
+
+def _why(is_full: bool, zero: object, table: pd.DataFrame) -> str:
+    """Why there are no shares; empty where there are."""
+    if not is_full:
+        return "shares are of what full fine-tuning brings"
+    if zero is None:
+        return "no full fine-tune here has fitted a head alone: train it again (force=true), or add method=head"
+    has_share = "share" in table and table["share"].notna().any()
+    return "" if has_share else "full fine-tuning is not surely better than the head alone"
 
 
 def _lines(rows: pd.DataFrame, group: Group) -> dict[int, Line]:
@@ -146,22 +157,16 @@ def _zero(
 ) -> tuple[str, dict[int, Line]] | None:
     """What brings nothing: the head alone, which full fine-tuning's run has fitted or an arm has trained, or a language
     model before training."""
-    key, metric = f"{HEAD_ALONE}/{group.metric}", f"test/{group.metric}"
-    if all(key in line["baselines"] for line in reference.values()):
-        return share.HEAD, {seed: _of_head(line, key, metric) for seed, line in reference.items()}
-    if len(head := group.best[group.best["method"] == HEAD]):
-        return share.HEAD, arms[str(head["arm"].iloc[0])]
-    before = {seed: line["baselines"].get(f"untrained/{group.metric}") for seed, line in reference.items()}
+    fitted = {seed: head for seed, line in reference.items() if (head := share.head_of(line))}
+    if fitted and len(fitted) == len(reference):
+        return share.HEAD, fitted
+    if len(trained := group.best[group.best["method"] == HEAD]):
+        return share.HEAD, arms[str(trained["arm"].iloc[0])]
+    before = {seed: line["baselines"].get(f"{share.UNTRAINED}/{group.metric}") for seed, line in reference.items()}
     if None in before.values():
         return None
+    metric = f"test/{group.metric}"
     return share.BEFORE, {seed: {"metric": group.metric, "metrics": {metric: score}} for seed, score in before.items()}
-
-
-def _of_head(line: Line, key: str, metric: str) -> Line:
-    """A head alone as a line of its own, from that of the run that fitted it."""
-    head: Line = {"metric": line["metric"], "metrics": {metric: line["baselines"][key]}}
-    answers = {name: line.get(of_cuts, {}).get((HEAD_ALONE, 0)) for name, of_cuts in OF_CUTS.items()}
-    return head | {name: values for name, values in answers.items() if values is not None}
 
 
 def _row(
@@ -189,11 +194,10 @@ def _gain(arm: dict[int, Line], reference: dict[int, Line], higher_is_better: bo
     """The gain over the reference of the same seeds, above 0 is better."""
     pairs = [(arm[seed], reference[seed]) for seed in sorted(set(arm) & set(reference))]
     values = [(added(line), added(other)) for line, other in pairs]
-    if not pairs or any(value is None for pair in values for value in pair):
-        differences = np.array([[score_of(line, "test") - score_of(other, "test")] for line, other in pairs])
-    else:
-        differences = np.array([line - other for line, other in values])  # type: ignore[operator]
-    return crossed(differences).interval().oriented(higher_is_better) if pairs else Interval(np.nan, np.nan, np.nan, 0)
+    differences = [line - other for line, other in values if line is not None and other is not None]
+    if len(differences) < len(pairs):
+        differences = [np.array([score_of(line, "test") - score_of(other, "test")]) for line, other in pairs]
+    return crossed(np.array(differences)).interval().oriented(higher_is_better) if pairs else NONE
 
 
 def _shares(
@@ -210,11 +214,12 @@ def _shares(
             by_variant.setdefault(str(rows["variant"].iloc[0]), {})["rank", int(rank)] = arms[str(arm)]
     made: list[dict[str, Any]] = []
     for variant, places in by_variant.items() if zero else ():
-        has_cuts = runs[reference]["method"].iloc[0] == REFERENCE and not made
-        cut = has_cuts and all(share.added_by_cuts(line, "cut") for line in arms[reference].values())
-        if zero and (scores := share.paired(arms[reference], places, zero, group.higher_is_better, cut)):
-            place = {"task": variant, "model": group.title["model"], "classes": 0}
-            made += share.rows_of(scores, place)
+        assert zero is not None
+        most = max(len(set(of_arm) & set(arms[reference])) for of_arm in places.values())
+        places = {place: of_arm for place, of_arm in places.items() if len(set(of_arm) & set(arms[reference])) == most}
+        cut = not made and all(share.added_by_cuts(line, "cut") for line in arms[reference].values())
+        if scores := share.paired(arms[reference], places, zero, group.higher_is_better, cut):
+            made += share.rows_of(scores, {"task": variant, "model": group.title["model"], "classes": 0})
     return pd.DataFrame(made) if made else None
 
 

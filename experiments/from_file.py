@@ -9,13 +9,14 @@
     seeds: [0, 1, 2, 3, 4]
 
 More keys, all with defaults: cost, common, final (overrides of the final runs of an arm), selection_seeds, rates,
-margin, loss_margin, extensions. `lowest` is the lowest learning rate of an arm's grid. The options are those of every
-study; records go beside the file unless `--records` says otherwise.
+margin, loss_margin, extensions. The first arm is the one that the others are compared with. `lowest` is the lowest
+learning rate of an arm's grid. The options are those of every study and follow the file; records go beside it.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,8 +27,12 @@ from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.study.protocol import Arm, Protocol
 
 NEEDED = ("question", "prediction", "factors", "arms")
-OF_PROTOCOL = ("selection_seeds", "rates", "margin", "loss_margin", "extensions")
 OTHERS = ("cost", "common", "final", "seeds")
+OF_PROTOCOL: dict[str, Callable[[Any], Any]] = {
+    "selection_seeds": lambda seeds: _seeds(seeds), "rates": int, "margin": float, "loss_margin": float,
+    "extensions": int,
+}  # fmt: skip
+"""Keys of the protocol, and what makes their values."""
 SECONDS = {"trial": 60.0, "final": 120.0}
 """Guesses, until runs are recorded."""
 
@@ -55,26 +60,39 @@ def read(path: Path) -> Any:
         raise ConfigError(f"{path}: there is no key {wrong}; {suggest(wrong, known)}")
     texts = {key.upper(): str(content.get(key, "")) for key in ("question", "prediction", "cost")}
     plan = _plan(path, content)
-    return SimpleNamespace(plan=lambda: plan, __name__=f"experiments.{path.stem}", __spec__=None, **texts)
+    places = {"__name__": f"experiments.{path.stem}", "__spec__": None, "RECORDS": path.parent / "records"}
+    return SimpleNamespace(plan=lambda: plan, **places, **texts)
 
 
 def _plan(path: Path, content: dict[str, Any]) -> Plan:
     try:
-        arms = [Arm(name, tuple(arm["overrides"]), float(arm["lowest"])) for name, arm in content["arms"].items()]
+        arms = [Arm(name, _words(arm["overrides"]), float(arm["lowest"])) for name, arm in content["arms"].items()]
         levels = {
-            factor: {level: tuple(overrides) for level, overrides in by_level.items()}
+            factor: {str(level): _words(overrides) for level, overrides in by_level.items()}
             for factor, by_level in content["factors"].items()
         }
-        rules = {key: content[key] for key in OF_PROTOCOL if key in content}
-        rules |= {"final_seeds": tuple(content["seeds"])} if "seeds" in content else {}
-        rules |= {"selection_seeds": tuple(rules["selection_seeds"])} if "selection_seeds" in rules else {}
+        rules = {key: OF_PROTOCOL[key](content[key]) for key in OF_PROTOCOL if key in content}
+        rules |= {"final_seeds": _seeds(content["seeds"])} if "seeds" in content else {}
         protocol = Protocol(tuple(arms), reference=arms[0].name, **rules)
-        final = {name: tuple(overrides) for name, overrides in content.get("final", {}).items()}
-        return Plan(
-            protocol=protocol, factors=levels, common=tuple(content.get("common", ())), final=final, seconds=SECONDS
-        )
+        if protocol.rates < 1 or set(protocol.selection_seeds) & set(protocol.final_seeds):
+            raise ValueError("rates are 1 or more, and no seed is of both kinds")
+        final = {name: _words(overrides) for name, overrides in content.get("final", {}).items()}
+        common = _words(content.get("common", []))
+        return Plan(protocol=protocol, factors=levels, common=common, final=final, seconds=SECONDS)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise ConfigError(f"{path}: factors or arms are not as --help shows them ({error!r})") from None
+        raise ConfigError(f"{path}: a value is not as --help shows it ({error!r})") from None
+
+
+def _words(overrides: Any) -> tuple[str, ...]:
+    if not isinstance(overrides, list):
+        raise TypeError(f"overrides are a list, such as [task=tweets], not {overrides}")
+    return tuple(map(str, overrides))
+
+
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds are whole numbers, each once, not {seeds}")
+    return tuple(map(int, seeds))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -84,8 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__)
         return 0
     path = Path(typed[0])
-    places = [] if "--records" in typed else ["--records", str(path.parent / "records")]
-    return answer(lambda: carry_out(read(path), [*typed[1:], *places]))
+    places = ["--records", str(path.parent / "records")]
+    return answer(lambda: carry_out(read(path), [*places, *typed[1:]]))
 
 
 if __name__ == "__main__":

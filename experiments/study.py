@@ -107,7 +107,7 @@ def studies() -> list[str]:
 def texts_of(study: ModuleType, name: str) -> dict[str, str]:
     """A study's question, prediction and cost: those that it declared, or those of a module that declares them yet. A
     PREDICTION beside a declaration is added to the declared one."""
-    folder = RECORDS / name
+    folder = getattr(study, "RECORDS", RECORDS) / name
     declared = read_declaration(folder).texts if (folder / DECLARATION).is_file() else {}
     texts = {key: str(getattr(study, key.upper(), declared.get(key, ""))) for key in ("question", "prediction", "cost")}
     earlier, added = str(declared.get("prediction", "")), texts["prediction"]

@@ -43,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", help="studies to draw, such as rank_sweep; none means all")
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     parser.add_argument("--out", type=Path, default=DOCS, help="where figures, tables and pages go (docs/study)")
-    parser.add_argument("--verdict", type=Path, default=VERDICT, help="the verdict over all (analysis/VERDICT.md)")
+    over_all = "the verdict over all (analysis/VERDICT.md; of other records, in the folder of --out)"
+    parser.add_argument("--verdict", type=Path, help=over_all)
     unfair = "draw a comparison that breaks the protocol too, stamped"
     parser.add_argument("--allow-unfair", action="store_true", help=unfair)
     return parser
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write(options: argparse.Namespace) -> int:
     check_out(options.out)
+    verdict = options.verdict or (VERDICT if options.records == RECORDS else options.out / PAGE)
     studies, damaged = load_all(options.records)
     names = [study.name for study in studies]
     for name in options.names:
@@ -70,9 +72,9 @@ def _write(options: argparse.Namespace) -> int:
                 write_csv(options.out / study.name / f"{name}.csv", table)
         if options.output == "study":
             print(*_draw(study, options.out / study.name, options.allow_unfair), sep="\n", flush=True)
-    links = {name: os.path.relpath(options.out / name / PAGE, options.verdict.parent) for name in names}
-    write_text(options.verdict, page.write_all(studies, links, damaged))
-    print(options.verdict)
+    links = {name: os.path.relpath(options.out / name / PAGE, verdict.parent) for name in names}
+    write_text(verdict, page.write_all(studies, links, damaged))
+    print(verdict)
     return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in chosen))
 
 

@@ -18,8 +18,8 @@ from .figures.answer import claim
 from .records import Records, collapsed, every, hours_of
 from .statistics import Interval, Smallest
 from .validator import breaches, marked, notes
-from .verdict import SAMPLE, low_rank, of_tasks, rule, rulings
-from .words import listed
+from .verdict import low_rank, of_tasks, rule, rulings
+from .words import SAMPLE, listed
 
 MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
@@ -78,14 +78,19 @@ def numbers(records: Records) -> Numbers:
     facts |= {"word": records.condition_word, "reference": records.protocol.reference, "margin": records.margin}
     facts |= {"has_cuts": update.has_cuts(records)}
     facts |= {"splits": list(dict.fromkeys(map(records.scored_on, records.conditions)))}
-    facts |= {"conditions": records.conditions, "tasks": [], "rulings": [], "arms": []}
+    facts |= {"conditions": records.conditions, "tasks": [], "rulings": [], "arms": [], "beaten": []}
     if facts["faults"]:
         return facts
+    facts["beaten"] = [task for task in records.conditions if _is_beaten(records, task)]
     table = share.table(records)
     if table is not None and update.asks_how_low(records):
-        facts |= {"claim": claim(table), "tasks": _tasks(records, table), "spectrum": _spectrum(records)}
+        facts |= {
+            "claim": claim(table, records.condition_word),
+            "tasks": _tasks(records, table),
+            "spectrum": _spectrum(records),
+        }
         facts |= {"deficits": share.pooled_deficits(records)}
-        facts |= {"lacks_rank": not share.is_flat(facts["deficits"])}
+        facts |= {"is_flat": share.is_flat(facts["deficits"])}
     if update.asks_how_low(records):
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
         facts |= {"width": _width(records), "by_loss": records.protocol.loss_margin}
@@ -112,10 +117,11 @@ def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:
     return tasks
 
 
-def _width(records: Records) -> int:
-    """The smallest side of the matrices of the update."""
+def _width(records: Records) -> int | None:
+    """The smaller side of the matrices of the update; None where they have several."""
     line = update.lines_of(records, records.conditions[0])[0]
-    return min(min(row["shape"]) for row in line["matrices"].values())
+    sides = {min(row["shape"]) for row in line["matrices"].values()}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def _spectrum(records: Records) -> dict[str, Numbers]:
@@ -164,11 +170,13 @@ def _limits(records: Records) -> Numbers:
     facts |= {"parameters": min(line["parameters"]["total"] for line in lines)}
     facts |= {"seeds": records.protocol.final_seeds, "edges": marked(records), "notes": notes(records)}
     facts |= {"powers": [[p for p in of_truth if not math.isnan(p)] for of_truth in zip(*powers, strict=True)]}
-    facts |= {"by_seeds": [task for task in tasks if not comparison.covers_examples(records, task)]}
+    shares = {task: share.scores(records, task) for task in tasks}
+    by_seeds = [task for task, scores in shares.items() if scores and scores.examples < 2]
+    facts |= {"by_seeds": [t for t in tasks if t in by_seeds or not comparison.covers_examples(records, t)]}
     facts |= {"memorised": [task for task in tasks if records.scored_on(task) == TRAINING]}
     asked = of_tasks(records) if update.asks_how_low(records) else []
     facts |= {"on_validation": [ruling.task for ruling in asked if not ruling.on_test]}
-    facts |= {"beaten": [task for task in tasks if _is_beaten(records, task)], "history": _history(records)}
+    facts |= {"history": _history(records)}
     return facts | {"examples": sorted({line["inputs"]["examples"]["train"] for line in lines})}
 
 

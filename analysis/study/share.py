@@ -9,6 +9,7 @@ are paired by seed and test example.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from lorax_lab.record.folder import HEAD_ALONE
+from lorax_lab.study.answers import OF_CUTS
 from lorax_lab.study.published import Line
 
 from .comparison import added, added_by_cuts, is_lost, seeds_of
@@ -25,6 +28,7 @@ from .margin import head_arm
 from .records import KEPT, Records, score_of
 from .statistics import Interval, crossed
 from .update import is_on_test
+from .words import SAMPLE
 
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 """The shares that a page can name."""
@@ -33,6 +37,7 @@ SEARCHED = (-20.0, 20.0)
 """Shares between which the ends of an interval are looked for."""
 HEAD, BEFORE = "head alone", "before training"
 """What the 0 is."""
+UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +77,11 @@ class Scores:
         """What fine-tuning brings: full − zero, above 0 is better."""
         return self.contrast(self.full, 0.0)
 
+    @property
+    def examples(self) -> int:
+        """How many test examples the intervals cover; 1 where they cover the seeds alone."""
+        return int(self.full.shape[1])
+
 
 def _root(end: Callable[[float], float], far: float, mean: float) -> float:
     """Where an end of the contrast's interval crosses 0 between a far share and the mean one."""
@@ -87,8 +97,8 @@ def paired(
     higher_is_better: bool,
     with_cuts: bool,
 ) -> Scores | None:
-    """Scores of runs by seed, of the seeds that all have; None where full fine-tuning is not surely better than the 0:
-    then there is no share of what it brings.
+    """Scores of runs by seed, of the seeds that all have; None where they have none, or full fine-tuning is not surely
+    better than the 0, with one seed not better at all: then there is no share of what it brings.
 
     Args:
         arms: by side and size.
@@ -96,7 +106,10 @@ def paired(
         with_cuts: whether the reference's update was cut and scored on test.
     """
     zero_is, of_zero = zero
-    seeds = sorted(set.intersection(set(reference), *map(set, arms.values())))
+    shared = set.intersection(set(reference), *map(set, arms.values()))
+    seeds = sorted(shared & set(of_zero) if len(of_zero) > 1 else shared)
+    if not seeds:
+        return None
     lines = [runs[seed] for runs in (reference, *arms.values()) for seed in seeds]
     by_example = all(added(line) is not None for line in [*lines, *of_zero.values()])
 
@@ -111,7 +124,8 @@ def paired(
         by_place |= {("k", k): np.array([of_seed[k] for of_seed in cuts]) for k in every_k}
     alike = dict.fromkeys(seeds, next(iter(of_zero.values()))) | dict(of_zero)
     made = Scores(scores_of(reference), scores_of(alike), zero_is, by_place, higher_is_better)
-    return made if len(seeds) < 2 or made.brings.low > 0 else None
+    least = made.brings.low if len(seeds) > 1 else made.brings.mean
+    return made if least > 0 else None
 
 
 @lru_cache(maxsize=KEPT * 16)
@@ -128,18 +142,35 @@ def scores(records: Records, condition: str) -> Scores | None:
     return paired(reference, arms, zero, records.higher_is_better(condition), is_on_test(records, condition))
 
 
-def _zero(records: Records, condition: str) -> tuple[str, dict[int, Line]] | None:
+def _zero(records: Records, condition: str) -> tuple[str, Mapping[int, Line]] | None:
     """What stands for the 0, and its lines by seed: one for all where no seed has a part in it."""
     if head := records.heads.get(condition):
         return HEAD, {-1: head}
+    lines = seeds_of(records, condition, records.protocol.reference)
+    fitted = {seed: head for seed, line in lines.items() if (head := head_of(line))}
+    if fitted and len(fitted) == len(lines):
+        return HEAD, fitted
     if arm := head_arm(records, condition):
         return arm, seeds_of(records, condition, arm)
-    lines = seeds_of(records, condition, records.protocol.reference)
-    before = {seed: line.get("baselines", {}).get(f"untrained/{line['metric']}") for seed, line in lines.items()}
-    if not before or None in before.values():
-        return None
-    metrics = {seed: f"test/{line['metric']}" for seed, line in lines.items()}
-    return BEFORE, {s: {"metric": lines[s]["metric"], "metrics": {metrics[s]: before[s]}} for s in lines}
+    before = {seed: _baseline(line, UNTRAINED) for seed, line in lines.items()}
+    return (
+        (BEFORE, {seed: line for seed, line in before.items() if line})
+        if lines and None not in before.values()
+        else None
+    )
+
+
+def head_of(line: Line) -> Line | None:
+    """The head alone that a full fine-tune has fitted, as a line of its own; None where it has none."""
+    head = _baseline(line, HEAD_ALONE)
+    answers = {name: line.get(of_cuts, {}).get((HEAD_ALONE, 0)) for name, of_cuts in OF_CUTS.items()}
+    return head and head | {name: values for name, values in answers.items() if values is not None}
+
+
+def _baseline(line: Line, name: str) -> Line | None:
+    metric = line["metric"]
+    score = line.get("baselines", {}).get(f"{name}/{metric}")
+    return None if score is None else {"metric": metric, "metrics": {f"test/{metric}": score}}
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -158,7 +189,7 @@ def table(records: Records) -> pd.DataFrame | None:
 def rows_of(of_condition: Scores, place: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of `table` of one condition, each beginning with `place`."""
     zero = {"zero": float(of_condition.zero.mean()), "zero_is": of_condition.zero_is}
-    place = place | {"full": float(of_condition.full.mean())} | zero
+    place = place | {"full": float(of_condition.full.mean())} | zero | {"examples": of_condition.examples}
     rows = []
     for (side, size), arm in of_condition.arms.items():
         row = place | {"side": side, "size": size}
@@ -207,11 +238,13 @@ class Plateau:
     """What LoRA reaches at best.
 
     Attributes:
-        rank: the smallest from which on no rank is surely worse than the best one.
+        rank: the smallest from which on no rank is surely worse than the best one; None where the largest is.
+        best: the rank of the best one, by the scores themselves.
         share: kept by the best one, with its interval.
     """
 
-    rank: int
+    rank: int | None
+    best: int
     share: tuple[float, float, float]
 
 
@@ -221,17 +254,21 @@ def plateau(of_condition: Scores) -> Plateau | None:
     if not by_rank:
         return None
     sign = 1 if of_condition.higher_is_better else -1
-    best = max(by_rank.values(), key=lambda arm: sign * arm.mean())
-    as_good = [not crossed(by_rank[rank] - best).interval().oriented(sign > 0).high < 0 for rank in sorted(by_rank)]
-    rank = from_on(sorted(by_rank), as_good)
-    return Plateau(rank if rank is not None else max(by_rank), of_condition.kept(best))
+    best = max(by_rank, key=lambda rank: sign * by_rank[rank].mean())
+    gains = {rank: crossed(by_rank[rank] - by_rank[best]).interval().oriented(sign > 0) for rank in sorted(by_rank)}
+    rank = from_on(gains, (not gain.high < 0 for gain in gains.values()))
+    return Plateau(rank, best, of_condition.kept(by_rank[best]))
 
 
 def pooled_deficits(records: Records) -> dict[int, Interval]:
-    """What LoRA of each rank scores less or more than full fine-tuning, the mean over conditions, above 0 is better.
-    The interval takes conditions as independent, each with the width of its own."""
+    """What LoRA of each rank scores less or more than full fine-tuning, the mean over tasks, above 0 is better. The
+    interval takes tasks as independent, each with the width of its own. Scores of one metric alone are pooled, that of
+    most tasks, and a second sample of a task is no other task."""
     by_rank: dict[int, list[Interval]] = {}
-    for condition in records.conditions:
+    tasks = [condition for condition in records.conditions if not SAMPLE.search(condition)]
+    metrics = Counter(records.metric(task) for task in tasks if scores(records, task))
+    metric = max(metrics, key=lambda name: metrics[name], default="")
+    for condition in (task for task in tasks if records.metric(task) == metric):
         if of_condition := scores(records, condition):
             for (side, size), arm in of_condition.arms.items():
                 if side == "rank":

@@ -3,7 +3,6 @@ the records alone. The share that is kept (`share`) is the answer of pages; this
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,8 +13,6 @@ from .records import KEPT, Records
 from .statistics import Smallest
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
-SAMPLE = re.compile(r" \(sample \d+\)$")
-"""Ends the name of a condition that is another task of the study with other training examples."""
 
 
 @dataclass(frozen=True)

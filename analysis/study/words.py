@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
+
+SAMPLE = re.compile(r" \(sample \d+\)$")
+"""Ends the name of a condition that is another task of the study with other training examples."""
 
 
 def listed(items: Iterable[Any]) -> str:

@@ -83,7 +83,6 @@ def _of_update(folder: Path, result: Result) -> Line:
     """What a final run's line has besides: its answers, its matrices and its cuts."""
     spectra, outputs = load_spectra(folder), load_arrays(folder, OUTPUTS)
     rows, drawn = measures.rows(folder), measures.stand_in_rows(folder)
-    outputs.pop(f"{HEAD_ALONE}/0", None)  # studies have it for each condition: `HEADS`
     line: Line = answers_of(outputs.pop("test"), outputs)
     line["matrices"] = {
         name: Measured(_facts(matrix, rows[name]) | {"sigma": spectra[name]["sigma"].astype(np.float32)})
@@ -139,7 +138,10 @@ def _matrix_rows(line: Line) -> Iterator[Row]:
 
 
 def _cut_rows(line: Line) -> Iterator[Row]:
-    for part, k, module, score in line.get("functional", ()):
+    head = (
+        [(HEAD_ALONE, 0, None, None)] if any((HEAD_ALONE, 0) in line.get(key, {}) for key in OF_CUTS.values()) else []
+    )
+    for part, k, module, score in (*line.get("functional", ()), *head):
         row = {"run_id": line["run_id"], "part": part, "k": k, "module": module, "score": score}
         if module is None:
             row |= {name: line.get(key, {}).get((part, k)) for name, key in OF_CUTS.items()}
@@ -160,7 +162,8 @@ def read_lines(folder: Path) -> list[Line]:
         lines[run].setdefault(SERIES[series], {})[name] = Measured(row)
     for row in read_table(folder / CUTS):
         line, place = lines[row["run_id"]], (row["part"], row["k"])
-        line.setdefault("functional", []).append((*place, row.get("module"), row.get("score")))
+        if row["part"] != HEAD_ALONE:
+            line.setdefault("functional", []).append((*place, row.get("module"), row.get("score")))
         for name, key in OF_CUTS.items():
             if name in row:
                 line.setdefault(key, {})[place] = row[name]

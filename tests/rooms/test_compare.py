@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,38 +14,54 @@ from analysis.compare import compare, groups
 from lorax_lab.errors import ConfigError
 from lorax_lab.record.folder import OUTPUTS, save_arrays
 
+SCORES = {"full": 0.9, 4: 0.8, 8: 0.88, "head": 0.7}
+"""Of full fine-tuning, of LoRA of rank 4 and 8, and of the head alone; 1,000 test examples."""
 
-def store(folder: Path, seeds: int, with_head: bool = True) -> Path:
-    """Full fine-tuning has .9, LoRA of rank 4 .8 and of rank 8 .88, the head alone .7, of 1,000 test examples."""
-    made, arms = Store(folder), {"full": 0.9, 4: 0.8, 8: 0.88} | ({"head": 0.7} if with_head else {})
+
+def answers(score: float, draw: int) -> dict[str, np.ndarray]:
+    correct = np.zeros(1000, bool)
+    correct[np.random.default_rng(draw).permutation(1000)[: round(1000 * score)]] = True
+    return {"outputs": np.zeros((1000, 2), np.float32), "correct": correct}
+
+
+def store(folder: Path, seeds: int, fitted: bool = True, scores: Any = SCORES, missing: Any = ()) -> Path:
+    """A store whose full fine-tunes have fitted a head alone and were cut, or where an arm trained it."""
+    made = Store(folder)
     for seed in range(seeds):
-        for number, (arm, score) in enumerate(arms.items()):
-            rank = arm if isinstance(arm, int) else None
-            run = made.run(rank=rank, seed=seed, test=score, method="head" if arm == "head" else "")
-            correct = np.zeros(1000, bool)
-            correct[np.random.default_rng(10 * seed + number).permutation(1000)[: round(1000 * score)]] = True
-            outputs = np.zeros((1000, 2), np.float32)
-            labels = np.zeros(1000, np.int64)
-            save_arrays(run / OUTPUTS, {"test": {"outputs": outputs, "labels": labels, "correct": correct}})
+        for number, (arm, score) in enumerate(scores.items()):
+            if (arm, seed) in missing or (arm == "head" and fitted):
+                continue
+            rank, is_full = arm if isinstance(arm, int) else None, arm == "full"
+            baselines = {"head/accuracy": scores["head"]} if is_full and fitted else None
+            method = "head" if arm == "head" else ""
+            run = made.run(rank=rank, seed=seed, test=score, method=method, baselines=baselines)
+            saved = {"test": answers(score, 10 * seed + number) | {"labels": np.zeros(1000, np.int64)}}
+            if is_full and fitted:
+                saved |= {"head/0": answers(scores["head"], 5), "cut/16": saved["test"], "cut/2": answers(0.75, seed)}
+            save_arrays(run / OUTPUTS, saved)
     return folder
 
 
-def test_arms_are_paired_with_full_fine_tuning_and_have_their_share_of_what_it_brings(tmp_path: Path) -> None:
-    (group,) = groups(store(tmp_path / "runs", 3))
+@pytest.mark.parametrize("fitted", [True, False])
+def test_arms_are_paired_with_full_fine_tuning_and_have_their_share_of_what_it_brings(
+    fitted: bool, tmp_path: Path
+) -> None:
+    (group,) = groups(store(tmp_path / "runs", 3, fitted))
     facts = compare(group)
+    assert facts["why"] == ""
     rows = facts["table"].set_index("arm")
     assert facts["reference"] == "full fine-tuning"
     assert rows.loc["LoRA r = 8", "difference"] == pytest.approx(-0.02)
     assert rows.loc["LoRA r = 8", "difference_low"] < -0.02 < rows.loc["LoRA r = 8", "difference_high"]
     assert rows.loc["LoRA r = 8", "share"] == pytest.approx(0.9)
     assert rows.loc["LoRA r = 4", "share"] == pytest.approx(0.5)
-    assert [of["sizes"][0.8].mean for of in facts["enough"]] == [8]
+    assert [of["sizes"][0.8].mean for of in facts["enough"]] == [8, 16][: 1 + fitted]
     against = compare(group, "r = 4")["table"].set_index("arm")
     assert against.loc["LoRA r = 8", "difference"] == pytest.approx(0.08)
 
 
 def test_what_one_seed_and_no_head_cannot_say_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = store(tmp_path / "runs", 1, with_head=False)
+    runs = store(tmp_path / "runs", 1, fitted=False, scores={"full": 0.9, 8: 0.88})
     assert main(["compare", str(runs), "--out", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert page in capsys.readouterr().out
@@ -64,3 +81,23 @@ def test_an_arm_that_there_is_not_is_refused_with_those_that_there_are(tmp_path:
         compare(group, "rank=16")
     with pytest.raises(ConfigError, match="no two arms"):
         groups(tmp_path / "nowhere")
+
+
+def test_arms_that_lack_a_seed_keep_those_that_they_have(tmp_path: Path) -> None:
+    (group,) = groups(store(tmp_path / "runs", 3, missing={(4, 2), (8, 0), (8, 1), (8, 2)}))
+    rows = compare(group)["table"].set_index("arm")
+    assert rows.loc["LoRA r = 4", "paired"] == 2
+    (group,) = groups(store(tmp_path / "apart", 4, missing={("full", 0), ("full", 1), (4, 2), (4, 3), (8, 2)}))
+    facts = compare(group)
+    rows = facts["table"].set_index("arm")
+    assert rows.loc["LoRA r = 4", "paired"] == 0  # no seed in common
+    assert rows.loc["LoRA r = 8", "paired"] == 1
+    assert set(facts["single"]) == {"LoRA r = 4", "LoRA r = 8"}
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_there_is_no_share_of_what_full_fine_tuning_does_not_bring(seeds: int, tmp_path: Path) -> None:
+    (group,) = groups(store(tmp_path / "runs", seeds, scores=SCORES | {"full": 0.6}))
+    facts = compare(group)
+    assert facts["shares"] is None
+    assert "not surely better" in facts["why"]

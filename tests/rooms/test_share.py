@@ -103,7 +103,19 @@ def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best() -> None:
     alike = arm + noise - noise.mean() - 1e-4
     both = replace(of_task, arms={("rank", 1): arm - 0.1, ("rank", 8): alike, ("rank", 64): arm})
     assert plateau(both).rank == 8  # type: ignore[union-attr]
+    falls = replace(of_task, arms={("rank", 8): arm, ("rank", 64): arm - 0.1})
+    assert (plateau(falls).rank, plateau(falls).best) == (None, 8)  # type: ignore[union-attr]
     assert plateau(both).share == of_task.kept(arm)  # type: ignore[union-attr]
+
+
+def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = ("reviews", "tweets", "reviews (sample 2)")
+    records = study(lambda cell: 0.8 - 0.01 * (cell.arm == "LoRA r=8"), tasks=tasks)
+    head = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
+    pooled = share.pooled_deficits(replace(records, heads=dict.fromkeys(tasks, head)))[8]
+    alone = share.pooled_deficits(replace(records, heads={"reviews": head}))[8]
+    assert pooled.mean == pytest.approx(-0.01, abs=2e-3)
+    assert pooled.high - pooled.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.3)
 
 
 def test_rank_is_not_what_lora_lacks_where_it_is_short_by_as_much_at_every_rank() -> None:

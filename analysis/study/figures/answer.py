@@ -15,7 +15,7 @@ from ...scores import score_label
 from .. import comparison, share, update
 from ..records import Records, models_of
 from ..share import SIDES
-from ..verdict import SAMPLE
+from ..words import SAMPLE
 
 CROWDED = 1.6
 """Two sizes nearer than this ratio have one number between them."""
@@ -68,7 +68,8 @@ def draw(table: pd.DataFrame) -> Figure:
         panels[0].set_ylabel("share kept of what full fine-tuning brings, %")
     else:
         panels[0].set_ylabel(score_label("difference in score", table, "\n"))
-    over = "95 % intervals over seeds and examples" if table["seeds"].max() > 1 else "one seed, no intervals"
+    covered = "seeds and examples" if table.get("examples", pd.Series([2])).min() > 1 else "seeds"
+    over = f"95 % intervals over {covered}" if table["seeds"].max() > 1 else "one seed, no intervals"
     return style.finish(figure, f"{claim(table)} ({models_of(table)}; {over})", panels[0], columns=3)
 
 
@@ -104,24 +105,24 @@ def _named(task: str, rows: pd.DataFrame) -> str:
     return f"{task} ({classes} classes)" if classes > 2 else task
 
 
-def claim(table: pd.DataFrame) -> str:
-    """What was found, in a sentence or two. A second sample of a task is the same task.
+def claim(table: pd.DataFrame, word: str = "task") -> str:
+    """What was found, in a sentence or three. A second sample of a task is the same task.
 
-    >>> rows = pd.DataFrame({"side": "rank", "size": 8, "share": [0.91, 0.95], "surely_80": True, "task": ["a", "b"]})
-    >>> claim(rows)
-    'LoRA of rank 8 keeps 91 to 95 % of what fine-tuning brings in the mean, and surely 80 % on 2 of 2 tasks'
+    >>> rows = pd.DataFrame({"side": "rank", "size": 8, "share": [0.9, 1], "surely_80": [True, False]})
+    >>> print(claim(rows.assign(task=["a", "b"])).replace(". ", ".\\n"))
+    LoRA of rank 8 keeps 90 to 100 % of what fine-tuning brings in the mean.
+    From it on, 80 % is surely kept on 1 of 2 tasks
     """
     if "share" not in table:
         return "difference in score from full fine-tuning, and of the full update when it is cut"
     rows = table[~table["task"].str.contains(SAMPLE)]
     ranks = sorted({int(size) for size in rows.loc[rows["side"] == "rank", "size"]})
     rank = TOLD if TOLD in ranks else ranks[len(ranks) // 2]
-    at_rank = rows[(rows["side"] == "rank") & (rows["size"] == rank)]
-    ends = " to ".join(dict.fromkeys(f"{100 * end:.0f}" for end in (at_rank["share"].min(), at_rank["share"].max())))
-    text = f"LoRA of rank {rank} keeps {ends} % of what fine-tuning brings in the mean, "
-    text += f"and surely {100 * SURE:.0f} % on {at_rank[share.column(SURE)].sum()} of {len(at_rank)} tasks"
+    at_rank = rows.loc[(rows["side"] == "rank") & (rows["size"] == rank), "share"]
+    ends = " to ".join(dict.fromkeys(f"{100 * end:.0f}" for end in (at_rank.min(), at_rank.max())))
+    text = f"LoRA of rank {rank} keeps {ends} % of what fine-tuning brings in the mean. From it on, "
+    by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
+    text += f"{100 * SURE:.0f} % is surely kept on {by_task.sum()} of {len(by_task)} {word}s"
     cuts = rows[rows["side"] == "k"].groupby("size")[share.column(SURE)].all()
     enough = share.from_on(cuts.index, cuts)
-    if enough is None:
-        return text
-    return f"{text}. The top {enough} directions of the full update surely keep {100 * SURE:.0f} % on all"
+    return text if enough is None else f"{text}; by the top {enough} directions of the full update, on all"

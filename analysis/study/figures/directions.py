@@ -49,6 +49,15 @@ IN_LAYERS = (
 )
 """Pairs and sides, and the (i, j) at which φ is shown. The rows of B A and of A span one space where all 64 of them are
 taken, so these are shown at 8."""
+DRAWN = (
+    ("r=8 and r=64", "A", 1, 1),
+    ("two seeds of r=64", "A", 1, 1),
+    ("two seeds of r=64", "A", 8, 8),
+    ("two seeds of r=64", "row", 8, 8),
+    *(("two seeds of full", side, 8, 8) for side in ("row", "column")),
+    *(("W and full", side, 40, 4) for side in ("row", "column")),
+)
+"""Those that the figure has room for; its table has all."""
 KEYS = ["pair", "side", "i", "j"]
 Row = dict[str, Any]
 DARKEST, LIGHT = 0.5, 0.4
@@ -102,7 +111,7 @@ def layers_draw(table: pd.DataFrame) -> Figure:
     """A row of heat maps for each pair and side, a column for each task; layers across, types of matrix downwards."""
     tasks, modules = list(dict.fromkeys(table["task"])), list(dict.fromkeys(table["module"]))
     cells = dict(iter(table.groupby(["task", *KEYS])))
-    shown = [key for key in IN_LAYERS if any((task, *key) in cells for task in tasks)]
+    shown = [key for key in DRAWN if any((task, *key) in cells for task in tasks)]
     figure = style.canvas(style.PAGE, 1.1 + (max(CELL * len(modules), LABEL) + BETWEEN) * len(shown))
     grid = figure.subplots(len(shown), len(tasks), squeeze=False, sharex=True, sharey=True)
     names = [name.removeprefix("attention.self.") for name in modules]
