@@ -22,7 +22,7 @@ from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
 from lorax_lab.record.record import Record, read_record, status_of
 from lorax_lab.record.share import share_kept
 
-SHARE = "kept of full's gain"
+SHARE = "share kept"
 """The heading of the share that a run keeps of what full fine-tuning brings over the head alone."""
 KEPT = 0.9
 ALWAYS = ("method.name", "rank")
