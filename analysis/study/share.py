@@ -66,8 +66,10 @@ class Scores:
 
     def kept(self, arm: np.ndarray) -> tuple[float, float, float]:
         """(share, low, high): the shares that the contrast does not exclude (Fieller 1954). An infinite end means that
-        no share on that side is excluded."""
+        no share on that side is excluded; one seed has no ends."""
         mean = float((arm.mean() - self.zero.mean()) / (self.full.mean() - self.zero.mean()))
+        if len(arm) < 2:
+            return mean, math.nan, math.nan
         low = _root(lambda share: self.contrast(arm, share).low, SEARCHED[0], mean)
         high = _root(lambda share: -self.contrast(arm, share).high, SEARCHED[1], mean)
         return mean, low, high

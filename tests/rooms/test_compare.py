@@ -68,6 +68,8 @@ def test_what_one_seed_and_no_head_cannot_say_is_said(tmp_path: Path, capsys: py
     assert "seed=0,1,2,3,4" in page
     assert "method=head" in page
     assert "-0.020 |" in page
+    assert main(["compare", str(store(tmp_path / "fitted", 1)), "--out", str(tmp_path / "out")]) == 0
+    assert "| 90 % |" in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
 
 
 def test_a_page_with_shares_has_its_figure(tmp_path: Path) -> None:
