@@ -186,7 +186,7 @@ def _row(
     row |= {"difference": gain.mean, "difference_low": gain.low, "difference_high": gain.high, "paired": gain.count}
     of_arm = zero and share.paired(arms[reference], {("arm", 0): arms[arm]}, zero, group.higher_is_better, False)
     if of_arm:
-        row |= dict(zip(("share", "share_low", "share_high"), of_arm.kept(of_arm.arms["arm", 0]), strict=True))
+        row |= dict(zip(("share", "share_low", "share_high"), of_arm.share_of(of_arm.arms["arm", 0]), strict=True))
     return row
 
 

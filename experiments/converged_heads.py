@@ -57,7 +57,7 @@ def _write(records: Path) -> int:
 def conditions(records: Path) -> list[tuple[str, Cell, Line]]:
     """Of every study each condition on the base with a final run of full fine-tuning, unless its task is memorised:
     (study, the run's place, the run)."""
-    found = []
+    published = []
     for study in (name for name in studies() if (records / name).is_dir()):
         declared = read_declaration(records / study)
         runs: dict[str, tuple[str, Cell, Line]] = {}
@@ -66,8 +66,8 @@ def conditions(records: Path) -> list[tuple[str, Cell, Line]]:
             is_full = cell is not None and cell.stage == "final" and cell.arm == declared.protocol.reference
             if cell and is_full and config["model"] == BASE and not config["task"].get("memorise"):
                 runs.setdefault(cell.condition, (study, cell, line))
-        found += [runs[name] for name in declared.conditions if name in runs]
-    return found
+        published += [runs[name] for name in declared.conditions if name in runs]
+    return published
 
 
 def fitted(config: RunConfig, line: Line) -> Row:

@@ -51,13 +51,13 @@ def read(path: Path) -> Any:
         raise ConfigError(
             f"{path} is no YAML file of a study ({' '.join(str(error).split())}); --help has one"
         ) from None
-    known = (*NEEDED, *OF_PROTOCOL, *OTHERS)
+    keys = (*NEEDED, *OF_PROTOCOL, *OTHERS)
     if not isinstance(content, dict) or (missing := [key for key in NEEDED if key not in content]):
         raise ConfigError(
             f"{path} has no {', '.join(missing) if isinstance(content, dict) else 'keys'}; --help has all"
         )
-    if wrong := next((key for key in content if key not in known), None):
-        raise ConfigError(f"{path}: there is no key {wrong}; {suggest(wrong, known)}")
+    if wrong := next((key for key in content if key not in keys), None):
+        raise ConfigError(f"{path}: there is no key {wrong}; {suggest(wrong, keys)}")
     texts = {key.upper(): str(content.get(key, "")) for key in ("question", "prediction", "cost")}
     plan = _plan(path, content)
     places = {"__name__": f"experiments.{path.stem}", "__spec__": None, "RECORDS": path.parent / "records"}

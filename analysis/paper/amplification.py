@@ -75,9 +75,9 @@ def _by_rank(records: Records, task: str, over: str, divisor: str, times: float)
 
 def factor_falls(records: Records, task: str, *, is_noise: bool = False, times: float) -> Readings:
     """Whether the factor falls from r = 4 to r = 64."""
-    found = by_update(records, task)
-    if (LORA, LOW) not in found or (LORA, MANY) not in found:
+    matrices = by_update(records, task)
+    if (LORA, LOW) not in matrices or (LORA, MANY) not in matrices:
         return {}
     key = GAUSSIAN if is_noise else FACTOR
-    pairs = found[LORA, LOW].merge(found[LORA, MANY], on=["seed", "matrix"], suffixes=("_few", "_many"))
+    pairs = matrices[LORA, LOW].merge(matrices[LORA, MANY], on=["seed", "matrix"], suffixes=("_few", "_many"))
     return {"fall": above(ratio(pairs, f"{key}_few", f"{key}_many"), times)}

@@ -44,9 +44,9 @@ def sides_of_seeds(records: Records) -> Iterator[Numbers]:
     for control, task in CONTROLS.items():
         for name, (pair, side) in SIDES.items():
             k, conditions = 1 if side == FACTOR else MANY, (task, control)
-            found = [shared(records, condition, pair, side, (k, k), EVERY) for condition in conditions]
+            overlaps = [shared(records, condition, pair, side, (k, k), EVERY) for condition in conditions]
             more = [query_over_value(records, condition, pair, side, FEW) for condition in conditions]
-            beyond = [phi.beyond for phi in found if phi]
+            beyond = [phi.beyond for phi in overlaps if phi]
             if len(beyond) == len(conditions) and all(more):
                 yield {"side": name, "k": k, "beyond": beyond, "more": more, "sign": sign_of_the_task(*beyond)}
 

@@ -110,14 +110,14 @@ def shared(
 
 def query_and_value(records: Records, task: str, pair: str, side: str, at: tuple[int, int]) -> dict[str, Shared]:
     """φ of the query and of the value matrices, by these names."""
-    found = {name: shared(records, task, pair, side, at, module) for module, name in MODULES.items()}
-    return {name: phi for name, phi in found.items() if phi}
+    by_module = {name: shared(records, task, pair, side, at, module) for module, name in MODULES.items()}
+    return {name: phi for name, phi in by_module.items() if phi}
 
 
 def query_over_value(records: Records, task: str, pair: str, side: str, k: int) -> Interval | None:
     """By how much φ(k, k) of two seeds is larger in the query than in the value; None where it was not measured."""
-    found = query_and_value(records, task, pair, side, (k, k))
-    return found["query"].minus(found["value"]) if len(found) == len(MODULES) else None
+    phis = query_and_value(records, task, pair, side, (k, k))
+    return phis["query"].minus(phis["value"]) if len(phis) == len(MODULES) else None
 
 
 # ---- the claims; noise is A before training, or chance
@@ -129,29 +129,29 @@ def _side(is_noise: bool) -> str:
 
 def top_is_shared(records: Records, task: str, *, is_noise: bool = False, line: float) -> Readings:
     """Whether the top direction of A at rank 8 lies among those at rank 64, φ(1, 64) above a line."""
-    found = query_and_value(records, task, RANKS, _side(is_noise), (1, MANY))
-    return {name: above(phi.interval(), line) for name, phi in found.items()}
+    phis = query_and_value(records, task, RANKS, _side(is_noise), (1, MANY))
+    return {name: above(phi.interval(), line) for name, phi in phis.items()}
 
 
 def others_are_not(records: Records, task: str, *, is_noise: bool = False, little: float) -> Readings:
     """Whether directions 2 to 8 of rank 8 lie in those of rank 64 by chance alone: φ(8, 64) without the first
     direction's part."""
     few, top = (query_and_value(records, task, RANKS, _side(is_noise), (i, MANY)) for i in (FEW, 1))
-    others = {name: (FEW * few[name].phi - top[name].phi) / (FEW - 1) for name in few if name in top}
-    shares = {name: Shared(phi, few[name].by_chance, few[name].seeds) for name, phi in others.items()}
+    without_top = {name: (FEW * few[name].phi - top[name].phi) / (FEW - 1) for name in few if name in top}
+    shares = {name: Shared(phi, few[name].by_chance, few[name].seeds) for name, phi in without_top.items()}
     return {name: within(phi.beyond, -little, little) for name, phi in shares.items()}
 
 
 def seeds_share(records: Records, task: str, *, is_noise: bool = False) -> Readings:
     """Whether two seeds share more top directions of A than chance, φ(k, k)."""
-    found = {k: query_and_value(records, task, SEEDS, _side(is_noise), (k, k)) for k in TOPS}
-    return {f"{name}'s top {k}": above(phi.beyond, 0.0) for k in TOPS for name, phi in found[k].items()}
+    by_k = {k: query_and_value(records, task, SEEDS, _side(is_noise), (k, k)) for k in TOPS}
+    return {f"{name}'s top {k}": above(phi.beyond, 0.0) for k in TOPS for name, phi in by_k[k].items()}
 
 
 def query_shares_more(records: Records, task: str, *, is_noise: bool = False) -> Readings:
     """Whether two seeds share more of the query's A than of the value's."""
-    found = {k: query_over_value(records, task, SEEDS, _side(is_noise), k) for k in TOPS}
-    return {f"top {k}": above(more, 0.0) for k, more in found.items() if more}
+    by_k = {k: query_over_value(records, task, SEEDS, _side(is_noise), k) for k in TOPS}
+    return {f"top {k}": above(more, 0.0) for k, more in by_k.items() if more}
 
 
 def base_is_not_repeated(records: Records, task: str, *, is_noise: bool = False, line: float) -> Readings:

@@ -139,14 +139,15 @@ def _row(claim: Numbers, fair: Mapping[str, Records], lacking: Mapping[str, tupl
     if not all(by_task.values()):
         return nothing | {"outcome": NOT_TOLD, "why": "It was not measured."}
     outcome = outcome_of(claim, *by_task.values())
-    others = {name: read(claim, again, name) for name in again.conditions} if again else {}
+    repeated = {name: read(claim, again, name) for name in again.conditions} if again else {}
     noise = read(claim, records, tasks[0], is_noise=True) if claim["noise"] else {}
     texts = {key: claim[key] for key in ("number", "control", "rule", "changed")}
     texts |= {"why": claim["why"].get(outcome.replace(" ", "_"), WHY[outcome])}
-    at_hand = _at_hand(claim, records, by_task, noise, next((others[name] for name in CONTROLS if name in others), {}))
+    drawn = next((repeated[name] for name in CONTROLS if name in repeated), {})
+    at_hand = _at_hand(claim, records, by_task, noise, drawn)
     by_row = {f"two types, {name}": parts for name, parts in by_task.items()}
-    by_row |= {f"six types, {name}": parts for name, parts in others.items()} | {claim["noise"]: noise}
-    outcomes = {name: outcome_of(claim, parts) for name, parts in others.items() if is_task(name)}
+    by_row |= {f"six types, {name}": parts for name, parts in repeated.items()} | {claim["noise"]: noise}
+    outcomes = {name: outcome_of(claim, parts) for name, parts in repeated.items() if is_task(name)}
     texts = {key: rendered(text, **at_hand) for key, text in texts.items()}
     texts |= {"outcome": outcome, "control_meets_it": HOLDS in (at_hand["noise_outcome"], at_hand["drawn_outcome"])}
     return claim | texts | {"again": outcomes, "by_row": by_row}

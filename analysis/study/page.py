@@ -23,8 +23,6 @@ from .words import SAMPLE, listed
 
 MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
-SURE, MEAN = 0.8, 0.9
-"""The share that a page asks for surely, and the one that it asks for in the mean."""
 Numbers = dict[str, Any]
 """What a template has by name."""
 

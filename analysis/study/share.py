@@ -64,7 +64,7 @@ class Scores:
         differences = arm - share * self.full - (1 - share) * self.zero
         return crossed(differences).interval().oriented(self.higher_is_better)
 
-    def kept(self, arm: np.ndarray) -> tuple[float, float, float]:
+    def share_of(self, arm: np.ndarray) -> tuple[float, float, float]:
         """(share, low, high): the shares that the contrast does not exclude (Fieller 1954). An infinite end means that
         no share on that side is excluded; one seed has no ends."""
         mean = float((arm.mean() - self.zero.mean()) / (self.full.mean() - self.zero.mean()))
@@ -195,7 +195,7 @@ def rows_of(of_condition: Scores, place: dict[str, Any]) -> list[dict[str, Any]]
     rows = []
     for (side, size), arm in of_condition.arms.items():
         row = place | {"side": side, "size": size}
-        row |= dict(zip(("share", "share_low", "share_high"), of_condition.kept(arm), strict=True))
+        row |= dict(zip(("share", "share_low", "share_high"), of_condition.share_of(arm), strict=True))
         surely = {column(share): of_condition.contrast(arm, share).low > 0 for share in SHARES}
         rows.append(row | {"seeds": len(arm)} | surely)
     return rows
@@ -259,7 +259,7 @@ def plateau(of_condition: Scores) -> Plateau | None:
     best = max(by_rank, key=lambda rank: sign * by_rank[rank].mean())
     gains = {rank: crossed(by_rank[rank] - by_rank[best]).interval().oriented(sign > 0) for rank in sorted(by_rank)}
     rank = from_on(gains, (not gain.high < 0 for gain in gains.values()))
-    return Plateau(rank, best, of_condition.kept(by_rank[best]))
+    return Plateau(rank, best, of_condition.share_of(by_rank[best]))
 
 
 def pooled_deficits(records: Records) -> dict[int, Interval]:

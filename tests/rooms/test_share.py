@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from synthetic import in_nats, lost, present, study, with_head
 
-from analysis.study import page, share
+from analysis.study import share
 from analysis.study.command import VERDICT
 from analysis.study.share import Scores, column, enough, is_flat, plateau, scores, table
 from analysis.study.statistics import Interval
@@ -35,7 +35,7 @@ def paired(kept: float, higher_is_better: bool = True) -> tuple[Scores, np.ndarr
 @pytest.mark.parametrize("higher_is_better", [True, False])
 def test_the_ends_of_a_share_are_where_the_contrast_is_not_excluded(kept: float, higher_is_better: bool) -> None:
     of_task, arm = paired(kept, higher_is_better)
-    mean, low, high = of_task.kept(arm)
+    mean, low, high = of_task.share_of(arm)
     assert low < kept < high
     assert low < mean < high
     assert of_task.contrast(arm, low).low == pytest.approx(0, abs=1e-9)
@@ -94,7 +94,7 @@ def test_a_language_models_0_is_the_model_before_training() -> None:
     of_task = scores(replace(records, lines=lines), TASK)
     assert of_task
     assert of_task.zero_is == share.BEFORE
-    assert of_task.kept(of_task.full)[0] == 1
+    assert of_task.share_of(of_task.full)[0] == 1
 
 
 def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best() -> None:
@@ -105,7 +105,7 @@ def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best() -> None:
     assert plateau(both).rank == 8  # type: ignore[union-attr]
     falls = replace(of_task, arms={("rank", 8): arm, ("rank", 64): arm - 0.1})
     assert (plateau(falls).rank, plateau(falls).best) == (None, 8)  # type: ignore[union-attr]
-    assert plateau(both).share == of_task.kept(arm)  # type: ignore[union-attr]
+    assert plateau(both).share == of_task.share_of(arm)  # type: ignore[union-attr]
 
 
 def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,4 +138,3 @@ def test_the_first_screen_is_made_of_the_published_records() -> None:
     claim = re.search(r"\*\*(LoRA of rank .+?\.)\*\*", verdict)
     assert claim
     assert claim[1] in " ".join(readme.split())
-    assert page.SURE < page.MEAN
