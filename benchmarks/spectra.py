@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.record.provenance import hardware
-from lorax_lab.spectra import LowRank, low_rank_singular_values, singular_values, spectrum, top_spectrum
+from lorax_lab.spectra import LowRank, low_rank_singular_values, singular_values, spectrum
 
-SIZE, TOP = 4096, 64
+SIZE = 4096
 FAST = 30
 """Rounds for work of milliseconds. Work of seconds has as many rounds as the caller asks for."""
 Call = Callable[[], object]
@@ -22,7 +22,7 @@ Call = Callable[[], object]
 def measure(rounds: int = 3) -> dict[str, Any]:
     """Ratios of the peer's time to ours, medians over rounds in which each contender has its turn."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    noise, decaying = _gaussian(SIZE).to(device), _decaying(SIZE).to(device)
+    noise = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0)).to(device)
     dense = _turns(
         {
             "ours": lambda: spectrum(noise),
@@ -36,8 +36,6 @@ def measure(rounds: int = 3) -> dict[str, Any]:
     rows += [_row("all values, 4096²: torch svd / ours", dense["svd"], dense["ours"], "≥ 3")]
     rows += [_row("all values, 4096²: torch svdvals in fp64 / ours", dense["fp64"], dense["ours"], "")]
     rows += _errors(noise)
-    top = _turns({"ours": lambda: top_spectrum(decaying, TOP, torch.Generator().manual_seed(0))}, max(rounds, 5))
-    rows += [_row("top 64 with brackets, 4096²: torch svdvals / ours", dense["svdvals"], top["ours"], "≥ 20")]
     for rank in (16, 64):
         rows += _factors(rank, dense["svdvals"], device)
     return {
@@ -45,21 +43,10 @@ def measure(rounds: int = 3) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(),
         "rows": rows,
-        "median_seconds": {name: statistics.median(times) for name, times in {**dense, "top": top["ours"]}.items()},
-        "brackets": _brackets(decaying),
-        "note": f"fp32 matrices; {rounds} rounds of the dense ones. All values: iid Gaussian. Top 64: σ_i = 1/i, with "
-        "brackets. Errors are against svdvals in fp64.",
+        "median_seconds": {name: statistics.median(times) for name, times in dense.items()},
+        "note": f"fp32 matrices; {rounds} rounds of the dense ones. All values: iid Gaussian. Errors are against "
+        "svdvals in fp64.",
     }
-
-
-def _gaussian(size: int) -> Tensor:
-    return torch.randn(size, size, generator=torch.Generator().manual_seed(0))
-
-
-def _decaying(size: int) -> Tensor:
-    """σ_i = 1/i with random singular vectors."""
-    U, V = (torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(s))).Q for s in (1, 2))
-    return (U / torch.arange(1, size + 1)) @ V.T
 
 
 def _errors(x: Tensor) -> list[dict[str, Any]]:
@@ -95,12 +82,6 @@ def _peft_layer(rank: int) -> tuple[nn.Module, LowRank]:
     layer = next(module for name, module in tuned.named_modules() if name.endswith(".0"))
     B, A = layer.lora_B["default"].weight.detach(), layer.lora_A["default"].weight.detach()
     return layer, LowRank(B, A, layer.scaling["default"])
-
-
-def _brackets(x: Tensor) -> dict[str, list[float]]:
-    top = top_spectrum(x, TOP, torch.Generator().manual_seed(0))
-    assert top is not None, "the matrix is not zero"
-    return {name: [bracket.low, bracket.high] for name, bracket in top.brackets().items()}
 
 
 def _turns(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:

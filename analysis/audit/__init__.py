@@ -57,7 +57,7 @@ def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> 
 
     Args:
         rows: one row per matrix, as in `audit.csv`; columns that are absent only cost what needs them.
-        sigma: singular values by matrix, descending: all of them, those of the factors, or the top k.
+        sigma: singular values by matrix, descending: all of them, or those of the factors.
     """
     table, drawn, not_drawn = tidy(rows), [], []
     for name, (make, draw) in FIGURES.items():

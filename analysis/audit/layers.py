@@ -26,11 +26,10 @@ from .. import style
 from ..groups import CannotDraw
 from .rows import COUNTS, FACTORS, MEASURES, MOST, NULLS, note
 
-ROUNDED, NO_COUNT, AT_MOST = "*", "†", "≤"
+ROUNDED, NO_COUNT = "*", "†"
 MARKS = {
     ROUNDED: "not to be trusted: decided by what lies under the rounding floor of the stored weights",
     NO_COUNT: "not told: the rest is not known to be iid noise, so what stands above its edge need be no signal",
-    AT_MOST: "at most; the top singular values alone leave it open",
 }
 
 
@@ -89,7 +88,6 @@ def rank_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
         ranks[f"{name}.null"] = rows[f"null.{name}"]
         ranks[f"{name}.share"] = ranks[name] / ranks[f"{name}.null"]
         ranks[f"{name}.mark"] = [ROUNDED * (name in names) for names in flags]
-    ranks[f"{ENERGY}.mark"] += [AT_MOST * is_open for is_open in rows[f"{ENERGY}.low"] < rows[ENERGY]]
     ranks["least.null"] = rows[list(NULLS)].min(axis=1)
     ranks["least.share"] = ranks[EFFECTIVE] / ranks["least.null"]
     ranks["least.mark"] = ranks[f"{EFFECTIVE}.mark"]
@@ -166,11 +164,11 @@ def _joined(marks: Any) -> str:
 
 
 def _cell(panel: Panel, value: float, mark: str) -> str:
-    """`.81*`, `≤412`, `2.1k`."""
+    """`.81*`, `412`, `2.1k`."""
     if math.isnan(value):
         return NO_COUNT if NO_COUNT in mark else ""
     number = f"{value:.2f}".removeprefix("0") if panel.column.endswith(".share") else _short(value)
-    return AT_MOST * (AT_MOST in mark) + number + mark.replace(AT_MOST, "")
+    return number + mark
 
 
 def _short(value: float) -> str:

@@ -20,7 +20,7 @@ COUNTS = tuple(f"intruders.{side}.{count}" for count in ("count", "random_count"
 FITTED = ("noise_std", "noise_edge", "rounding_edge", "spikes", "spikes_told", "bulk_misfit", "above_rounding")
 NUMBERS = (
     *("out", "in", "rank", "frobenius_norm", *MEASURES, *(f"null.{name}" for name in MEASURES), *NULLS),
-    *("energy_rank_90.low", *FITTED, *FACTORS, "amplification.rank", *COUNTS, "intruders.k"),
+    *(*FITTED, *FACTORS, "amplification.rank", *COUNTS, "intruders.k"),
 )
 DRAWS = 64
 """The noise of a low-rank update is averaged over this many products."""

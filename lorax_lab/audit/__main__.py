@@ -22,7 +22,7 @@ preset (minilm, smollm2). What was stopped goes on where it was: type the same c
 """
 AUDIT = """
   python -m lorax_lab.audit base-folder tuned-folder
-  python -m lorax_lab.audit meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-1B-Instruct --top 64
+  python -m lorax_lab.audit meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-1B-Instruct
   python -m lorax_lab.audit base-folder adapter-folder --directions
   python -m lorax_lab.audit lora.bin --alpha 32
   python -m lorax_lab.audit card --help
@@ -53,7 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    _check_number("top", options.top, options.top is None or options.top >= 1, "numbers ≥ 1; type --top 64")
     _check_alpha(options.alpha)
     from lorax_lab.audit import findings
     from lorax_lab.audit.measure import fastest_device, measure_all
@@ -62,10 +61,10 @@ def _audit(options: argparse.Namespace) -> int:
 
     updates = open_updates(options.base, options.tuned, options.alpha)
     identity = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
-    identity |= {"top": options.top, "alpha": options.alpha}
+    identity |= {"alpha": options.alpha}
     folder = open_store(options.out or Path("audits") / updates.slug, identity)
     wanted = {"directions": options.directions, "nulls": not options.no_nulls}
-    measured, failures = measure_all(updates, folder, "report.md", fastest_device(), options.top, **wanted)
+    measured, failures = measure_all(updates, folder, "report.md", fastest_device(), **wanted)
     findings.close(updates, measured, failures, folder)
     return 1 if failures or not measured else 0
 
@@ -103,8 +102,6 @@ def _audit_parser() -> argparse.ArgumentParser:
     parser = _parser("python -m lorax_lab.audit", question, AUDIT)
     parser.add_argument("base", metavar="BASE", help="the model that was tuned, or an adapter alone")
     parser.add_argument("tuned", metavar="TUNED", nargs="?", help="the tuned model, or an adapter on BASE")
-    top = "certified mode: the top K values and brackets around the measures; all values where a bracket is wide"
-    parser.add_argument("--top", type=int, metavar="K", help=top)
     directions = "measure intruder dimensions and amplification too, which takes several times as long"
     parser.add_argument("--directions", action="store_true", help=directions)
     nulls = "draw no noise with the update's own scales, magnitudes or entries (two thirds of the time of an audit)"

@@ -68,7 +68,7 @@ def make(tuned: str, options: Namespace) -> int:
     if options.extract is not None:
         extract.check(updates)
     task = load_task(config.task) if config else None
-    identity = {"base": first, "tuned": second, "fingerprint": updates.fingerprint, "top": None}
+    identity = {"base": first, "tuned": second, "fingerprint": updates.fingerprint}
     folder = open_store(options.out or Path("cards") / updates.slug, identity | {"alpha": options.alpha})
     measured, failures = measure_all(updates, folder, "card.json", device)
     if not measured:

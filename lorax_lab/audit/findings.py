@@ -106,7 +106,7 @@ def energy_held(rows: pd.DataFrame) -> np.ndarray:
 def uniform_ranks(rows: pd.DataFrame) -> dict[str, int | None]:
     """For each share, the smallest rank r such that the best rank-r updates of all matrices hold it of Σ‖ΔW‖²_F.
 
-    Eckart & Young 1936, matrix by matrix. None where only the top of each spectrum is known and does not hold it.
+    Eckart & Young 1936, matrix by matrix. None where nothing changed.
     """
     held = energy_held(rows).sum(axis=0)
     total = float((rows["frobenius_norm"] ** 2).sum())

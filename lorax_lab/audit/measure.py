@@ -22,8 +22,6 @@ from lorax_lab.streams import generator
 
 WANTED = 1e-6
 """Relative to σ_1: smaller values need no digits, since all m of them move no measure by more than m · 1e-6."""
-CERTIFIED_ENTRIES = 2**25
-"""Largest update that the certified mode holds in memory, 256 MiB in fp64; larger ones are streamed, exactly."""
 NULL_ENTRIES = 2**24
 """Largest update that nulls are drawn for, 128 MiB in fp64 and several times that while they are drawn."""
 DRAWN = "nulls_drawn"
@@ -78,7 +76,6 @@ def measure_all(
     folder: Path,
     page: str,
     device: torch.device,
-    top: int | None = None,
     directions: bool = False,
     nulls: bool = True,
 ) -> tuple[dict[str, Measured], list[str]]:
@@ -86,7 +83,7 @@ def measure_all(
     are printed on tensors that are not measured or have another name, of each kind the first ones; `page` has all.
 
     Args:
-        nulls: draw the nulls that keep an update's structure, where all of its values are measured.
+        nulls: draw the nulls that keep an update's structure.
 
     Returns:
         ({matrix: measured}, a line for each matrix that could not be measured).
@@ -103,8 +100,8 @@ def measure_all(
         for index, matrix in enumerate(updates.matrices):
             before = store.load(folder, index, matrix.name)
             try:
-                measured = before or measure(matrix, device, top)
-                if nulls and top is None and DRAWN not in measured.row:
+                measured = before or measure(matrix, device)
+                if nulls and DRAWN not in measured.row:
                     measured = Measured(measured.row | _nulls(matrix), measured.sigma)
                 if directions and not measured.row.get("directions"):
                     columns = directions_of(matrix, measured.row["frobenius_norm"], device)
@@ -119,20 +116,22 @@ def measure_all(
     return done, failures
 
 
-def measure(matrix: Matrix, device: torch.device, top: int | None = None) -> Measured:
+def measure(matrix: Matrix, device: torch.device) -> Measured:
     """The row and the singular values of one update.
 
     Args:
         device: where dense updates are decomposed.
-        top: None for all values, exact; a number k for the top k with brackets, exact only where those are too wide.
 
     Raises:
         ValueError: nan or inf in the weights. ArithmeticError: no solver worked.
     """
     update = matrix.update()
     if isinstance(update, Difference):
-        row, sigma = _pair(Watched(update, device), top)
-        return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
+        watched, entries = Watched(update, device), math.prod(update.shape)
+        result = spectra.spectrum(watched, WANTED)
+        row = spectra.row_of(result.sigma, watched.shape, watched.base_norm, rounding=watched.stored) | _solved(result)
+        row["unchanged"] = watched.unchanged / entries if entries else math.nan
+        return Measured(_place(matrix) | flatten(row), result.sigma.cpu().numpy())
     base_norm = math.nan if matrix.base is None else norm(matrix.base)
     if isinstance(update, LowRank):
         (sigma,) = spectra.low_rank_singular_values([update])
@@ -143,19 +142,6 @@ def measure(matrix: Matrix, device: torch.device, top: int | None = None) -> Mea
         sigma = result.sigma
         row = spectra.row_of(sigma, matrix.shape, base_norm) | _solved(result)
     return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
-
-
-def _pair(update: Watched, top: int | None) -> tuple[Row, Tensor]:
-    shape, entries = update.shape, math.prod(update.shape)
-    if top and entries <= CERTIFIED_ENTRIES:
-        largest = spectra.certified(update.block(0, 0, shape[0]), min(top, min(shape) - 1), generator(0, "audit"))
-        row = spectra.row_of_top(largest, shape, update.base_norm, update.stored) | {"route": "; ".join(largest.route)}
-        sigma = largest.sigma
-    else:
-        result = spectra.spectrum(update, WANTED)
-        sigma = result.sigma
-        row = spectra.row_of(sigma, shape, update.base_norm, rounding=update.stored) | _solved(result)
-    return row | {"unchanged": update.unchanged / entries if entries else math.nan}, sigma
 
 
 def _solved(result: Spectrum) -> Row:

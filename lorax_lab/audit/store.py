@@ -20,13 +20,13 @@ from lorax_lab.record.files import write_json, write_whole
 from lorax_lab.record.redact import redacted
 from lorax_lab.spectra import Row
 
-FORMAT = 2
+FORMAT = 3
 IDENTITY = "audit.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A matrix's row and its singular values: all of them, the factors' own, or the top k."""
+    """A matrix's row and its singular values: all of them, or the factors' own."""
 
     row: Row
     sigma: np.ndarray

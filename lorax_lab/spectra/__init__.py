@@ -4,8 +4,7 @@
 |---|---|
 | `matrix` | an update, dense or low-rank, and its SVD |
 | `blocks` | a matrix that is read a block at a time |
-| `values`, `exact`, `gram`, `krylov` | singular values: of any update, all, by the Gram matrix, the largest |
-| `brackets` | what the top of a spectrum decides about its measures |
+| `values`, `exact`, `gram` | singular values: of any update, with their error, by the Gram matrix |
 | `triangles` | the small triangle of a tall factor, by Cholesky or QR |
 | `measures` | how many directions an update uses |
 | `null` | the same measures on pure noise |
@@ -18,7 +17,6 @@
 """
 
 from lorax_lab.spectra.blocks import Blocks, times
-from lorax_lab.spectra.brackets import Bracket, TopSpectrum
 from lorax_lab.spectra.directions import (
     Amplification,
     Intruders,
@@ -30,7 +28,6 @@ from lorax_lab.spectra.directions import (
 )
 from lorax_lab.spectra.exact import Spectrum, spectrum
 from lorax_lab.spectra.gram import short_directions, top_directions
-from lorax_lab.spectra.krylov import Certified, certified, top_spectrum
 from lorax_lab.spectra.matrix import LowRank, Update, svd
 from lorax_lab.spectra.measures import (
     MEASURES,
@@ -56,7 +53,7 @@ from lorax_lab.spectra.noise import (
 from lorax_lab.spectra.null import gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
 from lorax_lab.spectra.products import ProductTest, has_orthogonal_factor, made_by_svd, product_spectra, product_test
 from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, rounding_std, untrusted
-from lorax_lab.spectra.row import Rounding, Row, flatten, row_of, row_of_top
+from lorax_lab.spectra.row import Rounding, Row, flatten, row_of
 from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_nulls, structured_spectra
 from lorax_lab.spectra.subspaces import (
     column_share,

@@ -1,7 +1,7 @@
 """One matrix's row of measures: the same names and the same numbers in a run, a published line and an audit.
 
-`row_of` derives it from the singular values and the few facts that need the weights (`base_norm`, `Rounding`);
-`row_of_top` does where only the largest values are known. These are what a record keeps: a row is made when it is read.
+`row_of` derives it from the singular values and the few facts that need the weights (`base_norm`, `Rounding`). These
+are what a record keeps: a row is made when it is read.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.spectra.krylov import Certified
-from lorax_lab.spectra.measures import EPS64, MEASURES, summary
+from lorax_lab.spectra.measures import EPS64, summary
 from lorax_lab.spectra.noise import bulk_misfit, gavish_donoho_rank, noise_scale, signal_share, spikes
 from lorax_lab.spectra.null import gaussian_null, noise_ceiling
 from lorax_lab.spectra.rounding import edge_of, rounding_energy, untrusted
@@ -70,31 +69,6 @@ def row_of(
     row |= {"null": gaussian_null(shape, rank), "untrusted": ""}
     row |= _above_noise(sigma, shape) if rank is None else {}
     row |= _above_rounding(sigma, shape, norm, rounding) if rank is None and rounding else {}
-    return row | _undefined(row)
-
-
-def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, rounding: Rounding) -> Row:
-    """As `row_of`, from the largest singular values and brackets around the measures; NaN for what they do not tell.
-
-    The upper end of a bracket stands for the measure, since a rank that is too high is surely enough; `<name>.low` is
-    the lower end. The noise is taken from the energy that the spikes leave over.
-    """
-    lows = {f"{name}.low": bracket.low for name, bracket in top.brackets.items()}
-    sigma = top.sigma.cpu()
-    if len(sigma) == min(shape):
-        return row_of(sigma, shape, base_norm, rounding=rounding) | lows
-    row: Row = dict.fromkeys(MEASURES, math.nan) | {name: bracket.high for name, bracket in top.brackets.items()}
-    largest, edge = float(sigma[0]), rounding.edge
-    worst = max(shape) * _relative_rounding(rounding, base_norm, top.norm) * largest
-    row |= (
-        lows
-        | {"numerical_rank": _count_above(sigma, worst), "frobenius_norm": top.norm, "spectral_norm": largest}
-        | _size(top.norm, base_norm)
-        | {"null": gaussian_null(shape), "untrusted": ""}
-        | _above_remaining_noise(sigma, top.norm, shape)
-        | {"rounding_edge": edge, "above_rounding": _count_above(sigma, edge)}
-        | {"rounding_share": _rounding_share(rounding, top.norm)}
-    )
     return row | _undefined(row)
 
 
@@ -157,20 +131,6 @@ def _gavish_donoho(sigma: Tensor, shape: Sequence[int]) -> float:
         return math.nan
 
 
-def _above_remaining_noise(sigma: Tensor, norm: float, shape: Sequence[int]) -> Row:
-    """As `_above_noise`, the noise being the energy that the spikes leave over; from no spike on, those of one fit are
-    left out of the next. Where the rest is not iid noise, this and the fit to the bulk differ."""
-    count, above = -1, 0
-    while above > count:
-        count = above
-        left = max(norm**2 - float(sigma[:count].square().sum()), 0.0)
-        std = math.sqrt(left / ((shape[0] - count) * (shape[1] - count)))
-        edge = noise_ceiling(shape, std)
-        above = int((sigma > edge).sum())
-    energy = float(sigma[:count].square().sum()) / norm**2 if norm else math.nan
-    return {"noise_std": std, "noise_edge": edge, "spikes": float(count), "spike_energy": energy}
-
-
 def _above_rounding(sigma: Tensor, shape: Sequence[int], norm: float, rounding: Rounding) -> Row:
     """What stands above rounding, and which measures depend on what does not. The numerical rank is not among those:
     it counts only what is above rounding already."""
@@ -178,18 +138,9 @@ def _above_rounding(sigma: Tensor, shape: Sequence[int], norm: float, rounding: 
     return {
         "rounding_edge": rounding.edge,
         "above_rounding": float((sigma > rounding.edge).sum()),
-        "rounding_share": _rounding_share(rounding, norm),
+        "rounding_share": min(1.0, rounding.energy / norm**2) if norm else math.nan,
         "untrusted": " ".join(flagged),
     }
-
-
-def _rounding_share(rounding: Rounding, norm: float) -> float:
-    return min(1.0, rounding.energy / norm**2) if norm else math.nan
-
-
-def _count_above(largest: Tensor, edge: float) -> float:
-    """How many of all values are above the edge; NaN where the known ones, the largest, all are."""
-    return float((largest > edge).sum()) if largest[-1] <= edge else math.nan
 
 
 def flatten(row: Row, prefix: str = "") -> Row:

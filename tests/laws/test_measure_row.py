@@ -17,11 +17,9 @@ from lorax_lab.spectra import (
     NULLS,
     LowRank,
     Rounding,
-    certified,
     flatten,
     noise_ceiling,
     row_of,
-    row_of_top,
     singular_values,
     structured_nulls,
 )
@@ -87,33 +85,11 @@ def test_which_measures_rounding_decides_and_never_the_numerical_rank() -> None:
     assert row["rounding_share"] == pytest.approx(48 / (100**2 + 31))
 
 
-def test_the_noise_that_spikes_leave_over_has_its_own_degrees_of_freedom() -> None:
-    update = spiked(400.0)
-    top = row_of_top(certified(update, 8, generator(0, "test")), SHAPE, 10.0, Rounding.of(gaussian(*SHAPE).float()))
-    sigma = singular_values(update)
-    left = float(sigma[3:].square().sum())
-    assert top["spikes"] == 3
-    assert top["noise_std"] == pytest.approx(math.sqrt(left / (45 * 61)), rel=1e-6)
-    assert top["spike_energy"] == pytest.approx(float(sigma[:3].square().sum() / sigma.square().sum()), rel=1e-9)
-    assert top["noise_edge"] == noise_ceiling(SHAPE, top["noise_std"])
-
-
 def test_a_product_of_factors_has_no_noise_of_its_own() -> None:
     row = row_of(singular_values(LowRank(gaussian(48, 4), gaussian(4, 64))), SHAPE, 1.0, rank=4)
     assert not {"spikes", "noise_edge", "rounding_edge"} & set(row)
     assert row["null"]["effective_rank"] < 4
     assert row["numerical_rank"] == 4
-
-
-def test_the_top_of_a_spectrum_gives_the_same_names_and_counts() -> None:
-    update, rounding = spiked(400.0), Rounding.of(gaussian(*SHAPE).float())
-    whole = row_of(singular_values(update), SHAPE, 10.0, rounding=rounding)
-    top = row_of_top(certified(update, 8, generator(0, "test")), SHAPE, 10.0, rounding)
-    assert {name.removesuffix(".low") for name in flatten(top)} <= set(flatten(whole))
-    for name in ("spikes", "frobenius_norm", "spectral_norm", "relative_norm", "rounding_edge", "null"):
-        assert top[name] == pytest.approx(whole[name]), name
-    assert math.isnan(top["above_rounding"])  # all eight known values are, so the number of all is not known
-    assert whole["above_rounding"] == 48
 
 
 UPDATES = {

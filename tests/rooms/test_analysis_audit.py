@@ -75,15 +75,6 @@ def lora(rank: int = 4) -> tuple[pd.DataFrame, Sigma]:
     return join(*parts)
 
 
-def certified(top: int = 6) -> tuple[pd.DataFrame, Sigma]:
-    """The top values alone: no effective rank, and brackets."""
-    rows, sigma = full()
-    rows[["effective_rank", "bulk_misfit", "above_rounding", "spikes_told"]] = math.nan
-    rows["energy_rank_90.low"] = rows["energy_rank_90"]
-    rows.loc[1, "energy_rank_90"] = 9.0
-    return rows, {name: values[:top] for name, values in sigma.items()}
-
-
 def with_directions(rows: pd.DataFrame) -> pd.DataFrame:
     count = np.arange(len(rows)) % 4
     counts = {"left.count": count, "right.count": 1, "left.random_count": 10.0, "right.random_count": 9.5, "k": 10}
@@ -158,22 +149,6 @@ def test_energies_of_layers_and_module_types_add_up() -> None:
     )
     assert shares["pure noise of the same shapes"] == pytest.approx(noise / 23)
     assert "did not change: k" in drawn("energy", table).get_suptitle()
-
-
-def test_what_only_the_top_values_tell_is_not_guessed() -> None:
-    rows, sigma = certified(top=6)
-    line = table_of("energy", rows, sigma).query("line == 'all'")
-    assert line["r"].max() == 6
-    norms = (rows["frobenius_norm"] ** 2).sum()
-    whole = table_of("energy", *full()).query("line == 'all'")
-    assert line["share"].tolist() == pytest.approx(whole["share"].iloc[:6].tolist())
-    uneven = {name: values[: 3 + i] for i, (name, values) in enumerate(sigma.items())}
-    ends = table_of("energy", rows, uneven).query("line != 'noise'").groupby("module")["r"].max()
-    assert ends["all matrices"] == ends["model.embed_tokens"] == 3
-    assert ends["self_attn.q_proj"] == 4
-    assert line["share"].iloc[-1] == pytest.approx(sum((v**2).sum() for v in sigma.values()) / norms)
-    figure = figure_of("ranks", rows, sigma)
-    assert [text.get_text() for text in figure.axes[0].texts].count("≤9") == 1
 
 
 def test_the_fitted_noise_follows_the_spikes() -> None:
