@@ -1,4 +1,4 @@
-"""The audit's peers, as people run them: `python benchmarks/audit_peers.py plain|weightwatcher BASE TUNED`."""
+"""The audit's peers, as people run them: `python benchmarks/audit_peers.py plain|floor|weightwatcher BASE TUNED`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def load(folder: str) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted(Path(folder).glob("*.safetensors")):
         tensors |= load_file(file)
-    return {name: tensor for name, tensor in tensors.items() if "embed" not in name}
+    return tensors
 
 
 def plain(base: str, tuned: str) -> None:
@@ -23,6 +23,15 @@ def plain(base: str, tuned: str) -> None:
         sigma = torch.linalg.svdvals(right[name].float() - weight.float())
         p = sigma / sigma.sum()
         print(name, float(torch.special.entr(p).sum().exp()), float(sigma.square().sum() / sigma[0] ** 2))
+
+
+def floor(base: str, tuned: str) -> None:
+    """The least that the exact values take: one fp64 Gram matrix and its eigenvalues."""
+    left, right = load(base), load(tuned)
+    for name, weight in left.items():
+        x = right[name].double() - weight.double()
+        x = x if x.shape[0] <= x.shape[1] else x.T
+        print(name, float(torch.linalg.eigvalsh(x @ x.T)[-1]))
 
 
 def weightwatcher(base: str, tuned: str) -> None:
@@ -43,4 +52,4 @@ def as_module(tensors: dict[str, torch.Tensor]) -> nn.Module:
 
 
 if __name__ == "__main__":
-    {"plain": plain, "weightwatcher": weightwatcher}[sys.argv[1]](*sys.argv[2:])
+    {"plain": plain, "floor": floor, "weightwatcher": weightwatcher}[sys.argv[1]](*sys.argv[2:])

@@ -104,7 +104,7 @@ def _audit_parser() -> argparse.ArgumentParser:
     parser.add_argument("tuned", metavar="TUNED", nargs="?", help="the tuned model, or an adapter on BASE")
     directions = "measure intruder dimensions and amplification too, which takes several times as long"
     parser.add_argument("--directions", action="store_true", help=directions)
-    nulls = "draw no noise with the update's own scales, magnitudes or entries (two thirds of the time of an audit)"
+    nulls = "draw no noise with the update's own scales, magnitudes or entries (a fifth of the time of an audit)"
     parser.add_argument("--no-nulls", action="store_true", help=nulls)
     return parser
 

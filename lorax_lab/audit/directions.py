@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lorax_lab import spectra
-from lorax_lab.audit.updates import Matrix
+from lorax_lab.audit.updates import Difference, Matrix
 from lorax_lab.models.tensor_files import norm
 from lorax_lab.spectra import LowRank, Row
 
@@ -29,26 +29,29 @@ def directions_of(matrix: Matrix, update_norm: float, device: torch.device) -> R
     """
     if matrix.base is None or not update_norm:
         return {}
-    short, sigma = spectra.short_directions(_OnDevice(matrix.base, device))
+    short, sigma = spectra.short_directions(OnDevice(matrix.base, device))
     if not sigma.any():
         return {}
     row = _amplification(matrix, update_norm, sigma, device)
     return row if matrix.tuned is None else row | _intruders(matrix.base, matrix.tuned, short, sigma, device)
 
 
-class _OnDevice:
-    def __init__(self, stored: Tensor, device: torch.device) -> None:
+class OnDevice:
+    """The blocks of a stored matrix or a difference on a device."""
+
+    def __init__(self, stored: Tensor | Difference, device: torch.device) -> None:
         self.stored, self.shape, self.device = stored, tuple(stored.shape), device
 
     def block(self, dim: int, start: int, stop: int) -> Tensor:
-        return self.stored.narrow(dim, start, stop - start).to(self.device)
+        """Rows (dim 0) or columns (dim 1) from start to stop."""
+        return spectra.piece(self.stored, dim, start, stop).to(self.device)
 
 
 def _amplification(matrix: Matrix, update_norm: float, sigma: Tensor, device: torch.device) -> Row:
     assert matrix.base is not None, matrix.name
     U, Vh = _top(matrix, device)
     turned = tuple(matrix.base.shape) != matrix.shape  # a base that stores (in, out)
-    projected = (Vh if turned else U.T) @ spectra.times(_OnDevice(matrix.base, device), U if turned else Vh.T)
+    projected = (Vh if turned else U.T) @ spectra.times(OnDevice(matrix.base, device), U if turned else Vh.T)
     base_norm = float(torch.linalg.vector_norm(sigma))
     amplified = spectra.amplification(update_norm, projected, base_norm, sigma[: len(projected)], matrix.shape)
     return {f"amplification.{key}": value for key, value in dataclasses.asdict(amplified).items()}
@@ -60,19 +63,19 @@ def _top(matrix: Matrix, device: torch.device) -> tuple[Tensor, Tensor]:
         U, sigma, Vh = spectra.svd(update)
         rank = spectra.numerical_rank(sigma, update.shape, eps=FP32_EPS)
         return U[:, :rank].to(device), Vh[:rank].to(device)
-    U, _, Vh = spectra.top_directions(update, min(AMPLIFIED, *matrix.shape))
-    return U.to(device), Vh.to(device)
+    U, _, Vh = spectra.top_directions(OnDevice(update, device), min(AMPLIFIED, *matrix.shape))
+    return U, Vh
 
 
 def _intruders(base: Tensor, tuned: Tensor, short: Tensor, sigma: Tensor, device: torch.device) -> Row:
-    source = _OnDevice(tuned, device)
+    source = OnDevice(tuned, device)
     U, sigma_tuned, Vh = spectra.top_directions(source, min(TOP, *tuned.shape))
     tuned_norm, tall = norm(tuned), base.shape[0] >= base.shape[1]
     short_side, long_side = (Vh.T, U) if tall else (U, Vh.T)
     has_direction = sigma > 1e-6 * sigma[0]
     cosines_short = short[:, has_direction].T @ short_side
     cosines_long = spectra.cosines_through(
-        short, sigma, spectra.times(_OnDevice(base, device), long_side, transposed=tall)
+        short, sigma, spectra.times(OnDevice(base, device), long_side, transposed=tall)
     )
     sides = {"right" if tall else "left": cosines_short, "left" if tall else "right": cosines_long}
     row: Row = {}

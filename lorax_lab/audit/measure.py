@@ -6,12 +6,13 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lorax_lab import spectra
 from lorax_lab.audit import store
-from lorax_lab.audit.directions import directions_of
+from lorax_lab.audit.directions import OnDevice, directions_of
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Difference, Matrix, Updates
 from lorax_lab.console import bar, say
@@ -22,8 +23,6 @@ from lorax_lab.streams import generator
 
 WANTED = 1e-6
 """Relative to σ_1: smaller values need no digits, since all m of them move no measure by more than m · 1e-6."""
-NULL_ENTRIES = 2**24
-"""Largest update that nulls are drawn for, 128 MiB in fp64 and several times that while they are drawn."""
 DRAWN = "nulls_drawn"
 SHOWN = 10
 """How many notes of one kind are printed."""
@@ -51,7 +50,8 @@ class Watched:
             self.base_energy, self.unchanged = 0.0, 0
             self.rounding = [torch.zeros(side, dtype=torch.float64) for side in self.shape]
         base, tuned = (side.narrow(dim, start, stop - start) for side in (self.base, self.tuned))
-        difference = tuned.to(self.device, torch.float64) - base.to(self.device)
+        difference = tuned.to(self.device, torch.float64, copy=True)
+        difference -= base.to(self.device)
         self.base_energy += float(torch.linalg.vector_norm(base, dtype=torch.float64)) ** 2
         for weight in (tuned, base)[: len(self.rounded)]:
             energy = spectra.rounding_energy(weight, weight.dtype)
@@ -102,7 +102,7 @@ def measure_all(
             try:
                 measured = before or measure(matrix, device)
                 if nulls and DRAWN not in measured.row:
-                    measured = Measured(measured.row | _nulls(matrix), measured.sigma)
+                    measured = Measured(measured.row | _nulls(matrix, measured.sigma, device), measured.sigma)
                 if directions and not measured.row.get("directions"):
                     columns = directions_of(matrix, measured.row["frobenius_norm"], device)
                     measured = Measured(measured.row | columns | {"directions": True}, measured.sigma)
@@ -150,13 +150,14 @@ def _solved(result: Spectrum) -> Row:
     return {"error": error, "route": "; ".join(result.route)}
 
 
-def _nulls(matrix: Matrix) -> Row:
-    """Columns `nulls.<null>.<measure>` of a dense update that fits into memory a few times; else `DRAWN` is False."""
-    if math.prod(matrix.shape) > NULL_ENTRIES or isinstance(update := matrix.update(), LowRank):
+def _nulls(matrix: Matrix, sigma: np.ndarray, device: torch.device) -> Row:
+    """Columns `nulls.<null>.<measure>` of a dense update; `DRAWN` is False where none could be drawn."""
+    if isinstance(update := matrix.update(), LowRank):
         return {DRAWN: False}
-    dense = update if isinstance(update, Tensor) else update.block(0, 0, matrix.shape[0])
-    drawn = spectra.structured_nulls(dense, generator(0, f"nulls/{matrix.name}"))
-    return flatten({"nulls": drawn}) | {DRAWN: True}
+    dense = update.to(device) if isinstance(update, Tensor) else OnDevice(update, device)
+    drawn = spectra.structured_spectra(dense, generator(0, f"nulls/{matrix.name}"))
+    nulls = {name: spectra.measures_of_null(torch.from_numpy(sigma), draws) for name, draws in drawn.items()}
+    return flatten({"nulls": nulls}) | {DRAWN: bool(nulls)}
 
 
 def _place(matrix: Matrix) -> Row:

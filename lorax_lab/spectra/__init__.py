@@ -16,7 +16,7 @@
 | `subspaces`, `directions` | what two updates share, and what an update does with the directions of its base |
 """
 
-from lorax_lab.spectra.blocks import Blocks, times
+from lorax_lab.spectra.blocks import Blocks, piece, times
 from lorax_lab.spectra.directions import (
     Amplification,
     Intruders,
@@ -50,7 +50,7 @@ from lorax_lab.spectra.noise import (
     spikes,
     tells_spikes,
 )
-from lorax_lab.spectra.null import gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
+from lorax_lab.spectra.null import gaussian_draw, gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
 from lorax_lab.spectra.products import ProductTest, has_orthogonal_factor, made_by_svd, product_spectra, product_test
 from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, rounding_std, untrusted
 from lorax_lab.spectra.row import Rounding, Row, flatten, row_of

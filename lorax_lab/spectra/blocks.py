@@ -61,7 +61,7 @@ def tall(x: Tensor | Blocks, name: str = "the matrix") -> Iterator[Float64[Tenso
     step = max(1, min(BLOCK_ENTRIES // max(m, 1), BLOCK_LENGTH))
     for start in range(0, max(x.shape[long_side], 1), step):
         stop = min(start + step, x.shape[long_side])
-        block = _slice(x, long_side, start, stop)
+        block = piece(x, long_side, start, stop)
         block = checked_matrix(block, name, offset=(start, 0) if long_side == 0 else (0, start))
         yield block if long_side == 0 else block.T
 
@@ -79,5 +79,6 @@ def device_of(x: Tensor | Blocks) -> torch.device:
     return device if isinstance(device, torch.device) else torch.device("cpu")
 
 
-def _slice(x: Tensor | Blocks, dim: int, start: int, stop: int) -> Tensor:
+def piece(x: Tensor | Blocks, dim: int, start: int, stop: int) -> Tensor:
+    """Rows (dim 0) or columns (dim 1) from start to stop, 2-D."""
     return x.narrow(dim, start, stop - start) if isinstance(x, Tensor) else x.block(dim, start, stop)

@@ -23,7 +23,7 @@ UNIT = 2.0**-53
 PANEL = 512
 """Side of the diagonal blocks of the Gram matrix. The part above them is never formed."""
 PLAIN = (2.0**-100, 2.0**100)
-"""A block whose largest entry lies between these is not scaled: its products stay far inside the fp64 range."""
+"""A block whose norm lies between these is not scaled: its products stay far inside the fp64 range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Gram:
 def gram(x: Tensor | Blocks, name: str = "the matrix") -> Gram:
     """The Gram matrix over the smaller side, in fp64, from one pass over blocks along the longer one.
 
-    Each block is checked. A block whose largest entry lies outside `PLAIN` is divided by a power of two, so neither
+    Each block is checked. A block whose norm lies outside `PLAIN` is divided by a power of two, so neither
     1e-200 nor 1e200 leaves the fp64 range.
 
     Args:
@@ -55,18 +55,20 @@ def gram(x: Tensor | Blocks, name: str = "the matrix") -> Gram:
     half = _half(m)
     scratch = total.new_empty(m * m if m <= PANEL else half * max(m - half, half))
     for block in tall(x, name):
-        largest = float(torch.linalg.vector_norm(block, math.inf)) if block.numel() else 0.0
-        if not largest:
-            continue
-        block_exponent = 0 if PLAIN[0] <= largest <= PLAIN[1] else math.frexp(largest)[1] - 1
+        norm, block_exponent = float(torch.linalg.vector_norm(block)), 0
+        if not PLAIN[0] <= norm <= PLAIN[1]:
+            if not block.any():
+                continue
+            block_exponent = math.frexp(float(torch.linalg.vector_norm(block, math.inf)))[1] - 1
         if not energy or block_exponent > exponent:
             total *= power_of_two(2 * (exponent - block_exponent))
             energy *= power_of_two(2 * (exponent - block_exponent))
             exponent = block_exponent
         if exponent:
             block = block / math.ldexp(1.0, exponent)
+            norm = float(torch.linalg.vector_norm(block))
         _add_lower(total, block, scratch)
-        energy += float(torch.linalg.vector_norm(block)) ** 2
+        energy += norm**2
     return Gram(total, exponent, energy)
 
 

@@ -57,6 +57,36 @@ def gaussian_singular_values(shape: Sequence[int]) -> Float64[Tensor, " m"]:
     return _quantiles(min(shape), max(shape)).clone()
 
 
+@lru_cache(maxsize=256)  # an audit asks for the same few shapes, matrix after matrix
+def gaussian_draw(shape: tuple[int, int], index: int = 0) -> Float64[Tensor, " m"]:
+    """Singular values of one iid Gaussian matrix with entries of std 1, drawn in O(m²) without the matrix.
+
+    Householder reflections from both sides make it bidiagonal, with independent entries: χ of n, n − 1, …, n − m + 1
+    degrees of freedom on the diagonal and of m − 1, …, 1 beside it (Dumitriu & Edelman 2002, eq. 2.4). The same
+    arguments always give the same numbers, from a generator of their own.
+
+    Args:
+        shape: (out, in), sides ≥ 1; m ≤ n are the smaller and the larger.
+        index: which of the draws, ≥ 0.
+
+    Returns:
+        min(out, in) values, descending, to an error of some 1e-16 of the largest square.
+
+    >>> sigma = gaussian_draw((300, 200))
+    >>> round(sigma.square().sum().item() / (300 * 200), 1)
+    1.0
+    """
+    import numpy as np
+    from scipy.linalg import eigvalsh_tridiagonal
+
+    m, n = min(shape), max(shape)
+    generator = np.random.default_rng((index, m, n))
+    diagonal, beside = generator.chisquare(n - np.arange(m)), generator.chisquare(np.arange(m - 1, 0, -1))
+    energies = diagonal + np.append(0.0, beside)
+    eigenvalues = eigvalsh_tridiagonal(energies, np.sqrt(diagonal[:-1] * beside)) if m > 1 else energies
+    return torch.from_numpy(eigenvalues[::-1].clip(min=0)).sqrt()
+
+
 @lru_cache(maxsize=4096)  # reading a folder of runs asks for the same few shapes, less some spikes, again and again
 def _quantiles(m: int, n: int) -> Float64[Tensor, " m"]:
     return gaussian_quantile((torch.arange(m, dtype=torch.float64) + 0.5) / max(m, 1), (m, n))

@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 from matrices import gaussian
+from scipy.stats import ks_2samp
 
 from lorax_lab import spectra
 from lorax_lab.spectra import (
     MEASURES,
     LowRank,
+    gaussian_draw,
     gaussian_null,
     gaussian_singular_values,
     singular_values,
@@ -49,6 +51,19 @@ def test_gaussian_null_agrees_with_a_simulation(shape: tuple[int, int]) -> None:
     measured = summary(sigma, shape)
     for name, value in gaussian_null(shape).items():
         assert measured[name] == pytest.approx(value, abs=0.01 * value + abs(raised[name] - value)), name
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (1, 3)])
+def test_a_draw_by_its_bidiagonal_form_has_the_law_of_a_gaussian_matrix(shape: tuple[int, int]) -> None:
+    """By Kolmogorov & Smirnov, value by value and in the largest over the smallest. One column more is told apart."""
+    out, into = shape
+    drawn = torch.stack([gaussian_draw(shape, index) for index in range(4000)])
+    direct, wider = (torch.linalg.svdvals(gaussian(4000, out, side, seed=side)) for side in (into, into + 1))
+    assert all(ks_2samp(drawn[:, i], direct[:, i]).pvalue > 0.01 for i in range(min(shape)))
+    assert max(ks_2samp(drawn[:, i], wider[:, i]).statistic for i in range(min(shape))) > 0.1
+    assert ks_2samp(drawn[:, 0] / drawn[:, -1], direct[:, 0] / direct[:, -1]).pvalue > 0.01
+    assert torch.equal(gaussian_draw(shape), gaussian_draw(shape[::-1]))
+    assert not torch.equal(gaussian_draw(shape), gaussian_draw(shape, 1))
 
 
 def test_gaussian_singular_values_by_hand() -> None:

@@ -19,7 +19,9 @@ from lorax_lab.spectra import (
     noise_scale,
     singular_values,
     spikes,
+    structured,
     structured_nulls,
+    structured_spectra,
     tells_spikes,
 )
 from lorax_lab.spectra.structured import ABOVE, scaled_noise
@@ -168,6 +170,53 @@ def test_more_draws_are_their_mean_and_the_largest_of_all_is_what_a_direction_mu
 def test_a_null_agrees_with_the_noise_whose_structure_it_keeps(noise: str, null: str, measure: str) -> None:
     ratios = against(noise, null, measure)
     assert abs(float(ratios.mean())) < max(spread(noise, measure), 0.01)
+
+
+@pytest.fixture
+def small_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nulls drawn from a ninth of the entries of a 480 × 600 update."""
+    for name, value in (("WHOLE", 2**10), ("PART", 32000), ("LEAST", 16)):
+        monkeypatch.setattr(structured, name, value)
+
+
+LARGE: dict[str, Callable[[int], Tensor]] = {
+    "iid": lambda seed: gaussian(480, 600, seed=seed),
+    "zero rows": lambda seed: gaussian(480, 600, seed=seed) * (torch.arange(480)[:, None] % 4 > 0),
+    "two sizes": lambda seed: gaussian(480, 600, seed=seed) * torch.where(torch.arange(600) % 3 > 0, 1.0, 2.0),
+    "planted": lambda seed: gaussian(480, 12, seed=seed) @ gaussian(12, 600, seed=9) + gaussian(480, 600, seed=seed),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("family", LARGE)
+def test_a_null_that_is_drawn_small_is_that_of_a_whole_draw(family: str, turned: bool, small_draws: None) -> None:
+    update = LARGE[family](1).T if turned else LARGE[family](1)
+    drawn = structured_spectra(update, draws(2))
+    for null, (sigma,) in drawn.items():
+        whole = singular_values(NULLS[null](update, draws(3)))
+        assert len(sigma) == 480
+        assert float(sigma.norm()) == pytest.approx(float(update.norm()), rel=1e-12)
+        assert float(sigma[0] / whole[0]) == pytest.approx(1, abs=0.04), null
+        for name, within in (("effective_rank", 0.006), ("energy_rank_90", 0.02), ("participation_ratio", 0.03)):
+            assert float(MEASURES[name](sigma) / MEASURES[name](whole)) == pytest.approx(1, abs=within), (null, name)
+    again, scaled = structured_spectra(update, draws(2)), structured_spectra(2.0**40 * update, draws(2))
+    assert all(torch.equal(drawn[null][0], again[null][0]) for null in NULLS)
+    assert all(torch.equal(2.0**40 * drawn[null][0], scaled[null][0]) for null in NULLS)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-200])
+@pytest.mark.parametrize("place", [(slice(None), 7), (3, slice(None)), (3, 7)])
+def test_what_few_entries_hold_is_drawn_whole_or_not_at_all(
+    place: tuple[slice | int, slice | int], size: float, small_draws: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = LARGE["iid"](1)
+    update[place] *= 100
+    drawn = structured_spectra(size * update, draws(2))
+    stream = draws(2)
+    for null, draw in NULLS.items():
+        torch.testing.assert_close(drawn[null][0], size * singular_values(draw(update, stream)))
+    monkeypatch.setattr(structured, "MOST", 2**17)
+    assert structured_spectra(update, draws(2)) == {}
 
 
 @pytest.mark.parametrize("noise", NOISES)
