@@ -12,18 +12,15 @@ from lorax_lab.record.redact import guard
 
 from . import gaps, style
 from .figures import FIGURES
-from .folders import check_out
 from .groups import FIRST, RUNS, CannotDraw, Group, command, load
 
 COMMANDS = {
     "study": (".study.command", "figures, tables and verdicts of the studies, from their published records"),
     "verdict": (".study.command", "the verdicts of the studies alone"),
     "paper": (".paper.page", "the LoRA paper's claims, and what the studies say of them"),
-    "similarity": (".study.similarity", "the directions that two published runs share"),
     "report": (".report", "one page of all runs, to open in a browser"),
     "compare": (".compare", "arms against each other, by the seeds that they share, as in compare runs"),
     "audit": (".audit", "what an audit wrote, as in audit FOLDER"),
-    "cards": (".cards", "whether the cuts that rank cards chose held on test, as in cards cards"),
     "planted": (".planted", "which rank number finds the rank of a matrix made with one"),
 }
 """What has a command line of its own: its module, and what it draws."""
@@ -51,7 +48,7 @@ def _main(arguments: list[str]) -> int:
     for name in options.figures:
         if name not in FIGURES:
             raise ConfigError(f"there is no figure {name}; {suggest(name, [*FIGURES, *COMMANDS])}")
-    check_out(options.out)
+    style.check_out(options.out)
     recorded = load(options.runs)
     _list("left out", gaps.left_out(options.runs, recorded))
     if not recorded.groups:

@@ -26,7 +26,6 @@ from lorax_lab.study.answers import answers_of
 from lorax_lab.study.published import Line
 
 from . import style
-from .folders import UNREADABLE, check_out
 from .groups import FIRST, RUNS, Group, command, group_of, settings_of
 from .pages import render
 from .study import share
@@ -54,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(runs_dir: Path, against: str | None, out: Path) -> int:
-    check_out(out)
+    style.check_out(out)
     compared = [compare(group, against) for group in groups(runs_dir)]
     for facts in compared:
         write_csv(out / f"{facts['name']}.csv", facts["table"])
@@ -139,7 +138,7 @@ def _line(folder: Path, group: Group) -> Line:
     try:
         outputs = load_arrays(folder, OUTPUTS)
         return line | answers_of(outputs.pop("test"), outputs)
-    except UNREADABLE:  # then the scores alone are compared
+    except (OSError, ValueError, KeyError):  # then the scores alone are compared
         return line
 
 

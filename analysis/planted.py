@@ -1,17 +1,15 @@
 """`python -m analysis planted`: which rank number finds the rank of a matrix that was made with one?
 
-Three tables and figures. `planted_ranks`: a signal of known rank is put into noise, iid or with rows of lognormal size
-(sd 1) as trained matrices' may be, and every spectral estimator is asked. `planted_trained`: r* and k* of updates that
-were trained on labels of a planted rank, where the records of the study `planted_ranks` are. `planted_everywhere`: a
-rank in every matrix of a model at once, where the table of `experiments.planted_everywhere` is. Nothing is trained. An
-estimator errs by |log2(estimate / rank)| octaves: 0 is right, 1 twice or half of it; a 0 counts as 1/2.
+Two tables and figures. `planted_ranks`: a signal of known rank is put into noise, iid or with rows of lognormal size
+(sd 1) as trained matrices' may be, and every spectral estimator is asked. `planted_everywhere`: a rank in every matrix
+of a model at once, from the table of `experiments.planted_everywhere`. Nothing is trained. An estimator errs by
+|log2(estimate / rank)| octaves: 0 is right, 1 twice or half of it; a 0 counts as 1/2.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -29,15 +27,10 @@ from lorax_lab.spectra.structured import ABOVE
 from lorax_lab.streams import generator
 
 from . import style
-from .axes import ARROWS, LEAST, estimate_axis, estimate_points
-from .folders import check_out
-from .study import update
-from .study.records import RECORDS, NoStudy, Records, load
-from .study.validator import breaches
-from .study.verdict import low_rank, of_tasks
+from .axes import LEAST, estimate_axis
+from .study.records import RECORDS
 
-TRAINED, EVERYWHERE = "planted_ranks", "planted_everywhere"
-"""The study of trained updates, and the table of a rank in every matrix."""
+EVERYWHERE = "planted_everywhere"
 SIDE = 384
 RANKS = (1, 2, 4, 8, 16, 32, 64, SIDE)
 NOISES = {"iid": "iid noise", "rows": "rows of lognormal size"}
@@ -54,20 +47,7 @@ SHOWN = (
 """Lines of the figure of noise; its table has every estimator."""
 RIGHT = 0.1
 """Within this share of the planted rank an estimate counts as right."""
-LEVEL = re.compile(r"planted rank (\d+)(.*)")
-R_STAR, K_STAR = "r*, LoRA's rank", "k*, directions of the full update"
-SPECTRAL = {
-    "effective rank": "effective_rank",
-    "stable rank": "stable_rank",
-    "participation ratio": "participation_ratio",
-    "90 % of the energy": "energy_rank_90",
-}
-"""Measures of the full update's spectrum, by the names that they have in noise."""
-OF_TRAINED = (R_STAR, K_STAR, *SPECTRAL)
-NOISY = 2**0.5
-"""How far right of their planted rank the levels with noisy labels are drawn."""
-APART = 3.0
-"""Points between two estimators of one level."""
+SPECTRAL = ("effective rank", "stable rank", "participation ratio", "90 % of the energy")
 MARGIN = 0.02
 """What a cut may lose of the whole update's share of right answers, where every matrix is cut."""
 OF_CUTS = "k*, all matrices cut at once"
@@ -90,14 +70,9 @@ def main(arguments: list[str]) -> int:
 def _main(draws: int, out: Path, records: Path) -> int:
     if draws < 1:
         raise ConfigError(f"--draws {draws}: allowed are numbers ≥ 1; type python -m analysis planted --draws 10")
-    check_out(out)
+    style.check_out(out)
     rows = table(draws)
     made = {"planted_ranks": (rows, draw(rows))}
-    try:
-        both = joined(trained_table(trained_records(records)), rows)
-        made["planted_trained"] = both, draw_trained(both)
-    except NoStudy as error:
-        print(f"r* and k* of trained updates are not drawn: {error}")
     path = records / f"{EVERYWHERE}.csv"
     if path.is_file():
         cuts = everywhere_table(pd.read_csv(path))
@@ -224,113 +199,6 @@ def draw(table: pd.DataFrame) -> Figure:
     return style.finish(figure, f"{text}{right} of {cells} cells", grid[0][0], columns=3)
 
 
-# ---- trained updates
-
-
-def trained_records(folder: Path) -> Records:
-    """The records of the study `TRAINED`.
-
-    Raises:
-        NoStudy: there are none, or they are not complete.
-    """
-    records = load(folder / TRAINED)
-    if faults := breaches(records):
-        raise NoStudy(f"{TRAINED} breaks its own protocol, or is not complete: {'; '.join(faults)}")
-    return records
-
-
-def trained_table(records: Records) -> pd.DataFrame:
-    """One row per level of the study and estimator.
-
-    Columns: level, rank (planted), noisy (whether labels were drawn anew), estimator, estimate (NaN where none is
-    found), low, high (the interval, NaN where it is open), error (octaves from the planted rank), tried (the largest
-    size, NaN of the spectrum's), verdict, largest_low (the largest rank that is called low).
-    """
-    rows: list[dict[str, Any]] = []
-    for ruling in of_tasks(records):
-        level = LEVEL.fullmatch(ruling.task)
-        if level is None:
-            continue
-        spectra = update.spectral(records, ruling.task)
-        ranks = {R_STAR: ruling.r_star.as_numbers()} if ruling.r_star else {}
-        ranks[K_STAR] = ruling.k_star.as_numbers()
-        for name, measure in SPECTRAL.items():
-            row = update.entry(spectra, measure)
-            ranks[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"], "tried": math.nan}
-        place = {"level": ruling.task, "rank": int(level[1]), "noisy": bool(level[2])}
-        ends = {"verdict": ruling.verdict, "largest_low": low_rank(records, ruling.task)}
-        for name, numbers in ranks.items():
-            error = octaves(numbers["estimate"], int(level[1]))
-            rows.append(place | {"estimator": name} | numbers | {"error": error} | ends)
-    return pd.DataFrame(rows)
-
-
-def joined(trained: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
-    """The table of trained updates, and without a level the same estimators' rows of `table`."""
-    same = noise[noise["estimator"].isin(OF_TRAINED)].rename(columns={"mean": "estimate"})
-    columns = ["level", "noisy", "noise", "ratio", "rank", "estimator", "estimate", "low", "high", "error"]
-    columns += ["tried", "verdict", "largest_low"]
-    return pd.concat([trained, same], ignore_index=True)[columns]
-
-
-@style.styled
-def draw_trained(table: pd.DataFrame) -> Figure:
-    """Left, each estimate of the trained updates over the planted rank, with its interval; right, the mean error of
-    each beside its error in the matrices with noise, which are the rows without a level."""
-    trained, drawn = table[table["level"].notna()], table[table["level"].isna()]
-    figure = style.canvas(style.PAGE, 4.4)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    _estimates(left, trained)
-    _errors(right, trained, drawn)
-    high = list(dict.fromkeys(trained.loc[trained["verdict"] == "not supported", "level"]))
-    stars = trained[trained["estimator"].isin(OF_TRAINED[:2])]
-    text = "Updates trained on labels of a planted rank: r* or k* is within a factor of 2 of it in "
-    text += (
-        f"{(stars['error'] <= 1).sum()} of {len(stars)} cases. Low rank not supported: {', '.join(high) or 'nowhere'}"
-    )
-    return style.finish(figure, text, left, columns=3)
-
-
-def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
-    ranks = sorted({int(rank) for rank in rows["rank"]})
-    axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
-    axes.axhline(rows["largest_low"].min(), color="0.4", linewidth=0.8, linestyle="--", label="called low up to here")
-    for name, look, shift in style.lines(OF_TRAINED, APART):
-        estimates = rows[rows["estimator"] == name].sort_values("rank", kind="stable")
-        noisy = estimates["noisy"].astype(bool)
-        hollow: dict[str, Any] = {"mfc": "white", "linestyle": ""}
-        for points, moved, fill in ((estimates[~noisy], 1.0, {"label": name}), (estimates[noisy], NOISY, hollow)):
-            estimate_points(axes, points["rank"] * moved, points, shift, **(look | fill))
-    style.rank_axis(axes, ranks)
-    estimate_axis(axes, max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max())))
-    axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
-    axes.set_title(("hollow, beside: noisy labels; " if rows["noisy"].any() else "") + ARROWS)
-
-
-def _errors(axes: Axes, trained: pd.DataFrame, drawn: pd.DataFrame) -> None:
-    """An estimator that finds no rank at some level has no mean: that of the others would flatter it."""
-    labels = []
-    for place, name in enumerate(OF_TRAINED):
-        of_levels, of_draws = (rows.loc[rows["estimator"] == name, "error"] for rows in (trained, drawn))
-        short, has_estimate = name.partition(",")[0], of_levels.notna()
-        labels.append(short if has_estimate.all() else f"{short}, found in {has_estimate.sum()} of {len(has_estimate)}")
-        for errors, label, marker, grey, height in (
-            (of_levels, "trained updates", "o", "0.15", -0.12),
-            (of_draws, "signals in noise", "s", "0.55", 0.12),
-        ):
-            fill: dict[str, Any] = {"color": grey, "marker": marker, "linestyle": ""}
-            axes.plot(errors, [place + height] * len(errors), markersize=2.5, alpha=0.5, **fill)
-            if len(errors) and (errors is of_draws or has_estimate.all()):
-                shown = label if place == len(OF_TRAINED) - 1 else None  # once in the legend
-                axes.plot([errors.mean()], [place + height], **fill, label=shown, markersize=6)
-    axes.set_yticks(range(len(OF_TRAINED)), labels)
-    axes.invert_yaxis()
-    axes.set_xlim(left=-0.15)
-    axes.set(xlabel="error, octaves")
-    axes.set_title("small: one level or matrix\nlarge: their mean")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2)
-
-
 # ---- a rank in every matrix
 
 
@@ -346,7 +214,7 @@ def everywhere_table(rows: pd.DataFrame) -> pd.DataFrame:
         planted = int(cell["rank"].iloc[0])
         right = cell[cell["quantity"] == ANSWERED].pivot_table(index="draw", columns="k", values="value")
         ranks = {OF_CUTS: [k_star(dict(zip(right.columns, scores, strict=True))) for _, scores in right.iterrows()]}
-        ranks |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in OF_EVERYWHERE[1:]}
+        ranks |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in SPECTRAL}
         ends = {"whole": right.iloc[:, -1].mean(), "without": right.iloc[:, 0].mean()}
         for name, values in ranks.items():
             made.append({"ratio": ratio, "rank": planted, "estimator": name} | spread(values, planted) | ends)

@@ -27,7 +27,6 @@ from lorax_lab.record.redact import redact
 
 from . import gaps, style
 from .figures import FIGURES, functional_rank
-from .folders import check_out
 from .groups import FIRST, NULL, RUNS, CannotDraw, Group, Recorded, command, load
 from .variants import METHOD_NAMES
 
@@ -53,7 +52,7 @@ def main(arguments: list[str]) -> int:
 def _main(runs_dir: Path, out: Path) -> int:
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file in it, such as {out / OUT}")
-    check_out(out.parent)
+    style.check_out(out.parent)
     recorded = load(runs_dir)
     if not recorded.records and not recorded.damages:
         raise ConfigError(f"there is no run in {runs_dir}; type {command(FIRST, runs_dir)}")

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
+from lorax_lab.errors import ConfigError
 from lorax_lab.record.files import write_csv, write_whole
 from lorax_lab.record.palette import CATEGORICAL, SEQUENTIAL
 
@@ -304,12 +305,6 @@ def lines(names: Sequence[Any], apart: float = 2 * BESIDE) -> Iterator[tuple[Any
         yield name, look, spread_out(number, len(names), apart)
 
 
-def sparse(number: int, points: int) -> tuple[int, int]:
-    """Where line `number` of many has its marks, about 8 of them, none above those of its neighbours."""
-    every = max(1, points // 8)
-    return 3 * number % every, every
-
-
 def halo(width: float = 2) -> dict[str, Any]:
     """Settings of a text, or a mark, that stays legible over lines."""
     return {"path_effects": [withStroke(linewidth=width, foreground="white")]}
@@ -330,6 +325,17 @@ def folded(name: str, width: int) -> str:
 def wrapped(name: str, width: int) -> str:
     """A name of several words on lines of at most `width` letters."""
     return textwrap.fill(name, width, break_on_hyphens=False)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a place for the figures at which, or on the way to which, a file stands.
+
+    Raises:
+        ConfigError: it names the file.
+    """
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"--out {out}: {nearest} is a file; name a folder, --out FOLDER")
 
 
 def write_png(figure: Figure, file: Any, dpi: int) -> None:

@@ -34,7 +34,8 @@ def measure(rounds: int) -> dict[str, Any]:
     kernel = kernel_of(config.train)
     use_kernel(models["ours"], kernel)
     use_kernel(models["our full"], kernel)
-    optimizers = {name: make_optimizer(model, config.train) for name, model in models.items()}
+    settings = (config.train.optimizer, config.train.learning_rate, config.train.weight_decay)
+    optimizers = {name: make_optimizer(model, *settings) for name, model in models.items()}
     timed = {name: partial(_step, model, optimizers[name], BF16 in name) for name, model in models.items()}
     timed |= {f"{name} scoring": partial(_score, models[name]) for name in ("our full", "full")}
     times: dict[str, list[float]] = {name: [] for name in timed}

@@ -5,16 +5,11 @@ from __future__ import annotations
 from experiments import paper, random_labels
 from experiments.command import main
 from experiments.study import Plan, local
-from lorax_lab.afterwards.similarities import directions
 
 RANKS = (8, 64)
 R8, R64 = (f"LoRA r={rank}" for rank in RANKS)
 
 PAIRS = paper.pairs(R8, R64)
-SHOWN = tuple((f"attention.self.{kind}", layer) for kind in ("query", "value") for layer in (2, 5))
-"""The matrices whose directions are kept."""
-KEPT_SEEDS = (0, 1)
-"""The seeds of which they are kept."""
 SIZES = ("task.train_examples=3000", "task.validation_examples=400", "task.test_examples=600")
 DRAWN = (*local(random_labels.table()), "task.name=random_labels", *SIZES)
 """A task of labels that were drawn at random."""
@@ -25,10 +20,7 @@ def plan() -> Plan:
     return paper.plan(
         (paper.lora(rank) for rank in RANKS),
         factors={"task": paper.TASKS | {"random labels": DRAWN}},
-        afterwards={
-            "similarities": paper.similarities(PAIRS),
-            "directions": lambda runs: directions(runs, KEPT_SEEDS, SHOWN),
-        },
+        afterwards={"similarities": paper.similarities(PAIRS)},
         figures=(*paper.SHARED, "trials"),
         prepare=random_labels.write,
     )

@@ -1,43 +1,60 @@
-"""The figures of an audit: of each, a table of its rows and singular values makes its CSV, and the CSV is drawn."""
+"""`python -m analysis audit FOLDER`: the figures of an audit. A table of its rows and singular values makes the CSV of
+each figure, and the CSV is drawn."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, answer
 
 from .. import style
-from ..folders import Drawn, draw_folder
 from ..groups import CannotDraw
-from . import curves, layers
-from .rows import tidy
+from . import ranks, singular_values
 
-FIGURES = {
-    "singular_values": (curves.value_table, curves.draw_values),
-    "energy": (curves.energy_table, curves.draw_energy),
-    "ranks": (layers.rank_table, layers.draw_ranks),
-    "directions": (layers.direction_table, layers.draw_directions),
-}
-"""From a figure's name to what makes its CSV of an audit's rows and singular values, and what draws the CSV."""
+FIGURES = {"singular_values": singular_values, "ranks": ranks}
 FORMAT = 2
 """Version of an audit's folder that can be read."""
 WRITER = "python -m lorax_lab.audit BASE TUNED"
-Audit = tuple["pd.DataFrame", "dict[str, np.ndarray]"]
-"""One row per matrix as in `audit.csv`, and the singular values by matrix, descending."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+TEXT = ("matrix", "module", "untrusted")
+NUMBERS = (
+    *("out", "in", "rank", "frobenius_norm", *ranks.MEASURES, *(f"null.{name}" for name in ranks.MEASURES)),
+    *(*ranks.NULLS, *singular_values.FITTED),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m analysis audit FOLDER`; returns the exit code."""
-    description = "Figures of an audit: singular values, energy, ranks, directions. Needs no model."
-    return draw_folder(arguments, "audit", description, WRITER, read, lambda audit, out: draw_all(*audit, out))
+    """Draw. Returns the exit code: 0 drawn, 1 nothing could be drawn, 2 a folder that is absent or cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m analysis audit", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"what `{WRITER}` wrote")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the figures go (the same folder)")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _main(options.folder, options.out or options.folder))
 
 
-def read(folder: Path) -> Audit:
-    """What `python -m lorax_lab.audit` wrote.
+def _main(folder: Path, out: Path) -> int:
+    style.check_out(out)
+    try:
+        drawn, not_drawn = draw_all(*read(folder), out)
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
+        raise ConfigError(f"{folder} cannot be read: {error!r}; type {WRITER} to write it") from None
+    for heading, lines in ((f"drawn, in {out}", drawn), ("not drawn", not_drawn)):
+        if lines:
+            print(f"{heading}:", *lines, sep="\n  ")
+    return 0 if drawn else 1
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """What `python -m lorax_lab.audit` wrote: one row per matrix as in `audit.csv`, and the singular values by matrix,
+    descending.
 
     Raises:
         ConfigError: the folder is of another version. FileNotFoundError: it is no folder of an audit.
@@ -52,20 +69,38 @@ def read(folder: Path) -> Audit:
     return pd.read_csv(folder / "audit.csv"), sigma
 
 
-def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> Drawn:
+def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> tuple[list[str], list[str]]:
     """Draw every figure that the rows allow into `folder`, each as PNG, PDF and the CSV behind it.
 
     Args:
         rows: one row per matrix, as in `audit.csv`; columns that are absent only cost what needs them.
         sigma: singular values by matrix, descending: all of them, or those of the factors.
+
+    Returns:
+        The figures that were drawn, and for each other figure the reason why it was not.
     """
     table, drawn, not_drawn = tidy(rows), [], []
-    for name, (make, draw) in FIGURES.items():
+    for name, figure in FIGURES.items():
         try:
-            csv = make(table, sigma)
+            csv = figure.table(table, sigma)
         except CannotDraw as reason:
             not_drawn.append(f"{name}: {reason}")
             continue
-        style.save(csv, draw(csv), folder / name)
+        style.save(csv, figure.draw(csv), folder / name)
         drawn.append(f"{name}.{{png,pdf,csv}}")
     return drawn, not_drawn
+
+
+def tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an audit with every column that a figure asks for: NaN, or no text, where one is absent.
+
+    `layer` becomes Int64; a matrix without a module type is its own.
+    """
+    table = rows.reset_index(drop=True).reindex(columns=[*dict.fromkeys([*rows.columns, *TEXT, *NUMBERS, "layer"])])
+    for name in TEXT:
+        table[name] = [value if isinstance(value, str) else "" for value in table[name]]
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
+    table["module"] = table["module"].where(table["module"] != "", table["matrix"])
+    table["layer"] = pd.to_numeric(table["layer"], errors="coerce").astype("Int64")
+    return table

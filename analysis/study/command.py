@@ -11,7 +11,6 @@ from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.files import write_csv, write_text
 
 from .. import style
-from ..folders import check_out
 from . import page
 from .figures import FIGURES, STANDARD, latex
 from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
@@ -51,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _write(options: argparse.Namespace) -> int:
-    check_out(options.out)
+    style.check_out(options.out)
     verdict = options.verdict or (VERDICT if options.records == RECORDS else options.out / PAGE)
     studies, damaged = load_all(options.records)
     names = [study.name for study in studies]

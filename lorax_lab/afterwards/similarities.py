@@ -7,11 +7,10 @@ two runs share there is chance, or else a fault of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,10 +22,8 @@ from lorax_lab.spectra import LowRank, Update
 
 MOST = 64
 """Directions that are compared."""
-SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
-"""The numbers of directions, i and j, at which φ is kept."""
 EACH = ((1, 1), (8, 8), (1, 64), (8, 64), (40, 4), (40, 8), (40, 64), (64, 64))
-"""(i, j) at which φ is kept of each pair, for intervals."""
+"""(i, j) at which φ is kept."""
 START = "A at the start"
 BASE = "W"
 """Stands for the base's own matrix in the place of an arm."""
@@ -44,9 +41,8 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
             `itertools.combinations`, of `permutations`, or of the seeds.
 
     Yields:
-        `pair, side, matrix, module, layer`; `i` and `j`, numbers of directions; `phi`, the mean of φ(i, j) over the
-        pairs of runs, in thousandths, a row for each i; `chance`, max(i, j) / d by `d`; `each`, φ of each pair of runs
-        at the (i, j) of `EACH` that there are.
+        `pair, side, matrix, module, layer`; `d`, of how many numbers a direction is, so that chance is max(i, j) / d;
+        `each`, φ of each pair of runs at the (i, j) of `EACH` that there are.
 
     Raises:
         ConfigError: the factors of two LoRA runs were not drawn independently, or the two have no matrix in common.
@@ -69,29 +65,6 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
                     _refuse_related(ends, name, matrix, chosen)
                 place = {"pair": name, "side": side, "matrix": matrix}
                 yield place | {"module": short_name(matrix), "layer": layer_number(matrix)} | _shared(ends)
-
-
-def directions(runs: Runs, seeds: Collection[int], matrices: Collection[tuple[str, int]]) -> Iterator[dict[str, Any]]:
-    """The directions themselves in half precision, one row for each run, matrix and side; read again, they are made
-    orthonormal. Those before training follow from the seed, and have no row.
-
-    Args:
-        seeds: of the runs.
-        matrices: module and layer, as `("attention.self.query", 2)`.
-
-    Yields:
-        `arm, seed, matrix, side`; `k`, how many directions; `d`, of how many numbers each; `vectors`, one after the
-        other.
-    """
-    for (arm, seed), run in runs.items():
-        for matrix, sides in sides_of(run).items() if seed in seeds else ():
-            if (short_name(matrix), layer_number(matrix)) not in matrices:
-                continue
-            for side, columns in sides.items():
-                if side != START:
-                    vectors = columns.numpy().T.astype(np.float16)
-                    place = {"arm": arm, "seed": seed, "matrix": matrix, "side": side}
-                    yield place | {"k": vectors.shape[0], "d": vectors.shape[1], "vectors": vectors.ravel()}
 
 
 def sides_of(run: Run) -> dict[str, Side]:
@@ -130,15 +103,9 @@ def _seeds(one: str, other: str, seeds: Sequence[int]) -> Iterator[tuple[int, in
 
 def _shared(ends: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
     maps = torch.stack([spectra.subspace_similarities(a, b) for a, b in ends])
-    rows, columns = ([n for n in SHOWN if n <= size] for size in maps.shape[1:])
-    mean = maps.mean(0)[[i - 1 for i in rows]][:, [j - 1 for j in columns]]
-    by_pair = {
-        f"{i},{j}": [round(value, 4) for value in maps[:, i - 1, j - 1].tolist()]
-        for i, j in EACH
-        if i <= maps.shape[1] and j <= maps.shape[2]
-    }
-    phi = (mean * 1000).round().int().tolist()
-    return {"d": len(ends[0][0]), "i": rows, "j": columns, "phi": phi, "each": by_pair}
+    places = [(i, j) for i, j in EACH if i <= maps.shape[1] and j <= maps.shape[2]]
+    phi = {f"{i},{j}": [round(value, 4) for value in maps[:, i - 1, j - 1].tolist()] for i, j in places}
+    return {"d": len(ends[0][0]), "each": phi}
 
 
 def _refuse_related(ends: list[tuple[Tensor, Tensor]], pair: str, matrix: str, seeds: list[tuple[int, int]]) -> None:

@@ -38,7 +38,6 @@ CARD = """
 
 The folder gets card.md, card.png, and the numbers behind them: card.json and audit.csv.
 More figures: python -m analysis audit FOLDER
-Of many cards, whether the chosen cuts held on test: python -m analysis cards cards
 """
 
 

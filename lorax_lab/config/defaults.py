@@ -49,6 +49,7 @@ def method_defaults(method: str) -> Mapping[str, Any]:
     return dict(_read(f"method/{method}.yaml")["method"])
 
 
+@lru_cache(maxsize=256)
 def _read(name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 

@@ -3,30 +3,31 @@ types of the dataclasses, and their `__post_init__` checks the rest. What is wro
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import getitem
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_type_hints
 
-from lorax_lab.config import RunConfig
+from lorax_lab.config import RunConfig, TrackingConfig, TrainConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import defaults, flat, method_defaults
 from lorax_lab.config.overrides import CONF, parsed, quoted, said_plainly
 from lorax_lab.errors import ConfigError, first_line, suggest
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 GROUPS = ("task", "method", "train", "tracking")
 """The folders of `conf/`; a run takes one file of each."""
 METHOD_SETS = ("rank", "train.learning_rate")
 """Settings that a method's file sets besides those of its own section."""
-VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]+=")
-"""How an override begins that only sets a value: it chooses no file, adds or deletes no key, and is none of Hydra's."""
+VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]+=(?!\s*{{)")
+"""How an override begins that only sets a value: it chooses no file, adds or deletes no key, is none of Hydra's, and is
+no mapping, which Hydra merges."""
 
 
 def presets(group: str, folder: Path = CONF) -> list[str]:
@@ -88,7 +89,7 @@ def _composed(choices: tuple[str, ...]) -> dict[str, Any]:
     return dict(content)
 
 
-def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[str, Any]]) -> DictConfig:
+def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[str, Any]]) -> dict[str, Any]:
     """What Hydra composes from overrides, unchecked.
 
     Hydra takes a tenth of a second, and the runs of a sweep mostly differ in values alone. So it reads the files of
@@ -97,18 +98,17 @@ def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[
     Args:
         composed: what Hydra composes from overrides; it should remember its answers.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
-
     values = [override for override in overrides if VALUE.match(override)]
-    content = OmegaConf.create(composed(tuple(override for override in overrides if override not in values)))
-    OmegaConf.set_struct(content, True)
+    content = copy.deepcopy(composed(tuple(override for override in overrides if override not in values)))
     for override in map(parsed, values):
-        with said_plainly():
-            try:
-                OmegaConf.update(content, override.key_or_group, override.value(), force_add=override.is_force_add())
-            except (ConfigKeyError, ConfigAttributeError):
-                raise ConfigError(_no_key(override.key_or_group)) from None
+        *sections, key = override.key_or_group.split(".")
+        try:
+            section = reduce(getitem, sections, content)
+            if not override.is_force_add():
+                section[key]
+            section[key] = override.value()
+        except (KeyError, TypeError):
+            raise ConfigError(_no_key(override.key_or_group)) from None
     return content
 
 
@@ -135,38 +135,10 @@ def in_our_words() -> Iterator[None]:
             raise ConfigError(_no_key(key[1])) from None
 
 
-def meant(key: str) -> list[str]:
-    """The keys that a word from another trainer's command line may mean: by their last part, or by its initials.
-
-    >>> meant("lr"), meant("train.batch_size"), meant("lora_alpha")
-    (['train.learning_rate'], ['train.batch_size'], ['method.alpha'])
-    """
-    last = key.rpartition(".")[2].removeprefix("lora_").removeprefix("num_train_")
-    names = {known: known.rpartition(".")[2] for known in known_keys()}
-    initials = {known: "".join(word[0] for word in name.split("_")) for known, name in names.items()}
-    by_name = [known for known, name in names.items() if name == last]
-    return by_name or [known for known, letters in initials.items() if letters == last and len(last) > 1]
-
-
-def check_flags(flags: list[str]) -> None:
-    """Refuse a setting that is written as a flag.
-
-    Raises:
-        ConfigError: it says how the setting is written.
-    """
-    for place, flag in enumerate(flags):
-        name, equals, value = flag.partition("=")
-        if flag.startswith("--") and (keys := meant(name.lstrip("-").replace("-", "_"))):
-            after = value if equals else next(iter(flags[place + 1 : place + 2]), "…")
-            raise ConfigError(f"{flag} is not possible: settings are written key=value; type {keys[0]}={after}")
-
-
 def _no_key(key: str) -> str:
-    if keys := meant(key):
-        return f"there is no key {key}; did you mean {' or '.join(keys)}? --cfg job shows all"
-    nearest = suggest(key, known_keys()).partition("allowed: ")[0]
-    in_section = [name for name in known_keys() if name.startswith(f"{key.partition('.')[0]}.")]
-    allowed = ", ".join(in_section or [name for name in known_keys() if "." not in name])
+    section = f"{key.partition('.')[0]}." if "." in key else ""
+    near = [name for name in known_keys() if name.startswith(section) and (section or "." not in name)]
+    (nearest, _, _), allowed = suggest(key, known_keys()).partition("allowed: "), ", ".join(near or known_keys())
     return f"there is no key {key}; {nearest}allowed: {allowed}; --cfg job shows all"
 
 
@@ -180,38 +152,69 @@ def typed(content: Any) -> RunConfig:
         ConfigError: an unknown key, a missing key, a wrong type or a value out of range.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
     from lorax_lab.methods import method_named
     from lorax_lab.tasks import check, kind_of
 
-    content = OmegaConf.to_container(OmegaConf.create(content))
-    if content["train"].get("dropout") == "torch":  # recorded runs state it; nothing else is possible now
-        del content["train"]["dropout"]
-    sections: dict[str, type] = {
+    if OmegaConf.is_config(content) or "${" in repr(content):
+        with said_plainly():
+            content = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
+    schemas: dict[str, type] = {
         "task": kind_of(str(content["task"].get("kind"))).config,
         "method": method_named(str(content["method"].get("name"))).settings,
+        "train": TrainConfig,
+        "tracking": TrackingConfig,
     }
+    sections = {name: content.get(name, {}) for name in schemas}
+    if sections["train"].get("dropout") == "torch":  # recorded runs state it; nothing else is possible now
+        sections["train"] = {key: value for key, value in sections["train"].items() if key != "dropout"}
+    dials = {key: value for key, value in content.items() if key not in schemas}
+    settings = {name: _checked(schemas[name], f"{name}.", pickle.dumps(sections[name])) for name in schemas}
+    config = RunConfig(**vars(_checked(_dials(), "", pickle.dumps(dials))), **settings)
+    _check_method(config)
+    check(config.task)
+    return config
+
+
+@lru_cache(maxsize=1)
+def _dials() -> type:
+    """The settings of a run that are in no section."""
+    types = get_type_hints(RunConfig)
+    return dataclasses.make_dataclass("Dials", [key for key in types.items() if not dataclasses.is_dataclass(key[1])])
+
+
+@lru_cache(maxsize=256)
+def _structured(schema: type) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(schema)
+
+
+@lru_cache(maxsize=4096)
+def _checked(schema: type, prefix: str, pickled: bytes) -> Any:
+    """Plain settings as the dataclass that holds them to its types; the runs of a sweep share most of them.
+
+    Args:
+        prefix: of the settings' keys on the command line.
+        pickled: the settings.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+    content = pickle.loads(pickled)
     try:
-        schema = OmegaConf.structured(RunConfig)
-        for name, section in sections.items():
-            schema[name] = OmegaConf.structured(section)
-        config: Any = OmegaConf.to_object(OmegaConf.merge(schema, content))
+        return OmegaConf.to_object(OmegaConf.merge(_structured(schema), content))
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         key = str(error.full_key or error.key).partition("[")[0]
-        plain: Any = OmegaConf.to_container(OmegaConf.create(content))
-        value = flat(plain).get(key)
+        value = flat(content).get(key)
         reason = first_line(error)
         if isinstance(error, ConfigKeyError) and dataclasses.is_dataclass(error.object_type):
             names = [field.name for field in dataclasses.fields(error.object_type)]
             reason += f"; {suggest(key.rpartition('.')[2], names)}"
         shown = value if isinstance(value, str) else quoted(value)
-        raise ConfigError(f"{key}={shown} is not possible: {reason}; --cfg job shows all keys") from None
-    _check_method(config)
-    check(config.task)
-    return config
+        raise ConfigError(f"{prefix}{key}={shown} is not possible: {reason}; --cfg job shows all keys") from None
 
 
 def _check_method(config: RunConfig) -> None:

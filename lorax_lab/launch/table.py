@@ -93,12 +93,12 @@ def _result(row: Row, kinds: set[str], with_measures: bool, runs_dir: Path) -> C
         cells = {"scored": score_name(record) if record else "", "score": score}
     if not with_measures or not record:
         return cells
-    result, means = record.completed, measures.means(runs_dir / record.run_id)
+    result, ranks = record.completed, measures.effective_ranks(runs_dir / record.run_id)
     return cells | {
         "trainable": f"{result.parameters.trainable:,}",
         "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
-        "effective rank": _number(means["effective_rank"], 1) if means else "",
-        "of noise's": _share(means["effective_rank"], means["null.effective_rank"]) if means else "",
+        "effective rank": _number(ranks[0], 1) if ranks else "",
+        "of noise's": _share(*ranks) if ranks else "",
         "seconds": f"{result.time.total_seconds:.0f}",
     }
 

@@ -1,25 +1,33 @@
 """Worker processes: each tries one run of a sweep after the other, with a share of the machine.
 
-A worker may end at any moment; only its present run is hurt, and the parent records why.
+This file is their program too: it takes runs from its pipe, and sends back what it prints, how far a run is and each
+outcome. A worker may end at any moment; only its present run is hurt, and the parent records why.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
+from lorax_lab import windows
 from lorax_lab.console import WorkerBars, say
-from lorax_lab.launch.runs import ELSEWHERE, Run, is_settled, lease, record_status
+from lorax_lab.launch.runs import ELSEWHERE, Run, attempt, is_settled, lease, record_status
 from lorax_lab.record.record import Status
+from lorax_lab.record.redact import guard
 
-PROGRAM = ["-m", "lorax_lab.launch.worker"]
+PROGRAM = ["-m", "lorax_lab.launch.workers"]
+OFTEN = 0.2
+"""Seconds between two messages about how far a run is."""
 LOOK = 0.5
 """Seconds between looks at the time limits."""
 PATIENCE = 15.0
@@ -161,3 +169,61 @@ def cause(code: int) -> tuple[Status, str]:
     if code < 0:
         return "failed", f"its process was ended by {signal.Signals(-code).name}"
     return "failed", f"its process ended with status {code} and left no record"
+
+
+# ---- the program
+
+
+class Parent(io.TextIOBase):
+    """The parent, as its worker sees it: told things, and a standard output. Where it is gone what it is told is lost,
+    and the run goes on."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe, self.lock, self.shown, self.unfinished = pipe, threading.Lock(), 0.0, ""
+
+    def report(self, kind: str, **content: Any) -> None:
+        """Send one message."""
+        with self.lock, suppress(OSError):
+            self.pipe.send({"kind": kind} | content)
+
+    def show(self, title: str, done: int, total: int, more: str = "", line: str = "") -> None:
+        """Show how far the work is, not more often than can be seen; a `line`, and the end, always."""
+        if line or done >= total or time.monotonic() - self.shown >= OFTEN:
+            self.shown = time.monotonic()
+            self.report("bar", title=title, done=done, total=total, more=more, line=line)
+
+    def write(self, text: str) -> int:
+        """Send the lines that are finished by now."""
+        *lines, self.unfinished = (self.unfinished + text).split("\n")
+        for line in lines:
+            self.report("say", text=line)
+        return len(text)
+
+
+def _interrupt_once(*_: Any) -> None:
+    """Interrupt what is done; later signals do nothing. `SIG_IGN` in their place would have Python complain of one that
+    came at the same moment."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    raise KeyboardInterrupt
+
+
+def main(pipe: Connection) -> int:
+    """Train the runs that come through the pipe until it is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_once)
+    sys.stdout = parent = Parent(pipe)
+    guard()
+    try:
+        while True:
+            parent.report("end", status=attempt(pipe.recv(), parent.show))
+    except EOFError:
+        windows.close()
+        return 0
+    except KeyboardInterrupt:
+        windows.close(wait=False)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(Connection(int(sys.argv[1]))))

@@ -23,7 +23,7 @@ TRACKING: dict[str, Any] = {"project": "lorax_lab", "entity": None}
 """Of a run whose record does not say."""
 DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
 """What became of a run that is shown, by the mode of its window."""
-DASHBOARD = "lay panels over recorded runs: a workspace in W&B, as JSON alone without a login"
+DASHBOARD = "lay panels over what runs show: a workspace in W&B, as JSON alone without a login"
 
 
 def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
@@ -73,7 +73,6 @@ def _parser() -> argparse.ArgumentParser:
     board = commands.add_parser("dashboard", help=DASHBOARD, description=DASHBOARD)
     upload.add_argument("runs", type=Path, nargs="?", default=RUNS, help="where the records are (runs)")
     upload.add_argument("--mode", default="online", choices=DONE)
-    board.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
     for command in (upload, board):
         command.add_argument("--project", metavar="P", help="by default that of the runs")
         command.add_argument("--entity", metavar="NAME", help="account or team of W&B")
@@ -81,19 +80,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> int:
-    if not options.runs.is_dir():
-        raise ConfigError(f"{options.runs} is no folder; name the one with the records, such as runs")
     project = options.project or TRACKING["project"]
     require_name("--project", project)
     require_name("--entity", options.entity, optional=True)
     if options.command == "sync":
+        if not options.runs.is_dir():
+            raise ConfigError(f"{options.runs} is no folder; name the one with the records, such as runs")
         typed = {key: value for key in ("project", "entity") if (value := getattr(options, key)) is not None}
         return 1 if sync(options.runs, options.mode, typed) else 0
     try:
         from lorax_lab.windows import dashboard
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is not installed; type pip install lorax_lab[dashboards]") from None
-    return dashboard.make(options.runs, project, options.entity or "")
+    return dashboard.make(project, options.entity or "")
 
 
 if __name__ == "__main__":

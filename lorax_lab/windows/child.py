@@ -171,10 +171,11 @@ def _show_result(window: Window, record: Record, folder: Path, values: dict[str,
     if record.completed.matrices:
         if not update:
             raise LookupError("the measures of its update could not be derived")
-        picture = window.library.Image(contents.heat_map(update["cells"]))
-        spectrum = window.library.Table(columns=["index", "module", "sigma", "noise"], data=update["spectrum"])
+        columns = ["layer", "module", "share of noise", "effective rank"]
+        matrices = window.library.Table(columns=columns, data=update["matrices"])
+        spectrum = window.library.Table(columns=["index", "module", "sigma"], data=update["spectrum"])
         plot = window.line_plot(spectrum, x="index", y="sigma", stroke="module", title="Singular values of the update")
-        rows += [*update["curves"], {"update/effective_rank_map": picture}, {"spectrum": plot}]
+        rows += [*update["curves"], {"matrices": matrices}, {"spectrum": plot}]
     for row in rows:
         window.log(window.step + 1, at, row)
 

@@ -1,14 +1,13 @@
-"""What a window shows of a run, whatever the window is: names, configuration, summary, tables, curves and a heat map.
+"""What a window shows of a run, whatever the window is: names, configuration, summary, tables and curves.
 
 Nothing here says where anything lies on this machine: of a file or folder of the user's only its name is shown. Keys
-and passwords are hidden. Measures are shown as means over the matrices, and matrix by matrix in the heat map alone.
+and passwords are hidden. Measures are shown as means over the matrices; matrix by matrix the effective rank alone.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,6 @@ from lorax_lab.config.defaults import flat
 from lorax_lab.record import variation
 from lorax_lab.record.files import write_json
 from lorax_lab.record.folder import SPECTRA, load_arrays
-from lorax_lab.record.palette import sequential_map
 from lorax_lab.record.record import DamagedRecord, Record, read_record
 from lorax_lab.record.redact import redact, redacted
 from lorax_lab.record.share import share_kept
@@ -123,7 +121,7 @@ def leave_update(folder: Path) -> None:
 
 def derived(record: Record, folder: Path) -> dict[str, Any]:
     """What a window shows of an update: `values`, the mean of every measure over the matrices; the rows of the table
-    `spectrum` and of the `curves`; and the `cells` of the heat map (layer, module, share of noise, effective rank).
+    `spectrum` and of the `curves`; and the `matrices`, rows (layer, module, share of noise, effective rank).
 
     `update/noise_share` is the effective rank as a share of that of noise, in all and by type of module: 1 is pure
     noise, a small share is structure. Noise tells nothing of some matrices.
@@ -133,29 +131,29 @@ def derived(record: Record, folder: Path) -> dict[str, Any]:
     table = rows(folder)
     means = summarise(table).items() if table else []
     values = {f"update/{key.replace('.', '/')}": value for key, value in means if isinstance(value, int | float)}
-    cells, modules = [], dict[str, list[float]]()
+    matrices, modules = [], dict[str, list[float]]()
     for row in table.values():
         share = share_of_noise(row, record.method)
-        cells.append((row["layer"], row["module"], share, row["effective_rank"]))
+        matrices.append((row["layer"], row["module"], share, row["effective_rank"]))
         if share is not None:
             modules.setdefault(f"update/noise_share/{row['module']}", []).append(share)
     shares = {key: mean(shares) for key, shares in modules.items()}
     values |= shares | ({"update/noise_share": mean(shares.values())} if shares else {})
     spectra = load_arrays(folder, SPECTRA, parts=["sigma"])
     lines = curves(record, spectra, record_values(record, folder.parent).get("share/kept"))
-    return {"values": values, "spectrum": spectrum(record, spectra), "curves": lines, "cells": cells}
+    return {"values": values, "spectrum": spectrum(record, spectra), "curves": lines, "matrices": matrices}
 
 
 def spectrum(record: Record, spectra: Spectra) -> list[list[Any]]:
-    """Rows (index, module, sigma, noise) of singular values: means over each type of module, beside those of noise."""
-    from lorax_lab.record.measures import mean_spectra  # imports torch
-
+    """Rows (index, module, sigma) of singular values: means over each type of module."""
+    by_module: dict[str, list[np.ndarray]] = {}
+    for name, matrix in record.completed.matrices.items():
+        by_module.setdefault(matrix.module, []).append(spectra[name]["sigma"])
     rows: list[list[Any]] = []
-    for module, line in mean_spectra(record, spectra).items():
-        most = len(line.sigma)
-        for i in sorted({round(most ** (n / CURVE)) for n in range(CURVE + 1)}):
-            noise = float(line.null[i - 1])
-            rows.append([i, module, float(line.sigma[i - 1]), noise if math.isfinite(noise) else None])
+    for module, sigmas in by_module.items():
+        most = min(map(len, sigmas))
+        shown = sorted({round(most ** (n / CURVE)) for n in range(CURVE + 1)})
+        rows += [[i, module, mean(float(sigma[i - 1]) for sigma in sigmas)] for i in shown]
     return rows
 
 
@@ -177,37 +175,3 @@ def curves(record: Record, spectra: Spectra, share: float | None) -> list[dict[s
     scores = {"answer/score": result.metrics.get(f"{record.split}/{result.metric}")}
     scores |= {} if share is None else {"answer/share": share}
     return rows + [{AXES["answer"]: rank, **scores} for rank in ([1, most] if record.rank is None else [record.rank])]
-
-
-def heat_map(cells: Sequence[Sequence[Any]]) -> np.ndarray:
-    """Effective rank of ΔW, layers down, types of module across, as a picture (height, width, 4) uint8.
-
-    The colour is its share of the effective rank of noise, from 0 to 1 in every run, and white where noise tells
-    nothing. The number is the effective rank itself. Matrices outside all layers have the last row; a cell with several
-    matrices shows their mean.
-
-    Args:
-        cells: of each matrix its layer, module, share of noise's effective rank, and effective rank.
-    """
-    import numpy as np
-    import pandas as pd
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    numbers = {"layer": float, "share": float, "rank": float}
-    frame = pd.DataFrame(cells, columns=["layer", "module", "share", "rank"]).astype(numbers)
-    means = frame.fillna({"layer": math.inf}).pivot_table(index="layer", columns="module", dropna=False)
-    shares, ranks = means["share"], means["rank"].to_numpy()
-    height, width = shares.shape
-    figure = Figure(figsize=(2.0 + 1.1 * width, 1.6 + 0.45 * height), layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    image = axes.imshow(shares, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
-    for (i, j), share in np.ndenumerate(shares):
-        number = f"{ranks[i, j]:.3g}" if np.isfinite(ranks[i, j]) else ""
-        axes.text(j, i, number, ha="center", va="center", fontsize=8, color="w" if share > 0.4 else "k")
-    axes.set_xticks(range(width), shares.columns, rotation=30, ha="right", parse_math=False)
-    axes.set_yticks(range(height), [f"{layer:.0f}".replace("inf", "outside") for layer in shares.index])
-    axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
-    figure.colorbar(image, label="share of noise's effective rank")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())

@@ -57,7 +57,7 @@ def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     assert [row[2] for row in tables["spectrum_table"]][:2] == [4.0, 2.0]
     chart = run.told_config["_wandb"]["value"]["visualize"]["spectrum"]["panel_config"]
     assert chart["fieldSettings"] == {"x": "index", "y": "sigma", "stroke": "module"}
-    assert [name for name in run.files if "effective_rank_map" in name]
+    assert [name for name in run.files if "matrices" in name]
     told = b"".join(server.heard).replace(KEY.encode(), b"")
     assert all(folded in told for folded in (b'"groupName":"sweep"', b'"jobType":"lora"'))
     for place in (str(tmp_path), "home-of-a-person", str(ROOT), sys.executable):

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from analysis.__main__ import main
-from analysis.audit import FIGURES, draw_all
-from analysis.audit.rows import FITTED, tidy
-from analysis.groups import CannotDraw
+from analysis.audit import FIGURES, draw_all, tidy
+from analysis.audit.singular_values import FITTED
 from lorax_lab import spectra
 
 MODULES = {"self_attn.q_proj": (24, 24), "self_attn.v_proj": (16, 24), "mlp.up_proj": (40, 24)}
@@ -75,20 +74,12 @@ def lora(rank: int = 4) -> tuple[pd.DataFrame, Sigma]:
     return join(*parts)
 
 
-def with_directions(rows: pd.DataFrame) -> pd.DataFrame:
-    count = np.arange(len(rows)) % 4
-    counts = {"left.count": count, "right.count": 1, "left.random_count": 10.0, "right.random_count": 9.5, "k": 10}
-    factors = {"factor": 2.0 + count, "random_factor": 8.0, "base_factor": 0.5, "rank": 8}
-    columns = {f"intruders.{key}": value for key, value in counts.items()}
-    return rows.assign(**columns, **{f"amplification.{key}": value for key, value in factors.items()})
-
-
 def table_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> pd.DataFrame:
-    return FIGURES[name][0](tidy(rows), sigma)
+    return FIGURES[name].table(tidy(rows), sigma)
 
 
 def drawn(name: str, table: pd.DataFrame) -> Any:
-    return FIGURES[name][1](table)
+    return FIGURES[name].draw(table)
 
 
 def figure_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> Any:
@@ -97,7 +88,7 @@ def figure_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> Any:
 
 def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
     rows, sigma = full(layers=1, untrusted="effective_rank")
-    rows = with_directions(rows)[:2]
+    rows = rows[:2]
     assert draw_all(rows, sigma, tmp_path) == ([f"{name}.{{png,pdf,csv}}" for name in FIGURES], [])
     expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")}
     assert {path.name for path in tmp_path.iterdir()} == expected
@@ -109,13 +100,6 @@ def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
 
 def test_an_adapter_is_compared_with_noise_of_its_rank() -> None:
     rows, sigma = lora(rank=4)
-    with pytest.raises(CannotDraw, match="--directions"):
-        table_of("directions", rows, sigma)
-    lines = table_of("energy", rows, sigma)
-    noise, whole = (lines[lines["line"] == line] for line in ("noise", "all"))
-    assert noise["r"].tolist() == [1, 2, 3, 4]
-    assert noise["share"].iloc[-1] == pytest.approx(1)
-    assert noise["share"].to_numpy() == pytest.approx(whole["share"].to_numpy(), abs=0.08)
     values = table_of("singular_values", rows, sigma)
     first = values[values["matrix"] == values["matrix"].iloc[0]]
     by_series = {name: part["sigma"].to_numpy() for name, part in first.groupby("series")}
@@ -124,31 +108,6 @@ def test_an_adapter_is_compared_with_noise_of_its_rank() -> None:
     assert np.linalg.norm(beside) == pytest.approx(np.linalg.norm(by_series["ΔW"]))
     null = spectra.gaussian_null((24, 24), rank=4)["effective_rank"]
     assert spectra.effective_rank(torch.tensor(beside)) == pytest.approx(null, rel=0.03)
-
-
-def test_energies_of_layers_and_module_types_add_up() -> None:
-    rows, sigma = join(
-        pair("l.0.q", [3.0, 1.0, 1.0], (3, 5)),
-        pair("l.1.q", [2.0, 2.0], (2, 2)),
-        pair("l.0.v", [1.0, 1.0, 1.0, 1.0], (4, 4)),
-        pair("l.0.k", [0.0, 0.0], (2, 2)),
-    )
-    table = table_of("energy", rows, sigma)
-    shares = {module: part["share"].tolist() for module, part in table.groupby("module")}
-    assert shares["q"] == pytest.approx([13 / 19, 18 / 19, 1])
-    assert shares["v"] == pytest.approx([0.25, 0.5, 0.75, 1])
-    assert shares["all matrices"] == pytest.approx([14 / 23, 20 / 23, 22 / 23, 1])
-    assert math.isnan(shares["k"][0])
-    of = {module: part.iloc[0] for module, part in table.groupby("module")}
-    assert of["all matrices"]["energy"] == pytest.approx(23)
-    assert of["q"]["matrices"] == 2
-    noise = sum(
-        energy * np.pad(np.cumsum(values**2) / (values**2).sum(), (0, 4 - len(values)), mode="edge")
-        for shape, energy in (((3, 5), 11), ((2, 2), 8), ((4, 4), 4))
-        for values in [spectra.gaussian_singular_values(shape).numpy()]
-    )
-    assert shares["pure noise of the same shapes"] == pytest.approx(noise / 23)
-    assert "did not change: k" in drawn("energy", table).get_suptitle()
 
 
 def test_the_fitted_noise_follows_the_spikes() -> None:
@@ -194,24 +153,6 @@ def test_ranks_stand_beside_noise_with_their_marks() -> None:
     assert [text.get_text() for text in figure.axes[1].texts] == ["2", "†"]
 
 
-def test_directions_stand_beside_random_ones() -> None:
-    rows, sigma = full(layers=2)
-    rows = with_directions(rows)
-    rows.loc[1, "amplification.factor"] = math.inf  # the base does nothing there
-    table = table_of("directions", rows, sigma)
-    assert len(table) == 7
-    figure = drawn("directions", table)
-    intruders, amplification = figure.axes
-    lines = {line.get_label(): line.get_ydata().tolist() for line in intruders.lines}
-    assert lines["left directions"] == pytest.approx([(1 + 2 + 3) / 3, (0 + 1 + 2) / 3])
-    assert lines["random directions, left"] == [10, 10]
-    factors = {line.get_label(): line.get_ydata().tolist() for line in amplification.lines}
-    assert factors["self_attn.q_proj"] == [2]
-    assert factors["mlp.up_proj"] == [5, 4]
-    assert factors["random: ΔW ignores W"] == [8, 8]
-    assert "model.embed_tokens" in figure.get_suptitle()
-
-
 def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
     parts = [pair(f"l.{i}.q", [0.0] * 4, (4, 4), noise_std=0.0, noise_edge=0.0, spikes=0.0) for i in range(2)]
     drawn, not_drawn = draw_all(*join(*parts), tmp_path)
@@ -221,17 +162,14 @@ def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "files"),
-    [
-        ("audit", {"audit.json": b'{"for'}),
-        ("audit", {"audit.json": b'{"format": 2}', "matrices/00000.npz": b"PK\x03\x04"}),
-    ],
+    "files",
+    [{"audit.json": b'{"for'}, {"audit.json": b'{"format": 2}', "matrices/00000.npz": b"PK\x03\x04"}],
 )
 def test_a_damaged_folder_is_refused(
-    command: str, files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "matrices").mkdir()
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    assert main([command, str(tmp_path)]) == 2
+    assert main(["audit", str(tmp_path)]) == 2
     assert f"{tmp_path} cannot be read" in capsys.readouterr().err

@@ -14,8 +14,6 @@ from here import store_of
 from omegaconf import OmegaConf
 from recorded import run_record
 
-import lorax_lab
-from lorax_lab.launch.command import COMMANDS
 from lorax_lab.launch.plan import plan
 from lorax_lab.launch.runs import Run, lease
 from lorax_lab.record.folder import save_config
@@ -51,21 +49,6 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(small_run: list[str], lab_
     runs = plan(sweep, multirun=True)
     assert states(done.stdout) == {run.run_id: "missing" for run in runs}
     assert len(runs) == 6
-
-
-@pytest.mark.parametrize(
-    ("typed", "instead"),
-    [
-        ("--rank 8", "type rank=8"), ("--learning-rate=1e-3", "type train.learning_rate=1e-3"),
-        ("train.lr=1e-3", "train.learning_rate"), ("lora_alpha=16", "method.alpha"), ("wd=0", "train.weight_decay"),
-    ],
-)  # fmt: skip
-def test_what_another_trainers_user_types_is_answered_with_the_labs_own_word(
-    typed: str, instead: str, lab_here: Lab
-) -> None:
-    done = lab_here(*typed.split())
-    assert done.returncode == 2
-    assert instead in done.stdout
 
 
 def test_a_dry_run_knows_what_is_recorded_failed_and_in_progress(small_run: list[str], lab_here: Lab) -> None:
@@ -169,22 +152,6 @@ def test_a_process_of_a_distributed_launcher_is_refused_before_anything_is_plann
     assert (done.returncode, "WORLD_SIZE=2" in done.stdout) == (2, True)
 
 
-def command(*typed: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    code = "import sys; sys.argv[0] = 'lorax-lab'; from lorax_lab.launch.command import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *typed], capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_answers_help_as_its_module_does(name: str) -> None:
-    ours = command(name, "--help")
-    assert ours.returncode == 0, ours.stderr
-    assert "usage:" in ours.stdout or "examples:" in ours.stdout
-
-
 def test_help_answers_without_torch_from_any_folder(tmp_path: Path) -> None:
     code = "import sys; sys.argv[1:] = ['--help']\ntry:\n    from lorax_lab.launch.entry import launch; launch()\n"
     code += "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
@@ -196,11 +163,3 @@ def test_help_answers_without_torch_from_any_folder(tmp_path: Path) -> None:
         assert flag in done.stdout
     assert all(f"  {dial}=" in done.stdout for dial in ("model", "task", "method", "rank", "seed"))
     assert not any(tmp_path.iterdir())
-
-
-def test_the_command_lists_its_commands_and_suggests() -> None:
-    assert command("--version").stdout == command("run", "--version").stdout == f"lorax_lab {lorax_lab.__version__}\n"
-    shown = command("--help").stdout
-    assert all(f"  {name} " in shown and does in shown for name, (_, does) in COMMANDS.items())
-    wrong = command("rum")
-    assert (wrong.returncode, "'run'" in wrong.stderr) == (2, True)

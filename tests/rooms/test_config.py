@@ -165,5 +165,5 @@ def test_what_is_typed_counts_before_the_recorded_configuration(tmp_path: Path) 
 )
 def test_values_are_set_as_hydra_sets_them(words: list[str]) -> None:
     overrides = spell_out(words)
-    content = OmegaConf.to_container(content_of(overrides, _composed))
+    content = content_of(overrides, _composed)
     assert json.dumps(content) == json.dumps(_composed(tuple(overrides)))

@@ -6,12 +6,12 @@ from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from analysis.study import update
 from analysis.study.comparison import seeds_of
 from analysis.study.records import RECORDS, Records, load
+from analysis.study.verdict import of_tasks
 
 pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "measures.md"
@@ -42,16 +42,17 @@ def test_the_spectra_of_random_labels_stand_beside_those_of_tasks(study: str, ta
         assert f"| iid noise | {' | '.join(str(round(entry['null'], 1)) for entry in shown)} | |" in page
 
 
-@pytest.mark.parametrize("rank", [1, 8, 16, 32])
-def test_each_estimate_of_a_planted_rank_is_that_of_the_table(rank: int) -> None:
-    """In one matrix of trained updates; docs/planted_trained.csv is held to the records by another test."""
-    table = pd.read_csv(PAGE.with_name("planted_trained.csv"))
-    found = table[table["level"] == f"planted rank {rank}"].set_index("estimator")["estimate"]
-    sizes = [found[f"{name}*, {of}"] for name, of in (("k", "directions of the full update"), ("r", "LoRA's rank"))]
-    spectral = f"{found['participation ratio']:.1f} | {found['90 % of the energy']:.0f} | "
-    spectral += f"{found['effective rank']:.0f} | {found['stable rank']:.1f}"
-    cells = " | ".join("not found" if np.isnan(size) else f"{size:.0f}" for size in sizes)
-    assert f"| {rank} | {cells} | {spectral} |" in PAGE.read_text(encoding="utf-8")
+def test_each_estimate_of_a_planted_rank_is_that_of_its_study() -> None:
+    """In one matrix of trained updates."""
+    records = load(RECORDS / "planted_ranks")
+    for ruling in of_tasks(records):
+        if (rank := ruling.task.removeprefix("planted rank ")).isdecimal():
+            rows = update.spectral(records, ruling.task)
+            means = {name: update.entry(rows, name)["mean"] for name in MEASURES}
+            stars = " | ".join(str((star and star.size) or "not found") for star in (ruling.k_star, ruling.r_star))
+            spectral = f"{means['participation_ratio']:.1f} | {means['energy_rank_90']:.0f} | "
+            spectral += f"{means['effective_rank']:.0f} | {means['stable_rank']:.1f}"
+            assert f"| {rank} | {stars} | {spectral} |" in PAGE.read_text(encoding="utf-8")
 
 
 def norm(records: Records, task: str, layers: Container[int]) -> float:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from synthetic import publish, study
 
 from analysis import planted
 from analysis.__main__ import main
@@ -46,9 +45,7 @@ def test_the_command_draws_what_there_are_records_of_and_names_the_rest(
 ) -> None:
     noise = planted.table(draws=2, ranks=(1, 4, 64), side=64)
     monkeypatch.setattr(planted, "table", lambda draws: noise)
-    broken = study(tasks=("planted rank 1",))
-    publish(tmp_path / "planted_ranks", broken.lines[:1], broken.declared)
-    every = {"planted_ranks", "planted_trained", "planted_everywhere"}
+    every = {"planted_ranks", "planted_everywhere"}
     for folder, drawn in ((RECORDS, every), (tmp_path, {"planted_ranks"})):
         out = tmp_path / folder.name / "out"
         assert main(["planted", "--out", str(out), "--records", str(folder)]) == 0
@@ -65,10 +62,6 @@ def test_the_published_tables_are_what_the_program_makes() -> None:
     for name in estimates[0]:
         spread = planted.spread([one[name] for one in estimates], 8)
         assert cell.loc[name, list(spread)].astype(float).to_dict() == pytest.approx(spread, rel=1e-6, nan_ok=True)
-    trained = planted.trained_table(planted.trained_records(RECORDS))
-    published = pd.read_csv(DOCS / "planted_trained.csv")
-    of_levels = published[published["level"].notna()].reset_index(drop=True)
-    pd.testing.assert_frame_equal(of_levels[[*trained]], trained, check_dtype=False)
     every = planted.everywhere_table(pd.read_csv(RECORDS / "planted_everywhere.csv"))
     pd.testing.assert_frame_equal(pd.read_csv(DOCS / "planted_everywhere.csv"), every, check_dtype=False)
     assert planted.draw_everywhere(every).axes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from analysis.study.figures import FIGURES, latex
 from analysis.study.records import RECORDS, Records, load, names_in
 from analysis.study.validator import breaches
 from analysis.study.verdict import of_tasks
+from lorax_lab.study.published import Afterwards, read_rows, write_rows
 from lorax_lab.study.tables import altered
 
 STUDIES = names_in(RECORDS)
@@ -60,3 +62,16 @@ def test_the_page_of_studies_has_both_editions_side_by_side() -> None:
         assert f"| {task}, k\\* | {before.k_star} | {second[task].k_star} |" in text
         assert before.verdict == second[task].verdict == "supported"
         assert (before.on_test, second[task].on_test) == (False, True)
+
+
+def test_rows_of_other_runs_or_conditions_are_named_and_not_read(tmp_path: Path) -> None:
+    folder = shutil.copytree(RECORDS / "paper_amplification", tmp_path / "paper_amplification")
+    measured = read_rows(folder, "factors")
+    sarcasm = measured["sarcasm"]
+    irony = Afterwards(sarcasm.runs, [row | {"condition": "irony"} for row in sarcasm.rows])
+    write_rows(
+        folder, "factors", {"sarcasm": Afterwards([*sarcasm.runs[1:], "another-run"], sarcasm.rows), "irony": irony}
+    )
+    records = load(folder)
+    assert records.rows["factors"] == []
+    assert all(any(name in damage for damage in records.damages) for name in ("sarcasm", "irony"))

@@ -196,6 +196,7 @@ def test_measures_are_derived_from_what_is_recorded(tmp_path: Path) -> None:
     assert (low["captured.column_share"], low["captured.random_column_share"]) == (None, 2 / 6)
     assert low["undefined"] == measures.NO_REFERENCE
     means = measures.means(tmp_path)
+    assert (means["effective_rank"], means["null.effective_rank"]) == measures.effective_ranks(tmp_path)
     assert means["stable_rank"] == pytest.approx((dense["stable_rank"] + low["stable_rank"]) / 2)
     assert means["by_module"]["value"]["captured.row_share"] == 0.5
     assert means["by_module"]["value"]["captured.best"] is None

@@ -42,8 +42,7 @@ MEMORISE = ("task.memorise=true", "task.validation_examples=null", "task.test_ex
 @pytest.fixture(autouse=True)
 def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs here have no files of which measures could be derived."""
-    for name in ("rows", "means"):
-        monkeypatch.setattr(measures, name, lambda folder: {})
+    monkeypatch.setattr(measures, "effective_ranks", lambda folder: None)
 
 
 def row(*overrides: str, status: str = "completed", **found: Any) -> Row:
@@ -105,8 +104,7 @@ def test_a_reason_is_shown_whole_with_its_brackets() -> None:
 
 
 def test_a_measure_that_an_update_of_zeros_does_not_have_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
-    means = {"effective_rank": None, "null.effective_rank": None}
-    monkeypatch.setattr(measures, "means", lambda folder: means)
+    monkeypatch.setattr(measures, "effective_ranks", lambda folder: (None, None))
     assert lines_of([row()])[0].count(" | — | — | ") == 1
 
 

@@ -1,12 +1,8 @@
-"""Two figures by layer: the ranks of every update beside those of noise, and what ΔW does with the base's directions.
+"""The ranks of every update by layer, beside those of noise.
 
 A share of 1 is what noise gives (Gaussian entries, or Gaussian factors of the same rank): only shares well below it
 are structure. The least null is the lowest of noises that keep the update's own scales, magnitudes or entries. How many
 directions stand above the noise is counted only where the others are distributed as iid noise.
-
-Intruders are top directions of the tuned matrix that no direction of the base resembles (Shuttleworth et al. 2024).
-Amplification is ‖ΔW‖_F / ‖Uᵀ W V‖_F in the top directions U, V of ΔW (Hu et al. 2021): at the value for random
-directions ΔW ignores W, at the value for W's own directions it repeats W's strongest ones.
 """
 
 from __future__ import annotations
@@ -20,12 +16,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from .. import style
 from ..groups import CannotDraw
-from .rows import COUNTS, FACTORS, MEASURES, MOST, NULLS, note
+from ..study.words import first_names
 
+MEASURES = ("effective_rank", "energy_rank_90")
+NULLS = tuple(f"nulls.{name}.effective_rank" for name in ("scaled", "signs", "permuted"))
+"""Of noise that keeps an update's scales, magnitudes or entries."""
 ROUNDED, NO_COUNT = "*", "†"
 MARKS = {
     ROUNDED: "not to be trusted: decided by what lies under the rounding floor of the stored weights",
@@ -55,23 +53,9 @@ CELL, LINE, TALLEST = 0.27, 0.17, 7.0
 """Inches: width and height of a cell with a number, and height of all heat maps above each other."""
 WIDEST, TYPES = 22, 40
 """Module types that a page has room for with numbers, and without."""
-REFERENCES = ("random: ΔW ignores W", "W's own: ΔW repeats W")
-"""What the controls stand for, in the order of `FACTORS`."""
-CONTROLS: tuple[dict[str, Any], ...] = (
-    {"color": "0.5", "linestyle": "--", "marker": "_", "linewidth": 1.8, "zorder": 2.5},
-    {"color": "0.5", "linestyle": ":", "marker": "x", "linewidth": 1.8, "zorder": 2.5},
-)
-SIDES: dict[str, dict[str, Any]] = {
-    "left": {"marker": "o", "markersize": 6, "markerfacecolor": "white"},
-    "right": {"marker": "s", "markersize": 3},
-}
-"""Markers; where the two coincide, both can be seen."""
 
 
-# ---- ranks
-
-
-def rank_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
+def table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
     """One row per matrix. Columns: matrix, module, layer; effective_rank and energy_rank_90, each with `.null` (what
     noise has), `.share` (their ratio) and `.mark`; least.null, the lowest effective rank of the nulls that keep
     structure, least.share and least.mark; spikes (directions above the noise, where they count) and spikes.mark.
@@ -105,7 +89,7 @@ def _measured(rows: pd.DataFrame) -> list[Panel]:
 
 
 @style.styled
-def draw_ranks(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """A heat map per rank that was measured; cells have numbers where there is room for them."""
     layered = bool(_measured(table[table["layer"].notna()]))
     rows = table[table["layer"].notna()] if layered else table.assign(layer=0)
@@ -132,8 +116,11 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
     marks = _joined(rows[[panel.mark for panel in panels]].to_numpy().ravel())
     in_table = "" if has_room else " (marked in the table)"
     notes = [f"{mark} {text}{in_table}" for mark, text in MARKS.items() if mark in marks]
-    notes += note("not measured", [panel.title.replace("\n", " ") for panel in PANELS if panel not in panels])
-    notes += note("in the table only", table[~table.index.isin(rows.index)]["module"])
+    absent = {
+        "not measured": {panel.title.replace("\n", " ") for panel in PANELS if panel not in panels},
+        "in the table only": set(table[~table.index.isin(rows.index)]["module"]),
+    }
+    notes += [f"{text}: {first_names(names)}" for text, names in absent.items() if names]
     if rows.duplicated(["layer", "module"]).any():
         notes.append("cells that stand for several matrices show their mean")
     folded = [textwrap.fill(line, int(width * 18)) for line in notes]
@@ -180,80 +167,3 @@ def _short(value: float) -> str:
     if value >= 999.5:
         return f"{value / 1000:.1f}k" if value < 9950 else f"{value / 1000:.0f}k"
     return f"{value:.0f}" if value == int(value) or value >= 99.5 else f"{value:.1f}"
-
-
-# ---- directions
-
-
-def direction_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
-    """One row per matrix whose directions were measured: matrix, module, layer, and the columns of amplification and
-    intruders that the figure shows.
-
-    Raises:
-        CannotDraw: there is none.
-    """
-    columns = ["matrix", "module", "layer", *FACTORS, "amplification.rank", *COUNTS, "intruders.k"]
-    measured = rows[rows[list(COUNTS[:2])].notna().any(axis=1) | _is_finite(rows[FACTORS[0]])][columns]
-    if measured.empty:
-        raise CannotDraw("they were not measured, or W0 is zero; type --directions")
-    return measured.reset_index(drop=True)
-
-
-@style.styled
-def draw_directions(table: pd.DataFrame) -> Figure:
-    """Intruders per matrix, the mean of a layer and their range; below, amplification, a line per module type. Without
-    layers the matrices stand side by side."""
-    layered = table["layer"].notna().any()
-    rows = table[table["layer"].notna()] if layered else table.assign(layer=range(len(table)))
-    rows = rows.astype({"layer": int})
-    counted, amplified = rows[rows[list(COUNTS[:2])].notna().any(axis=1)], rows[_is_finite(rows[FACTORS[0]])]
-    panels = [(panel, part) for panel, part in ((_intruders, counted), (_amplification, amplified)) if len(part)]
-    modules = list(dict.fromkeys(amplified["module"]))
-    figure = style.canvas(style.PAGE, 0.8 + 2.4 * len(panels) + 0.07 * min(len(modules), MOST))
-    grid = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for axes, (panel, part) in zip(grid, panels, strict=True):
-        panel(axes, part)
-    if layered:
-        grid[-1].set_xlabel("layer")
-        grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    else:
-        grid[-1].set_xticks(range(len(rows)), rows["module"], rotation=90 if len(rows) > 3 else 0)
-    absent = [*modules[MOST:], *table[~table.index.isin(rows.index)]["module"]]
-    notes = note("in the table only", absent)
-    style.title(figure, "\n".join(["What ΔW does with the directions of the base", *notes]))
-    if modules:
-        style.legend(figure, grid[-1], columns=3 if max(map(len, modules)) <= 28 else 2)
-    return figure
-
-
-def _intruders(axes: Axes, rows: pd.DataFrame) -> None:
-    by_layer = rows.groupby("layer")
-    for (side, marks), colour, control in zip(SIDES.items(), style.distinct(2), CONTROLS, strict=True):
-        count = by_layer[f"intruders.{side}.count"]
-        axes.fill_between(count.mean().index, count.min(), count.max(), color=colour, alpha=0.2, linewidth=0)
-        axes.plot(count.mean(), label=f"{side} directions", color=colour, zorder=3, clip_on=False, **marks)
-        axes.plot(by_layer[f"intruders.{side}.random_count"].mean(), label=f"random directions, {side}", **control)
-    top = rows["intruders.k"].max()
-    ylabel = "intruder dimensions" + (f" of the top {top:.0f}" if top > 0 else "")
-    axes.set(ylabel=ylabel + (",\nmean and range in a layer" if rows["layer"].duplicated().any() else ""))
-    axes.set(ylim=(0, 1.05 * max(float(rows[["intruders.k", *COUNTS]].max().max()), 1.0)))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
-
-
-def _amplification(axes: Axes, rows: pd.DataFrame) -> None:
-    axes.set_yscale("log")
-    for column, label, look in zip(FACTORS[1:], REFERENCES, CONTROLS, strict=True):
-        by_layer = rows[_is_finite(rows[column])].groupby("layer")[column]
-        axes.fill_between(by_layer.min().index, by_layer.min(), by_layer.max(), color="0.88", linewidth=0, zorder=0)
-        axes.plot(by_layer.median(), label=label, **look)
-    shown = list(dict.fromkeys(rows["module"]))[:MOST]
-    for number, (module, look) in enumerate(zip(shown, style.looks(len(shown)), strict=True)):
-        line = rows[rows["module"] == module].groupby("layer")[FACTORS[0]].median()
-        axes.plot(line, label=module, markevery=style.sparse(number, len(line)), **look)
-    ranks = sorted({int(rank) for rank in rows["amplification.rank"].dropna()})
-    span = " to ".join(map(str, dict.fromkeys((ranks[0], ranks[-1])))) if ranks else ""
-    axes.set(ylabel="amplification factor" + (f"\nin the top {span} directions of ΔW" if ranks else ""))
-
-
-def _is_finite(factors: pd.Series[Any]) -> pd.Series[bool]:
-    return (factors > 0) & (factors < math.inf)
