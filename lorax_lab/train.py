@@ -41,8 +41,10 @@ class Batch:
     tokens: int
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        return replace(self, inputs={key: value.to(device) for key, value in self.inputs.items()})
+        """The same batch on another device. A copy to a GPU comes from pinned memory, and nothing waits for it."""
+        on_gpu = device.type == "cuda"
+        pinned = {key: value.pin_memory() if on_gpu else value for key, value in self.inputs.items()}
+        return replace(self, inputs={key: value.to(device, non_blocking=on_gpu) for key, value in pinned.items()})
 
 
 @dataclass
@@ -200,6 +202,12 @@ def make_optimizer(model: nn.Module, name: str, learning_rate: float, weight_dec
     return OPTIMIZERS[name](groups, lr=learning_rate)
 
 
+READ_AFTER = {"cpu": 1}
+"""Steps, by device, after which losses and norms are read. On an accelerator, whose value is `READ_LATER`, each reading
+waits for all steps before it."""
+READ_LATER = 16
+
+
 def train(
     model: nn.Module,
     epoch_batches: Callable[[int], list[Batch]],
@@ -225,8 +233,8 @@ def train(
         after_step: called as `after_step(step, steps)` when the optimizer has stepped and the gradients are there.
 
     Raises:
-        Diverged: a loss or gradient norm that is not finite, before the optimizer uses it; parameters that are not,
-            before the next step or a checkpoint does.
+        Diverged: a loss or gradient norm that is not finite, on a CPU before the optimizer uses it; parameters that are
+            not, before a validation, a checkpoint or the end does.
         OSError: a checkpoint could not be written; the one before it is whole.
     """
     batches = epoch_batches(0)
@@ -241,6 +249,7 @@ def train(
         at = checkpoints.load(model, optimizer, accelerator.scaler) or Position()
         batches = epoch_batches(at.epoch) if at.epoch else batches
         before, start = at.seconds, time.perf_counter()
+        unread: list[tuple[int, list[Tensor], Tensor, float]] = []  # step, losses, norm of the gradients, learning rate
         while at.step < steps and at.waited < patience:
             if at.batch >= len(batches):
                 at.epoch, at.batch = at.epoch + 1, 0
@@ -249,35 +258,36 @@ def train(
             rate = config.learning_rate * learning_rate_factor(at.step, steps, config.warmup, config.schedule)
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
-            loss = _accumulate(model, group, loss_of, accelerator)
-            norm = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
-            if not math.isfinite(norm) and accelerator.scaler is None:
-                raise Diverged(f"gradient norm {norm} at step {at.step + 1} of {steps}")
+            losses = _accumulate(model, group, loss_of, accelerator)
+            norm = accelerator.clip_grad_norm_(parameters, config.clip_norm)
+            unread.append((at.step + 1, losses, norm, rate))
+            saves = checkpoints.due()
+            settles = saves or at.step + 1 in pauses or at.step + 1 == steps
+            reads = settles or len(unread) >= READ_AFTER.get(accelerator.device.type, READ_LATER)
+            rows = [_read(*values, steps, accelerator.scaler is None) for values in unread] if reads else []
             optimizer.step()
             after_step(at.step + 1, steps)
             optimizer.zero_grad()
             at.step, at.batch = at.step + 1, at.batch + config.gradient_accumulation
-            if not math.isfinite(float(nn.utils.get_total_norm([p.detach() for p in parameters]))):
-                raise Diverged(f"parameters that are not finite after step {at.step} of {steps}")
             at.examples += sum(batch.examples for batch in group)
             at.tokens += sum(batch.tokens for batch in group)
-            metrics = {
-                "step": at.step,
-                "train/loss": loss,
-                "train/gradient_norm": norm,
-                "train/learning_rate": rate,
-            }
+            if not reads:
+                continue
+            unread.clear()
+            if settles and not math.isfinite(float(nn.utils.get_total_norm([p.detach() for p in parameters]))):
+                raise Diverged(f"parameters that are not finite after step {at.step} of {steps}")
             if at.step in pauses:
                 validation = validate()
-                metrics |= {f"validation/{key}": value for key, value in validation.items()}
+                rows[-1] |= {f"validation/{key}": value for key, value in validation.items()}
                 _compare(model, at, score_of(validation), config.keep == BEST)
                 model.train()
-            at.history.append(metrics)
+            at.history += rows
             at.seconds = before + time.perf_counter() - start
-            if at.step == steps or at.waited >= patience or checkpoints.due():
+            if saves:
                 checkpoints.save(model, optimizer, accelerator.scaler, at)
-            for sink in sinks:
-                sink(at.step, steps, metrics)
+            for row in rows:
+                for sink in sinks:
+                    sink(int(row["step"]), steps, row)
     if at.best:
         load_trained(model, at.best)
     kept = at.best_step if at.best else at.step
@@ -294,15 +304,26 @@ def _compare(model: nn.Module, at: Position, score: float, keep: bool) -> None:
         at.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in trained_tensors(model).items()}
 
 
-def _accumulate(model: nn.Module, group: list[Batch], loss_of: Loss, accelerator: Any) -> float:
-    """Gradients of the group's mean loss Σ wᵢ lossᵢ / Σ wᵢ; returns that loss."""
+def _accumulate(model: nn.Module, group: list[Batch], loss_of: Loss, accelerator: Any) -> list[Tensor]:
+    """Gradients of the group's mean loss Σ wᵢ lossᵢ / Σ wᵢ; returns its terms, which nothing waits for."""
     total_weight = sum(batch.weight for batch in group)
-    total = 0.0
+    terms = []
     for batch in group:
         loss = loss_of(model, batch.to(accelerator.device).inputs) * (batch.weight / total_weight)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise Diverged(f"training loss {value}")
-        total += value
+        terms.append(loss.detach())
         accelerator.backward(loss)
-    return total
+    return terms
+
+
+def _read(step: int, losses: list[Tensor], norm: Tensor, rate: float, steps: int, refuses_norm: bool) -> Metrics:
+    """The metrics of one step, which are read from its device.
+
+    Raises:
+        Diverged: a loss that is not finite, or such a norm where it is refused.
+    """
+    loss, length = sum(map(float, losses)), float(norm)
+    if not math.isfinite(loss):
+        raise Diverged(f"training loss {loss} at step {step} of {steps}")
+    if refuses_norm and not math.isfinite(length):
+        raise Diverged(f"gradient norm {length} at step {step} of {steps}")
+    return {"step": step, "train/loss": loss, "train/gradient_norm": length, "train/learning_rate": rate}

@@ -27,6 +27,8 @@ from lorax_lab.record.redact import redacted
 FOLDER = "checkpoints"
 TENSORS, STATE = "state.safetensors", "state.json"
 KEPT = 2
+MOST_OF_THE_TIME = 0.05
+"""Share of a run's time that checkpoints may take."""
 
 
 @dataclass
@@ -60,7 +62,8 @@ class Checkpoints:
         folder: the folder of the run.
         identity: what must be equal for the bits to be equal: run id, versions of the code. A checkpoint of another
             identity is not used.
-        seconds: time between checkpoints; 0 makes one at every step, None makes none.
+        seconds: the least time between checkpoints, which is longer where writing one takes more than a twentieth of
+            it; 0 makes one at every step, None makes none.
         tell: called with a sentence for the user.
     """
 
@@ -73,11 +76,12 @@ class Checkpoints:
     ) -> None:
         self.folder, self.seconds, self.tell = folder / FOLDER, seconds, tell
         self.identity = redacted(json.loads(json.dumps(identity)))  # as it is written
-        self.last = time.monotonic()
+        self.last, self.took = time.monotonic(), 0.0
 
     def due(self) -> bool:
         """Whether it is time for the next."""
-        return self.seconds is not None and time.monotonic() - self.last >= self.seconds
+        passed, most = time.monotonic() - self.last, MOST_OF_THE_TIME
+        return self.seconds is not None and (not self.seconds or passed >= max(self.seconds, self.took / most))
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, position: Position) -> None:
         """Write a checkpoint whole, then remove all but the last two.
@@ -87,6 +91,7 @@ class Checkpoints:
         """
         if self.seconds is None:
             return
+        start = time.monotonic()
         target = self.folder / f"step-{position.step:06d}"
         scratch = self.folder / f".{target.name}"
         shutil.rmtree(scratch, ignore_errors=True)
@@ -101,6 +106,7 @@ class Checkpoints:
         for old in self._all()[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
         self.last = time.monotonic()
+        self.took = self.last - start
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any) -> Position | None:
         """Load the newest whole checkpoint into a model, its optimizer and torch's random streams; None where there is

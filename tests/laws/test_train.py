@@ -15,15 +15,17 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch.compose import compose
-from lorax_lab.record.checkpoints import Checkpoints
+from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.streams import generator
 from lorax_lab.train import (
     OPTIMIZERS,
     RANKS,
+    READ_AFTER,
     SCHEDULES,
     Batch,
     check_machine,
@@ -379,13 +381,76 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
     assert torch.equal(model.weight, seen[-1])
 
 
-def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them() -> None:
-    data, model, config = batches(5), Line(), settings(learning_rate=1e39, warmup=0)
-    seen: list[int] = []
-    keep = lambda step, *_: seen.append(step)  # noqa: E731
-    with pytest.raises(Diverged, match="parameters that are not finite after step 1 of 5"):
-        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, score, [keep], NONE)
-    assert not seen
+@pytest.mark.parametrize(
+    ("validations", "message"),
+    [(5, "parameters that are not finite after step 1 of 5"), (0, "loss nan at step 2 of 5")],
+)
+def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them(validations: int, message: str) -> None:
+    validated: list[int] = []
+    config = settings(learning_rate=1e39, warmup=0, validations=validations)
+    with pytest.raises(Diverged, match=message):
+        run(Line(), config, batches(5), validate=lambda: validated.append(1) or {})
+    assert not validated
+
+
+class Reads(TorchDispatchMode):
+    """Notes each number that is read from a tensor, which waits for its device."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            self.events.append("read")
+        return func(*args, **kwargs or {})
+
+
+def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_once, _ = run(Line(), settings(validations=2, gradient_accumulation=2), batches(20))
+    monkeypatch.setitem(READ_AFTER, "cpu", 4)
+    events: list[str] = []
+
+    def noted(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        events.append("step")
+        return squared_error(model, inputs)
+
+    config = settings(validations=2, gradient_accumulation=2)
+    with Reads(events):
+        later = train(
+            Line(), lambda epoch: batches(20), noted, config, 0, make_accelerator(config),
+            lambda: {"accuracy": 1.0}, score, [], NONE,
+        )  # fmt: skip
+    assert later.history == at_once.history
+    assert [len(list(group)) // 2 for event, group in itertools.groupby(events) if event == "step"] == [4, 1, 4, 1]
+
+
+def test_what_diverged_is_named_by_its_step_before_a_validation_where_losses_are_read_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(READ_AFTER, "cpu", 4)
+    data, validated = batches(10), []
+    data[2].inputs["y"].fill_(float("nan"))
+    with pytest.raises(Diverged, match="training loss nan at step 3 of 10"):
+        run(Line(), settings(validations=2), data, validate=lambda: validated.append(1) or {})
+    assert not validated
+
+
+def test_checkpoints_take_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("lorax_lab.record.checkpoints.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("lorax_lab.record.checkpoints.write_json", lambda *_: setattr(clock, "now", clock.now + 9.0))
+    monkeypatch.setattr("lorax_lab.record.checkpoints.os.replace", lambda *_: None)
+    checkpoints, model = Checkpoints(tmp_path, {}, 60.0, print), Line()
+    clock.now = 60.0
+    assert checkpoints.due()
+    checkpoints.save(model, make_optimizer(model, "sgd", 0.1, 0.0), None, Position())
+    clock.now += 179.0
+    assert not checkpoints.due()
+    clock.now += 2.0
+    assert checkpoints.due()
 
 
 def test_mixed_precision_computes_in_bf16_over_fp32_master_weights() -> None:
