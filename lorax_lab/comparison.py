@@ -6,6 +6,7 @@ It is a part of the record that can be made again at any time.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -29,7 +30,7 @@ from lorax_lab.tasks import load_task
 
 def read_reference(
     reference: Path, base: nn.Module, original: dict[str, Tensor]
-) -> tuple[Comparison, dict[str, Tensor]]:
+) -> tuple[Comparison, Mapping[str, Tensor]]:
     """The update of the full fine-tune in a folder, and what identifies the weights that it was read from.
 
     Raises:
@@ -38,7 +39,7 @@ def read_reference(
     full = METHODS[REFERENCE]
     check_file(reference, full.weights)
     sha256, update = sha256_of(reference / full.weights), full.saved_updates(reference, base, original)
-    return Comparison(sha256), cast("dict[str, Tensor]", update)
+    return Comparison(sha256), cast("Mapping[str, Tensor]", update)
 
 
 def compare(config: RunConfig, folder: Path, reference: Path) -> Record:

@@ -68,7 +68,7 @@ class Prepared:
     original: dict[str, Tensor]
     census: models.Census
     head_sha256: str | None
-    full_update: dict[str, Tensor] | None
+    full_update: Mapping[str, Tensor] | None
     comparison: Comparison | None
     baselines: dict[str, float]
     fitted_head: dict[str, Any] | None

@@ -39,7 +39,7 @@ def measure(
     model: nn.Module,
     method: Method[Any],
     original: dict[str, Tensor],
-    full_update: dict[str, Tensor] | None,
+    full_update: Mapping[str, Tensor] | None,
     splits: dict[str, Split],
     validation: dict[str, float],
     with_controls: bool,
@@ -70,7 +70,7 @@ def measure(
             noise = gaussian_like(decomposed, generator(seed, "gaussian"))
             nulls = rows.structured(updates, lambda name: generator(seed, f"nulls/{name}"))
             findings.matrices = rows.with_stand_ins(findings.matrices, noise, original)
-            findings.spectra = rows.to_save(decomposed, rows.decompose(noise), nulls)
+            findings.spectra = rows.to_save(decomposed, noise, nulls)
             changes += controls(decomposed, generator(seed, "directions"), noise)
         on_score = partial(show, "truncating the update")
         findings.truncation = scored(model, original, changes, validation, splits["validation"].score, on_score)

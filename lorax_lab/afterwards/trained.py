@@ -40,7 +40,7 @@ def original(run: Run) -> dict[str, Tensor]:
     return base_weights(model, select(model, run.config.method.target_modules))
 
 
-def updates(run: Run) -> dict[str, Update]:
+def updates(run: Run) -> Mapping[str, Update]:
     """ΔW of each matrix that the run adapts or measures, (out, in).
 
     Raises:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -21,6 +22,7 @@ from lorax_lab.record.result import Captured, Matrix, Rounding
 from lorax_lab.spectra import (
     LowRank,
     Update,
+    all_directions,
     column_share,
     row_share,
     singular_values,
@@ -30,11 +32,31 @@ from lorax_lab.spectra import (
 
 KEPT_DIRECTIONS = 32
 """Singular vectors saved per matrix: enough to compare subspaces later, a few MB per run."""
+MAPPED = 2**22
+"""Entries of a factor, 16 MiB in fp32, from which on it is mapped to a file."""
 
 
 def decompose(updates: Mapping[str, Update]) -> dict[str, Decomposition]:
-    """The SVD of every update, fp64; LoRA's through its factors."""
-    return {name: Decomposition(*svd(update)) for name, update in updates.items()}
+    """The SVD of every update, matrix by matrix where it lies: σ in fp64, U and Vh in fp32, LoRA's through its factors.
+
+    A batch of one shape would gain nothing: LAPACK and cuSOLVER take its matrices one after another.
+    """
+    return {name: _decomposed(update) for name, update in updates.items()}
+
+
+def _decomposed(update: Update) -> Decomposition:
+    U, sigma, Vh = svd(update) if isinstance(update, LowRank) else all_directions(update)
+    return Decomposition(_held(U), sigma, _held(Vh))
+
+
+def _held(factor: Tensor) -> Tensor:
+    """The factor in fp32. On the processor a large one is mapped to a file without a name: the cuts need the factors of
+    all matrices, and the system may write these out."""
+    if factor.device.type != "cpu" or factor.numel() < MAPPED:
+        return factor.float()
+    with tempfile.TemporaryFile() as file:
+        held = torch.from_numpy(np.memmap(file, np.float32, "w+", shape=tuple(factor.shape)))
+    return held.copy_(factor)
 
 
 def measure(
@@ -86,12 +108,14 @@ def _measured(name: str, update: Update, base: Tensor, dtype: torch.dtype) -> Ma
 
 
 def _rounding(update: Tensor, base: Tensor, dtype: torch.dtype) -> Rounding:
-    return Rounding(**dataclasses.asdict(spectra.Rounding.of((base.double() + update).to(dtype))))
+    tuned = (update + base.to(update.device)).to(dtype)
+    return Rounding(**dataclasses.asdict(spectra.Rounding.of(tuned)))
 
 
 def captured(update: LowRank, reference: Tensor) -> Captured:
     """How much of ‖ΔW_full‖²_F lies in the LoRA update's column and row space, from 0 to 1, and the `best` that the
     reference's own top directions of that rank hold."""
+    reference = reference.to(update.B.device)
     energy = singular_values(reference) ** 2
     best, is_zero = float(energy[: len(update.A)].sum() / energy.sum()), not singular_values(update).any()
     shares = (math.nan, math.nan) if is_zero else (column_share(reference, update), row_share(reference, update))
@@ -107,7 +131,7 @@ def structured(
         stream: of a name, the generator that draws a matrix's nulls.
     """
     return {
-        name: {null: draws[0].numpy() for null, draws in structured_spectra(update, stream(name)).items()}
+        name: {null: draws[0].cpu().numpy() for null, draws in structured_spectra(update, stream(name)).items()}
         for name, update in updates.items()
         if isinstance(update, Tensor)
     }
@@ -115,17 +139,17 @@ def structured(
 
 def to_save(
     decompositions: Mapping[str, Decomposition],
-    stand_ins: Mapping[str, Decomposition] | None = None,
+    stand_ins: Mapping[str, Tensor] | None = None,
     nulls: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """What `spectra.npz` keeps of each matrix: all singular values in fp64, the top `KEPT_DIRECTIONS` vectors in fp32,
-    and the singular values of the noise that was drawn for it."""
+    and the singular values of the noise that was drawn for it, `stand_ins` and `nulls`."""
     return {
         name: {
-            "sigma": d.sigma.numpy(),
-            "U": d.U[:, :KEPT_DIRECTIONS].float().numpy(),
-            "Vh": d.Vh[:KEPT_DIRECTIONS].float().numpy(),
-            **({STAND_IN: stand_ins[name].sigma.numpy()} if stand_ins else {}),
+            "sigma": d.sigma.cpu().numpy(),
+            "U": d.U[:, :KEPT_DIRECTIONS].cpu().numpy().copy(),
+            "Vh": d.Vh[:KEPT_DIRECTIONS].cpu().numpy().copy(),
+            **({STAND_IN: singular_values(stand_ins[name]).cpu().numpy()} if stand_ins else {}),
             **(nulls or {}).get(name, {}),
         }
         for name, d in decompositions.items()

@@ -12,7 +12,7 @@ the cut in matrices of one type alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.models import delta_view, short_name
+from lorax_lab.spectra import OneByOne
 
 PERCENT = (50, 70, 80, 90)
 """Shares of the whole update at which it is scored; `k` of these rows is the percentage."""
@@ -30,7 +31,7 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The thin SVD of an update, U (out, m), sigma (m,), Vh (m, in), fp32 or wider."""
+    """The thin SVD of an update, U (out, m), sigma (m,), Vh (m, in), where the update lies; fp32 or wider."""
 
     U: Tensor
     sigma: Tensor
@@ -42,7 +43,7 @@ class Decomposition:
 
     def part(self, indices: slice | Tensor) -> Tensor:
         """Σ σ_i u_i v_iᵀ over these indices, (out, in)."""
-        return (self.U[:, indices] * self.sigma[indices]) @ self.Vh[indices]
+        return (self.U[:, indices] * self.sigma[indices].to(self.U)) @ self.Vh[indices]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def control_ranks(full: int) -> list[int]:
 
 
 def controls(
-    decompositions: dict[str, Decomposition], generator: torch.Generator, noise: dict[str, Tensor]
+    decompositions: dict[str, Decomposition], generator: torch.Generator, noise: Mapping[str, Tensor]
 ) -> list[Change]:
     """What the cuts are compared with, at each k of `control_ranks`.
 
@@ -121,13 +122,26 @@ def controls(
     return [*changes, Change("gaussian", full, lambda name, _: noise[name])]
 
 
-def gaussian_like(decompositions: dict[str, Decomposition], generator: torch.Generator) -> dict[str, Tensor]:
-    """For each update an iid Gaussian matrix of its shape and its Frobenius norm, fp64."""
-    noise = {}
-    for name, d in decompositions.items():
-        drawn = torch.randn(len(d.U), d.Vh.shape[1], generator=generator, dtype=torch.float64)
-        noise[name] = drawn * (d.sigma.norm() / drawn.norm())
-    return noise
+def gaussian_like(decompositions: Mapping[str, Decomposition], generator: torch.Generator) -> OneByOne:
+    """For each update an iid Gaussian matrix of its shape and its Frobenius norm, fp64, where the update's factors lie;
+    the same whenever it is asked for."""
+
+    def drawn(name: str, stream: torch.Generator) -> Tensor:
+        shape = (len(decompositions[name].U), decompositions[name].Vh.shape[1])
+        return torch.randn(shape, generator=stream, dtype=torch.float64)
+
+    states = {}
+    for name in decompositions:
+        states[name] = generator.get_state()
+        drawn(name, generator)
+
+    def noise(name: str) -> Tensor:
+        stream, sigma = torch.Generator(), decompositions[name].sigma
+        stream.set_state(states[name])
+        matrix = drawn(name, stream)
+        return (matrix * (float(sigma.norm()) / matrix.norm())).to(sigma.device)
+
+    return OneByOne(decompositions, noise)
 
 
 def scored(
@@ -199,7 +213,7 @@ def _put(view: Tensor, change: Change, name: str, base: Tensor, tuned: Tensor) -
         view.copy_(tuned)
         return
     update = change.update(name, tuned.cpu().double() - base.double())
-    view.copy_(base.double() + update)
+    view.copy_(base.double() + update.cpu())
 
 
 def _ranks(decompositions: dict[str, Decomposition]) -> list[int]:
@@ -235,7 +249,7 @@ def _at_norm(decompositions: dict[str, Decomposition], order: dict[str, Tensor],
 
 def _largest(decompositions: dict[str, Decomposition], k: int) -> Replacement:
     """The largest singular values over all matrices, as many as k in each would be."""
-    values = torch.cat([d.sigma for d in decompositions.values()])
+    values = torch.cat([d.sigma for d in decompositions.values()]).cpu()
     owners = torch.cat([torch.full((len(d.sigma),), i) for i, d in enumerate(decompositions.values())])
     owners_of_largest = owners[values.sort(descending=True, stable=True).indices[: k * len(decompositions)]]
     counts = dict(

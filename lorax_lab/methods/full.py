@@ -15,7 +15,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.methods.method import Method
 from lorax_lab.models import delta_view, head_modules, is_head, out_in
 from lorax_lab.models.tensor_files import read_tensors
-from lorax_lab.spectra import Update
+from lorax_lab.spectra import OneByOne
 
 WEIGHTS = "model.safetensors"
 
@@ -56,21 +56,23 @@ def attach(
                 parameter.requires_grad_(False)
 
 
-def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
-    """ΔW = W − W0 of each matrix in `base`, dense (out, in), the difference taken in fp64."""
-    return {
-        name: delta_view(model.get_submodule(name)).detach().cpu().double() - weight.double()
-        for name, weight in base.items()
-    }
+def updates(model: nn.Module, base: Mapping[str, Tensor]) -> OneByOne:
+    """ΔW = W − W0 of each matrix in `base`, dense (out, in), fp64, on the model's device."""
+    return OneByOne(base, lambda name: _difference(delta_view(model.get_submodule(name)), base[name]))
 
 
-def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
+def saved_updates(folder: Path, model: nn.Module, base: Mapping[str, Tensor]) -> OneByOne:
     """ΔW of the fine-tune that `export` saved in `folder`, for each matrix in `base`; `model` is a bare base."""
     tensors = read_tensors(folder / WEIGHTS)
-    return {
-        name: out_in(model.get_submodule(name), tensors[f"{name}.weight"]).double() - weight.double()
-        for name, weight in base.items()
-    }
+    return OneByOne(
+        base, lambda name: _difference(out_in(model.get_submodule(name), tensors[f"{name}.weight"]), base[name])
+    )
+
+
+def _difference(tuned: Tensor, base: Tensor) -> Tensor:
+    """On the device of the tuned weight if that has fp64: a card whose fp64 is slow is still as fast as a processor."""
+    device = "cpu" if tuned.device.type == "mps" else tuned.device
+    return tuned.detach().to(device, torch.float64, copy=True).sub_(base.to(device))
 
 
 def export(model: nn.Module, settings: FullConfig, base_name: str) -> dict[str, dict[str, object]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -36,7 +36,8 @@ class Method(Generic[Settings]):
         weights: the file of `export` that holds what was trained.
         attach: (model, names, settings, rank, generator) makes the method's part of the model trainable, in place.
             What ΔW is right after it, `start` says.
-        updates: (model, base weights) gives {matrix name: ΔW}, each `LowRank` or dense, always (out, in).
+        updates: (model, base weights) gives {matrix name: ΔW}, each `LowRank` or dense, always (out, in). A dense one
+            may be made anew whenever it is read, from the model as it is then.
         export: (model, settings, base's public name) gives {file name: tensors, or plain values for a .json}.
         load: (model, folder) puts what `export` saved onto a bare base, head included.
         saved_updates: (folder, bare model, base weights) gives the `updates` of what `export` saved.
@@ -62,10 +63,10 @@ class Method(Generic[Settings]):
     settings: type[Settings]
     weights: str
     attach: Callable[[nn.Module, list[str], Settings, int | None, torch.Generator], None]
-    updates: Callable[[nn.Module, dict[str, Tensor]], dict[str, Update]]
+    updates: Callable[[nn.Module, dict[str, Tensor]], Mapping[str, Update]]
     export: Callable[[nn.Module, Settings, str], dict[str, dict[str, Any]]]
     load: Callable[[nn.Module, Path], None]
-    saved_updates: Callable[[Path, nn.Module, dict[str, Tensor]], dict[str, Update]]
+    saved_updates: Callable[[Path, nn.Module, dict[str, Tensor]], Mapping[str, Update]]
     check: Callable[[Settings, int | None, Shapes], None] = _nothing
     merge: Callable[[nn.Module], None] = _nothing
     unmerge: Callable[[nn.Module], None] = _nothing

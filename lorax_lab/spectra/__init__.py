@@ -27,8 +27,8 @@ from lorax_lab.spectra.directions import (
     intruders,
 )
 from lorax_lab.spectra.exact import Spectrum, spectrum
-from lorax_lab.spectra.gram import short_directions, top_directions
-from lorax_lab.spectra.matrix import LowRank, Update, svd
+from lorax_lab.spectra.gram import all_directions, short_directions, top_directions
+from lorax_lab.spectra.matrix import LowRank, OneByOne, Update, svd
 from lorax_lab.spectra.measures import (
     MEASURES,
     effective_rank,

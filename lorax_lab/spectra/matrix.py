@@ -8,6 +8,7 @@ out.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,32 @@ class LowRank:
 
 
 Update = torch.Tensor | LowRank
+
+
+class OneByOne(Mapping[str, Tensor]):
+    """Matrices by name, each made whenever it is asked for, so that one at a time is in memory.
+
+    Args:
+        names: in their order.
+        make: from a name to its matrix.
+
+    >>> OneByOne(["a", "b"], lambda name: torch.eye(2))["b"].shape
+    torch.Size([2, 2])
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], Tensor]) -> None:
+        self._names, self._make = list(names), make
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def svd(

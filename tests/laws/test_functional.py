@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
 import torch
 from conftest import tiny_model
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, to_save
+from lorax_lab.measure import rows
+from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, to_save, with_stand_ins
 from lorax_lab.measure.truncation import Change, Decomposition, controls, cuts, gaussian_like, scored
 from lorax_lab.models import base_weights, delta_view, select, short_name
-from lorax_lab.spectra import LowRank, edge_of, rounding_energy
+from lorax_lab.spectra import LowRank, OneByOne, edge_of, rounding_energy
 from lorax_lab.streams import generator
 
 Seen = tuple[nn.Module, dict[str, Tensor], dict[str, Tensor], dict[str, Decomposition]]
@@ -80,7 +84,10 @@ def test_the_controls_are_what_they_are_called() -> None:
         scaled = placed["scaled", 4, None]
         torch.testing.assert_close(scaled, delta * (d.sigma[:4].norm() / d.sigma.norm()), atol=1e-7, rtol=1e-4)
         torch.testing.assert_close(placed["shrunk", 70, None], 0.7 * delta, atol=1e-7, rtol=1e-4)
-        along = {key: torch.einsum("oi,oj,ji->i", d.U, change, d.Vh.T) / d.sigma for key, change in placed.items()}
+        along = {
+            key: torch.einsum("oi,oj,ji->i", d.U.double(), change, d.Vh.T.double()) / d.sigma
+            for key, change in placed.items()
+        }
         for k in ranks:
             # at the cut's norm, of the update's own directions; the smaller draw is among the larger
             for part in ("random_at_norm", "bottom_at_norm", "scaled"):
@@ -178,6 +185,47 @@ def test_all_values_are_kept_in_fp64_and_the_top_directions_in_fp32() -> None:
         assert kept["sigma"].tolist() == whole.sigma.tolist()
         assert torch.equal(torch.from_numpy(kept["U"]), whole.U[:, :count].float())
         assert torch.equal(torch.from_numpy(kept["Vh"]), whole.Vh[:count].float())
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive, of those that are made inside it and map no file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes, self.peak, self.storages = 0, 0, set[int]()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and not function._schema.is_mutable and tensor._base is None:
+                storage = tensor.untyped_storage()
+                if storage.resizable() and storage._cdata not in self.storages:
+                    self.storages.add(storage._cdata)
+                    self.bytes += storage.nbytes()
+                    weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.bytes)
+        return result
+
+    def _freed(self, key: int, size: int) -> None:
+        self.storages.discard(key)
+        self.bytes -= size
+
+
+def test_memory_is_bounded_by_the_largest_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAPPED", 1)
+    peaks = []
+    for count in (1, 6):
+        names = [f"layer.{index}.dense" for index in range(count)]
+        updates = OneByOne(names, lambda name: torch.randn(192, 256, generator=generator(0, name)).double())
+        base = OneByOne(names, lambda name: torch.ones(192, 256))
+        with Live() as live:
+            directions = decompose(updates)
+            matrices = with_stand_ins(measure(updates, base), gaussian_like(directions, generator(0, "noise")), base)
+            kept = to_save(directions, gaussian_like(directions, generator(0, "noise")))
+        assert list(kept) == list(matrices) == names
+        peaks.append(live.peak)
+    assert peaks[1] < 1.2 * peaks[0], peaks
+    assert peaks[0] < 10 * 192 * 256 * 8
 
 
 def test_the_rounding_is_that_of_the_tuned_weights_in_their_format() -> None:

@@ -10,9 +10,10 @@ import torch
 from matrices import gaussian, with_values
 
 from lorax_lab import spectra
+from lorax_lab.spectra import all_directions, exact, spectrum, top_directions
 from lorax_lab.spectra import blocks as blocked
-from lorax_lab.spectra import exact, spectrum, top_directions
 from lorax_lab.spectra import gram as engine
+from lorax_lab.spectra.exact import svd_error
 
 
 def uniform(*size: int, seed: int = 0) -> torch.Tensor:
@@ -91,6 +92,22 @@ def test_the_error_holds(family: str, wanted: float, blocks: str) -> None:
         assert found.norm == pytest.approx(x.double().norm().item(), rel=1e-14)
         assert found.sigma.square().sum().item() == pytest.approx(found.norm**2, rel=1e-12)
         assert found.route[-1] in (("gram",) if wanted else ("gram", "svdvals"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_directions_are_those_of_an_svd(family: str, blocks: str) -> None:
+    for shape in SHAPES[blocks]:
+        x = FAMILIES[family](*shape)
+        oracle = torch.linalg.svdvals(x.double())
+        U, sigma, Vh = all_directions(x if blocks == "one block" else Sliced(x))
+        m, size = min(shape), float(oracle.max()) if oracle.numel() else 0.0
+        assert (U.shape, sigma.shape, Vh.shape) == ((shape[0], m), (m,), (m, shape[1]))
+        assert (sigma.diff() <= 0).all()
+        torch.testing.assert_close(sigma, oracle, rtol=1e-9, atol=svd_error(shape) * size)
+        torch.testing.assert_close(U * sigma @ Vh, x.double(), rtol=0, atol=1e-12 * size)
+        for vectors in (U, Vh.T):
+            gap = (vectors.T @ vectors - torch.eye(m)).abs()
+            assert (gap * sigma * sigma[:, None] <= (engine.gram_error(shape) + 1e-14) * size**2).all()
 
 
 @pytest.mark.parametrize("shape", [(33, 500), (500, 33), (40, 40), (700, 1), (1, 700)])
