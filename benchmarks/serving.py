@@ -79,7 +79,7 @@ def _base() -> Base:
 def _batch(base: Base) -> Batch:
     config = compose([])
     task = load_task(config.task)
-    inputs = Split.of(task, task.test, base.processor).batch(list(range(ROWS))).inputs
+    inputs = Split.encoded(task, task.test, base.processor).batch(list(range(ROWS))).inputs
     return {key: tensor for key, tensor in inputs.items() if key != "labels"}
 
 

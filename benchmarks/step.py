@@ -74,7 +74,7 @@ def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], 
     config = compose(["rank=8"])
     task = load_task(config.task)
     base = load_base(config.model, task.head, 0)
-    split = Split.of(task, task.train, base.processor)
+    split = Split.encoded(task, task.train, base.processor)
     epoch = split.batches(config.train.batch_size, generator(0, "data-0"), config.train.length_window)
     batches = [batch.inputs for batch in epoch]
     if torch.cuda.is_available():

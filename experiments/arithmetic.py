@@ -20,7 +20,6 @@ def plan() -> Plan:
         factors={"task": {"arithmetic": ("task=arithmetic", *sizes, "task.few_shot=0")}},
         common=("model=smollm2", "train.precision=fp32"),
         final={FULL: ("measure=controls",)},
-        seconds={"trial": 150.0, "final": 330.0},
         shared=True,
     )
 

@@ -127,10 +127,8 @@ def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -
 
 def _show(progress: Progress) -> None:
     count, missing = len(progress.cells), len(progress.missing)
-    later = f" and {len(progress.to_come)} once rates are chosen" if progress.to_come else ""
-    left = progress.seconds_left()
-    time = f": about {left / 3600:.1f} hours" if left > 5400 else f": about {left / 60:.0f} minutes"
-    print(f"{count - missing} runs recorded, {missing} missing{later}{time if left else ''}", flush=True)
+    later = " and more once rates are chosen" if not all(s.choices for s in progress.selections.values()) else ""
+    print(f"{count - missing} runs recorded, {missing} missing{later}", flush=True)
     protocol = progress.plan.protocol
     for condition, selection in progress.selections.items():
         seeds = len(protocol.selection_seeds)

@@ -33,8 +33,6 @@ OF_PROTOCOL: dict[str, Callable[[Any], Any]] = {
     "extensions": int,
 }  # fmt: skip
 """Keys of the protocol, and what makes their values."""
-SECONDS = {"trial": 60.0, "final": 120.0}
-"""Guesses, until runs are recorded."""
 
 
 def read(path: Path) -> Any:
@@ -78,7 +76,7 @@ def _plan(path: Path, content: dict[str, Any]) -> Plan:
             raise ValueError("rates are 1 or more, and no seed is of both kinds")
         final = {name: _words(overrides) for name, overrides in content.get("final", {}).items()}
         common = _words(content.get("common", []))
-        return Plan(protocol=protocol, factors=levels, common=common, final=final, seconds=SECONDS)
+        return Plan(protocol=protocol, factors=levels, common=common, final=final)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise ConfigError(f"{path}: a value is not as --help shows it ({error!r})") from None
 

@@ -37,7 +37,6 @@ def plan() -> Plan:
         protocol=Protocol(arms, rates=4, loss_margin=0.03),
         factors={"task": levels | with_kept_head},
         common=("train.precision=fp32",),
-        seconds={"trial": 40.0, "final": 55.0},
         control_of="rank_sweep_2",
         prepare=lambda: _prepare({name: tasks[name] for name in BEGUN}),
     )

@@ -31,7 +31,6 @@ def plan() -> Plan:
         protocol=Protocol(arms, factor=3.0, extensions=1),
         factors={"labels": {f"{count} labels": _overrides(count) for count in EPOCHS}},
         common=(*fixed, "train.precision=fp32", "train.validations=1"),
-        seconds={"trial": 90.0, "final": 120.0},
         figures=("answer", "sizes", "cost", "functional", "modules", "trials"),
         control_of="rank_sweep_2",
         prepare=_prepare,

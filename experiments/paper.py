@@ -24,8 +24,6 @@ BEGUN = {"sarcasm": TASKS["sarcasm"]}
 """What every study begins with; each may grow by movie_reviews."""
 COMMON = ("task.pooling=mean", "train.precision=fp32")
 """Products in fp32, since a processor without units for bf16 takes 40 times as long in it."""
-SECONDS = {"trial": 40.0, "final": 55.0}
-"""Of a run on 2 cores without units for bf16, of which two run side by side: what `paper_subspaces` took."""
 LAYERS = range(6)
 OF_THE_FEED_FORWARD = ("intermediate.dense", *(f"{layer}.output.dense" for layer in LAYERS))
 """`output.dense` alone would be the attention's too."""
@@ -60,7 +58,7 @@ def lora(rank: int, name: str = "", targets: Iterable[str] = (), lowest: float =
 def plan(arms: Iterable[Arm], extensions: int = 1, **more: Any) -> Plan:
     """Full fine-tuning against these arms, whose grids grow so often at most; `more` are other fields of the plan."""
     protocol = Protocol((study.full(7e-5), *arms), extensions=extensions, loss_margin=0.03)
-    usual: dict[str, Any] = {"factors": {"task": BEGUN}, "common": COMMON, "seconds": SECONDS, "protocol": protocol}
+    usual: dict[str, Any] = {"factors": {"task": BEGUN}, "common": COMMON, "protocol": protocol}
     return Plan(**(usual | more))
 
 

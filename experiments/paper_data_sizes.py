@@ -7,9 +7,6 @@ from experiments.command import main
 from experiments.study import FULL, Plan
 
 RANKS = (1, 8, 64)
-SECONDS = paper.SECONDS | {"final": 130.0}
-"""Of final runs the mean over the arms. Full fine-tuning takes one core for 690 seconds, of which 520 are its cuts and
-controls; LoRA takes 75."""
 EPOCHS = {100: 30, 300: 10, 1000: 3, 3000: 1, 10_000: 1}
 """By the number of training examples: some 188 steps up to 3,000, and 625 at 10,000."""
 
@@ -21,7 +18,6 @@ def plan() -> Plan:
         (paper.lora(rank) for rank in RANKS),
         extensions=2,
         factors={"examples": sizes},
-        seconds=SECONDS,
         final={FULL: ("measure=controls",)},
         figures=("answer", "sizes", "cost", "functional", "trials"),
     )

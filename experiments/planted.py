@@ -27,7 +27,6 @@ def plan() -> Plan:
         protocol=Protocol(arms),
         factors={"task": {f"planted rank {RANK}": local(folder / "data.csv")}},
         common=(f"model={folder / 'model'}", *sizes, "train.head=false", "train.epochs=2"),
-        seconds={"trial": 20.0, "final": 30.0},
         control_of="rank_sweep",
         prepare=_plant,
     )

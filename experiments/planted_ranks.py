@@ -38,7 +38,6 @@ def plan() -> Plan:
         factors={"task": {name: _overrides(name) for name in LEVELS}},
         common=("train.head=false", "train.precision=fp32", "train.validations=1"),
         final={FULL: ("measure=controls",)},
-        seconds={"trial": 35.0, "final": 45.0},
         control_of="rank_sweep",
         prepare=_plant,
     )

@@ -22,7 +22,6 @@ def plan() -> Plan:
         protocol=Protocol((full(1e-4), lora(8, 1e-3)), extensions=1),
         factors={"task": {"random labels": local(table())}},
         common=sizes,
-        seconds={"trial": 35.0, "final": 80.0},
         control_of="rank_sweep",
         prepare=write,
     )

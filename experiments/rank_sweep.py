@@ -18,7 +18,6 @@ def plan() -> Plan:
         factors={"task": {name: (f"task={name}",) for name in ("movie_reviews", "sarcasm")}},
         common=SIZES,
         final={FULL: ("measure=controls",)},
-        seconds={"trial": 35.0, "final": 80.0},
         shared=True,
     )
 

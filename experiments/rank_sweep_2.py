@@ -42,7 +42,6 @@ def plan() -> Plan:
         factors={"task": tasks_of_the_second_edition()},
         common=("task.pooling=mean", "train.precision=bf16"),
         final={FULL: ("measure=controls",)},
-        seconds={"trial": 12.0, "final": 24.0},
         shared=True,
         prepare=write_cloze,
     )

@@ -1,5 +1,5 @@
-"""A study under way: its runs, which are recorded, which are missing, how long those will take, and how each sweep of
-them is launched: a command that a person could type, in a process of its own.
+"""A study under way: its runs, which are recorded, which are missing, and how each sweep of them is launched: a command
+that a person could type, in a process of its own.
 
 A study is a module with `plan()`, and QUESTION, PREDICTION and COST until these are declared; from then on the
 declaration has them. `experiments.command` carries it out.
@@ -12,13 +12,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
-from statistics import fmean
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -54,14 +52,12 @@ class Plan(Design):
     """A study's design, and how its runs are made.
 
     Attributes:
-        seconds: time of a run on 2 cores by stage, used until some are recorded.
         shared: whether the directions that full fine-tunes share are measured.
         afterwards: by the name of its table, what takes the completed final runs of one condition and gives rows
             (`lorax_lab.afterwards`).
         prepare: makes the files that the overrides name, if they do not exist yet.
     """
 
-    seconds: Mapping[str, float]
     shared: bool = False
     afterwards: Mapping[str, Callable[[Runs], Iterable[dict[str, Any]]]] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
@@ -162,31 +158,6 @@ class Progress:
     def missing(self) -> list[Cell]:
         """The cells that are not recorded."""
         return [cell for cell in self.cells if not self.settled(cell)]
-
-    @cached_property
-    def to_come(self) -> list[Cell]:
-        """Stand-ins, each at its arm's lowest rate, of the final runs whose condition's rates are not chosen yet."""
-        published = {(cell.condition, cell.arm, cell.seed) for cell in self.published}
-        cells = [
-            Cell("final", condition, arm.name, arm.lowest, seed)
-            for condition, selection in self.selections.items()
-            for arm in self.plan.protocol.arms
-            for seed in self.plan.protocol.final_seeds
-            if not selection.choices and (condition, arm.name, seed) not in published
-        ]
-        return [cell for cell in cells if self.wanted(cell)]
-
-    def seconds_left(self) -> float:
-        """Estimated by the mean of the recorded runs of the same stage and arm, or else by the plan's guess. Runs that
-        ran side by side share their time."""
-        times: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for cell in self.cells:
-            line = self.settled(cell)
-            if line and "time" in line:
-                side_by_side = max((line["hardware"].get("processors") or 1) // line["hardware"]["threads"], 1)
-                times[cell.stage, cell.arm].append(line["time"]["total_seconds"] / side_by_side)
-        missing = [(cell.stage, cell.arm) for cell in (*self.missing, *self.to_come)]
-        return sum(fmean(times[key]) if times[key] else self.plan.seconds[key[0]] for key in missing)
 
 
 def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:

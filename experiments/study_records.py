@@ -1,7 +1,7 @@
 """A study's records: what it declares before its runs, the runs folder, and its published runs.
 
-A study may gain arms, levels of its factors, and a prediction for these. Everything else that was declared stays: the
-margin, the seeds, the metric, the grid of rates, the prediction. What is added is recorded with its date.
+A study may gain arms, levels of its factors, and a prediction for these. What else decides its numbers stays: the
+margin, the seeds, the metric, the grid of rates. What is added is recorded with its date.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from lorax_lab.record.folder import SPECTRA
 from lorax_lab.record.record import RECORD, DamagedRecord
 from lorax_lab.study import published
 from lorax_lab.study.declaration import (
-    ANSWER,
     DECLARATION,
     NEUTRAL,
     Declaration,
@@ -101,10 +100,9 @@ class StudyRecords:
             return None
 
     def check(self, progress: Progress) -> None:
-        """Refuse before training if a published rate would change, a run is older than what was declared, cells have
-        equal settings, or a setting has another value than declared."""
+        """Refuse before training if a published rate would change, cells have equal settings, or a setting has another
+        value than declared."""
         self._check_rates(progress)
-        self._check_order(progress)
         declared = declaration_of(self.plan, self.texts, self.before) if progress.missing else None
         if declared and self.before and self.published and (moved := moved_settings(self.before, declared)):
             raise ConfigError(
@@ -125,22 +123,12 @@ class StudyRecords:
                         f"extended grid now chooses {chosen:g}; take the new arms out, or {START_ANEW}"
                     )
 
-    def _check_order(self, progress: Progress) -> None:
-        """Recorded runs must not be older than what the study declared."""
-        first = self.before.written if self.before else ""
-        lines = [line for cell in progress.cells if cell not in self.of_cell and (line := progress.settled(cell))]
-        if early := [line["run_id"] for line in lines if not first or line["written"] < first]:
-            raise ConfigError(
-                f"{len(early)} runs in {self.runs} are older than the declaration of {self.folder.name}, such as "
-                f"{min(early)}; a study's runs follow what it declares: --runs FOLDER for a folder without them"
-            )
-
     def declare(self, progress: Progress) -> None:
         """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
         the code has now and its new runs will have."""
         now = _promised(self.plan, self.texts)
         grown = any(getattr(self.before, name, None) != getattr(now, name) for name in ("texts", *DESIGN))
-        if not grown and not progress.missing and not progress.to_come:
+        if not grown and not progress.missing:
             return
         declared = declaration_of(self.plan, self.texts, self.before)
         if declared != self.before:
@@ -266,8 +254,6 @@ def check_arms(plan: Plan) -> None:
     for name, override in ((name, override) for name, overrides in parts.items() for override in overrides):
         if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
             raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
-        if override == "train.precision=auto":
-            raise ConfigError(f"{name} has {override}, which differs between machines; type train.precision=fp32")
     for arm, overrides in plan.final.items():
         if longer := [o for o in overrides if not o.startswith("measure=")]:
             raise ConfigError(f"final of {arm} has {longer[0]}; final runs differ from trials in measure= alone")
@@ -325,17 +311,11 @@ def _scores(plan: Plan) -> dict[str, tuple[str, bool]]:
 def broken_promises(before: Declaration, now: Declaration) -> list[str]:
     """What an earlier declaration said and a later one says otherwise."""
     was, present = _promises(before), _promises(now)
-    changes = [
+    return [
         f"{key} was {_text(value)} and is {_text(present.get(key))}"
         for key, value in was.items()
         if present.get(key) != value
     ]
-    if before.has_answer and not now.has_answer:
-        changes.append(f"the figure {ANSWER} is gone, and with it the verdict")
-    predicted = _words(before, "prediction")
-    if _words(now, "prediction")[: len(predicted)] != predicted:
-        changes.append("the prediction was changed (a new one may follow the old text)")
-    return changes
 
 
 def _promises(declared: Declaration) -> dict[str, object]:
@@ -343,7 +323,7 @@ def _promises(declared: Declaration) -> dict[str, object]:
     would pass in .041 of studies, and not in .025."""
     promises = {key: value for key, value in vars(declared.protocol).items() if key != "arms"}
     promises |= {key: getattr(declared, key) for key in ("common", "control_of", "low_share")}
-    promises |= {"the question": _words(declared, "question"), "factors": list(declared.factors)}
+    promises |= {"factors": list(declared.factors)}
     for arm in declared.protocol.arms:
         promises |= {f"the arm {arm.name}": arm, f"final overrides of {arm.name}": declared.final.get(arm.name)}
     for factor, levels in declared.factors.items():

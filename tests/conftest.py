@@ -121,33 +121,21 @@ def table_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def small_words(model_folder: Path, table_file: Path) -> list[str]:
+    """Overrides of a run that takes a second: tiny model, local table, W&B off; the folder is the test's."""
+    data = ["task=local", f"task.path={table_file}", "task.text=sentence", "task.label=label"]
+    sizes = ["task.train_examples=96", "task.validation_examples=64", "task.test_examples=64"]
+    return [f"model={model_folder}", *data, *sizes, "train.device=cpu", "tracking=disabled", "workers=1"]
+
+
 @pytest.fixture
-def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run that takes a second: tiny model, local table, W&B off."""
-    return [
-        f"model={model_folder}",
-        "task=local",
-        f"task.path={table_file}",
-        "task.text=sentence",
-        "task.label=label",
-        "task.train_examples=96",
-        "task.validation_examples=64",
-        "task.test_examples=64",
-        "train.device=cpu",
-        "tracking=disabled",
-        "workers=1",
-        f"runs_dir={tmp_path / 'runs'}",
-    ]
+def small_run(small_words: list[str], tmp_path: Path) -> list[str]:
+    """`small_words` in a folder of the test's own."""
+    return [*small_words, f"runs_dir={tmp_path / 'runs'}"]
 
 
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def published(folder: Path) -> dict[str, Any]:
-    """A run's line."""
-    from lorax_lab.study.published import line_of
-
-    return line_of(folder)
 
 
 def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -177,6 +165,21 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
 def lab_here() -> Lab:
     """`launched`."""
     return launched
+
+
+@pytest.fixture(scope="module")
+def launchers(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Starts sweeps that can be killed; in tests/nightly/faults alone."""
+    from launcher import Launchers
+
+    return Launchers(tmp_path_factory.mktemp("launches"))
+
+
+@pytest.fixture
+def tiny(small_run: list[str]) -> list[str]:
+    """Words of a run whose training takes a fraction of a second."""
+    sizes = ["task.train_examples=48", "task.validation_examples=16", "task.test_examples=16"]
+    return [*small_run, *sizes, "train.batch_size=8", "train.validations=1", "checkpoint_seconds=0"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

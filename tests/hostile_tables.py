@@ -150,10 +150,7 @@ CASES: dict[str, Hostile] = {
     ),
     "half a character": Hostile("t.jsonl", lines(texts=with_text("a \ud83d b")), "row 3.*task.text"),
     "a code of the labels as the text": Hostile(
-        "t.csv",
-        table([f"{y},{len(y) * ord(y[0])}" for y in LABELS], header="text,label,copy"),
-        COUNT,
-        PAIR,
+        "t.csv", table([f"{y},{len(y) * ord(y[0])}" for y in LABELS], header="text,label,copy"), COUNT, PAIR
     ),
     "completions that are the prompts": Hostile("t.csv", table(TEXTS), COUNT, [*LANGUAGE, "task.prompt=text"]),
     # ---- CSV

@@ -81,10 +81,17 @@ def write_table(path: Path, count: int = 200) -> Path:
     return path
 
 
-def split_of(examples: list[Example], tokenizer: Any, **changes: Any) -> Split:
+def words_of(base: Path, table: Path) -> list[str]:
+    """Overrides of a run of a second of `save_causal` on `write_table`, but for its folder."""
+    task = ["task=local", "task.kind=language_modeling", f"task.path={table}", "task.prompt=question"]
+    sizes = ["task.train_examples=96", "task.validation_examples=24", "task.test_examples=24", "task.max_length=24"]
+    return [f"model={base}", *task, "task.label=answer", *sizes, "train.device=cpu", "tracking=disabled"]
+
+
+def split_of(examples: list[Example], tokenizer: Any = None, **changes: Any) -> Split:
     config = settings(**changes)
     task = Task(config, KIND, (), config.metric or "nats", examples, examples, examples, "")
-    return Split.of(task, examples, tokenizer)
+    return Split.encoded(task, examples, tokenizer or padded_tokenizer())
 
 
 def padded_tokenizer() -> Any:

@@ -18,7 +18,7 @@ from analysis.study.records import Records
 from lorax_lab.config.defaults import flat
 from lorax_lab.config.overrides import values_of
 from lorax_lab.spectra import gaussian_null
-from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, PSEUDO_VALUES, correct_answers
+from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, PSEUDO_VALUES
 from lorax_lab.study.declaration import Declaration, Pair, Settings, decisive, write_declaration
 from lorax_lab.study.measured import RECORDED, Measured
 from lorax_lab.study.protocol import Arm, Cell, Protocol, finals, select
@@ -315,7 +315,7 @@ def renewed(line: dict[str, Any], shrunk: dict[int, float] | None = None) -> dic
     gains = shrunk or {50: -0.1, 70: -0.03, 80: 0.0, 90: 0.01}
     rows += [["shrunk", k, None, score + gain + jitter] for k, gain in gains.items()]
     rows += [["cut", k, module, score - 0.1 * (k < 4)] for module in MODULES for k in (0, *FOURS)]
-    right = correct_answers(line)
+    right = line[CORRECT]
     less = right & (np.cumsum(right) > 0.2 * EXAMPLES["test"])
     answers = {("cut", k): right if k >= 4 else less for k in CUT_RANKS}
     return line | {"functional": rows, CUT_ANSWERS: answers}

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.folder import HEAD_ON_VALIDATION
+from lorax_lab.record.share import MOST
 
 from .. import constant, scores, style
 from ..groups import CannotDraw, Group
@@ -30,8 +31,6 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 ZERO = "head_alone"
 """The column of what a head that was fitted alone scores on validation. A table has it where that is known."""
 WHOLE = "whole update: W₀ + ΔW"
-SHARE = 0.9
-"""Of what fine-tuning brings, that the title asks for."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -65,7 +64,7 @@ def table(group: Group) -> pd.DataFrame:
 
 def finding(table: pd.DataFrame) -> str:
     """What the figure shows, in a sentence, from the means of its table: the smallest k and rank from which on all keep
-    `SHARE` of what fine-tuning brings over the head alone. Nothing is told where that is not known, or nothing is
+    `share.MOST` of what fine-tuning brings over the head alone. Nothing is told where that is not known, or nothing is
     brought, and by a full fine-tune that collapsed."""
     cuts = table[table["part"] == "cut"]
     if COLLAPSED in cuts and cuts[COLLAPSED].all():
@@ -78,10 +77,10 @@ def finding(table: pd.DataFrame) -> str:
         return f"the whole update reaches {uncut:.3f}"
     if oriented(uncut - zero, higher) <= 0:
         return f"full fine-tuning brings nothing: {uncut:.3f}, where a head alone has {zero:.3f}"
-    needed = zero + SHARE * (uncut - zero)
+    needed = zero + MOST * (uncut - zero)
     k = _from_where(means, needed, higher)
     first = f"the top {k:,} of each matrix's {full:,} directions keep" if k else "all else as trained keeps"
-    first += f" {SHARE:.0%} of what fine-tuning brings".replace("%", " %")
+    first += f" {MOST:.0%} of what fine-tuning brings".replace("%", " %")
     trained = table[table["part"] == "trained"]
     if trained.empty:
         return first

@@ -14,6 +14,8 @@ from typing import Any
 
 import jinja2
 
+from lorax_lab.record.share import MOST, SURE
+
 from ..study.statistics import Interval
 from ..study.words import listed
 
@@ -60,7 +62,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {"mean": lambda interval, digits: unsigned_zero(fixed(interval.mean, digits))}
     environment.filters |= {"arm": lambda name: name.replace(" r=", " at rank ")}
     environment.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
-    environment.globals |= {"NONE": NONE}
+    environment.globals |= {"NONE": NONE, "SURE": SURE, "MOST": MOST}
     return environment
 
 

@@ -55,7 +55,7 @@ def ties(records: Records) -> list[Numbers]:
     """Controls of which every trial collapsed: their rates were chosen among ties, and their norms follow from that."""
     facts = []
     for control, task in CONTROLS.items() if set(CONTROLS) <= set(records.conditions) else ():
-        trials, finals = (list(map(has_collapsed, records.of(control, stage))) for stage in ("trial", "final"))
+        trials, finals = (list(map(has_collapsed, records.lines_in(control, stage))) for stage in ("trial", "final"))
         if trials and all(trials):
             counts = {"trials": len(trials), "finals": len(finals), "collapsed": sum(finals)}
             facts.append(counts | {"task": task, "norms": [_relative_norm(records, name) for name in (control, task)]})

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from lorax_lab.study import answers
+from lorax_lab.study.answers import CORRECT, LOSSES, PSEUDO_VALUES, by_example, cuts_by_example
 from lorax_lab.study.published import Line
 
 from ..variants import COLLAPSED
@@ -32,7 +32,7 @@ NONE = t_interval([])
 
 def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
     """An arm's completed final runs by seed."""
-    lines = [line for line in records.of(task, "final") if records.arm_of(line) == arm]
+    lines = [line for line in records.lines_in(task, "final") if records.arm_of(line) == arm]
     return {line["seed"]: line for line in lines if line["status"] == "completed"}
 
 
@@ -58,7 +58,7 @@ def _lines(records: Records, stage: str) -> list[tuple[str, Line]]:
     def place(line: Line) -> tuple[int, float, int]:
         return order.index(records.arm_of(line)), rate_of(line), line["seed"]
 
-    return [(task, line) for task in records.conditions for line in sorted(records.of(task, stage), key=place)]
+    return [(task, line) for task in records.conditions for line in sorted(records.lines_in(task, stage), key=place)]
 
 
 def with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
@@ -69,15 +69,15 @@ def with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
 def differences(records: Records, task: str, arm: str) -> np.ndarray:
     """(seeds, examples) of what each test example adds to the score, the arm's minus the reference's, seeds and test
     examples the same on both sides; (seeds, 1) differences of scores whose lines do not say so."""
-    by_example = _by_example(records, task, arm, added)
-    if by_example is not None:
-        return by_example
+    paired = _by_example(records, task, arm, added)
+    if paired is not None:
+        return paired
     return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in _pairs(records, task, arm)])
 
 
 def loss_differences(records: Records, task: str, arm: str) -> np.ndarray | None:
     """(seeds, examples) differences in log loss on test, in nats, as `differences`; None where a line has no losses."""
-    return _by_example(records, task, arm, answers.log_losses)
+    return _by_example(records, task, arm, lambda line: by_example(line, LOSSES))
 
 
 def _by_example(records: Records, task: str, arm: str, read: Callable[[Line], np.ndarray | None]) -> np.ndarray | None:
@@ -98,17 +98,15 @@ def _pairs(records: Records, task: str, arm: str) -> list[tuple[Line, Line]]:
 def added(line: Line) -> np.ndarray | None:
     """What each test example adds to the score, (n,), whose mean is the score: the right answers of an accuracy, else
     the line's pseudo-values; None where it has neither."""
-    if is_counted(line):
-        return answers.correct_answers(line).astype(float)
-    values = answers.pseudo_values(line)
-    return None if values is None else values + _rounded_off(line, values)
+    values = by_example(line, CORRECT if is_counted(line) else PSEUDO_VALUES)
+    return values if is_counted(line) or values is None else values + _rounded_off(line, values)
 
 
 def added_by_cuts(line: Line, part: str) -> dict[int, np.ndarray]:
     """As `added`, of the update that was cut, by k; empty where the line does not say."""
     if is_counted(line):
-        return {k: right.astype(float) for k, right in answers.cut_answers(line, part).items()}
-    uncut, cuts = answers.pseudo_values(line), answers.cut_pseudo_values(line, part)
+        return cuts_by_example(line, CORRECT, part)
+    uncut, cuts = by_example(line, PSEUDO_VALUES), cuts_by_example(line, PSEUDO_VALUES, part)
     return {k: values + _rounded_off(line, uncut) for k, values in cuts.items()} if uncut is not None else {}
 
 
@@ -119,7 +117,7 @@ def _rounded_off(line: Line, values: np.ndarray) -> float:
 
 def is_counted(line: Line) -> bool:
     """Whether the score on test is the share of the answers that are right, and the line has them."""
-    return line["metric"] in COUNTED and answers.CORRECT in line
+    return line["metric"] in COUNTED and CORRECT in line
 
 
 @lru_cache(maxsize=KEPT * 32)
@@ -148,7 +146,7 @@ def gains(records: Records, task: str, by_loss: bool = False) -> dict[str, Inter
 def is_lost(records: Records, task: str, arm: str) -> bool:
     """Whether a final run of an arm diverged. The arm then falls short, and what its other runs score is not its own
     score."""
-    return bool(failed_seeds(records, records.of(task, "final"), arm))
+    return bool(failed_seeds(records, records.lines_in(task, "final"), arm))
 
 
 def covers_examples(records: Records, task: str) -> bool:
@@ -187,7 +185,7 @@ def table(records: Records, task: str) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for arm in protocol.arms:
         name, choice, lines = arm.name, choices[arm.name], list(seeds_of(records, task, arm.name).values())
-        finals = [line for line in records.of(task, "final") if records.arm_of(line) == name]
+        finals = [line for line in records.lines_in(task, "final") if records.arm_of(line) == name]
         row: dict[str, Any] = {"task": task, "arm": name, "rank": arm.rank}
         row |= {RATE: protocol.rate(name, choice.step), "at_edge": choice.edge, "seeds": len(lines)}
         row |= {"diverged": sum(line["status"] == "diverged" for line in finals)}

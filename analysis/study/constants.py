@@ -38,7 +38,7 @@ def _known() -> dict[tuple[object, ...], float]:
 
 def constant(records: Records, task: str, split: str) -> tuple[float, str] | None:
     """The score of one answer for every input on a split, and what answer that is; None where neither is known."""
-    line = next((line for line in records.of(task, "final") if line.get("inputs")), None)
+    line = next((line for line in records.lines_in(task, "final") if line.get("inputs")), None)
     if line is None:
         return None
     metric, inputs = line["metric"], line["inputs"]

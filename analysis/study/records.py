@@ -73,7 +73,7 @@ class Records:
         """What one of them is called: a study may vary something else than tasks."""
         return "task" if set(self.declared.factors) <= {"task"} else "condition"
 
-    def of(self, condition: str, stage: str) -> list[Line]:
+    def lines_in(self, condition: str, stage: str) -> list[Line]:
         """The lines of a condition's trials or final runs."""
         return list(self._sorted.get((condition, stage), []))
 
@@ -96,11 +96,11 @@ class Records:
 
     def higher_is_better(self, condition: str) -> bool:
         """Of the scores of a condition."""
-        return of_lines([*self.of(condition, "final"), *self.of(condition, "trial")])
+        return of_lines([*self.lines_in(condition, "final"), *self.lines_in(condition, "trial")])
 
     def metric(self, condition: str) -> str:
         """The primary metric of a condition; nothing where no run has a score and none was declared."""
-        lines = [*self.of(condition, "final"), *self.of(condition, "trial")]
+        lines = [*self.lines_in(condition, "final"), *self.lines_in(condition, "trial")]
         declared = self.declared.scores.get(condition, ("", True))[0]
         return next((str(line["metric"]) for line in lines if "metric" in line), declared)
 
@@ -112,17 +112,17 @@ class Records:
 
     def scored_on(self, condition: str, split: str = "test") -> str:
         """The split in words: `training` where the condition's task is memorised."""
-        return next((scored_on(line["config"], split) for line in self.of(condition, "final")), split)
+        return next((scored_on(line["config"], split) for line in self.lines_in(condition, "final")), split)
 
     def model(self, condition: str) -> str:
         """The base of a condition's runs, as it was typed; nothing where there is no run."""
-        lines = (line for stage in ("final", "trial") for line in self.of(condition, stage))
+        lines = (line for stage in ("final", "trial") for line in self.lines_in(condition, stage))
         return next((str(line["config"]["model"]) for line in lines), "")
 
     @property
     def modules(self) -> list[str]:
         """The types of matrix that final runs measured, in the order of the model."""
-        finals = (line for name in self.conditions for line in self.of(name, "final"))
+        finals = (line for name in self.conditions for line in self.lines_in(name, "final"))
         return list(dict.fromkeys(row["module"] for line in finals for row in line.get("matrices", {}).values()))
 
     def trial(self, cell: Cell) -> Line | None:
@@ -205,7 +205,7 @@ def _of_published_runs(records: Records, measured: Mapping[str, Afterwards]) -> 
     ]
     for condition in (name for name in records.conditions if name in measured):
         of_condition = measured[condition]
-        finals = [line for line in records.of(condition, "final") if line["status"] == "completed"]
+        finals = [line for line in records.lines_in(condition, "final") if line["status"] == "completed"]
         if of_condition.runs != sorted(line["run_id"] for line in finals):
             others.append(f"{condition} was measured of other runs than the published ones; measure it again")
         else:

@@ -20,6 +20,7 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from lorax_lab.record.folder import HEAD_ALONE
+from lorax_lab.record.share import MOST, SURE
 from lorax_lab.study.answers import OF_CUTS
 from lorax_lab.study.published import Line
 
@@ -30,7 +31,7 @@ from .statistics import Interval, crossed
 from .update import is_on_test
 from .words import SAMPLE
 
-SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
+SHARES = (0.5, SURE, MOST, 0.95, 0.99)
 """The shares that a page can name."""
 SIDES = {"rank": "rank of LoRA", "k": "directions kept of the full update, k"}
 SEARCHED = (-20.0, 20.0)

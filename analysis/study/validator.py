@@ -55,7 +55,7 @@ def not_begun(records: Records) -> list[str]:
     """The tasks whose rates are not chosen yet, and the arms without one completed final run: nothing can be drawn."""
     faults = []
     for task in records.conditions:
-        done = {records.arm_of(line) for line in records.of(task, "final") if line["status"] == "completed"}
+        done = {records.arm_of(line) for line in records.lines_in(task, "final") if line["status"] == "completed"}
         if selection_of(records, task).missing:
             faults.append(f"{task}: learning-rate trials are missing")
         faults += [
@@ -75,7 +75,7 @@ def marked(records: Records) -> list[str]:
     rows = []
     for task in records.conditions:
         for arm, choice in selection_of(records, task).choices.items():
-            if may_be_short(records.of(task, "trial"), choice):
+            if may_be_short(records.lines_in(task, "trial"), choice):
                 rate = records.protocol.rate(arm, choice.step)
                 rows.append(f"{task}, {arm}: the best learning rate, {rate:g}, is at the edge of what was tried")
     return rows
@@ -141,7 +141,7 @@ def _without_scores(lines: list[Line]) -> list[str]:
 
 
 def _of_task(records: Records, task: str) -> Iterator[str]:
-    trials, finals = records.of(task, "trial"), records.of(task, "final")
+    trials, finals = records.lines_in(task, "trial"), records.lines_in(task, "final")
     yield from _trials(records, trials)
     chosen = selection_of(records, task)
     if chosen.missing:

@@ -61,7 +61,7 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
     decompositions = decompose(method.saved_updates(run.folder, model, original))
     method.load(model, run.folder)
     test = replace(
-        Split.of(task, task.splits["test"], base.processor), autocast=make_accelerator(config.train).autocast
+        Split.encoded(task, task.splits["test"], base.processor), autocast=make_accelerator(config.train).autocast
     )
 
     def right(tuned: Any) -> np.ndarray:

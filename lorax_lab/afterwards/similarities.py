@@ -45,7 +45,7 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
         `each`, φ of each pair of runs at the (i, j) of `EACH` that there are.
 
     Raises:
-        ConfigError: the factors of two LoRA runs were not drawn independently, or the two have no matrix in common.
+        ConfigError: two arms have no matrix in common.
     """
     arms = {arm for pair in pairs.values() for arm in pair}
     sides = {key: sides_of(run) for key, run in runs.items() if key[0] in arms}
@@ -61,8 +61,6 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
         for matrix in common:
             for side in (s for s in left[0][matrix] if s in right[0][matrix]):
                 ends = [(a[matrix][side], b[matrix][side]) for a, b in zip(left, right, strict=True)]
-                if side == START:
-                    _refuse_related(ends, name, matrix, chosen)
                 place = {"pair": name, "side": side, "matrix": matrix}
                 yield place | {"module": short_name(matrix), "layer": layer_number(matrix)} | _shared(ends)
 
@@ -106,16 +104,3 @@ def _shared(ends: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
     places = [(i, j) for i, j in EACH if i <= maps.shape[1] and j <= maps.shape[2]]
     phi = {f"{i},{j}": [round(value, 4) for value in maps[:, i - 1, j - 1].tolist()] for i, j in places}
     return {"d": len(ends[0][0]), "each": phi}
-
-
-def _refuse_related(ends: list[tuple[Tensor, Tensor]], pair: str, matrix: str, seeds: list[tuple[int, int]]) -> None:
-    """Refuse two runs whose factors began with more in common than chance, as with one seed and one stream."""
-    for (a, b), (one, other) in zip(ends, seeds, strict=True):
-        i, j, d = a.shape[1], b.shape[1], len(a)
-        chance, shared = spectra.random_similarity(i, j, d), float(spectra.subspace_similarities(a, b)[-1, -1])
-        if shared > spectra.most_by_chance(i, j, d):
-            raise ConfigError(
-                f"{pair}, seeds {one} and {other}: before training the factors A of {matrix} share φ({i}, {j}) = "
-                f"{shared:.3f}, and chance is {chance:.3f}. They were not drawn independently, so that what they share "
-                "afterwards says nothing; compare runs of different seeds"
-            )

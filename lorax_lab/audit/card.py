@@ -176,7 +176,7 @@ def _scores_as_its_cut(target: Path, scored: Scored, rank: int, device: torch.de
     except ConfigError as error:
         say(f"error: {target} was written and does not load: {error}", style="red")
         return False
-    split = Split.of(scored.task, scored.task.test, base.processor)
+    split = Split.encoded(scored.task, scored.task.test, base.processor)
     metric, expected = scored.scores["metric"], scored.scores["whole"]["test"]
     value = split.score(base.model.to(device).eval())[metric]
     say(f"loaded again, its {metric} on test is {value:.3f}, the whole one's {expected:.3f}")

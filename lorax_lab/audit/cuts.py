@@ -160,7 +160,7 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
     for name in ("validation", "test"):
         if not task.splits[name]:
             raise ConfigError(f"task.{name}_examples=0: a cut is chosen on validation and judged on test; leave it out")
-    validation, test = (Split.of(task, task.splits[name], processor) for name in ("validation", "test"))
+    validation, test = (Split.encoded(task, task.splits[name], processor) for name in ("validation", "test"))
     ranks = ranks_to_try(tuned.full)
     passes = len(ranks) + 1
     uncut = _seen(validation, tuned.model)

@@ -116,7 +116,7 @@ class TrainConfig:
     weight_decay: float = field(metadata=FROM_ZERO)
     clip_norm: float = field(metadata=POSITIVE)
     validations: int = field(metadata=FROM_ZERO)
-    precision: str = field(metadata=one_of(*PRECISIONS, AUTO))
+    precision: str = field(metadata=one_of(*PRECISIONS))
     device: str = field(metadata=NO_RESULT | one_of(AUTO, "cpu", "cuda", "mps"))
     head: bool = field(metadata={"neutral": True})
     length_window: int = field(metadata=POSITIVE | {"neutral": 50})

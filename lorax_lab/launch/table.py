@@ -20,11 +20,10 @@ from lorax_lab.record import measures, variation
 from lorax_lab.record.direction import labelled, oriented, scored_on
 from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
 from lorax_lab.record.record import Record, read_record, status_of
-from lorax_lab.record.share import share_kept
+from lorax_lab.record.share import MOST, share_kept
 
 SHARE = "share kept"
 """The heading of the share that a run keeps of what full fine-tuning brings over the head alone."""
-KEPT = 0.9
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
 Cells = dict[str, str]
@@ -126,9 +125,9 @@ def _directions(rows: list[Row]) -> list[str]:
         cuts = [cut for cut in result.truncation or [] if cut["part"] == "cut" and cut.get("module") is None]
         by_k = {cut["k"]: oriented(cut[result.metric] - zero, result.higher_is_better) for cut in cuts}
         if by_k and by_k[max(by_k)] > 0:
-            short = max((k for k, gain in by_k.items() if gain < KEPT * by_k[max(by_k)]), default=-1)
+            short = max((k for k, gain in by_k.items() if gain < MOST * by_k[max(by_k)]), default=-1)
             k = min(k for k in by_k if k > short)
-            kept = f"the top {k} of {max(by_k)} directions keep {KEPT:.0%}".replace("%", " %")
+            kept = f"the top {k} of {max(by_k)} directions keep {MOST:.0%}".replace("%", " %")
             lines.append(f"method full, seed {row.config.seed}: {kept} of what its update brings (validation)")
     return lines
 

@@ -7,6 +7,9 @@ from lorax_lab.record.folder import HEAD_ALONE
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import Result
 
+SURE, MOST = 0.8, 0.9
+"""The shares that the lab's answers speak of: kept surely, by the 95 % interval, and kept in the mean."""
+
 
 def share_kept(record: Record, full: Result) -> float | None:
     """(score − head) / (full − head) of a completed run on the test split: the share that it keeps of what full

@@ -62,7 +62,7 @@ def open_served(folders: list[Path]) -> Served:
     for folder, config in zip(folders, configs.values(), strict=True):
         exchange.add(folder.name, folder)
         task = load_task(config.task)
-        tests[folder.name] = Split.of(task, task.test, base.processor)
+        tests[folder.name] = Split.encoded(task, task.test, base.processor)
     return Served(exchange, {folder.name: folder for folder in folders}, configs, tests)
 
 

@@ -57,10 +57,8 @@ from lorax_lab.spectra.row import Rounding, Row, flatten, row_of
 from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_nulls, structured_spectra
 from lorax_lab.spectra.subspaces import (
     column_share,
-    most_by_chance,
     random_share,
     random_similarity,
-    random_similarity_std,
     row_share,
     subspace_similarities,
     subspace_similarity,

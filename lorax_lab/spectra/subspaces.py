@@ -80,34 +80,6 @@ def random_similarity(i: int, j: int, d: int) -> float:
     return max(i, j) / d
 
 
-def random_similarity_std(i: int, j: int, d: int) -> float:
-    """Standard deviation of `subspace_similarity` of two random subspaces, about √(2 c (1 − c) / (d + 2) / min(i, j)).
-
-    c is chance, max(i, j) / d. One direction's share in a space of max(i, j) is a beta variable; min(i, j) of them are
-    taken as independent, as they nearly are in a large space.
-
-    Raises:
-        ValueError: i or j outside 1..d.
-
-    >>> round(random_similarity_std(1, 1, 3), 4)  # of u² with u uniform in [−1, 1]
-    0.2981
-    """
-    chance = random_similarity(i, j, d)
-    return math.sqrt(2 * chance * (1 - chance) / (d + 2) / min(i, j))
-
-
-def most_by_chance(i: int, j: int, d: int) -> float:
-    """`random_similarity` and six standard deviations: of some thousand pairs of unrelated subspaces none shares more.
-
-    Raises:
-        ValueError: i or j outside 1..d.
-
-    >>> round(most_by_chance(8, 64, 384), 3)  # chance is .167
-    0.224
-    """
-    return random_similarity(i, j, d) + 6 * random_similarity_std(i, j, d)
-
-
 def random_max_cosine(p: int, d: int) -> float:
     """Expected max_i |cos| of a random direction with p fixed orthonormal ones in d dimensions.
 

@@ -39,37 +39,16 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
     return answers
 
 
-def correct_answers(line: Mapping[str, Any]) -> np.ndarray:
-    """Whether each test example was answered correctly, (n,) bool."""
-    answers: np.ndarray = line[CORRECT]
-    return answers
+def by_example(line: Mapping[str, Any], key: str) -> np.ndarray | None:
+    """What each test example has under a key, (n,) fp64: 1 for a right answer, its log loss in nats, or what it adds to
+    the score. None where the line has no such key."""
+    return line[key].astype(float) if key in line else None
 
 
-def cut_answers(line: Mapping[str, Any], part: str) -> dict[int, np.ndarray]:
-    """As `correct_answers`, of the update that was cut, or what is left of it (`part` is `cut` or `remainder`), by k;
-    empty where the line has no such answers."""
-    return _by_k(line, CORRECT, part)
-
-
-def log_losses(line: Mapping[str, Any]) -> np.ndarray | None:
-    """The log loss of each test example in nats, (n,) fp64; None where the line has none: an answer is no class, or the
-    line is older than the losses."""
-    return line[LOSSES].astype(float) if LOSSES in line else None
-
-
-def pseudo_values(line: Mapping[str, Any]) -> np.ndarray | None:
-    """What each test example adds to the score, (n,) fp64; their mean is the score to half precision. None where the
-    line has none."""
-    return line[PSEUDO_VALUES].astype(float) if PSEUDO_VALUES in line else None
-
-
-def cut_pseudo_values(line: Mapping[str, Any], part: str) -> dict[int, np.ndarray]:
-    """As `cut_answers`, of the pseudo-values."""
-    return {k: values.astype(float) for k, values in _by_k(line, PSEUDO_VALUES, part).items()}
-
-
-def _by_k(line: Mapping[str, Any], key: str, part: str) -> dict[int, np.ndarray]:
-    return dict(sorted((k, values) for (name, k), values in line.get(OF_CUTS[key], {}).items() if name == part))
+def cuts_by_example(line: Mapping[str, Any], key: str, part: str) -> dict[int, np.ndarray]:
+    """As `by_example`, of the update that was cut, or what is left of it (`part` is `cut` or `remainder`), by k."""
+    cuts = line.get(OF_CUTS[key], {}).items()
+    return dict(sorted((k, values.astype(float)) for (name, k), values in cuts if name == part))
 
 
 def _place(cut: str) -> tuple[str, int]:

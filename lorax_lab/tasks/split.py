@@ -37,7 +37,7 @@ class Split:
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @staticmethod
-    def of(task: Task, examples: list[Example], processor: Any) -> Split:
+    def encoded(task: Task, examples: list[Example], processor: Any) -> Split:
         """`examples` of the task, encoded by the tokenizer, or other processor, of the base."""
         labels = np.array([example.label for example in examples], DTYPES[task.config.labels])
         return Split(task, processor, task.kind.encode(processor, examples, task.config), labels)
@@ -108,7 +108,7 @@ def encode(task: Task, processor: Any, model_sha256: str) -> dict[str, Split]:
     """
     key = (model_sha256, repr(task.config), task.data_sha256)
     if key not in _encoded:
-        rows = {name: Split.of(task, examples, processor) for name, examples in task.splits.items()}
+        rows = {name: Split.encoded(task, examples, processor) for name, examples in task.splits.items()}
         _encoded.clear()
         _encoded[key] = rows
     return {name: replace(split, task=task, processor=processor) for name, split in _encoded[key].items()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from bases import save_base
 from conftest import Lab
-from language import EXAMPLES, KIND, MODELS, causal_model, padded_tokenizer, save_causal, split_of, write_table
+from language import EXAMPLES, KIND, MODELS, causal_model, save_causal, split_of, words_of, write_table
 from torch import Tensor, nn
 
 from lorax_lab.config import TrainConfig
@@ -19,28 +19,21 @@ from lorax_lab.methods import METHODS
 from lorax_lab.models import matrix_shapes, select
 from lorax_lab.record import load_truncation, read_record
 from lorax_lab.record.checkpoints import Checkpoints
-from lorax_lab.record.folder import OUTPUTS, load_arrays, read_history, save_trained
+from lorax_lab.record.folder import OUTPUTS, load_arrays, read_history
 from lorax_lab.streams import generator
 from lorax_lab.train import make_accelerator, train
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_causal(tmp_path_factory.mktemp("base") / "tiny-llama", tie_word_embeddings=True)
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_table(tmp_path_factory.mktemp("table") / "answers.csv")
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base with tied embeddings, and its table."""
+    folder = tmp_path_factory.mktemp("language")
+    return save_causal(folder / "tiny-llama", tie_word_embeddings=True), write_table(folder / "answers.csv")
 
 
 @pytest.fixture
-def words(base: Path, table: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run of a second."""
-    task = ["task=local", "task.kind=language_modeling", f"task.path={table}", "task.prompt=question"]
-    sizes = ["task.train_examples=96", "task.validation_examples=24", "task.test_examples=24", "task.max_length=24"]
-    place = ["train.device=cpu", "tracking=disabled", f"runs_dir={tmp_path / 'runs'}"]
-    return [f"model={base}", *task, "task.label=answer", *sizes, *place]
+def words(places: tuple[Path, Path], tmp_path: Path) -> list[str]:
+    return [*words_of(*places), f"runs_dir={tmp_path / 'runs'}"]
 
 
 def records(tmp_path: Path) -> dict[str, Any]:
@@ -107,22 +100,6 @@ def test_plain_text_needs_no_prompt_and_a_trial_has_no_baselines(
     assert record.completed.baselines == {}
 
 
-@pytest.mark.parametrize("kind", MODELS)
-def test_peft_reads_the_adapter_as_that_of_a_causal_model(kind: str, tmp_path: Path) -> None:
-    from peft import PeftModel, PeftModelForCausalLM
-
-    model, batch = causal_model(kind), split_of(EXAMPLES, padded_tokenizer()).batch([0, 1, 2]).inputs
-    before = KIND.loss(model, batch).item()
-    for name in attached(model):
-        nn.init.normal_(model.get_submodule(name).lora_B, generator=torch.Generator().manual_seed(1))
-    settings_of = METHODS["lora"].settings(alpha=8.0)
-    save_trained(tmp_path, METHODS["lora"].export(model, settings_of, "tiny"))
-    read = PeftModel.from_pretrained(causal_model(kind), tmp_path)
-    assert isinstance(read, PeftModelForCausalLM)
-    assert read(**batch).loss.item() == pytest.approx(KIND.loss(model, batch).item(), rel=1e-5)
-    assert KIND.loss(model, batch).item() != pytest.approx(before, rel=1e-3)
-
-
 # ---- the same steps by PEFT and transformers' Trainer
 
 
@@ -170,7 +147,7 @@ def peft_losses(kind: str, inputs: list[dict[str, Tensor]], drawn: dict[str, tup
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_losses_are_those_of_peft_and_trainer(kind: str, tmp_path: Path) -> None:
     """Three steps of two batches of unlike numbers of tokens: each step's loss is the mean over its tokens."""
-    split = split_of(EXAMPLES, padded_tokenizer())
+    split = split_of(EXAMPLES)
     batches = [split.batch(group) for group in BATCHES]
     model = causal_model(kind, tie_word_embeddings=True)
     drawn = attached(model)

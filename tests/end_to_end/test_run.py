@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,34 +18,21 @@ from lorax_lab.record import load_matrices, load_runs, load_truncation, measures
 from lorax_lab.record.folder import OUTPUTS, load_arrays
 from lorax_lab.spectra import NULLS
 
-ROOT = Path(__file__).parents[2]
-
-
-def environment() -> dict[str, str]:
-    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-    return {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))} | quiet
-
-
-def lab(*overrides: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lorax_lab.run", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300)
+Sweep = tuple[list[str], str, Path]
 
 
 @pytest.fixture(scope="module")
-def sweep(
-    model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[str], str, Path]:
+def sweep(small_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A sweep over two ranks with W&B offline, its overrides, what it printed, and its store."""
     store = tmp_path_factory.mktemp("sweep") / "runs"
-    overrides = [f"model={model_folder}", "task=local", f"task.path={table_file}", "task.text=sentence"]
-    overrides += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=64"]
-    overrides += ["train.device=cpu", "train.epochs=4", "tracking=offline", f"runs_dir={store}", "rank=2,4", "-m"]
+    words = [word for word in small_words if not word.startswith("tracking=")]
+    overrides = [*words, "train.epochs=4", "tracking=offline", f"runs_dir={store}", "rank=2,4", "-m"]
     done = launched(*overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     return overrides, done.stdout, store
 
 
-def test_a_sweep_leaves_its_runs_and_the_reference_once(sweep: tuple[list[str], str, Path]) -> None:
+def test_a_sweep_leaves_its_runs_and_the_reference_once(sweep: Sweep) -> None:
     _, output, store = sweep
     frame = load_runs(store)
     assert sorted(zip(frame["method"], frame["rank"].fillna(0).astype(int), strict=True)) == [
@@ -60,7 +44,7 @@ def test_a_sweep_leaves_its_runs_and_the_reference_once(sweep: tuple[list[str], 
     assert sum("│ completed │" in line or "│ collapsed │" in line for line in output.splitlines()) == 3
 
 
-def test_the_record_holds_what_is_promised(sweep: tuple[list[str], str, Path]) -> None:
+def test_the_record_holds_what_is_promised(sweep: Sweep) -> None:
     _, _, store = sweep
     for folder in store.glob("tiny-bert-*"):
         content = read_record(folder)
@@ -80,7 +64,7 @@ def test_the_record_holds_what_is_promised(sweep: tuple[list[str], str, Path]) -
         assert (test["outputs"].argmax(1) == test["labels"]).mean() == result.metrics["test/accuracy"]
 
 
-def test_both_arms_start_from_one_head_and_are_compared(sweep: tuple[list[str], str, Path]) -> None:
+def test_both_arms_start_from_one_head_and_are_compared(sweep: Sweep) -> None:
     _, _, store = sweep
     frame, matrices = load_runs(store), load_matrices(store)
     assert frame["inputs.head_sha256"].nunique() == frame["code"].nunique() == 1
@@ -183,13 +167,7 @@ def test_a_head_alone_is_compared_with_full_fine_tuning(small_run: list[str], la
     assert "test/accuracy" in record.completed.metrics
 
 
-def test_training_learns(small_run: list[str], lab_here: Lab) -> None:
-    done = lab_here(*small_run, "method=full", "train.learning_rate=3e-3", "train.epochs=8")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert load_runs(store_of(small_run)).loc[0, "metrics.test/accuracy"] > 0.9
-
-
-def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path], lab_here: Lab) -> None:
+def test_the_same_sweep_again_trains_nothing(sweep: Sweep, lab_here: Lab) -> None:
     overrides, _, store = sweep
     before = {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")}
     again = lab_here(*overrides)
@@ -229,26 +207,18 @@ def test_a_run_multiplies_in_what_it_records(
         *small_run, f"train.precision={precision}", "method=full", "train.kernel=torch", "reference=false"
     )
     assert result.returncode == 0, result.stderr
-    record = read_record(next(store_of(small_run).glob("tiny-bert-*")))
-    assert record.config["train"]["precision"] == precision
+    (folder,) = store_of(small_run).glob("tiny-bert-*")
+    assert read_record(folder).config["train"]["precision"] == precision
     assert seen == {True: DTYPES[precision], False: DTYPES[precision]}
-
-
-@pytest.mark.slow
-def test_two_workers_train_each_run_once_and_compare_it_with_the_reference(small_run: list[str]) -> None:
-    """Processes of their own; tests/nightly/faults has those that die, hang or are interrupted."""
-    done = lab(*small_run, "workers=2", "rank=2,4", "-m")
-    assert done.returncode == 0, done.stdout + done.stderr
-    frame = load_runs(store_of(small_run))
-    assert sorted(frame["rank"].fillna(0)) == [0, 2, 4]
-    assert set(frame["status"]) == {"completed"}
-    assert frame.loc[frame["method"] == "lora", "reference"].nunique() == 1
+    for weight in load_file(folder / "model.safetensors").values():  # the masters have more bits than bf16
+        assert weight.dtype == torch.float32
+        assert not torch.equal(weight, weight.bfloat16().float()) or not weight.any()
 
 
 @pytest.mark.network
 def test_the_real_model_on_real_reviews(tmp_path: Path) -> None:
     few = [f"task.{split}_examples=64" for split in ("train", "validation", "test")]
-    done = lab("rank=4", "reference=false", "tracking=disabled", *few, f"runs_dir={tmp_path}")
+    done = launched("rank=4", "reference=false", "tracking=disabled", *few, f"runs_dir={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     row = load_runs(tmp_path).iloc[0]
     assert (row["parameters.adapter"], row["inputs.examples.train"]) == (4 * 2 * (4 * 384 + 2 * 960) * 6, 64)

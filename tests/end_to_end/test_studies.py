@@ -36,7 +36,6 @@ PLAN = Plan(
     factors={"task": {"movie_reviews": ("task=movie_reviews",)}},
     common=("task.train_examples=300",),
     final={"full": ("measure=controls",)},
-    seconds={"trial": 10.0, "final": 20.0},
 )
 
 TEXTS = {"study": "experiments.made", "question": "?", "prediction": "!", "cost": "None."}
@@ -57,11 +56,10 @@ def recorded(cells: list[Cell], score: Any = lambda cell: 0.8 - abs(PROTOCOL.ste
 @pytest.mark.usefixtures("named")
 def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> None:
     begin = Progress(PLAN, recorded([]))
-    assert (len(begin.missing), len(begin.to_come)) == (18, 15)
-    assert begin.seconds_left() == 18 * 10 + 15 * 20
+    assert len(begin.missing) == 18
     trials = begin.missing
     half = Progress(PLAN, recorded(trials[:9]))
-    assert (len(half.missing), len(half.to_come)) == (9, 15)
+    assert len(half.missing) == 9
     chosen = Progress(PLAN, recorded(trials))
     assert {cell.stage for cell in chosen.missing} == {"final"}
     assert {(cell.arm, cell.rate) for cell in chosen.missing} == {
@@ -128,7 +126,6 @@ def test_a_published_study_stays_complete_whatever_became_of_the_code(
         ({"common": ("task.train_examples=500",)}, "was task.train_examples=300 and is task.train_examples=500"),
         ({"protocol": dataclasses.replace(PROTOCOL, margin=0.05)}, "margin was 0.02 and is 0.05"),
         ({"protocol": dataclasses.replace(PROTOCOL, final_seeds=(*PROTOCOL.final_seeds, 5))}, "and is 0 1 2 3 4 5"),
-        ({"figures": ("trials",)}, "the figure answer is gone"),
         ({"protocol": dataclasses.replace(PROTOCOL, arms=PROTOCOL.arms[:2])}, "the arm LoRA r=8"),
         ({"factors": {"task": {"movie_reviews": ("task=tweets",)}}}, "was task=movie_reviews and is task=tweets"),
     ],
@@ -155,15 +152,6 @@ def test_a_damaged_declaration_is_answered_with_what_to_type(
     assert capsys.readouterr().err.count(said) == 3
 
 
-def test_a_prediction_may_be_added_to_and_not_changed(older: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    study = made()
-    study.PREDICTION = "! Of the new arms: they match."
-    assert main(study, [*older, "--dry-run"]) == 0
-    study.PREDICTION = "It will be otherwise."
-    assert main(study, [*older, "--dry-run"]) == 2
-    assert "prediction" in capsys.readouterr().err
-
-
 def test_a_study_grows_and_only_its_new_cells_run(
     older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,7 +161,7 @@ def test_a_study_grows_and_only_its_new_cells_run(
     monkeypatch.setattr("experiments.study_records.moved_settings", lambda before, now: [])
     protocol = dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, NEW_ARM))
     assert main(made(dataclasses.replace(PLAN, protocol=protocol, factors=TWO_TASKS)), older) == 1
-    assert "33 runs recorded, 30 missing and 25 once rates are chosen" in capsys.readouterr().out
+    assert "33 runs recorded, 30 missing and more once rates are chosen" in capsys.readouterr().out
     assert all("method.alpha=64" in command or "task=tweets" in command for command in started)
     folder = tmp_path / "records" / "made"
     (entry,) = read_declaration(folder).history
@@ -185,7 +173,6 @@ def test_a_study_grows_and_only_its_new_cells_run(
     ("change", "named"),
     [
         ({"common": ("seed=1",)}, "every run fixes seed=1"),
-        ({"common": ("train.precision=auto",)}, "train.precision=auto"),
         ({"final": {"full": ("train.epochs=2",)}}, "final of full has train.epochs=2"),
         ({"final": {"fall": ("measure=controls",)}}, "name arms"),
     ],
@@ -220,7 +207,7 @@ def test_factors_make_a_grid_and_only_picks_its_levels(capsys: pytest.CaptureFix
     where = ["--runs", str(tmp_path), "--records", str(tmp_path), "--dry-run"]
     assert main(made(plan), [*where, "--only", "task=tweets", "size=100", "tracking=disabled"]) == 0
     out = capsys.readouterr().out
-    assert "0 runs recorded, 18 missing and 15 once" in out
+    assert "0 runs recorded, 18 missing and more once" in out
     commands = [text for text in out.splitlines() if text.startswith("python -m")]
     assert len(commands) == 2
     assert all(word in text for text in commands for word in ("task=tweets", "train_examples=100", "tracking=disabled"))
@@ -253,12 +240,8 @@ def test_a_study_may_be_declared_ahead_so_that_it_shares_the_runs_of_another(
     assert read_declaration(tmp_path / "made").written == "2026-11-24T00:00:00Z"
     trials = Progress(PLAN, recorded([])).missing
     later = StudyRecords(tmp_path / "made", tmp_path / "runs", PLAN, TEXTS)
-    monkeypatch.setattr(later, "line", recorded(trials[:2]))  # the other study's, of the day after
-    later.check(later.progress(lambda cell: True))
-    undeclared = StudyRecords(tmp_path / "another", tmp_path / "runs", PLAN, TEXTS)
-    monkeypatch.setattr(undeclared, "line", recorded(trials[:2]))
-    with pytest.raises(ConfigError, match=r"2 runs in .* are older than the declaration of another"):
-        undeclared.check(undeclared.progress(lambda cell: True))
+    monkeypatch.setattr(later, "line", recorded(trials[:2]))  # the other study's
+    assert len(later.progress(lambda cell: True).missing) == len(trials) - 2
 
 
 STUDIES = studies()
@@ -319,7 +302,6 @@ def tiny_study(model_folder: Path, table_file: Path) -> Any:
         factors={"task": {"local": data}},
         common=(f"model={model_folder}", *sizes),
         final={"full": ("measure=controls",)},
-        seconds={"trial": 2.0, "final": 2.0},
         shared=True,
         afterwards={"similarities": lambda runs: similarities(runs, {"two seeds": ("full", "full")})},
     )

@@ -103,8 +103,7 @@ def test_the_best_variant_of_a_rank_and_the_closing_table_know_the_direction(hig
         scores = {"validation/nats": score, "test/nats": score}
         config = run_record().config | {"method": method}
         write_record(
-            tmp_path / run,
-            run_record(run, config=config, metric="nats", metrics=scores, higher_is_better=higher),
+            tmp_path / run, run_record(run, config=config, metric="nats", metrics=scores, higher_is_better=higher)
         )
     (group,) = load(tmp_path).groups
     assert group.best["run_id"].tolist() == ["run-16" if higher else "run-8"]

@@ -12,16 +12,7 @@ import pytest
 import torch
 from conftest import tiny_model
 from recorded import measured_rows
-from test_methods import (
-    BATCH,
-    RANK,
-    attach,
-    dense,
-    method_config,
-    outputs,
-    trained,
-    weights,
-)
+from test_methods import BATCH, RANK, attach, dense, method_config, outputs, trained, weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter

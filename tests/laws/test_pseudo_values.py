@@ -20,11 +20,8 @@ from lorax_lab.study.answers import (
     LOSSES,
     PSEUDO_VALUES,
     answers_of,
-    correct_answers,
-    cut_answers,
-    cut_pseudo_values,
-    log_losses,
-    pseudo_values,
+    by_example,
+    cuts_by_example,
 )
 from lorax_lab.study.protocol import Cell
 from lorax_lab.tasks import KINDS
@@ -84,10 +81,10 @@ def test_a_line_keeps_them_to_half_precision() -> None:
     line = {"run_id": "a", "inputs": {"examples": EXAMPLES}} | answers_of(outputs, cuts)
     assert CORRECT not in line
     assert LOSSES not in line
-    back = pseudo_values(line)
+    back = by_example(line, PSEUDO_VALUES)
     assert back is not None
     np.testing.assert_allclose(back, values, rtol=2**-11, atol=1e-7)
-    np.testing.assert_array_equal(cut_pseudo_values(line, "cut")[4], -back)
+    np.testing.assert_array_equal(cuts_by_example(line, PSEUDO_VALUES, "cut")[4], -back)
 
 
 def correlated(line: dict[str, Any]) -> dict[str, Any]:
@@ -143,10 +140,10 @@ def test_log_losses_are_the_cross_entropies_in_nats(classes: int) -> None:
     packed = answers_of(test, {})
     assert packed[LOSSES].dtype == np.float16
     expected = cross_entropy(torch.from_numpy(test["outputs"]), torch.from_numpy(test["labels"]), reduction="none")
-    losses = log_losses(FINAL | packed)
+    losses = by_example(FINAL | packed, LOSSES)
     assert losses is not None
     np.testing.assert_allclose(losses, expected.numpy(), rtol=1e-3, atol=1e-6)
-    right = correct_answers(FINAL | packed)
+    right = (FINAL | packed)[CORRECT]
     assert (right == (test["outputs"].argmax(1) == test["labels"])).all()
 
 
@@ -155,7 +152,7 @@ def test_answers_that_are_no_classes_have_no_losses() -> None:
     assert answers_of(numbers, {}) == {}
     texts = {"outputs": np.zeros((COUNT, 5)), "labels": np.full(COUNT, "a"), CORRECT: np.ones(COUNT, bool)}
     assert list(answers_of(texts, {})) == [CORRECT]
-    assert log_losses(FINAL) is None
+    assert by_example(FINAL, LOSSES) is None
 
 
 def test_answers_of_cuts_are_read_by_part_and_in_the_order_of_k() -> None:
@@ -163,7 +160,7 @@ def test_answers_of_cuts_are_read_by_part_and_in_the_order_of_k() -> None:
     outputs = {"outputs": np.zeros((COUNT, 2)), "labels": np.zeros(COUNT, np.int64), CORRECT: right}
     cuts = {"cut/16": outputs, "cut/2": outputs}
     made = FINAL | answers_of(outputs, cuts | {"remainder/4": outputs | {CORRECT: ~right & right}})
-    assert list(cut_answers(made, "cut")) == [2, 16]
-    assert (cut_answers(made, "cut")[16] == right).all()
-    assert not cut_answers(made, "remainder")[4].any()
-    assert cut_answers(FINAL, "cut") == {}
+    assert list(cuts_by_example(made, CORRECT, "cut")) == [2, 16]
+    assert (cuts_by_example(made, CORRECT, "cut")[16] == right).all()
+    assert not cuts_by_example(made, CORRECT, "remainder")[4].any()
+    assert cuts_by_example(FINAL, CORRECT, "cut") == {}

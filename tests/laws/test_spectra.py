@@ -84,20 +84,15 @@ def test_nothing_has_no_rank(x: spectra.Update) -> None:
 
 
 def test_empty_and_thin_shapes() -> None:
+    def sides(x: spectra.Update) -> list[tuple[int, ...]]:
+        return [tuple(part.shape) for part in spectra.svd(x)]
+
     assert singular_values(torch.zeros(0, 3)).shape == (0,)
-    assert [tuple(t.shape) for t in spectra.svd(torch.zeros(3, 0))] == [(3, 0), (0,), (0, 0)]
+    assert sides(torch.zeros(3, 0)) == [(3, 0), (0,), (0, 0)]
     assert singular_values(torch.full((1, 4), 2.0)).tolist() == pytest.approx([4.0])
     assert singular_values(LowRank(torch.zeros(5, 0), torch.zeros(0, 4))).shape == (0,)
-    assert [tuple(t.shape) for t in spectra.svd(LowRank(gaussian(3, 9), gaussian(9, 2)))] == [
-        (3, 2),
-        (2,),
-        (2, 2),
-    ]
-    assert [tuple(t.shape) for t in spectra.svd(LowRank(gaussian(0, 2), gaussian(2, 3)))] == [
-        (0, 0),
-        (0,),
-        (0, 3),
-    ]
+    assert sides(LowRank(gaussian(3, 9), gaussian(9, 2))) == [(3, 2), (2,), (2, 2)]
+    assert sides(LowRank(gaussian(0, 2), gaussian(2, 3))) == [(0, 0), (0,), (0, 3)]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -105,12 +100,9 @@ def test_non_finite_entries_are_named(bad: float) -> None:
     x = gaussian(6, 4)
     x[2, 3] = bad
     for decompose in (singular_values, spectra.svd):
-        with pytest.raises(ValueError, match=rf"the matrix has 1 non-finite entries, the first {bad} at \(2, 3\)"):
-            decompose(x)
-        with pytest.raises(ValueError, match=r"^B has 1 non-finite"):
-            decompose(LowRank(x, gaussian(4, 5)))
-        with pytest.raises(ValueError, match=r"^A has 1 non-finite"):
-            decompose(LowRank(gaussian(5, 6), x))
+        for name, update in (("the matrix", x), ("B", LowRank(x, gaussian(4, 5))), ("A", LowRank(gaussian(5, 6), x))):
+            with pytest.raises(ValueError, match=rf"^{name} has 1 non-finite entries, the first {bad} at \(2, 3\)"):
+                decompose(update)
     with pytest.raises(ValueError, match="scaling"):
         LowRank(gaussian(5, 6), gaussian(6, 4), scaling=bad)
 
@@ -120,6 +112,8 @@ def test_wrong_matrices_are_refused() -> None:
         singular_values(torch.ones(3))
     with pytest.raises(ValueError, match="complex"):
         singular_values(torch.ones(2, 2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match="largest fp64"):
+        singular_values(torch.full((4, 4), 1e308, dtype=torch.float64))
     with pytest.raises(BAD_SHAPE):
         LowRank(torch.ones(2, 3), torch.ones(2, 3))
     with pytest.raises(BAD_SHAPE):

@@ -1,6 +1,7 @@
 """Exact spectra against the SVD: every family and shape, many blocks, extremes, and the way round a broken solver."""
 
 import math
+import re
 from collections.abc import Callable
 from itertools import permutations
 
@@ -20,16 +21,16 @@ def uniform(*size: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def product(out: int, into: int, rank: int) -> torch.Tensor:
+    return gaussian(out, max(rank, 0)) @ gaussian(max(rank, 0), into, seed=1)
+
+
 FAMILIES: dict[str, Callable[[int, int], torch.Tensor]] = {
     "gaussian": gaussian,
     "positive": uniform,
     "constant": lambda out, into: torch.full((out, into), 0.1, dtype=torch.float64),
-    "rank-deficient": lambda out, into: (
-        gaussian(out, min(out, into) // 2) @ gaussian(min(out, into) // 2, into, seed=1)
-    ),
-    "one short of full rank": lambda out, into: (
-        gaussian(out, max(min(out, into) - 1, 0)) @ gaussian(max(min(out, into) - 1, 0), into, seed=1)
-    ),
+    "rank-deficient": lambda out, into: product(out, into, min(out, into) // 2),
+    "one short of full rank": lambda out, into: product(out, into, min(out, into) - 1),
     "graded 1 to 1e-12": lambda out, into: with_values(torch.logspace(0, -12, min(out, into)).double(), out, into),
     "graded 1 to 1e-6": lambda out, into: with_values(torch.logspace(0, -6, min(out, into)).double(), out, into),
     "orthogonal": lambda out, into: with_values(torch.ones(min(out, into)).double(), out, into),
@@ -171,18 +172,6 @@ def test_wanted_decides_the_route() -> None:
             spectrum(torch.ones(2, 2), bad)
 
 
-@pytest.mark.parametrize("wanted", [0.0, 1.0])
-@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-200, 1e200, 1e300])
-def test_extreme_sizes(size: float, wanted: float, blocks: str) -> None:
-    for shape in ((3, 3), (9, 5), (5, 9), (1, 6)):
-        x = (9 * gaussian(*shape)).round()
-        unit, found = spectrum(x, wanted), spectrum(size * x, wanted)
-        assert found.route == unit.route
-        resolution = 5e-324 if size < 1e-300 else 0.0
-        assert ((found.sigma - size * unit.sigma).abs() <= 2 * size * unit.error + resolution).all()
-        assert abs(found.norm - size * unit.norm) <= 1e-14 * size * unit.norm + resolution
-
-
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
 @pytest.mark.parametrize("shape", [(9, 5), (5, 9), (6, 6), (1, 30), (60, 33), (33, 60)])
 def test_top_directions(shape: tuple[int, int], size: float, blocks: str) -> None:
@@ -256,18 +245,8 @@ def test_a_bad_entry_is_named_by_its_place_in_the_whole(orientation: str, bad: f
         x, place = (x, (row, column)) if orientation == "tall" else (x.T, (column, row))
         for given in (x, Sliced(x)):
             for measure in (spectrum, lambda y: top_directions(y, 2)):
-                with pytest.raises(
-                    ValueError, match=rf"non-finite entries, the first {bad} at \({place[0]}, {place[1]}\)"
-                ):
+                with pytest.raises(ValueError, match=re.escape(f"non-finite entries, the first {bad} at {place}")):
                     measure(given)
-
-
-def test_wrong_matrices_are_refused() -> None:
-    for x in (torch.ones(3), Sliced(torch.ones(3)), torch.ones(2, 2, dtype=torch.complex64)):
-        with pytest.raises(ValueError, match=r"two dimensions|complex64"):
-            spectrum(x)
-    with pytest.raises(ValueError, match="largest fp64"):
-        spectrum(torch.full((4, 4), 1e308, dtype=torch.float64))
 
 
 def ones(x: torch.Tensor, **_: object) -> torch.Tensor:

@@ -34,21 +34,13 @@ class TestEveryMeasure:
         assert 1 - 1e-12 <= measure(sigma) <= len(sigma) * (1 + 1e-12)
 
     @laws
-    @given(sigma=spectrum, exponent=st.integers(-1000, 1000))
-    def test_scale(self, measure: Measure, sigma: torch.Tensor, exponent: int) -> None:
-        assert measure(sigma * 2.0**exponent) == measure(sigma)
-
-    @laws
-    @given(sigma=spectrum, seed=st.integers(0, 99))
-    def test_order(self, measure: Measure, sigma: torch.Tensor, seed: int) -> None:
+    @given(sigma=spectrum, exponent=st.integers(-1000, 1000), zeros=st.integers(1, 9), seed=st.integers(0, 99))
+    def test_scale_order_and_zeros_change_nothing(
+        self, measure: Measure, sigma: torch.Tensor, exponent: int, zeros: int, seed: int
+    ) -> None:
         order = torch.randperm(len(sigma), generator=torch.Generator().manual_seed(seed))
-        assert measure(sigma[order]) == measure(sigma)
-
-    @laws
-    @given(sigma=spectrum, zeros=st.integers(1, 9))
-    def test_zeros_add_nothing(self, measure: Measure, sigma: torch.Tensor, zeros: int) -> None:
-        padded = torch.cat([sigma, sigma.new_zeros(zeros)])
-        assert measure(padded) == pytest.approx(measure(sigma), rel=1e-12)
+        assert measure(sigma * 2.0**exponent) == measure(sigma[order]) == measure(sigma)
+        assert measure(torch.cat([sigma, sigma.new_zeros(zeros)])) == pytest.approx(measure(sigma), rel=1e-12)
 
     @pytest.mark.parametrize("k", [1, 2, 3, 10, 20, 100, 768, 1000])
     @pytest.mark.parametrize("size", [1.0, 0.1, 1e-300, 1e300])
@@ -87,10 +79,6 @@ def test_energy_rank_is_the_smallest_sufficient(sigma: torch.Tensor, share: floa
     k = spectra.energy_rank(sigma, share)
     assert energy[:k].sum() >= share * energy.sum() * (1 - 1e-13)
     assert energy[: k - 1].sum() < share * energy.sum()
-
-
-def test_energy_rank_of_an_exact_tie() -> None:
-    assert [spectra.energy_rank(torch.ones(100), i / 100) for i in range(1, 101)] == list(range(1, 101))
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1, math.nan])

@@ -59,12 +59,12 @@ class TestNull:
         m, n = shape
         low, high = math.sqrt(n) - math.sqrt(m), math.sqrt(n) + math.sqrt(m)
         value = low + 0.6 * (high - low)
-        share, _ = quad(
-            lambda s: math.sqrt(max(0.0, (s * s - low**2) * (high**2 - s * s))) / (m * math.pi * s), value, high
-        )
-        assert gaussian_share_above(torch.tensor([value], dtype=torch.float64), shape).item() == pytest.approx(
-            share, abs=1e-7
-        )
+
+        def density(s: float) -> float:
+            return math.sqrt(max(0.0, (s * s - low**2) * (high**2 - s * s))) / (m * math.pi * s)
+
+        above = gaussian_share_above(torch.tensor([value], dtype=torch.float64), shape)
+        assert above.item() == pytest.approx(quad(density, value, high)[0], abs=1e-7)
         shares = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
         torch.testing.assert_close(gaussian_share_above(gaussian_quantile(shares, shape), shape), shares)
         ends = torch.tensor([0, low * 0.99, high * 1.01, math.inf], dtype=torch.float64)
@@ -86,15 +86,13 @@ def test_noise_is_read_as_noise(shape: tuple[int, int]) -> None:
 class TestNoiseScale:
     @pytest.mark.parametrize("theta", [3.0, 1e3])
     @pytest.mark.parametrize("share", [0.05, 0.2])
-    @pytest.mark.parametrize(("shape", "draws"), [((64, 64), 20), ((64, 128), 20)])
-    def test_strong_spikes_leave_it_alone(self, shape: tuple[int, int], draws: int, share: float, theta: float) -> None:
+    @pytest.mark.parametrize("shape", [(64, 64), (64, 128)])
+    def test_strong_spikes_leave_it_alone(self, shape: tuple[int, int], share: float, theta: float) -> None:
         k = round(share * min(shape))
-        sigmas = [
-            torch.linalg.svdvals(planted(shape, torch.full((k,), theta).double(), seed)[0]) for seed in range(draws)
-        ]
-        assert np.mean([noise_scale(sigma, shape) for sigma in sigmas]) == pytest.approx(
-            1, rel=0.02 if theta == 3 else 0.01
-        )
+        matrices = [planted(shape, torch.full((k,), theta).double(), seed)[0] for seed in range(20)]
+        sigmas = torch.linalg.svdvals(torch.stack(matrices))
+        scale = np.mean([noise_scale(sigma, shape) for sigma in sigmas])
+        assert scale == pytest.approx(1, rel=0.02 if theta == 3 else 0.01)
         assert np.mean([spikes(sigma, shape) for sigma in sigmas]) == pytest.approx(k, abs=0.1)
 
     def test_by_hand(self) -> None:
@@ -256,14 +254,6 @@ class TestGavishDonoho:
             known, unknown = THRESHOLDS[beta]
             assert threshold(shape, 0.5, 1 / math.sqrt(max(shape))) == pytest.approx(known, abs=5.1e-4)
             assert threshold(shape, 1.0, None) == pytest.approx(unknown, abs=5.1e-4)
-
-    @pytest.mark.parametrize("beta", BETAS)
-    def test_keeping_and_dropping_cost_the_same_at_the_threshold(self, beta: float) -> None:
-        shape = (100, round(100 / beta))
-        s = threshold(shape, 0.5, 1 / math.sqrt(shape[1]))
-        theta, left, right = (x.item() for x in spike_strength(torch.tensor([s]), shape, 1 / math.sqrt(shape[1])))
-        # ‖θ u vᵀ − s û v̂ᵀ‖² = ‖θ u vᵀ‖²
-        assert s == pytest.approx(2 * theta * math.sqrt(left * right), rel=1e-5)
 
     def test_low_rank_is_refused(self) -> None:
         low = LowRank(gaussian(40, 8, seed=1), gaussian(8, 30, seed=2))

@@ -15,7 +15,6 @@ from lorax_lab.spectra import (
     gaussian_null,
     gaussian_singular_values,
     singular_values,
-    summary,
 )
 
 NAMES = ("effective_rank", "energy_entropy_rank", "energy_rank_90", "energy_rank_95", "energy_rank_99")
@@ -40,17 +39,6 @@ def test_gaussian_null_is_the_random_matrix_limit(beta: float) -> None:
     assert null["stable_rank"] / m == pytest.approx(1 / (1 + math.sqrt(beta)) ** 2, rel=0.025)
     assert null["numerical_rank"] == m
     assert gaussian_null((n, m)) == null
-
-
-@pytest.mark.parametrize("shape", [(384, 512), (480, 240)])
-def test_gaussian_null_agrees_with_a_simulation(shape: tuple[int, int]) -> None:
-    """Within one per cent, and what a measure owes to the largest value, which may be off by 2.5."""
-    sigma, limit = singular_values(gaussian(*shape)), gaussian_singular_values(shape)
-    assert (sigma - limit).abs().max() < 0.025 * sigma[0]
-    raised = summary(torch.cat([1.025 * limit[:1], limit[1:]]), shape)
-    measured = summary(sigma, shape)
-    for name, value in gaussian_null(shape).items():
-        assert measured[name] == pytest.approx(value, abs=0.01 * value + abs(raised[name] - value)), name
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (1, 3)])

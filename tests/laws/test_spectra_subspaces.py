@@ -11,11 +11,7 @@ from matrices import gaussian, orthonormal
 
 from lorax_lab import spectra
 from lorax_lab.spectra import LowRank
-from lorax_lab.spectra.subspaces import (
-    random_cosines_below,
-    random_max_cosine,
-    subspace_similarities,
-)
+from lorax_lab.spectra.subspaces import random_cosines_below, random_max_cosine, subspace_similarities
 
 laws = settings(max_examples=30, deadline=None, derandomize=True)
 sizes = st.integers(1, 7)

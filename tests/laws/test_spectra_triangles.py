@@ -92,15 +92,6 @@ def exact_values(B: torch.Tensor, A: torch.Tensor, scaling: float) -> torch.Tens
         return torch.tensor([float(root) for root in roots], dtype=torch.float64)
 
 
-def test_a_batch_mixes_both_routes(by_qr: list[int]) -> None:
-    names = [name for name, (factor, _) in FACTORS.items() if factor.shape == (300, 6)]
-    updates = [LowRank(FACTORS[name][0], gaussian(6, 40, seed=3), 0.5) for name in names]
-    batch = low_rank_singular_values(updates)
-    assert by_qr == [sum(not FACTORS[name][1] for name in names)]
-    for update, sigma in zip(updates, batch, strict=True):
-        torch.testing.assert_close(sigma, low_rank_singular_values([update])[0], rtol=1e-13, atol=0)
-
-
 def test_the_bound_decides(monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) -> None:
     """A third column with cosine c to both others, at right angles to each other: κ is (1 + 2c)² / (1 − 2c²)."""
     long = 4000
@@ -114,12 +105,3 @@ def test_the_bound_decides(monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) ->
         by_qr.clear()
         triangles.triangles([torch.stack([base[:, 0], base[:, 1], 1e7 * third], dim=1)], "B")
         assert by_qr == qr_calls, kappa
-
-
-@pytest.mark.parametrize("transposed", [False, True])
-def test_a_bad_entry_is_named_by_its_place_in_the_factor(transposed: bool) -> None:
-    x = gaussian(2000, 4)
-    x[1700, 2] = torch.nan
-    place = r"\(2, 1700\)" if transposed else r"\(1700, 2\)"
-    with pytest.raises(ValueError, match=rf"^lora has 1 non-finite entries, the first nan at {place}"):
-        triangles.triangles([x.T if transposed else x], "lora", transposed)

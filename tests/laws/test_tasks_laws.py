@@ -64,7 +64,7 @@ def base_of(task: Task, folder: Path, seed: int = 0) -> Base:
 
 @pytest.fixture(scope="module")
 def split(task: Task, folder: Path) -> Split:
-    return Split.of(task, task.train, base_of(task, folder).processor)
+    return Split.encoded(task, task.train, base_of(task, folder).processor)
 
 
 def cut(split: Split, sizes: list[int]) -> list[Batch]:
@@ -111,7 +111,7 @@ def test_the_outputs_are_in_the_order_of_the_examples(task: Task, folder: Path, 
     model = base_of(task, folder).model.train()
     outputs = split.outputs(model)
     assert model.training
-    alone = [Split.of(task, [example], split.processor).outputs(model)[0] for example in task.train]
+    alone = [Split.encoded(task, [example], split.processor).outputs(model)[0] for example in task.train]
     torch.testing.assert_close(outputs, torch.stack(alone), rtol=1e-4, atol=1e-5)
     assert len(outputs.unique(dim=0)) == COUNT
 
@@ -144,7 +144,7 @@ def test_a_model_that_knows_the_examples_by_heart_has_the_best_score(task: Task,
     assert loss < 0.02
     for name, metric in task.kind.metrics.items():
         chosen = dataclasses.replace(task, metric=name, config=dataclasses.replace(task.config, metric=name))
-        scores = Split.of(chosen, task.train, split.processor).score(model)
+        scores = Split.encoded(chosen, task.train, split.processor).score(model)
         assert next(iter(scores)) == name
         assert set(task.kind.always) <= set(scores)
         assert scores[name] == pytest.approx(metric.best, abs=0.05), name

@@ -98,11 +98,6 @@ def test_similarities_are_those_of_the_recorded_directions(runs: dict[tuple[str,
 
 
 def test_runs_that_cannot_be_compared_are_refused(runs: dict[tuple[str, int], Run]) -> None:
-    """One seed and one stream: the rows of the smaller A begin as those of the larger one."""
-    passed_off = {(SMALL, 0): runs[SMALL, 0], (LARGE, 1): runs[LARGE, 0]}
-    passed_off |= {(SMALL, 1): runs[SMALL, 1], (LARGE, 0): runs[LARGE, 1]}
-    with pytest.raises(ConfigError, match=r"the factors A of .* not drawn independently"):
-        list(similarities(passed_off, {"ranks": (SMALL, LARGE)}))
     with pytest.raises(ConfigError, match=r"LoRA r=2: r=4 is above the 2 directions"):
         list(amplifications(of_seeds(runs, SMALL), {SMALL: (4,)}))
     run = runs["full", 0]

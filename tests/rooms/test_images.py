@@ -91,7 +91,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes | str | None
 def test_the_model_sees_the_pixels_that_the_processor_makes_of_a_batch(vit: Path, folder: Folder) -> None:
     task = load_task(settings("image_folder", f"task.path={folder('cat', 'dog')}"))
     base = load_base(str(vit), task.head, 0, task.kind.model_class, task.kind.processor_class)
-    split = Split.of(task, task.train, base.processor)
+    split = Split.encoded(task, task.train, base.processor)
     inputs = split.batch([0, 1]).inputs
     assert inputs["pixel_values"].shape == (2, 3, 8, 8)
     colours = np.array([task.train[i].inputs["image"][0, 0] for i in (0, 1)])
@@ -182,7 +182,7 @@ def test_images_that_the_processor_leaves_at_two_sizes_are_refused(folder: Folde
     task = load_task(settings("image_folder", f"task.path={place}"))
     processor = transformers.ViTImageProcessorPil(do_resize=False)
     with pytest.raises(ConfigError, match="task=image_folder at 8×8 and 16×8"):
-        Split.of(task, everything(task), processor)
+        Split.encoded(task, everything(task), processor)
 
 
 # ---- from the command line

@@ -15,7 +15,7 @@ from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.record import load_spectra, read_record
 from lorax_lab.record.measures import rows
 from lorax_lab.spectra import flatten
-from lorax_lab.study.answers import correct_answers, log_losses
+from lorax_lab.study.answers import CORRECT, LOSSES, by_example
 from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
 
 
@@ -45,13 +45,13 @@ def folders(store: Path, measure: str) -> list[Path]:
 def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
     folder = folders(store, "controls")[0]
     line, record = line_of(folder), read_record(folder)
-    assert correct_answers(line).mean() == pytest.approx(record.completed.metrics["test/accuracy"])
-    assert len(correct_answers(line)) == 60
-    losses = log_losses(line)
+    assert line[CORRECT].mean() == pytest.approx(record.completed.metrics["test/accuracy"])
+    assert len(line[CORRECT]) == 60
+    losses = by_example(line, LOSSES)
     assert losses is not None
     assert len(losses) == 60
-    assert (losses[correct_answers(line)] < np.log(2) + 1e-3).all()  # of two classes
-    assert (losses[~correct_answers(line)] > np.log(2) - 1e-3).all()
+    assert (losses[line[CORRECT]] < np.log(2) + 1e-3).all()  # of two classes
+    assert (losses[~line[CORRECT]] > np.log(2) - 1e-3).all()
     assert len(line["functional"]) == len(record.completed.truncation)
     spectra = load_spectra(folder)
     for name, row in line["matrices"].items():

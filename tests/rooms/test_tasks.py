@@ -326,7 +326,7 @@ def test_inputs_that_are_the_same_tokens_are_refused(model_folder):
     def check(*inputs: str) -> None:
         examples = [example(text, i % 2) for i, text in enumerate(inputs)]
         task = Task(config(max_length=4), KINDS["classification"], ("a", "b"), "accuracy", examples, [], [], "")
-        check_unlike(Split.of(task, examples, tokenizer), None)
+        check_unlike(Split.encoded(task, examples, tokenizer), None)
 
     with pytest.raises(ConfigError, match=r"all 2 .*task\.max_length=4; type task\.max_length=16"):
         check("the film good", "the film bad")

@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lorax_lab.record.share import MOST, SURE
+
 from ... import style
 from ...scores import score_label
 from .. import comparison, share, update
@@ -24,8 +26,8 @@ LIMITS, ABOVE = (0, 130), 1.15
 ALONE = 4.5
 """Width of a figure of one panel, inches."""
 FAR = 2000.0
-TOLD, SURE = 8, 0.8
-"""The rank that the title speaks of, where it was tried, and the share that is asked for surely."""
+TOLD = 8
+"""The rank that the title speaks of, where it was tried."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -92,7 +94,7 @@ def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str) -> None:
         style.bars(axes, points["size"], mean, low, high, shift=shift, **look)
     axes.axhline(scale if key == "share" else 0, color="0.3", linewidth=0.8, zorder=0)
     if key == "share":
-        axes.axhline(90, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+        axes.axhline(100 * MOST, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
 
 
 def _with_next(sizes: list[int]) -> list[tuple[int, int | None]]:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorax_lab.study.answers import log_losses
+from lorax_lab.study.answers import LOSSES, by_example
 
 from ... import style
 from ...axes import worse_by_margin
@@ -89,7 +89,7 @@ def mean_losses(records: Records, task: str) -> dict[str, float]:
     means = {}
     for arm in (arm.name for arm in records.protocol.arms):
         lines = comparison.seeds_of(records, task, arm).values()
-        losses = [loss for line in lines if (loss := log_losses(line)) is not None]
+        losses = [loss for line in lines if (loss := by_example(line, LOSSES)) is not None]
         if losses and len(losses) == len(lines) and not comparison.is_lost(records, task, arm):
             means[arm] = float(np.mean(losses))
     return means

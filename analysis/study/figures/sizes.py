@@ -37,7 +37,7 @@ def table(records: Records) -> pd.DataFrame | None:
     NaN where it is open), tried (the largest size), margin, seeds, model; of the study that asks as the paper did, its
     accuracies.
     """
-    lines = {task: records.of(task, "final") for task in records.conditions}
+    lines = {task: records.lines_in(task, "final") for task in records.conditions}
     counts = {task: {(x["inputs"]["examples"]["train"], x["time"]["steps"]) for x in lines[task]} for task in lines}
     sizes = {task: next(iter(pairs)) for task, pairs in counts.items() if len(pairs) == 1}
     if len({examples for examples, _ in sizes.values()}) < max(2, len(lines)) or not update.has_cuts(records):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lorax_lab.record import record
 
 HEAVY = ["transformers.models.bert.modeling_bert", "transformers.models.auto.modeling_auto", "accelerate", "hydra"]
 OURS = ["execute", "memory", "methods", "models", "tasks", "train", "launch.entry"]
@@ -93,3 +96,14 @@ def _child(overrides: list[str], output: Path, fault: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def completed(store: Path, *patterns: str) -> dict[str, dict[str, str]]:
+    """The hashes of the files of every completed run, or of those that fit a pattern."""
+    folders = [path.parent for path in store.glob("*/record.json") if record.status_of(path.parent) == "completed"]
+    return {folder.name: hashes(folder, *patterns) for folder in folders}
+
+
+def hashes(folder: Path, *patterns: str) -> dict[str, str]:
+    paths = {path for pattern in patterns or ["*"] for path in folder.glob(pattern) if path.is_file()}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}

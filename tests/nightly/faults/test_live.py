@@ -5,10 +5,8 @@ By default a few kills; with `--full` 100.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
-import re
 import shutil
 import signal
 import time
@@ -18,43 +16,25 @@ from typing import Any
 
 import pytest
 from here import store_of
-from launcher import Launch, Launchers
+from launcher import Launch, Launchers, completed
 from wandb_server import Server, wandb_server
 
-from lorax_lab.record import record
 from lorax_lab.windows.child import shown_in
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture(scope="module")
-def launchers(tmp_path_factory: pytest.TempPathFactory) -> Launchers:
-    return Launchers(tmp_path_factory.mktemp("launches"))
+RESULTS = ("*.safetensors", "*.npz", "metrics.jsonl")
+"""The files of a run that say what came of it: its numbers and its weights."""
 
 
 @pytest.fixture
-def words(small_run: list[str]) -> list[str]:
-    """Three runs of a fraction of a second, without their windows."""
-    sizes = ["task.train_examples=48", "task.validation_examples=16", "task.test_examples=16"]
-    kept = [word for word in small_run if not re.match(r"task\.\w+_examples|tracking", word)]
-    return [*kept, *sizes, "train.batch_size=8", "checkpoint_seconds=0", "rank=1,2,3", "reference=false", "-m"]
-
-
-def results(store: Path) -> dict[str, dict[str, str]]:
-    """The hashes of the files of every completed run that say what came of it: its numbers and its weights."""
-    folders = [path.parent for path in store.glob("*/record.json") if record.status_of(path.parent) == "completed"]
-    files = ("*.safetensors", "*.npz", "metrics.jsonl")
-    return {
-        folder.name: {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for name in files for path in folder.glob(name)
-        }
-        for folder in folders
-    }
+def words(tiny: list[str]) -> list[str]:
+    """Three runs, without their windows."""
+    return [*(word for word in tiny if not word.startswith("tracking")), "rank=1,2,3", "reference=false", "-m"]
 
 
 def records(store: Path) -> dict[str, bytes]:
     """Every completed record, byte by byte."""
-    return {name: (store / name / "record.json").read_bytes() for name in results(store)}
+    return {name: (store / name / "record.json").read_bytes() for name in completed(store)}
 
 
 @pytest.fixture
@@ -62,7 +42,7 @@ def expected(launchers: Launchers, words: list[str]) -> dict[str, dict[str, str]
     """What the runs end in when nothing shows them."""
     launch = launchers.run([*words, "tracking=disabled"])
     assert launch.exit_code == 0, launch.output.read_text()
-    found = results(store_of(words))
+    found = completed(store_of(words), *RESULTS)
     assert len(found) == 3
     shutil.rmtree(store_of(words))
     return found
@@ -100,7 +80,7 @@ def test_kills_while_runs_are_shown_change_no_run(
                     with suppress(ProcessLookupError):
                         os.kill(child, signal.SIGKILL)
                 assert launch.wait() == 0, launch.output.read_text()
-                assert results(store) == expected
+                assert completed(store, *RESULTS) == expected
                 made = records(store).keys() - before.keys()
                 lacking = [name for name in made if not shown_in(store / name, "online")]
                 assert [name for name in lacking if f"lacks {name} " not in launch.output.read_text()] == []
@@ -110,7 +90,7 @@ def test_kills_while_runs_are_shown_change_no_run(
             if len(records(store)) == 3:
                 shutil.rmtree(store, ignore_errors=True)
         assert start(launchers, words, running.url).wait() == 0
-        assert results(store) == expected
+        assert completed(store, *RESULTS) == expected
         _whole_or_missing(running)
     print(f"{kills} kills, no run changed")
 
@@ -132,5 +112,5 @@ def test_a_window_without_room_for_its_files_changes_no_run(
     with wandb_server() as running:
         launch = start(launchers, words, running.url)
         assert launch.wait() == 0, launch.output.read_text()
-        assert results(store) == expected
+        assert completed(store, *RESULTS) == expected
         assert "sync" in launch.output.read_text()

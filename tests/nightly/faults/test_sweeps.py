@@ -3,7 +3,6 @@ same bits."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 import re
@@ -15,36 +14,13 @@ from pathlib import Path
 
 import pytest
 from here import store_of
-from launcher import Launchers
+from launcher import Launchers, completed, hashes
 
 from lorax_lab.record import load_runs, record
 
 pytestmark = pytest.mark.faults
 RESULT = re.compile(r"^\[(\d+)/\d+\] \S.* accuracy [\d.]+ \d+ s", re.MULTILINE)
 """What a launcher prints when it has trained a run."""
-
-
-@pytest.fixture(scope="module")
-def launchers(tmp_path_factory: pytest.TempPathFactory) -> Launchers:
-    return Launchers(tmp_path_factory.mktemp("launches"))
-
-
-@pytest.fixture
-def tiny(small_run: list[str]) -> list[str]:
-    """Words of a run whose training takes a fraction of a second."""
-    sizes = ["task.train_examples=48", "task.validation_examples=16", "task.test_examples=16"]
-    kept = [override for override in small_run if not re.match(r"task\.\w+_examples", override)]
-    return [*kept, *sizes, "train.batch_size=8", "train.validations=1", "checkpoint_seconds=0"]
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
-
-
-def completed(store: Path) -> dict[str, dict[str, str]]:
-    """The hashes of the files of every completed run."""
-    folders = [path.parent for path in store.glob("*/record.json")]
-    return {folder.name: hashes(folder) for folder in folders if record.status_of(folder) == "completed"}
 
 
 def test_a_sweep_killed_at_random_moments_is_finished_without_loss(
@@ -107,9 +83,8 @@ def bits(launchers: Launchers, overrides: list[str], store: Path) -> dict[str, o
     (folder,) = store.glob("tiny-bert-*")
     assert not (folder / "checkpoints").exists()
     result = record.read_record(folder).completed
-    files = {path.name: hashes(folder)[path.name] for path in folder.glob("*.safetensors")}
     parts = ("metrics", "matrices", "truncation", "parameters")
-    return files | {"curve": (folder / "metrics.jsonl").read_text()} | {part: getattr(result, part) for part in parts}
+    return {**hashes(folder, "*.safetensors", "metrics.jsonl"), **{part: getattr(result, part) for part in parts}}
 
 
 @pytest.fixture
