@@ -69,9 +69,16 @@ class Plan(Design):
 
     def overrides(self, cell: Cell) -> list[str]:
         """The override list of one run."""
-        listed = [*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common]
+        listed = self.overrides_of_cell(cell.condition, self.protocol.arm(cell.arm))
         stage = ("measure=trial",) if cell.stage == "trial" else self.final.get(cell.arm, ())
         return [*listed, f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}", *stage, ALONE]
+
+    def overrides_of_cell(self, condition: str, arm: Arm) -> list[str]:
+        """What all runs of an arm have under a condition. They are in fp32 where no precision is named: what `auto`
+        stands for differs between machines."""
+        listed = [*self.conditions[condition], *arm.overrides, *self.common]
+        names_one = any(override.startswith("train.precision=") for override in listed)
+        return listed if names_one else [*listed, "train.precision=fp32"]
 
     def run_id(self, cell: Cell) -> str:
         """The run's name in the store, which depends on the content of the files that the overrides name."""

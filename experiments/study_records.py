@@ -254,6 +254,8 @@ def check_arms(plan: Plan) -> None:
     for name, override in ((name, override) for name, overrides in parts.items() for override in overrides):
         if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
             raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
+        if override == "train.precision=auto":
+            raise ConfigError(f"{name} has {override}, which differs between machines; type train.precision=fp32")
     for arm, overrides in plan.final.items():
         if longer := [o for o in overrides if not o.startswith("measure=")]:
             raise ConfigError(f"final of {arm} has {longer[0]}; final runs differ from trials in measure= alone")
@@ -275,8 +277,8 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
 
 def _configs(plan: Plan) -> dict[Pair, Any]:
     return {
-        (condition, arm.name): composed((*overrides, *arm.overrides, *plan.common))
-        for condition, overrides in plan.conditions.items()
+        (condition, arm.name): composed(tuple(plan.overrides_of_cell(condition, arm)))
+        for condition in plan.conditions
         for arm in plan.protocol.arms
     }
 

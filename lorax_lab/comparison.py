@@ -31,11 +31,8 @@ from lorax_lab.tasks import load_task
 def read_reference(
     reference: Path, base: nn.Module, original: dict[str, Tensor]
 ) -> tuple[Comparison, Mapping[str, Tensor]]:
-    """The update of the full fine-tune in a folder, and what identifies the weights that it was read from.
-
-    Raises:
-        DamagedRecord: the weights are not those of the reference's record.
-    """
+    """The update of the full fine-tune in a folder, and what identifies its weights; a `DamagedRecord` where these are
+    not those of its record."""
     full = METHODS[REFERENCE]
     check_file(reference, full.weights)
     sha256, update = sha256_of(reference / full.weights), full.saved_updates(reference, base, original)
@@ -43,12 +40,9 @@ def read_reference(
 
 
 def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
-    """Compare a completed run with its reference from what both have saved, and write its record anew. Nothing is
-    trained. The numbers are those that the run would have recorded if the reference had been there; to rounding where
-    a method's file leaves out directions that are zero, as AdaLoRA's does.
-
-    Returns:
-        The record, as written. Until it is whole, the old one stays.
+    """Compare a completed run with its reference from what both have saved, and write its record anew; nothing trains.
+    The numbers are those that the run would have recorded if the reference had been there; to rounding where a method's
+    file leaves out directions that are zero, as AdaLoRA's does.
 
     Raises:
         DamagedRecord: the run's weights are not those that it saved. ConfigError: they cannot be read, or

@@ -30,8 +30,6 @@ with contextlib.suppress(ImportError), warnings.catch_warnings(action="ignore"):
     importlib.import_module("setuptools")  # BOFT's first import of it fails where its warnings are errors
 torch.set_num_threads(1)  # the models are tiny: threads only wait for each other
 
-CONTROLLED = ("cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "global", "shrunk", "gaussian")
-"""The parts of the truncations of `measure=controls`."""
 GOOD = ["good", "great", "fine", "lovely", "warm", "bright", "sweet", "brave"]
 BAD = ["bad", "poor", "dull", "ugly", "cold", "grim", "sour", "weak"]
 PLAIN = ["the", "film", "is", "a", "story", "of", "and", "very", "with", "quite", "scene", "plot", "end", "it"]
@@ -126,7 +124,8 @@ def small_words(model_folder: Path, table_file: Path) -> list[str]:
     """Overrides of a run that takes a second: tiny model, local table, W&B off; the folder is the test's."""
     data = ["task=local", f"task.path={table_file}", "task.text=sentence", "task.label=label"]
     sizes = ["task.train_examples=96", "task.validation_examples=64", "task.test_examples=64"]
-    return [f"model={model_folder}", *data, *sizes, "train.device=cpu", "tracking=disabled", "workers=1"]
+    alike_anywhere = ["train.device=cpu", "train.precision=fp32"]
+    return [f"model={model_folder}", *data, *sizes, *alike_anywhere, "tracking=disabled", "workers=1"]
 
 
 @pytest.fixture

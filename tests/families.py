@@ -147,6 +147,7 @@ FAMILIES = (
         unmeasured=("3-D experts", "embeddings", "output layer", "routers"), also=("norms",),
     ),
 )  # fmt: skip
+BY_NAME = {family.name: family for family in FAMILIES}
 HEADING = ("family", "adapted and measured", "not: matrices", "not: head, vectors, what is fixed")
 
 

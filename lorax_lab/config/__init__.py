@@ -1,14 +1,10 @@
-"""The typed configuration of one run: its fields and their checks; `identity.py` has the name that follows from it.
-
-A composed configuration (YAML values and command line) becomes a `RunConfig` in `lorax_lab/launch/compose.py`; nothing
-below the entry ever sees a DictConfig. Defaults live in `conf/`, not here; those of a method stand in its own file too.
-"""
+"""The typed configuration of one run: its fields and their checks. `launch/compose.py` makes it, and nothing below that
+sees a DictConfig; defaults live in `conf/`, and those of a method in its own file too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from lorax_lab.config.checks import FROM_ZERO, POSITIVE, check_fields, one_of, require, require_name, require_path
@@ -116,7 +112,7 @@ class TrainConfig:
     weight_decay: float = field(metadata=FROM_ZERO)
     clip_norm: float = field(metadata=POSITIVE)
     validations: int = field(metadata=FROM_ZERO)
-    precision: str = field(metadata=one_of(*PRECISIONS))
+    precision: str = field(metadata=one_of(*PRECISIONS, AUTO))
     device: str = field(metadata=NO_RESULT | one_of(AUTO, "cpu", "cuda", "mps"))
     head: bool = field(metadata={"neutral": True})
     length_window: int = field(metadata=POSITIVE | {"neutral": 50})
@@ -142,15 +138,14 @@ class TrainConfig:
 
 @dataclass
 class TrackingConfig:
-    """The windows on runs: of Weights & Biases, where `auto` is online when logged in and offline otherwise, or of
-    Trackio.
+    """The windows on runs in Weights & Biases; `auto` is online when logged in and offline otherwise.
 
     Attributes:
         artifacts: whether the trained weights are kept there too.
         study: the study that the run belongs to, as a tag.
     """
 
-    mode: str = field(metadata=one_of("auto", "offline", "online", "trackio", "disabled"))
+    mode: str = field(metadata=one_of("auto", "offline", "online", "disabled"))
     project: str
     entity: str | None
     artifacts: bool = False
@@ -158,18 +153,14 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "tracking.")
-        if self.mode == "trackio" and find_spec("trackio") is None:
-            raise ConfigError("tracking=trackio: trackio is not installed; type pip install lorax_lab[dashboards]")
         for key in ("project", "entity", "study"):
             require_name(f"tracking.{key}", getattr(self, key), optional=key != "project")
 
 
 @dataclass
 class RunConfig:
-    """Everything that one run is. The dials are `model, task, method, rank, seed`.
-
-    The hashes of the model's files and of the data stand for `model`, `task.name` and `task.path` in run identity.
-    """
+    """Everything that one run is. The hashes of the model's files and of the data stand for `model`, `task.name` and
+    `task.path` in run identity."""
 
     model: str = field(metadata=NO_RESULT)
     task: TaskConfig

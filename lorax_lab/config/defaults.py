@@ -29,13 +29,8 @@ def task_preset(name: str, source: str) -> str:
 
 @lru_cache(maxsize=256)
 def defaults(task: str, method: str, kind: str | None = None) -> Mapping[str, Any]:
-    """What each setting is where nobody sets it, given the task's preset and the method; what has no file has none.
-
-    The settings of a kind of task are those of `conf/kind/`, which a test compares with the kind's own dataclass.
-
-    Args:
-        kind: the kind whose settings are meant where it is not the preset's own.
-    """
+    """What each setting is where nobody sets it, given the task's preset, the method, and the kind of task where it is
+    not the preset's own; what has no file has none."""
     settings = flat({key: value for key, value in _read("config.yaml").items() if key not in ("defaults", "hydra")})
     settings |= flat(_read("train/default.yaml"), "train.")
     presets = [{k: v for k, v in _read(f"task/{name}.yaml").items() if k != "defaults"} for name in ("_base", task)]

@@ -52,11 +52,7 @@ def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
 
 
 def check_planned(config: RunConfig, planned: str, model_sha256: str, data_sha256: str) -> None:
-    """Refuse inputs that changed after the run was planned: its id was made of their hashes.
-
-    Raises:
-        ConfigError: the id that follows from what was read is another one.
-    """
+    """Raise a `ConfigError` where inputs changed after the run was planned: its id was made of their hashes."""
     if run_id(config, model_sha256, data_sha256) != planned:
         inputs = f"the files of model={config.model} or the data of task={config.task.name}"
         cure = "type the same command again, which plans the run of what is there now"
@@ -64,10 +60,8 @@ def check_planned(config: RunConfig, planned: str, model_sha256: str, data_sha25
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
-    """A configuration as it is recorded and compared: nested plain values.
-
-    A setting of the method or of the task at its neutral value is left out. PEFT's methods have dozens of them, and its
-    next version has more; a study's older lines lack what is new."""
+    """A configuration as it is recorded and compared: nested plain values, without neutral settings of method and task.
+    PEFT's methods have dozens of them, and a study's older lines lack what is new."""
     content = dataclasses.asdict(config)
     for section in ("method", "task"):
         for field in dataclasses.fields(getattr(config, section)):

@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lorax_lab.config import MEAN, OWN, RunConfig
 from lorax_lab.config.identity import portable
 from lorax_lab.console import say
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import ConfigError, answer, first_line
 from lorax_lab.launch.compose import typed
 from lorax_lab.methods import METHODS
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS, read_files
@@ -49,19 +49,23 @@ DESCRIPTION = "Write a run's result as a folder that transformers and PEFT load,
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the folder. Returns the exit code: 0 done, 2 a wrong input."""
+    """Write the folder, and push it where that is asked for. Returns the exit code: 0 done, 2 a wrong input."""
     parser = argparse.ArgumentParser("python -m lorax_lab.export", description=DESCRIPTION)
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--push-to-hub", metavar="NAME", help="upload it as NAME or OWNER/NAME, made if missing")
     options = parser.parse_args(arguments)
+    return answer(lambda: _answer(options.run, options.folder, options.push_to_hub))
 
-    def work() -> int:
-        export(options.run, options.folder)
-        say(f"in {options.folder}: {', '.join(sorted(path.name for path in options.folder.iterdir()))}")
-        say(f"to push it to the hub: hf upload NAME {options.folder}")
-        return 0
 
-    return answer(work)
+def _answer(run: Path, folder: Path, name: str | None) -> int:
+    if name:
+        _check_login(name)
+    export(run, folder)
+    say(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    if name:
+        say(f"pushed to {_push(folder, name)}")
+    return 0
 
 
 def export(run: Path, folder: Path) -> None:
@@ -165,6 +169,27 @@ def _card(run: Path, record: Record, config: RunConfig, base_name: str, has_pipe
         "command": shlex.join(["python", "-m", "lorax_lab.run", *overrides(published)]),
     }
     return made.get_template("README.md.j2").render(facts)
+
+
+def _check_login(name: str) -> None:
+    from huggingface_hub import get_token
+
+    if not get_token():
+        raise ConfigError(f"--push-to-hub {name}: nobody is logged in to the hub; type hf auth login")
+
+
+def _push(folder: Path, name: str) -> str:
+    """Upload the folder; the name of the repository, with its owner."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        repository = str(HfApi().create_repo(name, exist_ok=True).repo_id)
+        HfApi().upload_folder(repo_id=repository, folder_path=folder)
+    except (HTTPError, OSError, ValueError) as error:
+        again = f"{folder} is whole: type hf upload {name} {folder}"
+        raise ConfigError(f"--push-to-hub {name}: the hub refused it ({first_line(error)}); {again}") from error
+    return repository
 
 
 if __name__ == "__main__":

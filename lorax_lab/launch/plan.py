@@ -34,11 +34,13 @@ from lorax_lab.train import check_machine
 
 
 def run_of(config: RunConfig) -> Run:
-    """The run of a configuration. The hashes of its model and data are part of its id.
+    """The run of a configuration. The hashes of its model and data are part of its id, and the precision that `auto`
+    stands for here.
 
     Raises:
         ConfigError: a model or data set that cannot be found.
     """
+    config = fastest.settled(config)
     return Run(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
 
 

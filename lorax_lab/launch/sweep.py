@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.comparison import lacks_comparison, why_unusable
-from lorax_lab.config import RunConfig
+from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.console import WorkerBars, console, say
 from lorax_lab.errors import ConfigError, in_one_line
+from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
 from lorax_lab.launch.plan import check, each_once, run_of, with_reference
 from lorax_lab.launch.room import shares, shares_in_words
@@ -59,6 +60,8 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
         _make_store(sweep.runs_dir)
     lacking = f", {len(sweep.uncompared)} of them not compared with the reference" if sweep.uncompared else ""
     say(f"{sum(map(is_settled, sweep.runs))} of {len(sweep.runs)} already recorded in {sweep.runs_dir}{lacking}")
+    if configs[0].train.precision == AUTO:
+        say(f"note: train.precision=auto is train.precision={precision_of(configs[0].train)} here")
     for line in [*shares_in_words([] if launcher else workers), *not_measured_lines(sweep.waiting)]:
         say(line)
     if dry_run:

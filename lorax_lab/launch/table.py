@@ -19,8 +19,8 @@ from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
 from lorax_lab.record.direction import labelled, oriented, scored_on
 from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
-from lorax_lab.record.record import Record, read_record, status_of
-from lorax_lab.record.share import MOST, share_kept
+from lorax_lab.record.record import Record
+from lorax_lab.record.share import MOST, share_of
 
 SHARE = "share kept"
 """The heading of the share that a run keeps of what full fine-tuning brings over the head alone."""
@@ -52,15 +52,11 @@ class Row:
 def table(rows: list[Row], runs_dir: Path) -> Group:
     """One line per run. Below the table stand the scores of untrained models, and the whole reason why a run has no
     result or is flagged as collapsed."""
-    settings = _settings(rows)
-    notes = [_named(cells, note) for row, cells in zip(rows, settings, strict=True) for note in _notes(row)]
-    kinds = {score_name(row.done) for row in rows if row.done}
-    with_measures = len(kinds) < 2
-    results = [_result(row, kinds, with_measures, runs_dir) for row in rows]
-    brought = [_brought(row, runs_dir) for row in rows]
-    if any(brought):
-        results = [cells | {SHARE: share} for cells, share in zip(results, brought, strict=True)]
-    frame = pd.DataFrame([cells | result for cells, result in zip(settings, results, strict=True)]).fillna("")
+    settings, kinds = _settings(rows), {score_name(row.done) for row in rows if row.done}
+    cells = [dials | _result(row, kinds, runs_dir) for dials, row in zip(settings, rows, strict=True)]
+    frame = pd.DataFrame(cells).fillna("")
+    if SHARE in frame:  # last, where a run has one
+        frame[SHARE] = frame.pop(SHARE)
     frame["status"] = ["collapsed" if row.collapsed else row.status.partition(":")[0] for row in rows]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
     for heading in frame:
@@ -69,6 +65,11 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
         shown.add_column(Text(str(heading)), justify=justify, no_wrap=words, overflow="fold")
     for texts in frame.itertuples(index=False):
         shown.add_row(*map(Text, texts))
+    notes = []
+    for row, dials in zip(rows, settings, strict=True):
+        name = ", ".join(f"{heading} {value}" for heading, value in dials.items() if value)
+        notes += [f"{name}, {row.status}"] if ":" in row.status else []
+        notes += [f"{name}, collapsed: {'; '.join(row.collapsed)}"] if row.collapsed else []
     lines = [*_baselines(rows), *_directions(rows), *notes, *_next(rows, runs_dir)]
     return Group(shown, *(Text(line, overflow="fold") for line in lines))
 
@@ -82,36 +83,27 @@ def _settings(rows: list[Row]) -> list[Cells]:
     return [{headings[key]: value for key, value in run.items()} for run in variation.labels(runs, headings)]
 
 
-def _result(row: Row, kinds: set[str], with_measures: bool, runs_dir: Path) -> Cells:
-    """The score under a heading that says what it is (`test accuracy`), or, where runs are scored in several ways,
-    beside a cell that does; and measures."""
+def _result(row: Row, kinds: set[str], runs_dir: Path) -> Cells:
+    """The score under a heading that says what it is (`test accuracy`) with measures, or, where runs are scored in
+    several ways, beside a cell that does; and the share that is kept."""
     record = row.done
     score = f"{record.completed.score(record.split):.3f}" if record else ""
     cells = {next(iter(kinds), "score"): score}
     if len(kinds) > 1:
         cells = {"scored": score_name(record) if record else "", "score": score}
-    if not with_measures or not record:
+    if not record:
         return cells
-    result, ranks = record.completed, measures.effective_ranks(runs_dir / record.run_id)
-    return cells | {
-        "trainable": f"{result.parameters.trainable:,}",
-        "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
-        "effective rank": _number(ranks[0], 1) if ranks else "",
-        "of noise's": _share(*ranks) if ranks else "",
-        "seconds": f"{result.time.total_seconds:.0f}",
-    }
-
-
-def _brought(row: Row, runs_dir: Path) -> str:
-    """The share that a run keeps of what full fine-tuning brings over the head alone, both of its reference's record;
-    empty where there is no such record, or full fine-tuning brings nothing."""
-    record = row.done
-    if not record or record.is_trial or not (reference := record.completed.reference):
-        return ""
-    if status_of(runs_dir / reference) != "completed":
-        return ""
-    share = share_kept(record, read_record(runs_dir / reference).completed)
-    return "" if share is None else f"{share:.0%}".replace("%", " %")
+    if len(kinds) < 2:
+        result, ranks = record.completed, measures.effective_ranks(runs_dir / record.run_id)
+        cells |= {
+            "trainable": f"{result.parameters.trainable:,}",
+            "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
+            "effective rank": _number(ranks[0], 1) if ranks else "",
+            "of noise's": _share(*ranks) if ranks else "",
+            "seconds": f"{result.time.total_seconds:.0f}",
+        }
+    share = share_of(record, runs_dir)
+    return cells if share is None else cells | {SHARE: f"{share:.0%}".replace("%", " %")}
 
 
 def _directions(rows: list[Row]) -> list[str]:
@@ -154,17 +146,6 @@ def score_name(record: Record) -> str:
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "—" if value is None else f"{value:.{digits}f}"
-
-
-def _named(cells: Cells, note: str) -> str:
-    return ", ".join([*(f"{heading} {value}" for heading, value in cells.items() if value), note])
-
-
-def _notes(row: Row) -> list[str]:
-    """What is to be said of a run in words."""
-    notes = [row.status] if ":" in row.status else []
-    notes += [f"collapsed: {'; '.join(row.collapsed)}"] if row.collapsed else []
-    return notes
 
 
 def _baselines(rows: list[Row]) -> list[str]:

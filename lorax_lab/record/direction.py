@@ -1,8 +1,5 @@
-"""What a score says: which of two is better, and of which examples it is. Selections, margins, tables and figures ask.
-
-A result and a published line say `higher_is_better`. Those that are older than the field have scores of which higher
-ones are better.
-"""
+"""What a score says: which of two is better, and of which examples it is. A result or published line that lacks
+`higher_is_better` is older than the field, and higher is better."""
 
 from __future__ import annotations
 
@@ -35,8 +32,7 @@ def of_line(line: Mapping[str, Any]) -> bool:
 
 
 def of_lines(lines: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether higher is better of lines that have one metric. A line without a metric, as of a run that diverged, says
-    nothing."""
+    """Whether higher is better of lines that have one metric; one of a run that diverged has none."""
     return next((of_line(line) for line in lines if "metric" in line), True)
 
 

@@ -22,7 +22,7 @@ HEAD_ALONE, HEAD_ON_VALIDATION = "head", "head_validation"
 """The baselines of a head that was fitted alone, on test and on validation. In the outputs its answers to test stand as
 `head/0`, as those of a cut do."""
 HISTORY = "metrics.jsonl"
-NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
+NOT_RESULTS = (RECORD, "wandb.json", "progress.jsonl")
 
 
 def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
@@ -53,9 +53,8 @@ def read_history(folder: Path) -> list[dict[str, float | None]]:
 
 
 def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
-    """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
-    each matrix, and σ of the noise that was drawn for it; `outputs.npz` the outputs and labels of the test split, and
-    what a cut update says to it."""
+    """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` by matrix,
+    `outputs.npz` of the test split and by cut."""
     import numpy as np
 
     arrays = {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()}
@@ -107,5 +106,5 @@ def load_arrays(folder: Path, name: str, parts: Collection[str] | None = None) -
 
 
 def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """A run's `{matrix: {sigma (fp64), U, Vh}}`; errors as `load_arrays`."""
+    """A run's `{matrix: {sigma (fp64), U, Vh}}`; raises as `load_arrays`."""
     return load_arrays(folder, SPECTRA)

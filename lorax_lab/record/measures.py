@@ -1,9 +1,7 @@
 """The measures of recorded updates, derived when they are read: `rows(folder)`, `means(folder)`.
 
-A record keeps primary data alone: σ in `spectra.npz`, and of each matrix what needs the weights (`result.Matrix`). From
-these `row` derives every measure of `spectra.MEASURES`, those of noise beside them, and what stands above noise and
-rounding. So a measure that is added to `MEASURES` has a column for every run that was ever recorded, and whoever
-shows measures (tables, figures, W&B, published lines) asks here and lists none by hand. Needs no model and no weights.
+A record keeps primary data alone: σ in `spectra.npz`, and of each matrix what needs the weights (`result.Matrix`). So a
+measure that is added to `spectra.MEASURES` has a column for every run that was ever recorded.
 """
 
 from __future__ import annotations

@@ -33,25 +33,19 @@ def new_record(config: RunConfig, run_id: str, status: Status, kernel: str, **ou
         kernel: what the run's linear layers multiply with.
         outcome: the result of a completed run, or the reason and error of another.
     """
-    return Record(
-        run_id=run_id,
-        method=config.method.name,
-        rank=config.rank,
-        seed=config.seed,
-        status=status,
-        written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        config=plain(config),
-        versions=versions(config.method.PACKAGES),
-        git=git(),
-        code=code_sha256(),
-        hardware=hardware(kernel),
-        **outcome,
-    )
+    written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    dials: dict[str, Any] = {
+        "method": config.method.name,
+        "rank": config.rank,
+        "seed": config.seed,
+        "config": plain(config),
+    }
+    made: dict[str, Any] = {"versions": versions(config.method.PACKAGES), "git": git(), "code": code_sha256()}
+    return Record(run_id=run_id, status=status, written=written, hardware=hardware(kernel), **dials, **made, **outcome)
 
 
 def versions(of_method: tuple[str, ...]) -> dict[str, str | None]:
-    """Versions of Python, of the packages that decide every run's numbers, and of those that the method adds; None of
-    a package that is not installed."""
+    """Versions of Python, of `PACKAGES` and of those that the method adds; None of what is not installed."""
     installed: dict[str, str | None] = {"python": platform.python_version()}
     for package in (*PACKAGES, *of_method):
         try:
@@ -102,8 +96,8 @@ def hardware(kernel: str | None = None) -> dict[str, Any]:
 
 
 def same_hardware(machines: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
-    """Of each machine the values that all of them state, in one order: older records state less. Those that
-    state no kernel were made with torch's, which was the only one."""
+    """Of each machine the values that all of them state, in one order; older records state less, and no kernel where
+    torch's was the only one."""
     with_kernel = [{"kernel": "torch", **machine} for machine in machines]
     common = sorted(set.intersection(*map(set, with_kernel))) if with_kernel else []
     return [[machine[key] for key in common] for machine in with_kernel]

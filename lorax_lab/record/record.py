@@ -1,8 +1,5 @@
-"""One run's record: typed, and written whole.
-
-`runs/<run_id>/record.json` is written last, so a run without a completed record has no result. A record that is cut
-short, or has not the types of `Record`, is damaged: it is reported and never averaged.
-"""
+"""One run's record, `runs/<run_id>/record.json`: typed, written whole and last. One that is cut short, or has not the
+types of `Record`, is damaged: it is reported and never averaged."""
 
 from __future__ import annotations
 
@@ -39,7 +36,6 @@ class Record:
         config: the whole resolved configuration, plain values.
         code: version of the code that decides the numbers (`code_sha256`).
         reason, error: why there is no result, in words and as a traceback.
-        result: result of a completed run; None for any other run.
     """
 
     run_id: str
@@ -70,7 +66,7 @@ class Record:
 
     @property
     def is_trial(self) -> bool:
-        """Whether the run only tries a learning rate: it is scored on validation alone, and no update is measured."""
+        """Whether the run only tries a learning rate, scored on validation alone."""
         return bool(self.config["measure"] == "trial")
 
     @property
@@ -98,8 +94,7 @@ def read_record(folder: Path) -> Record:
     """The record of one run.
 
     Raises:
-        FileNotFoundError: there is no record in the folder.
-        DamagedRecord: it is not whole, of another version, or no record.
+        FileNotFoundError: there is none. DamagedRecord: it is not whole, of another version, or no record.
     """
     path = folder / RECORD
     try:

@@ -1,9 +1,5 @@
-"""Keys and passwords, kept out of what is printed, written and sent.
-
-Two things are hidden: the values of environment variables that are named like a key, and the tokens of well-known
-services, known by how they begin. Every entry calls `guard` first: then all that its process prints is hidden too,
-also warnings, log messages, Hydra's errors and the traceback of an exception that nobody caught.
-"""
+"""Keys and passwords, kept out of what is printed, written and sent: the values of environment variables that are named
+like a key, and the tokens of well-known services. Every entry calls `guard` first."""
 
 from __future__ import annotations
 
@@ -80,8 +76,8 @@ class Redacting:
 
 
 def guard() -> None:
-    """Hide secrets in all that this process prints from now on. A sign that a stream does not know is printed as its
-    code."""
+    """Hide secrets in all that this process prints from now on, tracebacks too. A sign that a stream does not know is
+    printed as its code."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):

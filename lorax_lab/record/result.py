@@ -27,8 +27,7 @@ class Git:
 
 @dataclass(frozen=True, config=MODEL)
 class Inputs:
-    """What identifies a run's inputs. `examples` counts those of each split, `left_out` the rows in none by the
-    reason."""
+    """What identifies a run's inputs; how many `examples` each split has, and rows are `left_out` by the reason."""
 
     model_sha256: str
     data_sha256: str
@@ -155,13 +154,8 @@ class Matrix:
 
 @dataclass(frozen=True, config=MODEL)
 class Comparison:
-    """What the comparison with the reference was made from.
-
-    Attributes:
-        weights_sha256: of the reference's weights; None where the reference's record does not say.
-        code, written: the version of the code and the time (UTC) of a comparison that was made after the run; None
-            where it was made with the run.
-    """
+    """What the comparison with the reference was made from: its weights, and the version of the code and the time (UTC)
+    where it was made after the run."""
 
     weights_sha256: str | None
     code: str | None = None

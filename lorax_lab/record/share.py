@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.folder import HEAD_ALONE
-from lorax_lab.record.record import Record
+from lorax_lab.record.record import Record, read_record, status_of
 from lorax_lab.record.result import Result
 
 SURE, MOST = 0.8, 0.9
@@ -12,14 +14,11 @@ SURE, MOST = 0.8, 0.9
 
 
 def share_kept(record: Record, full: Result) -> float | None:
-    """(score − head) / (full − head) of a completed run on the test split: the share that it keeps of what full
-    fine-tuning brings over the head alone.
+    """(score − head) / (full − head) of a completed run on the test split; None for a trial, where no head was fitted
+    alone, and where full fine-tuning brings nothing.
 
     Args:
         full: of the run's reference, which has the score of the head alone as a baseline.
-
-    Returns:
-        None for a trial, where no head was fitted alone, and where full fine-tuning brings nothing.
     """
     result = record.completed
     head = full.baselines.get(f"{HEAD_ALONE}/{result.metric}")
@@ -27,3 +26,11 @@ def share_kept(record: Record, full: Result) -> float | None:
         return None
     brings = oriented(full.score("test") - head, full.higher_is_better)
     return oriented(result.score("test") - head, full.higher_is_better) / brings if brings > 0 else None
+
+
+def share_of(record: Record, runs_dir: Path) -> float | None:
+    """`share_kept`, with the reference's record of the same store; None where it has no result there."""
+    reference = record.completed.reference
+    if reference is None or status_of(runs_dir / reference) != "completed":
+        return None
+    return share_kept(record, read_record(runs_dir / reference).completed)

@@ -21,12 +21,8 @@ BULKY = {"matrices", "truncation", "files", "coverage"}
 
 def load_runs(runs_dir: str | Path) -> pd.DataFrame:
     """One row per recorded run, nested parts as dotted columns (`parameters.trainable`, `config.task.name`,
-    `metrics.test/accuracy`), and the means of its measures over all matrices (`summary.effective_rank`). The column
-    `status` has the status of each.
-
-    Damaged records are left out, warned about, and listed in `frame.attrs["damaged"]`. `load_matrices` reads the
-    measures of each matrix.
-    """
+    `metrics.test/accuracy`), and the means of its measures over all matrices (`summary.effective_rank`). Damaged
+    records are left out, warned about, and listed in `frame.attrs["damaged"]`."""
     from lorax_lab.record.measures import means
 
     records, damages = _read(runs_dir)

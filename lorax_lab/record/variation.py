@@ -1,10 +1,8 @@
 """What varies among runs: the one notion that the closing table, the figures and W&B share.
 
-A run is known by its *settings*: the values that decide its result, by dotted key (`train.learning_rate`). A setting
-that a record lacks has its default in `conf/`, so a new setting changes nothing for older records. A recorded null
-counts as not set. The *dials* of some runs are the settings in which they differ. An *arm* is all runs with the same
-settings but for the seed: only these are averaged. No method and no setting of a method is named here, so a new one
-needs no line.
+A run is known by its *settings*: the values that decide its result, by dotted key (`train.learning_rate`). One that a
+record lacks has its default in `conf/`; a recorded null counts as not set. The *dials* of some runs are the settings in
+which they differ. An *arm* is all runs with the same settings but for the seed: only these are averaged.
 """
 
 from __future__ import annotations
@@ -34,17 +32,13 @@ NO_RESULT = (
 """Settings that decide no result: places, windows and switches."""
 PLACES = tuple(f"{name}." for name in NO_RESULT)
 OWNERS = {"task.": "task.name", "method.": "method.name", "rank": "method.name", "train.learning_rate": "method.name"}
-"""Settings whose default depends on another setting, their owner. Such a setting counts as a dial only if two runs with
-the same method (or task) differ in it. LoRA has an alpha and full fine-tuning has none: that is no dial."""
+"""Settings whose default depends on another setting, their owner: a dial only if two runs with the same owner differ in
+it. LoRA has an alpha and full fine-tuning has none: that is no dial."""
 
 
 def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> Settings:
-    """The settings in a run's recorded configuration that decide its result.
-
-    Args:
-        config: nested plain values.
-        inputs: hashes of the model's files and of the data, which then stand for their names.
-    """
+    """The settings in a run's recorded configuration that decide its result; `inputs`, hashes of the model's files and
+    of the data, stand for their names where they are given."""
     recorded = flat(config)
     task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
     usual = defaults(task, str(recorded.get("method.name")), recorded.get("task.kind"))

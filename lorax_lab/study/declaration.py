@@ -1,8 +1,5 @@
-"""What a study declares in `declaration.json`, beside its published runs; and which of its cells each run belongs to.
-
-A run belongs to the cell that has the same settings: all that decide a result, except the learning rate and the seed.
-The settings of every cell are part of the declaration, as dotted keys, so that a reader needs no composing.
-"""
+"""What a study declares in `declaration.json`, beside its published runs; and which of its cells each run belongs to:
+that of the same settings, all that decide a result but the learning rate and the seed."""
 
 from __future__ import annotations
 
@@ -158,8 +155,7 @@ def read_declaration(folder: Path) -> Declaration:
 
 
 def write_declaration(folder: Path, declared: Declaration) -> None:
-    """Write a declaration into a study's folder: its texts one by one, the settings that all cells have in common
-    once."""
+    """Write a declaration into a study's folder; the settings that all cells have in common stand there once."""
     content = {item.name: getattr(declared, item.name) for item in fields(declared)}
     content |= content.pop("texts") | {"protocol": asdict(declared.protocol)}
     first, *rest = declared.settings.values() or [{}]
@@ -172,7 +168,7 @@ def write_declaration(folder: Path, declared: Declaration) -> None:
 
 
 def _unfolded(folded: Mapping[str, Any], pair: Pair) -> Settings:
-    """The settings of a cell, of which older declarations have those of its condition and of its arm apart."""
+    """The settings of a cell; older declarations have those of its condition and of its arm apart."""
     condition, arm = pair
     settings = folded["all"] | folded.get("conditions", {}).get(condition, {}) | folded.get("arms", {}).get(arm, {})
     for cell in folded["cells"]:

@@ -1,10 +1,9 @@
 """A fair comparison of arms: which runs it needs, and which learning rate each arm gets.
 
-Every arm gets the same number of learning rates, log-spaced around a centre of its own. Each rate is tried with the
-same seeds and scored on validation alone; the best mean is chosen. A choice at the edge of the grid extends the grid
-of every arm by one rate on that side, so that all arms keep the same number of trials. A choice that is still at the
-edge after `extensions` extensions is marked. The chosen rate is then run with fresh seeds, the same for all arms, and
-each of these runs reads the test split once. This module knows no model and no training.
+Every arm gets the same number of learning rates, log-spaced. Each is tried with the same seeds and scored on validation
+alone; the best mean is chosen. A choice at the edge of the grid extends the grid of every arm by one rate on that side;
+one that is still there after `extensions` is marked. The chosen rate is then run with fresh seeds, the same for all
+arms, and each of these runs reads the test split once.
 """
 
 from __future__ import annotations
@@ -74,8 +73,7 @@ class Protocol:
         return round(math.log(rate / self.arm(arm).lowest, self.factor))
 
     def ranked(self) -> list[Arm]:
-        """The arms that differ only in their rank; r* is determined from these. None where arms of one rank differ in
-        something else, since the rank then does not tell them apart."""
+        """The arms that differ only in their rank, for r*; none where arms of one rank differ in something else."""
         with_rank = [arm for arm in self.arms if arm.rank is not None]
         settings = {tuple(o for o in arm.overrides if not o.startswith("rank=")) for arm in with_rank}
         return with_rank if len(settings) == 1 else []

@@ -1,12 +1,9 @@
 """Published runs: what a study commits of each run, primary data alone.
 
-A study's folder has `runs.parquet` (a row for each run: configuration, environment, scores, and of each test example
-whether it was answered correctly and its loss), `matrices.parquet` (a row for each matrix: its singular values and what
-needs the weights to be observed) and `cuts.parquet` (a row for each cut of a full update). Measures are derived when
-they are asked for.
-
-What was measured of its final runs afterwards stands in further tables, `<name>.parquet`: plain values, row by row.
-Each says which runs of each condition were measured, so that rows of earlier runs are told from the published ones'.
+A study's folder has `runs.parquet` (a row for each run: configuration, environment, scores, answers),
+`matrices.parquet` (a row for each matrix: its singular values and what needs the weights) and `cuts.parquet` (a row for
+each cut of a full update). What was measured of its final runs afterwards stands in further tables, `<name>.parquet`,
+each of which says which runs of each condition were measured.
 """
 
 from __future__ import annotations
@@ -177,8 +174,8 @@ def _line(row: Row) -> Line:
 
 
 def shared_rows(first: Path, second: Path) -> list[Row]:
-    """How much two full updates share of their top k directions, matrix by matrix. It is φ(k, k) of the column and of
-    the row spaces (Hu et al. 2021, sec. 7.2), beside the values of random subspaces, k / out and k / in."""
+    """φ(k, k) of two full updates' top k directions, columns and rows, matrix by matrix (Hu et al. 2021, sec. 7.2),
+    beside that of random subspaces, k / out and k / in."""
     import torch
 
     from lorax_lab.spectra import subspace_similarity

@@ -1,8 +1,5 @@
-"""Tables of published records, as Parquet with zstd, and the one checksum file beside them.
-
-A row is a flat dictionary. A part that a row lacks is null in its column, and is absent again when it is read; a list
-of numbers is a numpy array. The checksums of a folder of studies stand in `SHA256SUMS`: `sha256sum -c SHA256SUMS`.
-"""
+"""Tables of published records, as Parquet with zstd, and their checksums: `sha256sum -c SHA256SUMS`. A row is a flat
+dictionary; a part that it lacks is null in its column, and a list of numbers is a numpy array."""
 
 from __future__ import annotations
 

@@ -15,32 +15,26 @@ from lorax_lab.record.record import scan
 from lorax_lab.record.redact import guard
 from lorax_lab.windows import close, later, show
 from lorax_lab.windows.child import shown_in
-from lorax_lab.windows.library import TRACKIO
 from lorax_lab.windows.progress import is_written
 
 RUNS = Path("runs")
 TRACKING: dict[str, Any] = {"project": "lorax_lab", "entity": None}
 """Of a run whose record does not say."""
-DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
+DONE = {"online": "uploaded", "offline": "written offline"}
 """What became of a run that is shown, by the mode of its window."""
 DASHBOARD = "lay panels over what runs show: a workspace in W&B, as JSON alone without a login"
 
 
 def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
     """Show every run whose record its window lacks; returns how many could not be, with those that are damaged. A run
-    that still trains is left out: its sweep shows it.
-
-    Args:
-        typed: keys of `tracking`, in place of what each run's own configuration says.
-    """
+    that still trains is left out: its sweep shows it. `typed` are keys of `tracking` that count before a run's own."""
     TrackingConfig(**TRACKING | typed | {"mode": mode})  # refuses a wrong one
     records, damages = scan(runs_dir)
-    training = {folder for folder, record in records.items() if record.status == "running" and is_written(folder)}
-    for reason in [*(damage.reason for damage in damages), *(f"{folder.name} still trains" for folder in training)]:
-        print(f"left out: {reason}")
-    over = {folder: record for folder, record in records.items() if folder not in training}
+    for damage in damages:
+        print(f"left out: {damage.reason}")
+    over = {folder: run for folder, run in records.items() if run.status != "running" or not is_written(folder)}
     # what is online need not be written offline
-    lacking = [folder for folder in over if shown_in(folder, mode).get("mode") not in ("online", mode)]
+    lacking = [folder for folder in over if shown_in(folder).get("mode") not in ("online", mode)]
     failed = len(damages)
     for number, folder in enumerate(lacking, 1):
         outcome, recorded = f"not {DONE[mode]}", over[folder].config.get("tracking") or {}
@@ -49,7 +43,7 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
             tracking = TrackingConfig(**TRACKING | known | typed | {"mode": mode})
             show(folder, tracking, print)
             close()
-            if shown_in(folder, mode):
+            if shown_in(folder):
                 outcome = f"{DONE[mode]}, {tracking.project}"
         except ConfigError as error:
             outcome += f": its record has {error}"

@@ -1,8 +1,5 @@
-"""What a window shows of a run, whatever the window is: names, configuration, summary, tables and curves.
-
-Nothing here says where anything lies on this machine: of a file or folder of the user's only its name is shown. Keys
-and passwords are hidden. Measures are shown as means over the matrices; matrix by matrix the effective rank alone.
-"""
+"""What a window shows of a run: names, configuration, summary, tables and curves. Nothing here says where anything lies
+on this machine, and keys and passwords are hidden."""
 
 from __future__ import annotations
 
@@ -49,10 +46,8 @@ TABLES = ("matrices", "truncation", "files")
 
 
 def arm_and_tags(record: Record) -> tuple[str, list[str]]:
-    """A run's arm (all but the seed), and a tag for each setting that differs from its default.
-
-    A window learns of a run before other runs of its sweep begin, so the names depend on the run alone.
-    """
+    """A run's arm (all but the seed), and a tag for each setting that differs from its default; they depend on the run
+    alone, since other runs of its sweep may not have begun."""
     config = record.config | {"rank": record.rank, "seed": record.seed}
     typed = dict(override.split("=", 1) for override in variation.overrides(config))
     tags = [f"{key}={Path(value).name if key in variation.INPUTS else value}" for key, value in typed.items()]
@@ -120,12 +115,9 @@ def leave_update(folder: Path) -> None:
 
 
 def derived(record: Record, folder: Path) -> dict[str, Any]:
-    """What a window shows of an update: `values`, the mean of every measure over the matrices; the rows of the table
-    `spectrum` and of the `curves`; and the `matrices`, rows (layer, module, share of noise, effective rank).
-
-    `update/noise_share` is the effective rank as a share of that of noise, in all and by type of module: 1 is pure
-    noise, a small share is structure. Noise tells nothing of some matrices.
-    """
+    """What a window shows of an update: `values`, means over the matrices of every measure and of the effective rank's
+    share of noise's; the rows of the table `spectrum` and of the `curves`; and `matrices`, rows (layer, module, share
+    of noise, effective rank)."""
     from lorax_lab.record.measures import rows, share_of_noise, summarise  # imports torch
 
     table = rows(folder)

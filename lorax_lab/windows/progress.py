@@ -1,7 +1,7 @@
 """`progress.jsonl`: a line for each step of a run as it is made, with its time. Windows mirror it.
 
-An attempt begins with a line of its own. One that goes on from a checkpoint makes some steps again: of a step the last
-line counts. No result is read from this file, so a line that cannot be written is lost, and the run goes on.
+An attempt begins with a line of its own; of a step that is made again the last line counts. No result is read from
+this file, so a line that cannot be written is lost, and the run goes on.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Sink = Callable[[int, int, Mapping[str, float]], None]
 
 
 class Row(NamedTuple):
-    """One step of a run: when it was done (seconds since 1970), how many seconds the run had been at work by then, and
-    its metrics. Work that a kill lost counts, so that the time never runs back; pauses do not count."""
+    """One step of a run: when it was done (seconds since 1970), how many seconds the run had been at work by then,
+    without pauses but with work that a kill lost, and its metrics."""
 
     step: int
     at: float
@@ -33,13 +33,8 @@ class Row(NamedTuple):
 
 @contextmanager
 def written(folder: Path, group: str) -> Iterator[Sink]:
-    """Begin an attempt. The block is given the sink that writes its steps to `folder`.
-
-    The file is locked during the block. The system gives the lock back however the process ends (`is_written`).
-
-    Args:
-        group: the name under which windows show the sweep.
-    """
+    """Begin an attempt. The block is given the sink that writes its steps to `folder`; windows show the sweep as
+    `group`. The file is locked during the block, however the process ends (`is_written`)."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / PROGRESS).open("ab", buffering=0)
@@ -77,7 +72,6 @@ class Reader:
 
     Attributes:
         rows: ascending by step; of a step that was made again the last.
-        group: the name under which windows show the sweep.
         is_at_work: whether the last attempt has made a step, or there are no steps of an earlier one. Until then it is
             not known which of the earlier steps are lost.
     """

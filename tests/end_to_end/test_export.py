@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -178,3 +179,31 @@ def test_what_cannot_be_exported_is_refused_with_what_to_type(
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert "its hash differs" in refused(capsys, run, out)
     assert not out.exists()
+
+
+def test_a_folder_is_pushed_to_the_hub(
+    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import huggingface_hub
+
+    asked: list[dict[str, Any]] = []
+
+    class Api:
+        def create_repo(self, name: str, exist_ok: bool) -> SimpleNamespace:
+            if name == "taken/name":
+                raise ValueError("403 Forbidden")
+            return SimpleNamespace(repo_id=f"me/{name}")
+
+        def upload_folder(self, **given: Any) -> None:
+            asked.append(given)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    run, other = run_of("lora"), tmp_path / "other"
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert "hf auth login" in refused(capsys, run, other, "--push-to-hub", "tweets")
+    assert not other.exists()
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "token")
+    folder = exported(run, tmp_path / "folder", "--push-to-hub", "tweets")
+    assert [(push["repo_id"], push["folder_path"]) for push in asked] == [("me/tweets", folder)]
+    assert "pushed to me/tweets" in capsys.readouterr().out
+    assert f"hf upload taken/name {other}" in refused(capsys, run, other, "--push-to-hub", "taken/name")

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CONTROLLED, Lab, launched, tiny_model
+from conftest import Lab, launched, tiny_model
 from here import store_of
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer
 
+from lorax_lab.measure.truncation import Decomposition, controls, cuts
 from lorax_lab.record import load_matrices, load_runs, load_truncation, measures, read_record
 from lorax_lab.record.folder import OUTPUTS, load_arrays
 from lorax_lab.spectra import NULLS
+from lorax_lab.streams import generator
 
 Sweep = tuple[list[str], str, Path]
 
@@ -141,7 +143,9 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], 
     assert done.returncode == 0, done.stdout + done.stderr
     store = store_of(small_run)
     rows = load_truncation(store)
-    assert set(rows["part"]) == {*CONTROLLED}
+    one = {"query": Decomposition(torch.eye(32), torch.ones(32), torch.eye(32))}
+    changes = [*cuts(one), *controls(one, generator(0, "test"), {"query": torch.eye(32)})]
+    assert set(rows["part"]) == {change.part for change in changes}
     assert rows["module"].nunique() == 6
     measured = measures.rows(next(store.glob("tiny-bert-*")))
     for name, row in measures.stand_in_rows(next(store.glob("tiny-bert-*"))).items():

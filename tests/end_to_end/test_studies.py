@@ -173,6 +173,7 @@ def test_a_study_grows_and_only_its_new_cells_run(
     ("change", "named"),
     [
         ({"common": ("seed=1",)}, "every run fixes seed=1"),
+        ({"common": ("train.precision=auto",)}, "train.precision=auto"),
         ({"final": {"full": ("train.epochs=2",)}}, "final of full has train.epochs=2"),
         ({"final": {"fall": ("measure=controls",)}}, "name arms"),
     ],

@@ -158,24 +158,19 @@ def test_ranks_and_alphas_follow_pefts_patterns(targets: list[str], rslora: bool
     targets = ["q", "o", "kq"] if targets == LINEAR else targets
     patterns = {
         "rank_pattern": {r"layers\.1\.(q|square)": 2, "q": 3, "up": 6, "words": 5, "0": 7},
-        "alpha_pattern": {r"layers\.[0-9]\.o": 5, "^layers.0.q": 9, "o": 7, "square": 3, "word": 11},
+        "alpha_pattern": {r"layers\.[0-9]\.o": 5, "q": 13, "layers.0.q": 9, "o": 7, "square": 3, "word": 11},
     }
     model = tuned(targets, use_rslora=rslora, **patterns)
     model.save_pretrained(tmp_path)
     updates = assert_as_merged(tmp_path)
     if "q" in targets:
+        own = 3**0.5 if rslora else 3  # where patterns overlap, PEFT takes another one when it loads the file
+        assert model.get_submodule(f"base_model.model.{ONE}").scaling["default"] == 13 / own
+        assert updates[ONE].product.scaling == 9 / own
         assert {name: len(u.product.A) for name, u in updates.items() if "o" not in name[-1]} == {
             "layers.0.q": 3, "layers.1.q": 2, "layers.0.kq": RANK, "layers.1.kq": RANK,
         }  # fmt: skip
         assert {u.product.scaling for name, u in updates.items() if name[-1] == "o"} == {5 / (2 if rslora else RANK)}
-
-
-def test_patterns_that_overlap_are_taken_as_peft_loads_them(tmp_path: Path) -> None:
-    model = tuned(LINEAR, alpha_pattern={"q": 7, "layers.0.q": 9})
-    assert model.get_submodule(f"base_model.model.{ONE}").scaling["default"] == 7 / RANK
-    model.save_pretrained(tmp_path)
-    updates = assert_as_merged(tmp_path)
-    assert updates[ONE].product.scaling == 9 / RANK
 
 
 def test_a_randomised_pissa_carries_a_caution(tmp_path: Path) -> None:

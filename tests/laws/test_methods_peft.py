@@ -11,6 +11,7 @@ import peft
 import pytest
 import torch
 from conftest import tiny_model
+from families import BY_NAME
 from recorded import measured_rows
 from test_methods import BATCH, RANK, attach, dense, method_config, outputs, trained, weights
 from torch import nn
@@ -288,9 +289,7 @@ def test_the_update_is_right_with_other_settings_too(name: str, changes: dict[st
 
 @pytest.mark.parametrize("name", ["peft/lora", "peft/oft"])
 def test_mambas_weights_that_are_read_and_not_called_are_refused(name: str) -> None:
-    from families import FAMILIES
-
-    shapes = shapes_of(next(family for family in FAMILIES if family.name == "Mamba").model())
+    shapes = shapes_of(BY_NAME["Mamba"].model())
     config, rank = method_config(name), 2 if METHODS[name].has_rank else None
     for end in ("dt_proj", "x_proj", "out_proj"):
         chosen = {key: shape for key, shape in shapes.items() if key.endswith(end)}

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab
 from families import FAMILIES, Family
 from torch import nn
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import adaptable, head_modules, load_base
 from lorax_lab.models.base import check_mean, read_mean
-from lorax_lab.record.record import read_record
 
 HEAD = {"num_labels": 2, "problem_type": "single_label_classification", "by_mean": True}
 SEQUENCES = [f for f in FAMILIES if f.model_class == "AutoModelForSequenceClassification" and f.kind != "t5"]
@@ -56,11 +54,3 @@ def test_the_head_is_drawn_from_the_seed_and_the_body_is_the_same(model_folder: 
     assert shared
     assert all(torch.equal(one.state_dict()[key], theirs[key]) for key in shared)
     assert sum(p.numel() for p in one.classifier.parameters()) == 2 * one.config.hidden_size + 2
-
-
-def test_it_trains_and_its_record_has_its_parameters(small_run: list[str], lab_here: Lab) -> None:
-    done = lab_here(*small_run, "task.pooling=mean", "method=full", "train.max_steps=2", "measure=trial")
-    assert done.returncode == 0, done.stdout + done.stderr
-    store = Path(next(w for w in small_run if w.startswith("runs_dir=")).removeprefix("runs_dir="))
-    (record,) = (read_record(path) for path in store.glob("tiny-bert-*"))
-    assert record.completed.parameters.head == 2 * 32 + 2

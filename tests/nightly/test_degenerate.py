@@ -44,13 +44,14 @@ def base(name: str, model_folder: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module", params=BASES)
 def store(
-    request: pytest.FixtureRequest, model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    model_folder: Path,
+    small_words: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A base's runs."""
     folder = tmp_path_factory.mktemp("degenerate")
-    words = [f"model={base(request.param, model_folder, folder)}", "task=local", f"task.path={table_file}"]
-    words += ["task.text=sentence", "task.label=label", "task.train_examples=48", "task.validation_examples=32"]
-    words += ["task.test_examples=32", "train.device=cpu", "tracking=disabled", f"runs_dir={folder / 'runs'}"]
+    words = [*small_words, f"model={base(request.param, model_folder, folder)}", f"runs_dir={folder / 'runs'}"]
     for name, changes in {"trained": ["rank=1"], **STILL}.items():
         result = launched(*words, *changes)
         assert result.returncode == 0, (name, result.stdout[-2000:], result.stderr[-2000:])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Lab
-from families import CLASSIFIER, FAMILIES, Family
+from families import BY_NAME, CLASSIFIER, FAMILIES, SIZES, Family
 from hostile_models import CASES, LATER, SAFE, spoiled, tensors
 from safetensors.torch import load_file, save_file
 
@@ -42,18 +42,22 @@ def test_a_tensor_that_is_not_read_may_have_any_value(model_folder: Path, tmp_pa
     assert not base.check_base(str(folder), HEAD, values=True)
 
 
+@pytest.fixture
+def without_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bases are loaded alone."""
+    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
+
+
+@pytest.mark.usefixtures("without_processor")
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 @pytest.mark.parametrize("form", ["whole", "body", "shards", "bin", "old bin"])
-def test_every_family_loads_as_transformers_loads_it(
-    family: Family, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_family_loads_as_transformers_loads_it(family: Family, form: str, tmp_path: Path) -> None:
     """Every bit of it, and each tensor at its place in a cache line, by which kernels may round."""
     import transformers
 
     from lorax_lab.models.files import quiet
     from lorax_lab.streams import global_stream
 
-    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
     model, head = family.model(), {"num_labels": 3} if "Classification" in family.model_class else {}
     body = getattr(model, model.base_model_prefix, None)
     if form == "body" and (body is None or getattr(model, "lm_head", None) is not None):
@@ -78,14 +82,13 @@ def test_every_family_loads_as_transformers_loads_it(
     assert places[0] == places[1]
 
 
+@pytest.mark.usefixtures("without_processor")
 @pytest.mark.parametrize("kind", ["bert", "electra"])
-def test_the_head_of_another_task_is_not_the_bodys(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_of_another_task_is_not_the_bodys(kind: str, tmp_path: Path) -> None:
     """Its tensors have no place, and a pooler that it lacks is new: both are heads."""
     from transformers import AutoConfig, AutoModelForMaskedLM
 
-    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    config = AutoConfig.for_model(kind, vocab_size=64, embedding_size=32, pad_token_id=0, **sizes)
+    config = AutoConfig.for_model(kind, vocab_size=64, embedding_size=32, pad_token_id=0, **SIZES)
     saved = AutoModelForMaskedLM.from_config(config)
     saved.save_pretrained(tmp_path)
     loaded = load_base(str(tmp_path), HEAD, 0, CLASSIFIER).model
@@ -93,29 +96,27 @@ def test_the_head_of_another_task_is_not_the_bodys(kind: str, tmp_path: Path, mo
     assert torch.equal(loaded.base_model.get_parameter(key), saved.base_model.get_parameter(key))
 
 
-def test_what_only_pretraining_reads_of_a_body_may_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
-    vit = next(family for family in FAMILIES if family.name == "ViT")
-    saved = vit.model("AutoModelForMaskedImageModeling", encoder_stride=4)
+@pytest.mark.usefixtures("without_processor")
+def test_what_only_pretraining_reads_of_a_body_may_be_there(tmp_path: Path) -> None:
+    saved = BY_NAME["ViT"].model("AutoModelForMaskedImageModeling", encoder_stride=4)
     saved.save_pretrained(tmp_path)
     assert "vit.embeddings.mask_token" in load_file(tmp_path / SAFE)
-    loaded = load_base(str(tmp_path), HEAD, 0, vit.model_class).model
+    loaded = load_base(str(tmp_path), HEAD, 0, BY_NAME["ViT"].model_class).model
     assert torch.equal(loaded.vit.embeddings.cls_token, saved.vit.embeddings.cls_token)
 
 
-def test_an_output_layer_that_is_missing_is_not_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_processor")
+def test_an_output_layer_that_is_missing_is_not_new(tmp_path: Path) -> None:
     """It is pretrained with its body: a causal model without it would predict at random."""
-    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
-    llama = next(family for family in FAMILIES if family.name == "Llama")
+    llama = BY_NAME["Llama"]
     llama.model().base_model.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"1 \(lm_head.weight\) of its 21 tensors is missing"):
         load_base(str(tmp_path), {}, 0, llama.model_class)
 
 
-def test_old_gpt2_without_a_prefix_and_with_its_masks_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
-    gpt2 = next(family for family in FAMILIES if family.name == "GPT-2")
-    saved = gpt2.model()
+@pytest.mark.usefixtures("without_processor")
+def test_old_gpt2_without_a_prefix_and_with_its_masks_loads(tmp_path: Path) -> None:
+    saved = BY_NAME["GPT-2"].model()
     saved.base_model.save_pretrained(tmp_path)
     masks = {f"h.{i}.attn.bias": torch.ones(1, 1, 64, 64).tril() for i in (0, 1)}
     masks |= {f"h.{i}.attn.masked_bias": torch.tensor(-1e4) for i in (0, 1)}
@@ -127,8 +128,7 @@ def test_old_gpt2_without_a_prefix_and_with_its_masks_loads(tmp_path: Path, monk
 def test_roberta_reads_two_tokens_less_than_it_has_positions(tmp_path: Path, model_folder: Path) -> None:
     from transformers import AutoConfig
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    AutoConfig.for_model("roberta", vocab_size=64, max_position_embeddings=18, pad_token_id=1, **sizes).save_pretrained(
+    AutoConfig.for_model("roberta", vocab_size=64, max_position_embeddings=18, pad_token_id=1, **SIZES).save_pretrained(
         tmp_path
     )
     assert most_tokens(str(tmp_path), None) == 16
@@ -139,8 +139,7 @@ def test_roberta_reads_two_tokens_less_than_it_has_positions(tmp_path: Path, mod
 def test_a_causal_model_is_one_whatever_its_configuration_says(tmp_path: Path, model_type: str) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    config = AutoConfig.for_model(model_type, vocab_size=64, **sizes)
+    config = AutoConfig.for_model(model_type, vocab_size=64, **SIZES)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     assert matrix_shapes(str(tmp_path), "AutoModelForCausalLM")
 

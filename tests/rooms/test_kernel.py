@@ -1,4 +1,4 @@
-"""oneDNN's products in linear layers: exact, with right gradients. The kernel is chosen by a trial."""
+"""oneDNN's products in linear layers: exact, with right gradients. Kernel and precision are chosen by a trial."""
 
 from __future__ import annotations
 
@@ -171,25 +171,32 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     fastest.chosen.cache_clear()
 
 
-def choice() -> str:
+def choice(subject: str) -> str:
     """The choice of a process that has not asked yet."""
     fastest.chosen.cache_clear()
-    return fastest.kernel_of(training("train.device=cpu"))
+    if subject == "kernel":
+        return fastest.kernel_of(training("train.device=cpu"))
+    return fastest.settled(compose(["train.precision=auto", "train.device=cpu"])).train.precision
 
 
-@pytest.mark.parametrize(("ratio", "chosen"), [(0.5, "onednn"), (0.98, "torch"), (None, "torch")])
+RATIOS = [("kernel", 0.5, "onednn"), ("kernel", 0.98, "torch"), ("kernel", None, "torch")]
+RATIOS += [("precision", 0.8, "bf16"), ("precision", 0.9, "fp32")]
+
+
+@pytest.mark.parametrize(("subject", "ratio", "chosen"), RATIOS)
 def test_it_has_to_win_by_a_margin_and_the_trial_is_kept(
-    ratio: float | None, chosen: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+    subject: str, ratio: float | None, chosen: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fastest, "onednn_ratio", lambda: ratio)
-    assert choice() == chosen
-    (path,) = cache.rglob("kernels/*.json")
+    trial = "onednn_ratio" if subject == "kernel" else "bf16_ratio"
+    monkeypatch.setattr(fastest, trial, lambda: ratio)
+    assert choice(subject) == chosen
+    (path,) = cache.rglob(f"{subject}s/*.json")
     assert json.loads(path.read_text())["ratio"] == ratio
-    monkeypatch.setattr(fastest, "onednn_ratio", lambda: pytest.fail("it was tried again"))
-    assert choice() == chosen
-    monkeypatch.setattr(fastest, "onednn_ratio", lambda: 3.0)
+    monkeypatch.setattr(fastest, trial, lambda: pytest.fail("it was tried again"))
+    assert choice(subject) == chosen
+    monkeypatch.setattr(fastest, trial, lambda: 3.0)
     path.write_text("")  # it names no choice
-    assert choice() == "torch"
+    assert choice(subject) == {"kernel": "torch", "precision": "fp32"}[subject]
 
 
 @onednn
@@ -201,8 +208,11 @@ def test_a_trial_leaves_chance_alone_and_what_is_not_exact_does_not_win(monkeypa
     assert fastest.onednn_ratio() is None
 
 
-def test_an_accelerator_needs_no_kernel(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_an_accelerator_is_known_by_its_units_and_needs_no_kernel(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for units, chosen in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, units=units: units)
+        assert fastest.settled(compose(["train.precision=auto"])).train.precision == chosen
     assert fastest.kernel_of(training()) == "torch"
     with pytest.raises(ConfigError, match=r"train\.kernel=onednn"):
         fastest.check_processor(training("train.kernel=onednn"))
@@ -210,4 +220,4 @@ def test_an_accelerator_needs_no_kernel(monkeypatch: pytest.MonkeyPatch, cache: 
     monkeypatch.setattr(kernel, "has_onednn", lambda: False)
     with pytest.raises(ConfigError, match=r"train\.kernel=onednn"):
         fastest.check_processor(training("train.kernel=onednn", "train.device=cpu"))
-    assert choice() == "torch"
+    assert choice("kernel") == "torch"
