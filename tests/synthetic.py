@@ -31,14 +31,9 @@ PROTOCOL = Protocol(
         Arm("LoRA r=1", ("method=lora", "rank=1"), 1e-3),
         Arm("LoRA r=8", ("method=lora", "rank=8"), 1e-3),
     ),
-    reference="full",
-    rates=3,
-    factor=2.0,
-    selection_seeds=(100, 101),
-    final_seeds=(0, 1, 2, 3, 4),
-    margin=0.02,
+    reference="full", rates=3, factor=2.0, selection_seeds=(100, 101), final_seeds=(0, 1, 2, 3, 4), margin=0.02,
     extensions=1,
-)
+)  # fmt: skip
 EXAMPLES = {"train": 300, "validation": 1000, "test": 1000}
 TOTAL, HEAD = 100_000, 100
 """Parameters of the base with its head, and of the head."""
@@ -63,43 +58,23 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
     own = {key[len("method.") :]: value(text) for key, text in settings.items() if key.startswith("method.")}
     train = {"learning_rate": cell.rate, "batch_size": 16, "epochs": 1, "precision": "fp32", "warmup": 0.1}
     metrics = {"validation/accuracy": score} | ({} if trial else {"test/accuracy": score})
-    made: dict[str, Any] = {
-        "status": "completed",
-        "method": method,
-        "rank": arm.rank,
-        "seed": cell.seed,
-        "code": "c" * 64,
-        "git": {"commit": COMMIT, "dirty": False},
-        "versions": {"torch": "2"},
-        "hardware": {"device": "cpu", "threads": 1},
-        "written": TRIED if trial else RUN,
-        "config": {
-            "model": "m",
-            "rank": arm.rank,
-            "seed": cell.seed,
-            "task": {"name": cell.condition, "kind": "classification", "train_examples": 300},
-            "method": {
-                "name": method,
-                "alpha": None if arm.rank is None else 16.0,
-                "target_modules": ["all-linear"],
-                **own,
-            },
-            "measure": "trial" if trial else "controls" if method == "full" else "standard",
-            "train": train,
-        },
-        "inputs": {
-            "model_sha256": "m",
-            "data_sha256": "d" if cell.condition == "reviews" else f"d of {cell.condition}",
-            "examples": EXAMPLES,
-            "classes": ["a", "b"],
-            "head_sha256": f"head of {cell.seed}",
-        },
-        "parameters": parameters(arm.rank),
-        "metric": "accuracy",
-        "metrics": metrics,
-        "memory": {"peak_bytes": 10**6, "phase": "backward", "batch_shape": [16, 8], "by_category": {}},
-        "time": {"total_seconds": 10.0, "train_seconds": place(cell), "steps": 19, "examples": 300, "tokens": 3000},
-    }
+    config: dict[str, Any] = {"model": "m", "rank": arm.rank, "seed": cell.seed}
+    config["task"] = {"name": cell.condition, "kind": "classification", "train_examples": 300}
+    alpha = None if arm.rank is None else 16.0
+    config["method"] = {"name": method, "alpha": alpha, "target_modules": ["all-linear"], **own}
+    config["measure"] = "trial" if trial else "controls" if method == "full" else "standard"
+    config["train"] = train
+    inputs: dict[str, Any] = {"model_sha256": "m", "examples": EXAMPLES, "classes": ["a", "b"]}
+    inputs["data_sha256"] = "d" if cell.condition == "reviews" else f"d of {cell.condition}"
+    inputs["head_sha256"] = f"head of {cell.seed}"
+    made: dict[str, Any] = {"status": "completed", "method": method, "rank": arm.rank, "seed": cell.seed}
+    made |= {"code": "c" * 64, "git": {"commit": COMMIT, "dirty": False}, "versions": {"torch": "2"}}
+    made |= {"hardware": {"device": "cpu", "threads": 1}, "written": TRIED if trial else RUN}
+    made |= {"config": config, "inputs": inputs, "parameters": parameters(arm.rank)}
+    made |= {"metric": "accuracy", "metrics": metrics}
+    made["memory"] = {"peak_bytes": 10**6, "phase": "backward", "batch_shape": [16, 8], "by_category": {}}
+    seconds = {"total_seconds": 10.0, "train_seconds": place(cell)}
+    made["time"] = seconds | {"steps": 19, "examples": 300, "tokens": 3000}
     weights = 4 * made["parameters"]["total"]
     made["memory"]["by_category"] = {"weights": weights, "activations": 10**6 - weights}
     if not trial:

@@ -225,16 +225,12 @@ def test_bad_settings_are_refused_in_our_words(words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "rank"),
     [
-        ("peft/hra", {}, 3),
-        ("peft/dora", {}, 40),
-        ("peft/adalora", {"beta1": 2.0}, 4),
-        ("peft/c3a", {"block_size": 24}, None),
-        ("peft/oft", {"oft_block_size": 7}, None),
-        ("peft/boft", {"boft_block_size": 5}, None),
-        ("peft/fourierft", {"n_frequency": 10**6}, None),
+        ("peft/hra", {}, 3), ("peft/dora", {}, 40), ("peft/adalora", {"beta1": 2.0}, 4),
+        ("peft/c3a", {"block_size": 24}, None), ("peft/oft", {"oft_block_size": 7}, None),
+        ("peft/boft", {"boft_block_size": 5}, None), ("peft/fourierft", {"n_frequency": 10**6}, None),
         ("peft/ia3", {"feedforward_modules": ["ouput.dense"]}, None),
     ],
-)
+)  # fmt: skip
 def test_what_a_model_does_not_allow_is_refused_before_it_trains(
     name: str, changes: dict[str, object], rank: int | None
 ) -> None:
@@ -264,18 +260,15 @@ def test_every_number_that_is_trained_was_drawn(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("peft/gralora", {"hybrid_r": 2}),
-        ("peft/miss", {"init_weights": "bat"}),
-        ("peft/miss", {"init_weights": "mini", "mini_r": 2}),
-        ("peft/hra", {"apply_GS": True, "init_weights": False}),
-        ("peft/glora", {"config_A_B": "vector"}),
-        ("peft/lokr", {"decompose_both": True, "decompose_factor": 4}),
+        ("peft/gralora", {"hybrid_r": 2}), ("peft/miss", {"init_weights": "bat"}),
+        ("peft/miss", {"init_weights": "mini", "mini_r": 2}), ("peft/hra", {"apply_GS": True, "init_weights": False}),
+        ("peft/glora", {"config_A_B": "vector"}), ("peft/lokr", {"decompose_both": True, "decompose_factor": 4}),
         ("peft/oft", {"coft": True, "block_share": True, "eps": 1e-3}),
         ("peft/peanut", {"depth": 2, "act_fn": "tanh"}),
         ("peft/psoft", {"psoft_svd": "lowrank", "ab_svd_init": "pissa_init"}),
         ("peft/dora", {"use_rslora": True, "lora_dropout": 0.5}),
     ],
-)
+)  # fmt: skip
 def test_the_update_is_right_with_other_settings_too(name: str, changes: dict[str, object]) -> None:
     config = method_config(name, **changes)
     method, (model, base) = METHODS[name], trained("bert", name, config)

@@ -81,6 +81,10 @@ def test_energy_rank_is_the_smallest_sufficient(sigma: torch.Tensor, share: floa
     assert energy[: k - 1].sum() < share * energy.sum()
 
 
+def test_energy_rank_of_an_exact_tie() -> None:
+    assert [spectra.energy_rank(torch.ones(100), i / 100) for i in range(1, 101)] == list(range(1, 101))
+
+
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1, math.nan])
 def test_energy_rank_refuses_a_share_outside(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
