@@ -118,7 +118,7 @@ def svd(
     (torch.Size([3, 1]), torch.Size([1, 2]), -2.0)
     """
     if isinstance(x, LowRank):
-        Q_B, core, Q_A, exponent = _core(x)
+        Q_B, core, Q_A, exponent = core_of(x)
         U, sigma, Vh = torch.linalg.svd(core, full_matrices=False)
         U, Vh = Q_B @ U, Vh @ Q_A.T
     else:
@@ -165,7 +165,7 @@ def scaled(x: Float64[Tensor, "out in"]) -> tuple[Float64[Tensor, "out in"], int
     return x / math.ldexp(1.0, exponent), exponent
 
 
-def _core(
+def core_of(
     x: LowRank,
 ) -> tuple[Float64[Tensor, "out k"], Float64[Tensor, "k l"], Float64[Tensor, "in l"], int]:
     """(Q_B, C, Q_A, e) with ΔW = 2^e · Q_B C Q_Aᵀ and orthonormal columns in both Q.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lorax_lab.spectra.exact import spectrum
-from lorax_lab.spectra.matrix import LowRank, Update, check_energy, scaled, times_power_of_two
+from lorax_lab.spectra.gram import PLAIN
+from lorax_lab.spectra.matrix import ENERGY_TOLERANCE, LowRank, Update, check_energy, core_of, times_power_of_two
 from lorax_lab.spectra.triangles import triangles
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def singular_values(x: Update) -> Float64[Tensor, " m"]:
     >>> singular_values(LowRank(torch.eye(5, 1), torch.eye(1, 9), scaling=-2.0)).tolist()
     [2.0]
     """
-    return low_rank_singular_values([x])[0] if isinstance(x, LowRank) else spectrum(x).sigma
+    return _of_one_shape([x])[0] if isinstance(x, LowRank) else spectrum(x).sigma
 
 
 def low_rank_singular_values(updates: Sequence[LowRank]) -> list[Float64[Tensor, " k"]]:
@@ -72,14 +72,23 @@ def low_rank_singular_values(updates: Sequence[LowRank]) -> list[Float64[Tensor,
 
 
 def _of_one_shape(updates: Sequence[LowRank]) -> list[Tensor]:
-    left = triangles([update.B for update in updates], "B")
-    right = triangles([update.A for update in updates], "A", transposed=True)
-    pairs = zip(updates, left, right, strict=True)
-    cores = [scaled(math.frexp(u.scaling)[0] * R_B @ R_A.T) for u, (R_B, _), (R_A, _) in pairs]
-    sigmas = torch.linalg.svdvals(torch.stack([core for core, _ in cores]))
-    for sigma, (core, _) in zip(sigmas, cores, strict=True):
-        check_energy(sigma, core)
-    exponents = [
-        left[i][1] + right[i][1] + cores[i][1] + math.frexp(update.scaling)[1] for i, update in enumerate(updates)
-    ]
-    return [times_power_of_two(sigma, exponent) for sigma, exponent in zip(sigmas, exponents, strict=True)]
+    if any(update.B.is_complex() or update.A.is_complex() for update in updates):
+        return [_scaled_values(update) for update in updates]
+    R = triangles([factor for update in updates for factor in (update.B, update.A.T)])
+    cores = torch.stack([left @ right.T for left, right in zip(R[::2], R[1::2], strict=True)])
+    sizes = torch.linalg.vector_norm(cores, dim=(1, 2)).tolist()
+    if not all(PLAIN[0] <= size * abs(update.scaling) <= PLAIN[1] for size, update in zip(sizes, updates, strict=True)):
+        return [_scaled_values(update) for update in updates]
+    sigmas = torch.linalg.svdvals(cores)
+    norms = torch.linalg.vector_norm(sigmas, dim=1).tolist()
+    if any(abs(norm - size) > ENERGY_TOLERANCE / 2 * size for norm, size in zip(norms, sizes, strict=True)):
+        return [_scaled_values(update) for update in updates]
+    return [sigma * abs(update.scaling) for sigma, update in zip(sigmas, updates, strict=True)]
+
+
+def _scaled_values(update: LowRank) -> Tensor:
+    """Of factors that may be zero, or whose sizes may leave the fp64 range: by QR of the checked, scaled factors."""
+    _, core, _, exponent = core_of(update)
+    sigma = torch.linalg.svdvals(core)
+    check_energy(sigma, core)
+    return times_power_of_two(sigma, exponent)

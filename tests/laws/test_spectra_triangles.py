@@ -7,7 +7,7 @@ import pytest
 import torch
 from matrices import gaussian
 
-from lorax_lab.spectra import LowRank, gram, low_rank_singular_values, svd, triangles
+from lorax_lab.spectra import LowRank, low_rank_singular_values, svd, triangles
 from lorax_lab.spectra.exact import svd_error
 from lorax_lab.spectra.gram import gram_error
 
@@ -28,8 +28,8 @@ FACTORS = {
     "graded columns": (gaussian(300, 6) * torch.logspace(0, -12, 6, dtype=torch.float64), True),
     "graded columns 1e50 to 1e-50": (gaussian(300, 6) * torch.logspace(50, -50, 6, dtype=torch.float64), False),
     "one column": (gaussian(300, 1), True),
-    "small": (TINY * gaussian(300, 6), True),
-    "large": (HUGE * gaussian(300, 6), True),
+    "small": (TINY * gaussian(300, 6), False),
+    "large": (HUGE * gaussian(300, 6), False),
     "graded rows": (gaussian(300, 6) * torch.logspace(0, -12, 300, dtype=torch.float64)[:, None], True),
     "nearly parallel 1e-7": (parallel(300, 6, 1e-7), False),
     "nearly parallel 1e-12": (parallel(300, 6, 1e-12), False),
@@ -41,6 +41,11 @@ FACTORS = {
     "wide": (gaussian(4, 6), False),
 }
 """Factors (long, rank), each with whether Cholesky is good enough for it."""
+
+
+@pytest.fixture(autouse=True)
+def few_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triangles, "FEW", 1)
 
 
 @pytest.fixture
@@ -57,17 +62,25 @@ def by_qr(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("name", FACTORS)
-def test_the_route_and_the_product(name: str, transposed: bool, by_qr: list[int]) -> None:
+def test_the_route_and_the_product(name: str, by_qr: list[int]) -> None:
     factor, fast = FACTORS[name]
-    [(R, exponent)] = triangles.triangles([factor.T if transposed else factor], "B", transposed)
-    assert by_qr == ([] if fast else [1])
+    [R] = triangles.triangles([factor])
+    assert by_qr == ([] if fast else [len(factor)])
     assert tuple(R.shape) == (min(factor.shape), factor.shape[1])
-    F = factor.double() * 2.0**-exponent
+    size = float(factor.abs().max()) or 1.0
+    R, F = R / size, factor.double() / size
     norms = F.norm(dim=0)
     bound = 1e-14 * norms[:, None] * norms  # columnwise, however they are graded
     assert ((R.T @ R - F.T @ F).abs() <= bound).all()
+
+
+def test_few_columns_go_to_qr(monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) -> None:
+    monkeypatch.setattr(triangles, "FEW", 7)
+    triangles.triangles([gaussian(300, 6), gaussian(200, 6)])
+    assert by_qr == [300, 200]
+    triangles.triangles([gaussian(300, 7), gaussian(200, 7)])
+    assert len(by_qr) == 2
 
 
 @pytest.mark.parametrize("left", FACTORS)
@@ -92,16 +105,15 @@ def exact_values(B: torch.Tensor, A: torch.Tensor, scaling: float) -> torch.Tens
         return torch.tensor([float(root) for root in roots], dtype=torch.float64)
 
 
-def test_the_bound_decides(monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) -> None:
+def test_the_bound_decides(by_qr: list[int]) -> None:
     """A third column with cosine c to both others, at right angles to each other: κ is (1 + 2c)² / (1 − 2c²)."""
     long = 4000
     limit = svd_error((long, 3)) / gram_error((long, 3))
-    monkeypatch.setattr(gram, "PANEL", 1)
     base = torch.linalg.qr(gaussian(long, 3)).Q
-    for kappa, qr_calls in ((0.99 * limit, []), (1.01 * limit, [1])):
+    for kappa, qr_calls in ((0.99 * limit, []), (1.01 * limit, [long])):
         c = (math.sqrt(4 + (4 + 2 * kappa) * (kappa - 1)) - 2) / (4 + 2 * kappa)
         assert (1 + 2 * c) ** 2 / (1 - 2 * c * c) == pytest.approx(kappa, rel=1e-9)
         third = c * (base[:, 0] + base[:, 1]) + math.sqrt(1 - 2 * c * c) * base[:, 2]
         by_qr.clear()
-        triangles.triangles([torch.stack([base[:, 0], base[:, 1], 1e7 * third], dim=1)], "B")
+        triangles.triangles([torch.stack([base[:, 0], base[:, 1], 1e7 * third], dim=1)])
         assert by_qr == qr_calls, kappa
