@@ -19,8 +19,8 @@ from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, model_sha256, resolve, select
 from lorax_lab.record.folder import save_trained
 from lorax_lab.record.provenance import hardware
-from lorax_lab.serve.costs import Contender, held_bytes, in_turn, requests
 from lorax_lab.serve.exchange import Batch, Exchange
+from lorax_lab.serve.prove import Contender, held_bytes, in_turn, requests
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split
@@ -53,7 +53,7 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         held = held_bytes(exchange) | {"PEFT": sum(p.nbytes for p in theirs.parameters())}
         disk = {"base": sum(file.stat().st_size for file in resolve("minilm").glob("*.safetensors"))}
         disk["adapters"] = sum((folder / name / file).stat().st_size for name in NAMES for file in (WEIGHTS, SETTINGS))
-        disk["six full models"] = 6 * (disk["base"] + exchange.head_bytes(NAMES[0]))
+        disk["six full models"] = 6 * disk["base"]
     return {
         "title": "One base, six adapters: r = 8 on all encoder matrices of MiniLM",
         "date": time.strftime("%Y-%m-%d"),

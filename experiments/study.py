@@ -196,9 +196,9 @@ def composed(overrides: tuple[str, ...]) -> RunConfig:
 
 @lru_cache(maxsize=4096)
 def _run_id(overrides: tuple[str, ...]) -> str:
-    from lorax_lab.launch.plan import plan
+    from lorax_lab.launch.plan import run_of
 
-    return plan(list(overrides), multirun=False)[0].run_id
+    return run_of(composed(overrides)).run_id
 
 
 def check_launch(overrides: list[str]) -> None:

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +132,10 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
         name = files.HEAD_ALONE if split == "test" else files.HEAD_ON_VALIDATION
         baselines |= _flat({name: task.score(outputs, splits[split].labels)})
     make_trainable(model, names, config, generator(config.seed, "adapter"))
-    bf16 = config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only
-    models.shrink_step(model, bf16, config.train.checkpointing)
+    if config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only:
+        models.keep_frozen_in_bf16(model)
+    if config.train.checkpointing:
+        models.checkpoint_layers(model)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(
@@ -174,7 +175,7 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
     batch = split.largest_batch(config.train.batch_size).to(accelerator.device).inputs
     optimizer = make_optimizer(model.train(), config.train.optimizer, 0.0, config.train.weight_decay)
     with global_stream(config.seed, "memory"):
-        return memory.record_step(model, optimizer, batch, accelerator, _loss(config, split.task)).ledger()
+        return memory.record_step(model, optimizer, batch, accelerator, split.task.kind.loss).ledger()
 
 
 def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
@@ -202,21 +203,9 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
         return oriented(validation[run.task.metric], run.task.higher_is_better)
 
     return training.train(
-        run.model, epoch, _loss(config, run.task), budget, config.seed, run.accelerator,
+        run.model, epoch, run.task.kind.loss, budget, config.seed, run.accelerator,
         lambda: run.splits["validation"].score(run.model), score_of, sinks, checkpoints,
-        partial(run.method.stepped, run.model),
     )  # fmt: skip
-
-
-def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
-    """The loss of the task, with what the method adds to it."""
-    penalty = METHODS[config.method.name].penalty
-
-    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        value, added = task.kind.loss(model, batch), penalty(model)
-        return value if added is None else value + added
-
-    return loss
 
 
 def _record(

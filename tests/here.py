@@ -17,6 +17,25 @@ def store_of(overrides: list[str]) -> Path:
     return Path(next(word for word in overrides if word.startswith("runs_dir=")).partition("=")[2])
 
 
+def expand(overrides: list[str]) -> list[list[str]]:
+    """The grid of a sweep: a list of overrides for each job, in Hydra's order."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    from lorax_lab.config.overrides import parsed, said_plainly
+
+    with said_plainly():
+        (jobs,) = BasicSweeper.split_arguments([parsed(override) for override in overrides], None)
+    return jobs
+
+
+def plan(overrides: list[str]) -> list[Run]:
+    """Every run of overrides, each once, references first."""
+    from lorax_lab.launch.compose import compose, spell_out
+    from lorax_lab.launch.plan import each_once, run_of, with_reference
+
+    return each_once([with_reference(run_of(compose(job))) for job in expand(spell_out(overrides))])
+
+
 def _show(title: str, done: int, total: int, more: str = "", line: str = "") -> None:
     if line:
         print(line)

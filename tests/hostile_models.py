@@ -145,7 +145,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "another shape": (one(torch.zeros(32, 31)), r"query.weight is \(32, 31\), and \(32, 32\)"),
     "nan": (one(torch.full((32, 32), torch.nan)), "query.weight in .* has nan or inf inside"),
     "inf in a .bin": (as_bin(lambda c: c | {WEIGHT: torch.full((32, 32), -torch.inf).bfloat16()}), "has nan or inf"),
-    "bytes": (one(torch.ones(32, 32, dtype=torch.int8)), "is no floating-point numbers"),
+    "bytes": (one(torch.ones(32, 32, dtype=torch.int8)), "are no floating-point numbers"),
     "another family": (settings(model_type="distilbert"), r"32 \(distilbert.transformer"),
     "a header that lies": (raw(LIES), "cannot be read"),
     "a pickle in .bin": (both(raw(pickle.dumps(Evil()), BIN), remove(SAFE)), "code is never run"),

@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-from PIL import Image
-
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.data.source import content_key
@@ -119,15 +117,6 @@ def hub_folder(folder: Path) -> TaskConfig:
         (folder / f"{role}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in moved))
     words = [f"task.path={folder}", "task.text=text", "task.label=label", "task.group=document"]
     return settings("hub", *words)
-
-
-def image_folder(folder: Path) -> TaskConfig:
-    """40 images in two classes, each image there twice."""
-    for i in range(80):
-        place = folder / "images" / "ab"[i % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8), (i % 40 * 6, 0, 0)).save(place / f"{i}.png")
-    return settings("image_folder", f"task.path={folder / 'images'}")
 
 
 # ---- what must not be shared

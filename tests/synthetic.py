@@ -20,9 +20,8 @@ from lorax_lab.config.overrides import values_of
 from lorax_lab.spectra import gaussian_null
 from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, PSEUDO_VALUES
 from lorax_lab.study.declaration import Declaration, Pair, Settings, decisive, write_declaration
-from lorax_lab.study.measured import RECORDED, Measured
 from lorax_lab.study.protocol import Arm, Cell, Protocol, finals, select
-from lorax_lab.study.published import NOT_RECORDED, write_lines
+from lorax_lab.study.published import NOT_RECORDED, RECORDED, Measured, write_lines
 from lorax_lab.study.tables import write_sums
 
 PROTOCOL = Protocol(

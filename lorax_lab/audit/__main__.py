@@ -20,6 +20,7 @@ needs --alpha, or of kohya's sd-scripts, with tensors named lora_down and lora_u
 (safetensors, sharded or not; PyTorch .bin, read without running code), a hub id (org/name, org/name@revision) or a
 preset (minilm, smollm2). What was stopped goes on where it was: type the same command again.
 """
+QUESTION = "How low is the rank of ΔW = TUNED − BASE? Every 2-D weight is measured, streamed from disk."
 AUDIT = """
   python -m lorax_lab.audit base-folder tuned-folder
   python -m lorax_lab.audit meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-1B-Instruct
@@ -30,6 +31,9 @@ AUDIT = """
 The folder holds audit.csv (a row per matrix), report.md (the findings and a table) and every singular value
 (matrices/*.npz). For the figures type: python -m analysis audit FOLDER
 """
+PAGE = """\
+A card of an adapter or fine-tune: its parameters, its spectrum beside a valid null of noise, the rank that holds its
+energy, layers that hardly moved, and the smallest rank that keeps its score."""
 CARD = """
   python -m lorax_lab.audit card runs/RUN --task
   python -m lorax_lab.audit card adapter-folder --base org/name --task local task.path=my.csv --extract
@@ -37,7 +41,6 @@ CARD = """
   python -m lorax_lab.audit card lora.bin --alpha 32
 
 The folder gets card.md, card.png, and the numbers behind them: card.json and audit.csv.
-More figures: python -m analysis audit FOLDER
 """
 
 
@@ -46,9 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     what was asked, 2 a wrong input, 130 stopped."""
     typed = sys.argv[1:] if arguments is None else arguments
     is_card = typed[:1] == ["card"]
-    parser, work = (_card_parser(), _card) if is_card else (_audit_parser(), _audit)
-    options = parser.parse_args(typed[is_card:])
-    return answer(functools.partial(work, options), AFTER)
+    options = _parser(is_card).parse_args(typed[is_card:])
+    return answer(functools.partial(_card if is_card else _audit, options), AFTER)
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -60,8 +62,7 @@ def _audit(options: argparse.Namespace) -> int:
 
     updates = open_updates(options.base, options.tuned, options.alpha)
     identity = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
-    identity |= {"alpha": options.alpha}
-    folder = open_store(options.out or Path("audits") / updates.slug, identity)
+    folder = open_store(options.out or Path("audits") / updates.slug, identity | {"alpha": options.alpha})
     wanted = {"directions": options.directions, "nulls": not options.no_nulls}
     measured, failures = measure_all(updates, folder, "report.md", fastest_device(), **wanted)
     findings.close(updates, measured, failures, folder)
@@ -88,47 +89,31 @@ def _check_number(key: str, value: float | None, is_possible: bool, allowed: str
         raise ConfigError(f"--{key} {value:g}: allowed are {allowed}")
 
 
-def _parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    looks = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(name, description=description, epilog=ADAPTERS + epilog, formatter_class=looks)
-    parser.add_argument("--out", type=Path, help="folder of the results; by default named after what is measured")
-    parser.add_argument("--alpha", type=float, metavar="N", help="lora_alpha of a plain file that does not contain it")
-    return parser
-
-
-def _audit_parser() -> argparse.ArgumentParser:
-    question = "How low is the rank of ΔW = TUNED − BASE? Every 2-D weight is measured, streamed from disk."
-    parser = _parser("python -m lorax_lab.audit", question, AUDIT)
-    parser.add_argument("base", metavar="BASE", help="the model that was tuned, or an adapter alone")
-    parser.add_argument("tuned", metavar="TUNED", nargs="?", help="the tuned model, or an adapter on BASE")
-    directions = "measure intruder dimensions and amplification too, which takes several times as long"
-    parser.add_argument("--directions", action="store_true", help=directions)
-    nulls = "draw no noise with the update's own scales, magnitudes or entries (a fifth of the time of an audit)"
-    parser.add_argument("--no-nulls", action="store_true", help=nulls)
-    return parser
-
-
-def _card_parser() -> argparse.ArgumentParser:
-    description = (
-        "A card of an adapter or fine-tune: its parameters, its spectrum beside a valid null of noise, the rank that "
-        "holds its energy, layers that hardly moved, and the smallest rank that keeps its score."
+def _parser(is_card: bool) -> argparse.ArgumentParser:
+    name, text, examples = ("audit card", PAGE, CARD) if is_card else ("audit", QUESTION, AUDIT)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        f"python -m lorax_lab.{name}", None, text, ADAPTERS + examples, formatter_class=form
     )
-    parser = _parser("python -m lorax_lab.audit card", description, CARD)
-    tuned = "a folder, a file, or a hub id of a checkpoint"
-    parser.add_argument("tuned", metavar="ADAPTER|CHECKPOINT", help=tuned)
-    parser.add_argument("--base", metavar="BASE", help="the model that was tuned; a folder, a hub id or a preset")
-    task = (
-        "score it when cut: a task's name and its settings (task.KEY=VALUE) as of python -m lorax_lab.run; alone, for "
-        "a run's folder, the task of that run"
-    )
-    parser.add_argument("--task", nargs="*", metavar="WORD", help=task)
-    margin = f"how much worse a cut may score, in the metric's unit ({MARGIN})"
-    parser.add_argument("--margin", type=float, default=MARGIN, help=margin)
-    extract = (
-        "write the cut adapter into the folder, as PEFT loads it; alone, with --task, at the smallest rank within the "
-        "margin"
-    )
-    parser.add_argument("--extract", nargs="?", const="", metavar="rank=N", help=extract)
+    add = parser.add_argument
+    add("--out", type=Path, help="folder of the results; by default named after what is measured")
+    add("--alpha", type=float, metavar="N", help="lora_alpha of a plain file that does not contain it")
+    if is_card:
+        add("tuned", metavar="ADAPTER|CHECKPOINT", help="a folder, a file, or a hub id of a checkpoint")
+        add("--base", metavar="BASE", help="the model that was tuned; a folder, a hub id or a preset")
+        task = "score it when cut: a task and its settings (task.KEY=VALUE); alone, for a run's folder, that run's task"
+        add("--task", nargs="*", metavar="WORD", help=task)
+        margin = f"how much worse a cut may score, in the metric's unit ({MARGIN})"
+        add("--margin", type=float, default=MARGIN, help=margin)
+        extract = "write the cut adapter, as PEFT loads it; alone, with --task, the smallest that is within the margin"
+        add("--extract", nargs="?", const="", metavar="rank=N", help=extract)
+    else:
+        add("base", metavar="BASE", help="the model that was tuned, or an adapter alone")
+        add("tuned", metavar="TUNED", nargs="?", help="the tuned model, or an adapter on BASE")
+        directions = "measure intruder dimensions and amplification too, which takes several times as long"
+        add("--directions", action="store_true", help=directions)
+        nulls = "draw no noise with the update's own scales, magnitudes or entries (a fifth of the time of an audit)"
+        add("--no-nulls", action="store_true", help=nulls)
     return parser
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +30,13 @@ from lorax_lab.record.files import write_bytes, write_csv, write_json, write_tex
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.split import Split
 
-ALT = "Share of the update's energy by rank and module type, its size by layer"
+ALT = "Share of the update's energy by rank and module type"
 SCORED = ", and its score when cut"
 LISTED = 12
 """Names of matrices and notes that the page lists; `card.json` has all."""
 ROUNDING = 1e-3
-"""By this share of its size, or by what one example counts, the score of a loaded adapter may differ from that of the
-cut: its factors are fp32 and multiply the activations one after the other, where the cut is added to the weights, so
-the last digits of an output differ and an answer on the border may turn."""
+"""By this share, or by what one example counts, the score of a loaded adapter may differ from that of the cut: its
+factors multiply the activations one after the other, so an answer on the border may turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +50,7 @@ class Scored:
 
 
 def make(tuned: str, options: Namespace) -> int:
-    """Make the card of one adapter or checkpoint. Returns the exit code.
-
-    Args:
-        options: the command line, as `lorax_lab/audit/__main__.py` has it.
+    """Make the card of one adapter or checkpoint, with the command line's options. Returns the exit code.
 
     Raises:
         ConfigError: a name, a base, a task or a file that does not fit.
@@ -103,31 +98,20 @@ def make(tuned: str, options: Namespace) -> int:
 
 def write(facts: Facts, rows: pd.DataFrame, folder: Path) -> None:
     """Write the page, the picture and the numbers behind them; print the headlines."""
-    lines, parts = parts_of(facts)
-    page = {"title": facts["title"], "lines": lines, "parts": parts, "alt": ALT + (SCORED if facts["scores"] else "")}
+    lines = findings.sentences("headlines.txt.j2", {"facts": facts})
     write_csv(folder / "audit.csv", findings.as_written(rows))
     write_json(folder / "card.json", facts, indent=1)
     write_bytes(folder / "card.png", png(facts, [facts["title"], *lines]))
-    write_text(folder / "card.md", findings.render("card.md.j2", page))
+    write_text(folder / "card.md", page(facts, lines))
     for line in lines:
         say(line)
     say(f"in {folder}: card.md, card.png, card.json, audit.csv")
 
 
-def parts_of(facts: Facts) -> tuple[list[str], list[dict[str, Any]]]:
-    """The headlines, and the parts below them, of `card.txt.j2`: a heading, sentences, and a table with its head first;
-    either may be empty."""
-    text = findings.render("card.txt.j2", {"facts": facts, "listed": LISTED})
-    first, *rest = re.split(r"^## ", text, flags=re.MULTILINE)
-    return _part(f"\n{first}")["sentences"], [_part(part) for part in rest]
-
-
-def _part(text: str) -> dict[str, Any]:
-    heading, _, body = text.partition("\n")
-    paragraphs = [paragraph for paragraph in re.split(r"\n\s*\n", body) if paragraph.strip()]
-    rows = [line.split("¦") for paragraph in paragraphs if "¦" in paragraph for line in paragraph.strip().split("\n")]
-    sentences = [" ".join(paragraph.split()) for paragraph in paragraphs if "¦" not in paragraph]
-    return {"heading": heading, "sentences": sentences, "table": [[cell.strip() for cell in row] for row in rows]}
+def page(facts: Facts, lines: list[str]) -> str:
+    """The card in Markdown, under its headlines."""
+    alt = ALT + (SCORED if facts["scores"] else "")
+    return findings.render("card.md.j2", {"facts": facts, "lines": lines, "alt": alt, "listed": LISTED})
 
 
 def _task_and_base(tuned: str, options: Namespace) -> tuple[RunConfig | None, str | None]:
@@ -135,11 +119,8 @@ def _task_and_base(tuned: str, options: Namespace) -> tuple[RunConfig | None, st
     where a task needs it."""
     path, base = Path(tuned).expanduser(), options.base
     if not base and options.task != [] and not is_adapter(tuned):
-        raise ConfigError(
-            f"{tuned} is no adapter: no PEFT folder ({SETTINGS}, adapter_model.safetensors), and no file with tensors "
-            "named lora_A and lora_B, or lora_down and lora_up. A checkpoint is measured against the model that it was "
-            "tuned from: type --base BASE"
-        )
+        forms = "no PEFT folder, and no file with tensors named lora_A and lora_B, or lora_down and lora_up"
+        raise ConfigError(f"{tuned} is no adapter: {forms}; type --base BASE to measure a checkpoint against its base")
     if options.task is None:
         return None, base
     if not base and options.task and (path / SETTINGS).is_file():
@@ -185,10 +166,7 @@ def _scores_as_its_cut(target: Path, scored: Scored, rank: int, device: torch.de
     allowed = max(1 / len(split.rows), ROUNDING * abs(expected))
     if abs(value - expected) <= allowed:
         return True
-    say(
-        f"error: {target} does not score as the cut that was measured: its {metric} on test is {value:.4f}, the cut's "
-        f"{expected:.4f}, more than {allowed:.2g} apart. It holds matrices and what PEFT saves beside them, so biases, "
-        "norms and embeddings that were tuned too are not in it",
-        style="red",
-    )
+    scores = f"its {metric} on test is {value:.4f}, the cut's {expected:.4f}, more than {allowed:.2g} apart"
+    beside = "biases, norms and embeddings that were tuned too are not in it"
+    say(f"error: {target} does not score as the cut that was measured: {scores}; {beside}", style="red")
     return False

@@ -3,9 +3,8 @@ cut is within a margin of the whole: chosen on validation, judged on test.
 
 The model is the base with everything that the adapter or the checkpoint holds, head and biases too; a cut changes its
 matrices alone (`measure.truncation`). A cut and the whole answer the same examples, so their difference is taken
-example by example: most answers agree, and what they differ by is known far better than either score. The lower end of
-its interval has to be within the margin, not only the difference itself: of several cuts near the margin, one passes by
-luck.
+example by example, and the lower end of its interval has to be within the margin: of several cuts near the margin, one
+passes by luck.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from lorax_lab.audit.checkpoint import Checkpoint
 from lorax_lab.audit.updates import Updates
 from lorax_lab.config import RunConfig
+from lorax_lab.console import unseen
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.measure.rows import decompose
@@ -36,7 +36,6 @@ from lorax_lab.tasks import Task
 from lorax_lab.tasks.split import Split
 
 OnScore = Callable[[int, int], None]
-Seen = TypeVar("Seen")
 STATELESS = ("position_ids", "num_batches_tracked")
 """Endings of tensors in whole checkpoints that no output depends on: the model counts them itself."""
 NAMED = 20
@@ -44,6 +43,7 @@ NAMED = 20
 Z_ONE, Z_TWO = 1.6448536269514722, 1.959963984540054
 """Of the normal law: one-sided 95 % for choosing, two-sided 95 % for reporting."""
 NO_INTERVAL = "This metric is no mean over examples: its differences have no interval, and they choose alone."
+Answers = dict[str, np.ndarray]
 PSEUDO = 0.5
 """Added to each count of answers that were lost, won, kept right and kept wrong (Agresti & Min 2005): without it the
 interval has no width where no answer differs."""
@@ -62,12 +62,8 @@ class Change(NamedTuple):
 
 
 def change(whole: np.ndarray | None, cut: np.ndarray | None, difference: float, higher_is_better: bool) -> Change:
-    """What a cut changes.
-
-    Args:
-        whole, cut: (n,) what each example adds to the score, right or wrong as bool or numbers; None where that is not
-            known.
-        difference: of the scores themselves, cut minus whole.
+    """What a cut changes, from what each example adds to the score, (n,) bool or numbers, None where it is no mean, and
+    from the difference of the scores themselves, cut minus whole.
 
     >>> same = np.ones(500, dtype=bool)
     >>> [round(value, 4) for value in change(same, same, 0.0, True)]
@@ -93,9 +89,8 @@ def _paired(whole: np.ndarray, cut: np.ndarray) -> tuple[float, float]:
 
 
 def chosen(changes: Mapping[int, Change], margin: float) -> int:
-    """The smallest k that, with every larger one, is surely within the margin; the largest is the whole.
-
-    Where the metric has no interval the difference itself counts.
+    """The smallest k that, with every larger one, is surely within the margin; the largest is the whole. Where a metric
+    has no interval the difference itself counts.
 
     >>> within, out = Change(0.0, -0.01, -0.02, 0.02), Change(-0.01, -0.03, -0.04, 0.02)
     >>> chosen({0: within, 1: out, 2: within, 4: within}, 0.02)
@@ -125,8 +120,7 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     """The configuration of a task as `python -m lorax_lab.run` reads it.
 
     Args:
-        words: `movie_reviews` and overrides such as `task.test_examples=200`; none for the task of the run that left
-            the adapter in `folder`.
+        words: a task and overrides such as `task.test_examples=200`; none for that of the run that left `folder`.
         base: the base that was typed; None for the recorded run's own.
 
     Raises:
@@ -149,10 +143,9 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
     """Score the whole update, every cut on validation, and the chosen one on test.
 
     Returns:
-        task, metric: their names. margin, higher_is_better: of the metric. examples: of each split. whole: scores of
-        the whole update, by split. cuts: for each k its score on validation and its `Change` there; the largest k,
-        `full`, is the whole. chosen: the smallest k that is surely within the margin on validation, with every larger
-        one. test: score and `Change` on test at the chosen k. notes: what a reader of the scores has to know.
+        task, metric, margin, higher_is_better; examples and whole: numbers and scores by split. cuts: for each k its
+        score and `Change` on validation; the largest k, `full`, is the whole. chosen: as `chosen`. test: score and
+        `Change` on test at the chosen k. notes: what a reader has to know.
 
     Raises:
         ConfigError: an example that the model cannot read, or a split without examples.
@@ -182,18 +175,16 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
         "chosen": k,
         "full": tuned.full,
         "test": {"score": at_k[0]} | _change(test, on_test, at_k)._asdict(),
-        "notes": [NO_INTERVAL] if all(math.isnan(found.surely) for found in changes.values()) else [],
+        "notes": [NO_INTERVAL] * all(math.isnan(change.surely) for change in changes.values()),
     }
 
 
-def _seen(split: Split, model: torch.nn.Module) -> tuple[float, dict[str, np.ndarray]]:
+def _seen(split: Split, model: torch.nn.Module) -> tuple[float, Answers]:
     outputs = split.outputs(model).numpy()
     return split.task.score(outputs, split.labels)[split.task.metric], split.answered(outputs)
 
 
-def _change(
-    split: Split, whole: tuple[float, dict[str, np.ndarray]], cut: tuple[float, dict[str, np.ndarray]]
-) -> Change:
+def _change(split: Split, whole: tuple[float, Answers], cut: tuple[float, Answers]) -> Change:
     """Answers that are right or wrong are compared where the score is their share, else what each adds to the score."""
     key = "correct" if split.task.metric == "accuracy" else "pseudo_values"
     return change(whole[1].get(key), cut[1].get(key), cut[0] - whole[0], split.task.higher_is_better)
@@ -204,11 +195,7 @@ def _change(
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """A tuned model, its base's matrices (out, in), and the SVD of each update.
-
-    Args:
-        head: the parameters of the head, as they were tuned.
-    """
+    """A tuned model, its base's matrices (out, in), the SVD of each update, and the parameters of the tuned head."""
 
     model: nn.Module
     original: dict[str, Tensor]
@@ -221,27 +208,17 @@ class Tuned:
         return max(len(decomposition.sigma) for decomposition in self.decompositions.values())
 
     def cut(
-        self,
-        ranks: Sequence[int],
-        uncut: Seen,
-        see: Callable[[nn.Module], Seen],
-        on_score: OnScore = lambda done, total: None,
-    ) -> list[Seen]:
+        self, ranks: Sequence[int], uncut: Any, see: Callable[[nn.Module], Any], on_score: OnScore = unseen
+    ) -> list[Any]:
         """What is seen of the model with every update cut to each of some ranks, as `measure.truncation.seen_under`."""
         return seen_under(self.model, self.original, cuts_at(self.decompositions, ranks), uncut, see, on_score)
 
 
 def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -> Tuned:
-    """Put the tuned weights into a bare base with a head for the task.
-
-    Args:
-        model: the bare base; it is changed.
-        updates: what is measured; its `base` is the base's checkpoint.
-        tuned: the checkpoint where the updates are of a pair.
+    """Put the tuned weights into a bare base with a head for the task, in place; `tuned` is the checkpoint of a pair.
 
     Raises:
-        ConfigError: a matrix, a head or another tensor of the adapter that does not belong to the model, or no head;
-            it names them.
+        ConfigError: tensors of the adapter that do not belong to the model, or no head; it names them.
     """
     if updates.adapter is None:
         assert tuned is not None, "a pair has a tuned checkpoint"
@@ -258,8 +235,7 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         _check_head(model, set(saved), updates)
         changed = {name: updates.adapter.updates[module].update(original[name]) for name, module in places.items()}
         for name, update in changed.items():
-            dense = update if isinstance(update, Tensor) else update.dense()
-            _weight(model, name).copy_(original[name].double() + dense)
+            _weight(model, name).copy_(original[name] + (update if isinstance(update, Tensor) else update.dense()))
     heads = head_modules(model)
     head = {name: p.detach().clone() for name, p in model.named_parameters() if is_head(name, heads)}
     return Tuned(model.eval(), original, decompose(changed), head)
@@ -272,25 +248,26 @@ def _weight(model: nn.Module, name: str) -> Tensor:
 def _places(model: nn.Module, adapter: Adapter) -> tuple[dict[str, str], dict[str, Tensor]]:
     """`{name of the model's module: name of its update}`, and what the adapter saved in full, by plain name. All of it
     has a place in the model, else another one than the user's would be scored."""
-    modules = {plain_name(f"{name}.weight"): name for name, part in model.named_modules() if hasattr(part, "weight")}
-    places, without_place = {}, list(adapter.unplaced)
+    weights = ((name, getattr(part, "weight", None)) for name, part in model.named_modules())
+    modules = {
+        plain_name(f"{name}.weight"): name for name, weight in weights if weight is not None and weight.ndim == 2
+    }
+    places, unplaced = {}, list(adapter.unplaced)
     for name, update in adapter.updates.items():
         place = modules.get(plain_name(f"{name}.weight"))
         if place is None or tuple(_weight(model, place).shape) != update.shape:
-            without_place.append(name)
+            unplaced.append(name)
         else:
             places[place] = name
     stored = {plain_name(name) for name in model.state_dict()}
     saved = {name: tensor for name, tensor in adapter.saved.items() if not name.endswith(STATELESS)}
-    without_place += [
-        name for name, t in saved.items() if plain_name(name) not in stored or t.dtype not in WEIGHT_DTYPES
-    ]
-    if without_place:
-        more = f" and {len(without_place) - NAMED} more" if len(without_place) > NAMED else ""
+    unplaced += [name for name, t in saved.items() if plain_name(name) not in stored or t.dtype not in WEIGHT_DTYPES]
+    if unplaced:
+        more = f" and {len(unplaced) - NAMED} more" if len(unplaced) > NAMED else ""
         raise ConfigError(
-            f"--task: {len(without_place)} tensors of the adapter {adapter.name} have no place in the model, so the "
-            f"score would be another model's: {', '.join(without_place[:NAMED])}{more}; name the base and the task "
-            "that it was trained on, merge it into its base and give the merged checkpoint, or leave --task out"
+            f"--task: {len(unplaced)} tensors of the adapter {adapter.name} have no place in the model, so the score "
+            f"would be another model's: {', '.join(unplaced[:NAMED])}{more}; name the base and the task that it was "
+            "trained on, or leave --task out"
         )
     return places, {plain_name(name): tensor for name, tensor in saved.items()}
 
@@ -302,9 +279,8 @@ def _load(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
         if (tensor := tensors.get(plain_name(name))) is None:
             continue
         if tensor.shape != parameter.shape:
-            raise ConfigError(
-                f"--task: {name} is {tuple(tensor.shape)} in {source}, {tuple(parameter.shape)} in its model"
-            )
+            shapes = f"{tuple(tensor.shape)} in {source}, {tuple(parameter.shape)} in its model"
+            raise ConfigError(f"--task: {name} is {shapes}")
         if not torch.isfinite(tensor).all():
             raise ConfigError(f"{source}: {name} has nan or inf inside: a diverged run or a bad file")
         parameter.copy_(tensor)

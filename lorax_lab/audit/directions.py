@@ -1,7 +1,5 @@
-"""Intruder dimensions and amplification: what an update does with the singular vectors of its base.
-
-All singular vectors of W0's smaller side cost several times what the spectrum of an update does.
-"""
+"""Intruder dimensions and amplification: what an update does with the singular vectors of its base. All of W0's smaller
+side cost several times what the spectrum of an update does."""
 
 from __future__ import annotations
 
@@ -23,10 +21,8 @@ FP32_EPS = 2.0**-23
 
 
 def directions_of(matrix: Matrix, update_norm: float, device: torch.device) -> Row:
-    """Columns `amplification.*` and, where there is a tuned matrix, `intruders.left.*` and `intruders.right.*`.
-
-    Empty for an adapter without a base, and for an update or a base that is zero.
-    """
+    """Columns `amplification.*` and, where there is a tuned matrix, `intruders.left.*` and `intruders.right.*`. Empty
+    for an adapter without a base, and for an update or a base that is zero."""
     if matrix.base is None or not update_norm:
         return {}
     short, sigma = spectra.short_directions(OnDevice(matrix.base, device))

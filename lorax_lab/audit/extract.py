@@ -60,15 +60,12 @@ def write_adapter(
 ) -> None:
     """Write [ΔW]_rank of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
-    What an adapter saves in full, such as its head, is written as it is, and so is the tuned head of a checkpoint, its
-    pooler too. Embeddings are left out, and output layers of a checkpoint, which may be the embedding under another
-    name. So is what is no matrix of a checkpoint: its biases and norms stay those of the base.
+    What an adapter saves in full is written as it is, and so is the tuned head of a checkpoint. Left out are
+    embeddings, output layers of a checkpoint, which may be the embedding, and its biases and norms.
 
     Args:
-        head: parameters of a tuned head by name, where `updates` are of two checkpoints, or of a file that keeps none
-            under PEFT's names; `heads` names its modules.
-        names: of the modules in the model that the adapter is for, by the names of their weights in the base; None for
-            an adapter's own names, and those of the base.
+        head: parameters of a tuned head by name, of which an adapter's own files keep none; `heads` names its modules.
+        names: of the model's modules by the names of their weights in the base; None for an adapter's own names.
 
     Raises:
         ConfigError: no linear matrix changed.

@@ -23,13 +23,7 @@ most this."""
 POINTS = 512
 """Directions of a curve at most; of a longer spectrum, evenly spaced ones."""
 Facts = dict[str, Any]
-NO_NULL = {
-    "adalora": "AdaLoRA prunes directions and keeps its factors orthogonal: no null is known",
-    "pissa": "PiSSA starts from the base's own directions: its noise is not that of random factors",
-    "olora": "OLoRA starts from the base's own directions: its noise is not that of random factors",
-    "eva": "EVA starts from an orthogonal factor: its noise is not that of random factors",
-    "mica": "MiCA keeps an orthogonal factor: its noise is not that of random factors",
-}
+NO_NULL = ("adalora", "pissa", "olora", "eva", "mica")
 """Kinds of updates, and values of PEFT's init_lora_weights, by which noise is called something else. Noise added to the
 starts of True, gaussian and orthogonal is not."""
 LEVEL = 0.01
@@ -47,7 +41,7 @@ def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scor
     """Everything that a card says; what is not finite is None.
 
     Args:
-        rows: of the measured matrices, `complete`.
+        rows: of the measured matrices, `findings.complete`.
         scores: as `cuts.score` has them.
     """
     by_type = verdicts(updates, rows)
@@ -63,20 +57,15 @@ def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scor
             "modules": [
                 _module(str(name), members, by_type[str(name)]) for name, members in rows.groupby("module", sort=False)
             ],
-            "untested": _untested(by_type),
+            "untested": {
+                reason: [module for module, verdict in by_type.items() if verdict.reason == reason]
+                for reason in dict.fromkeys(v.reason for v in by_type.values() if v.finding == UNTESTED)
+            },
             "layers": _layers(rows),
             "scores": scores,
             "notes": notes + [f"not measured: {failure}" for failure in failures],
         }
     )
-
-
-def _untested(by_type: dict[str, Verdict]) -> dict[str, list[str]]:
-    reasons: dict[str, list[str]] = {}
-    for module, verdict in by_type.items():
-        if verdict.finding == UNTESTED:
-            reasons.setdefault(verdict.reason, []).append(module)
-    return reasons
 
 
 def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
@@ -87,9 +76,9 @@ def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
     if updates.adapter is None:
         return counts | {"changed_matrices": int((rows["frobenius_norm"] > 0).sum())}
     products = [update.product for update in updates.adapter.updates.values()]
-    magnitudes = [u.magnitude for u in updates.adapter.updates.values() if u.magnitude is not None]
+    magnitudes = sum(u.magnitude.numel() for u in updates.adapter.updates.values() if u.magnitude is not None)
     return counts | {
-        "factors": sum(p.B.numel() + p.A.numel() for p in products) + sum(m.numel() for m in magnitudes),
+        "factors": sum(p.B.numel() + p.A.numel() for p in products) + magnitudes,
         "beside": sum(tensor.numel() for tensor in updates.adapter.saved.values()),
         "ranks": sorted({len(p.A) for p in products}),
         "update_ranks": sorted(set(rows["numerical_rank"].astype(int))),
@@ -99,7 +88,9 @@ def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
 
 def _module(name: str, members: pd.DataFrame, verdict: Verdict) -> Facts:
     facts: Facts = {"module": name, "count": len(members), "verdict": verdict._asdict()}
-    facts |= {key: median_of(members, key) for key in SUMMARY}
+    facts |= {"energy": float((members["frobenius_norm"] ** 2).sum())} | {
+        key: median_of(members, key) for key in SUMMARY
+    }
     if verdict.null:
         facts["null"] = {key: median_of(members, f"null.{key}") for key in SUMMARY[1:]}
     return facts | {"curve": _curve(members, verdict)}
@@ -138,17 +129,13 @@ def _layers(rows: pd.DataFrame) -> Facts:
     middle = size.groupby(rows["module"]).transform("median")
     alone = rows["module"].map(rows["module"].value_counts()) < 2
     middle[alone | (middle == 0)] = size[size > 0].median()  # a type that did not move is held against others
-    layer = rows["matrix"].map(layer_of)
-    sizes = rows[["matrix", "module"]].assign(layer=layer, size=size, share=size / middle)
-    layers = sizes.groupby("layer", sort=False)["share"].median()
-    hardly = list(layers.index[layers <= HARDLY])
-    measured = layers.dropna()
+    layers = (size / middle).groupby(rows["matrix"].map(layer_of), sort=False).median().dropna()
     return {
         "unit": "‖ΔW‖ / ‖W0‖" if relative else "root mean square entry of ΔW",
         "moved": bool((size > 0).any()),
-        "hardly": hardly,
-        "least": min(zip(measured, measured.index, strict=True)) if len(measured) else None,
-        "matrices": sizes.to_dict("records"),
+        "hardly": list(layers.index[layers <= HARDLY]),
+        "least": min(zip(layers, layers.index, strict=True)) if len(layers) else None,
+        "matrices": rows[["matrix", "module"]].assign(size=size).to_dict("records"),
     }
 
 
@@ -173,8 +160,6 @@ def _finite(value: Any) -> Any:
         return _finite(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return " ".join(value.split()).replace("¦", "|")  # signs that `card.txt.j2` parts its text by
     return value
 
 
@@ -233,9 +218,8 @@ def _no_product_null(updates: Updates, moved: pd.DataFrame) -> str:
     """Why products of trained factors are no null of these, or empty."""
     start = str(updates.adapter.settings.get("init_lora_weights")).lower() if updates.adapter else ""
     kinds = {part for kind in set(moved["kind"]) for part in kind.split("+")}
-    for name, reason in NO_NULL.items():
-        if name in (*kinds, start):
-            return reason
+    if special := [name for name in NO_NULL if name in (*kinds, start)]:
+        return f"it is {special[0]}, whose parts are not random factors: its noise has no known null"
     if all(len(sigma) < 2 for sigma in moved["sigma"]):
         return "rank 1 has one singular value, and a spectrum needs two"
     names = set(moved["matrix"])
@@ -250,8 +234,7 @@ def _no_product_null(updates: Updates, moved: pd.DataFrame) -> str:
 
 def _dense(moved: pd.DataFrame, level: float) -> Verdict:
     if moved["kind"].str.contains("dora").any():
-        reason = "DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk"
-        return Verdict(UNTESTED, reason=reason)
+        return Verdict(UNTESTED, reason="DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk")
     untold = moved[moved["spikes"].isna() | moved["spikes_not_told"].notna()]
     if len(untold):
         why = "it has no bulk" if math.isnan(untold["spikes"].iloc[0]) else "its bulk is not that of iid noise"

@@ -1,6 +1,6 @@
 """An audit's findings: its numbers in one dict, the table by module type, and what is printed and written of them.
 
-The words stand in `templates/`. `render` fills a template; in Markdown the texts of others are escaped.
+The words stand in `templates/`; in Markdown the texts of others are escaped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +38,20 @@ SIGNS = re.compile(r"([\\`*_<\[\]!])")
 """Signs that mean something in Markdown."""
 
 
-@cache
-def environment() -> Environment:
-    """Templates of Jinja2; `md` escapes for Markdown, `form` formats."""
-    made = Environment(
+def render(template: str, facts: Mapping[str, Any]) -> str:
+    """A page of these facts; in its template `md` escapes for Markdown, and `form` formats."""
+    pages = Environment(
         loader=PackageLoader("lorax_lab.audit"), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    made.filters["form"] = lambda value, spec="": "–" if value is None else format(value, spec)
-    made.filters["md"] = lambda text: SIGNS.sub(r"\\\1", " ".join(str(text).split()))
-    return made
+    pages.filters["form"] = lambda value, spec="": "–" if value is None else format(value, spec)
+    pages.filters["md"] = lambda text: SIGNS.sub(r"\\\1", " ".join(str(text).split()))
+    return pages.get_template(template).render(**facts)
 
 
-def render(template: str, facts: Mapping[str, Any]) -> str:
-    """A page of these facts."""
-    return environment().get_template(template).render(**facts)
+def sentences(template: str, facts: Mapping[str, Any]) -> list[str]:
+    """The paragraphs of a page, each in one line."""
+    return [" ".join(text.split()) for text in render(template, facts).split("\n\n") if text.strip()]
 
 
 # ---- numbers
@@ -142,8 +140,8 @@ def _beside_noise(dense: pd.DataFrame) -> dict[str, Any] | None:
         return None
     is_told = dense["spikes_not_told"].isna()
     told, untold = dense[is_told], dense[~is_told]
-    energy = told["frobenius_norm"] ** 2
-    misfit = untold["bulk_misfit"].max()
+    energy, misfit = told["frobenius_norm"] ** 2, untold["bulk_misfit"].max()
+    shapes = zip(untold["out"], untold["in"], strict=True)
     return {
         "effective_rank": median_of(dense, "effective_rank"),
         "iid": median_of(dense, "null.effective_rank"),
@@ -154,9 +152,7 @@ def _beside_noise(dense: pd.DataFrame) -> dict[str, Any] | None:
         "share": float((told["spike_energy"] * energy).sum() / energy.sum()) if len(told) else None,
         "untold": len(untold),
         "misfit": None if math.isnan(misfit) else misfit,
-        "iid_misfit": max(
-            (noise_misfit(shape) for shape in zip(untold["out"], untold["in"], strict=True)), default=None
-        ),
+        "iid_misfit": max(map(noise_misfit, shapes), default=None),
     }
 
 
@@ -168,13 +164,9 @@ def _storage(pairs: pd.DataFrame) -> dict[str, Any] | None:
     return {
         "dtypes": sorted(set(pairs["base_dtype"] + " → " + pairs["tuned_dtype"])),
         "share": float((pairs["rounding_share"] * energy).sum() / energy.sum()),
-        "flagged": _flags(pairs),
+        "flagged": Counter(" ".join(pairs["untrusted"]).split()),
         "pairs": len(pairs),
     }
-
-
-def _flags(rows: pd.DataFrame) -> Counter[str]:
-    return Counter(" ".join(rows["untrusted"]).split())
 
 
 # ---- the table
@@ -182,8 +174,9 @@ def _flags(rows: pd.DataFrame) -> Counter[str]:
 
 def table(rows: pd.DataFrame) -> Table:
     """One line per module type: medians over its matrices, and how many measures rounding decides in any of them."""
-    title = "by module type: medians over its matrices"
-    shown = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    caption = " ".join(render("table.md.j2", {"measures": len(MEASURES)}).split())
+    shown = Table(title="by module type: medians over its matrices", caption=caption, box=SIMPLE_HEAD)
+    shown.title_justify = shown.caption_justify = "left"
     shown.add_column("module", overflow="fold", min_width=28)
     columns = ("n", "‖ΔW‖/‖W‖", "effective/noise", "null", "stable", "spikes", *(f"{share:.0%}" for share in SHARES))
     for heading in (*columns, "flagged"):
@@ -200,9 +193,8 @@ def table(rows: pd.DataFrame) -> Table:
             _cell(members, "stable_rank"),
             "not told" if members["spikes_not_told"].notna().any() else _cell(members, "spikes", ",.0f"),
             *(_cell(members, f"energy_rank_{round(100 * share)}", ",.0f") for share in SHARES),
-            str(len(_flags(members))),
+            str(len(set(" ".join(members["untrusted"]).split()))),
         )
-    shown.caption = " ".join(render("table.md.j2", {"measures": len(MEASURES)}).split())
     return shown
 
 
@@ -224,13 +216,12 @@ def close(updates: Updates, measured: Mapping[str, Measured], failures: Sequence
     write_csv(folder / "audit.csv", as_written(rows))
     rows = complete(rows)
     console.print(table(rows))
-    paragraphs = render("findings.md.j2", facts_of(rows)).split("\n\n")
-    sentences = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
-    for sentence in sentences:
-        console.print(sentence, markup=False)
+    lines = sentences("findings.md.j2", facts_of(rows))
+    for line in lines:
+        console.print(line, markup=False)
     page = io.StringIO()
     Console(width=WIDTH, file=page, color_system=None).print(table(rows))
-    report = {"title": updates.title, "sentences": sentences, "table": page.getvalue().rstrip()}
+    report = {"title": updates.title, "sentences": lines, "table": page.getvalue().rstrip()}
     write_text(folder / "report.md", render("report.md.j2", report | {"notes": updates.notes, "failures": failures}))
     say(f"in {folder}: audit.csv, report.md")
     say(f"for the figures type: python -m analysis audit {folder}")

@@ -1,7 +1,6 @@
-"""A card's picture: energy by module type beside its null, sizes by layer, and the score when cut.
+"""A card's picture: energy by module type beside its null, and the score when cut.
 
-It is drawn here and not by `analysis`: a card is one page that leaves the lab, beside an adapter on a hub, and the
-command that writes it writes it whole. `analysis` draws what entries have left, many records on one figure.
+It is drawn here and not by `analysis`: a card is one page that leaves the lab, beside an adapter on a hub.
 """
 
 from __future__ import annotations
@@ -12,34 +11,24 @@ import textwrap
 from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lorax_lab.audit.facts import Facts
-from lorax_lab.record.palette import CATEGORICAL, sequential_map
+from lorax_lab.record.palette import CATEGORICAL
 
 WIDTH, ACROSS, MOST = 8.0, 4, 8
 """Inches; panels in a row; module types that are drawn, those with the most energy."""
 LINE, NULL = CATEGORICAL[0], "0.45"
 STYLE: Any = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
+    "font.size": 8, "axes.titlesize": 8.5, "axes.titlelocation": "left", "axes.labelsize": 8,
+    "axes.spines.top": False, "axes.spines.right": False, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5, "legend.frameon": False,
     "text.parse_math": False,  # names are a user's own: a $ in them is no formula
-}
+}  # fmt: skip
 FAR = 6
 """Margins below the whole down to which differences are drawn."""
-MOST_LAYERS, MOST_TYPES = 40, 14
-"""Rows and columns of the map of sizes that can be read."""
 
 
 def png(facts: Facts, title: list[str]) -> bytes:
@@ -51,27 +40,20 @@ def png(facts: Facts, title: list[str]) -> bytes:
 
 
 def draw(facts: Facts, title: list[str]) -> Figure:
-    """All panels on one page: above the energies, below the sizes and the cuts."""
-    matrices = pd.DataFrame(facts["layers"]["matrices"]).astype({"size": float})
-    energy = matrices.groupby("module")["size"].apply(lambda sizes: (sizes**2).sum())
-    strongest = energy.nlargest(MOST).index
-    modules = [m for m in facts["modules"] if m["curve"] and m["module"] in strongest]
-    in_layers = matrices[matrices["layer"] != matrices["matrix"]]
-    grid = (in_layers if len(in_layers) else matrices).pivot_table("size", "layer", "module", dropna=False, sort=False)
-    panels = [*([_sizes] if facts["layers"]["moved"] else []), *([_cuts] if facts["scores"] else [])]
+    """All panels on one page: above the energies, below the cuts."""
+    drawn = sorted((m for m in facts["modules"] if m["curve"]), key=lambda m: -m["energy"])[:MOST]
+    modules = [m for m in facts["modules"] if m in drawn]
     rows = math.ceil(len(modules) / ACROSS)
-    lower = min(4.5, 1.3 + 0.16 * max(len(grid), 9)) if panels else 0.0
     lines = [part for line in title for part in textwrap.wrap(line, 125)]
-    figure = Figure(figsize=(WIDTH, 0.35 + 0.15 * len(lines) + 1.65 * rows + lower), layout="constrained")
+    heights = [height for height in (1.65 * rows, 2.6 if facts["scores"] else 0.0) if height]
+    figure = Figure(figsize=(WIDTH, 0.35 + 0.15 * len(lines) + sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5)
-    heights = [height for height in (1.65 * rows, lower) if height]
-    parts = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).flat if heights else ())
+    parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).flat) if heights else []
     if rows:
-        _energies(next(parts), modules, rows)
-    if panels:
-        for axes, panel in zip(next(parts).subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            panel(axes, facts, grid)
+        _energies(parts[0], modules, rows)
+    if facts["scores"]:
+        _cuts(parts[-1].subplots(), facts["scores"])
     return figure
 
 
@@ -108,23 +90,8 @@ def _ticks(axes: Axes, ticks: list[int]) -> None:
     axes.minorticks_off()
 
 
-def _sizes(axes: Axes, facts: Facts, grid: pd.DataFrame) -> None:
-    """How large the updates are, layers down, module types across; the mean where a cell has several."""
-    grid = grid.iloc[:MOST_LAYERS, :MOST_TYPES]
-    stacks = {layer.rpartition(".")[0] for layer in grid.index}
-    ends = 1 if len(stacks) == 1 else 2  # of one stack the number says all
-    layers = [_short(".".join(layer.split(".")[-ends:]), 20) for layer in grid.index]
-    image = axes.imshow(grid.to_numpy(), cmap=sequential_map(), aspect="auto", vmin=0)
-    axes.set_xticks(range(grid.shape[1]), [_short(module, 24) for module in grid.columns], rotation=40, ha="right")
-    axes.set_yticks(range(len(layers)), layers)
-    axes.set_title(f"{facts['layers']['unit']}, by layer")
-    axes.spines[:].set_visible(False)
-    axes.figure.colorbar(image, ax=axes).outline.set_visible(False)
-
-
-def _cuts(axes: Axes, facts: Facts, grid: pd.DataFrame) -> None:
+def _cuts(axes: Axes, scores: Facts) -> None:
     """What a cut changes of the score against k, on validation; at the chosen k on test too."""
-    scores = facts["scores"]
     cuts, margin, chosen, test = scores["cuts"], scores["margin"], scores["chosen"], scores["test"]
     k, value = [cut["k"] for cut in cuts], [cut["difference"] for cut in cuts]
     axes.axhline(0, color="0.3", linewidth=0.9, label="whole")
@@ -148,7 +115,7 @@ def _cuts(axes: Axes, facts: Facts, grid: pd.DataFrame) -> None:
     better = "" if scores["higher_is_better"] else " (above 0: better)"
     axes.set(xlabel="k directions in every matrix", ylabel=f"{scores['metric']}, cut − whole{better}")
     axes.set_title(f"score when cut: {scores['task']}")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handlelength=1.5)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), handlelength=1.5)
 
 
 def _short(name: str, letters: int = 26) -> str:

@@ -1,8 +1,5 @@
-"""An audit's folder: one file per measured matrix, so that a stopped audit goes on where it was.
-
-`audit.json` says what was audited; `matrices/00012.npz` holds a matrix's row (JSON) and its singular values. Each file
-is written whole. The tables, the report and the figures are made from these files only.
-"""
+"""An audit's folder: `audit.json` says what was audited; `matrices/00012.npz` holds a matrix's row (JSON) and its
+singular values. Each file is written whole, so a stopped audit goes on where it was."""
 
 from __future__ import annotations
 
@@ -33,11 +30,7 @@ class Measured:
 
 
 def open_store(folder: Path, identity: dict[str, Any]) -> Path:
-    """The folder, which is made if needed, after a check that it holds no other audit.
-
-    Raises:
-        ConfigError: the folder holds another audit, or other files.
-    """
+    """The folder, which is made if needed; a ConfigError says that it holds another audit, or other files."""
     path = folder / IDENTITY
     identity = redacted({"format": FORMAT, **identity})  # as it is written
     if path.is_file():

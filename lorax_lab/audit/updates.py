@@ -11,8 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lorax_lab.audit.checkpoint import Checkpoint, fingerprint_of, open_checkpoint
-from lorax_lab.audit.pairing import Note, Pairing, pair
+from lorax_lab.audit.checkpoint import Checkpoint, Note, fingerprint_of, open_checkpoint, pair
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import GROUP, LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
 from lorax_lab.methods.names import plain_name
@@ -20,8 +19,7 @@ from lorax_lab.models.tensor_files import as_matrix
 from lorax_lab.spectra import Update
 
 COMMON = 0.5
-"""Share of the matrices that two checkpoints must have in common. A tuned model has nearly all of its base's; some may
-be cut away, or have another vocabulary."""
+"""Share of the matrices that a base and a model tuned from it have in common: layers may be cut away."""
 WITH_BASE = "type python -m lorax_lab.audit BASE ADAPTER, or python -m lorax_lab.audit card ADAPTER --base BASE"
 IN_BOTH = ("tied", "unsupported dtype", "3-D")
 """Notes on matrices that both sides have, and that are not measured, or under another name."""
@@ -40,18 +38,15 @@ class Difference:
         return tuple(self.base.shape)
 
     def block(self, dim: int, start: int, stop: int) -> Tensor:
-        """The same slice of both, each upcast first: tuned.double() − base.double(), fp64.
-
-        fp16 differences are exact. fp32 and bf16 ones are exact where both entries and their difference span less
-        than 2^53 in size, as weights do; beyond that, and for fp64, they are rounded once (1.1e-16 relative).
-        """
+        """The same slice of both, each upcast first: tuned.double() − base.double(), fp64. It is exact where both
+        entries and their difference span less than 2^53 in size, as weights do; beyond, rounded once (1.1e-16)."""
         base, tuned = (side.narrow(dim, start, stop - start).double() for side in (self.base, self.tuned))
         return tuned - base
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """One update to be measured; its data is read only when `update` is called."""
+    """One update to be measured; its data is read when `update` is called."""
 
     name: str  # the weight's name in the base
     kind: str  # `pair`, or the adapter's method
@@ -76,14 +71,11 @@ class Updates:
 
 
 def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Updates:
-    """The updates between what the two names on the command line stand for.
-
-    Args:
-        alpha: of a plain file of loralib's factors, which does not contain it.
+    """The updates between what the two names on the command line stand for; `alpha` is that of a file of loralib's
+    factors, which does not contain it.
 
     Raises:
-        ConfigError: a name is no checkpoint and no adapter, a checkpoint stands alone, or the alpha is missing, is not
-            the file's own, or has nothing to scale.
+        ConfigError: a name is no checkpoint and no adapter, a checkpoint stands alone, or the alpha does not fit.
     """
     if tuned is None and is_adapter(base):
         return _adapter(None, base, alpha)
@@ -106,34 +98,24 @@ def is_adapter(name: str) -> bool:
 def _pair(base_name: str, tuned_name: str) -> Updates:
     base, tuned = open_checkpoint(base_name), open_checkpoint(tuned_name)
     if factors := [key for key in tuned.tensors if LORALIB_KEY.fullmatch(key)]:
-        raise ConfigError(
-            f"{tuned_name} holds {factors[0]}, a factor of loralib: its weights may lack ΔW; name the file itself, "
-            f"{tuned.files[0]}, with --alpha"
-        )
+        factor = f"{tuned_name} holds {factors[0]}, a factor of loralib: its weights may lack ΔW"
+        raise ConfigError(f"{factor}; name the file itself, {tuned.files[0]}, with --alpha")
     pairing = pair(base, tuned)
-    matrices = [
-        Matrix(
-            p.name, "pair", (p.base.shape[0], p.base.shape[1]), p.base, p.tuned, partial(Difference, p.base, p.tuned)
-        )
-        for p in pairing.pairs
-    ]
+    matrices = []
+    for name, before, after in pairing.pairs:
+        out, into = before.shape
+        matrices.append(Matrix(name, "pair", (out, into), before, after, partial(Difference, before, after)))
     if not matrices:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
-    _check_related(base, tuned, pairing)
+    in_both = len(matrices) + sum(note.kind in IN_BOTH for note in pairing.notes)
+    fewest = min(sum(stored.ndim >= 2 for stored in side.tensors.values()) for side in (base, tuned))
+    if in_both < COMMON * fewest:
+        share = f"{base_name} and {tuned_name} have {in_both} of {fewest} matrices in common, by name and shape"
+        raise ConfigError(f"{share}; needed is half of them: name a base and a model that was tuned from it")
     fingerprint = fingerprint_of(base.files) + fingerprint_of(tuned.files)
     title = f"{tuned_name} against {base_name}"
     return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, fingerprint, base, None)
-
-
-def _check_related(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> None:
-    """Refuse two models of which neither was tuned from the other: a matrix or two of one name and shape, such as an
-    embedding, are no finding."""
-    in_both = len(pairing.pairs) + sum(note.kind in IN_BOTH for note in pairing.notes)
-    fewest = min(sum(stored.ndim >= 2 for stored in side.tensors.values()) for side in (base, tuned))
-    if in_both < COMMON * fewest:
-        share = f"{base.name} and {tuned.name} have {in_both} of {fewest} matrices in common, by name and shape"
-        raise ConfigError(f"{share}; needed is half of them: name a base and a model that was tuned from it")
 
 
 def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:
@@ -161,15 +143,11 @@ def _matrix(update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None
             raise ConfigError(f"{adapter}: a {update.kind} update needs its base; {WITH_BASE}")
         return Matrix(f"{update.name}.weight", update.kind, update.shape, None, None, update.update, update.name)
     if update.foreign == GROUP:
-        unplaced = "of a MergedLinear: which rows of its weight the group belongs to is not in the file"
-        raise ConfigError(f"{adapter}: {update.name} {unplaced}; leave BASE out")
-    wanted = f"{adapter}: {update.name} is {update.shape}"
-    own_base = "name the adapter's own base"
-    if plain_name(f"{update.name}.weight") not in weights:
-        raise ConfigError(f"{wanted}, and BASE has no such weight; {own_base}")
-    name, stored = weights[plain_name(f"{update.name}.weight")]
-    if tuple(stored.shape) not in (update.shape, update.shape[::-1]):
-        raise ConfigError(f"{wanted}, in BASE {tuple(stored.shape)}; {own_base}")
+        raise ConfigError(f"{adapter}: {update.name} is {GROUP}, whose rows are not in the file; leave BASE out")
+    name, stored = weights.get(plain_name(f"{update.name}.weight"), ("", None))
+    if stored is None or tuple(stored.shape) not in (update.shape, update.shape[::-1]):
+        there = "and BASE has no such weight" if stored is None else f"in BASE {tuple(stored.shape)}"
+        raise ConfigError(f"{adapter}: {update.name} is {update.shape}, {there}; name the adapter's own base")
 
     def make() -> Update:
         return update.update(update.oriented(stored) if update.needs_base else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from lorax_lab.config.checks import FROM_ZERO, POSITIVE, check_fields, one_of, require, require_name, require_path
@@ -138,14 +139,15 @@ class TrainConfig:
 
 @dataclass
 class TrackingConfig:
-    """The windows on runs in Weights & Biases; `auto` is online when logged in and offline otherwise.
+    """The windows on runs: of Weights & Biases, where `auto` is online when logged in and offline otherwise, or of
+    Trackio.
 
     Attributes:
         artifacts: whether the trained weights are kept there too.
         study: the study that the run belongs to, as a tag.
     """
 
-    mode: str = field(metadata=one_of("auto", "offline", "online", "disabled"))
+    mode: str = field(metadata=one_of("auto", "offline", "online", "trackio", "disabled"))
     project: str
     entity: str | None
     artifacts: bool = False
@@ -153,6 +155,8 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "tracking.")
+        if self.mode == "trackio" and find_spec("trackio") is None:
+            raise ConfigError("tracking=trackio: trackio is not installed; type pip install lorax_lab[dashboards]")
         for key in ("project", "entity", "study"):
             require_name(f"tracking.{key}", getattr(self, key), optional=key != "project")
 

@@ -1,4 +1,4 @@
-"""Overrides `key=value` in Hydra's grammar: the grid that lists of values make, and values in the spelling of one."""
+"""Overrides `key=value` in Hydra's grammar, read and written."""
 
 from __future__ import annotations
 
@@ -33,22 +33,6 @@ def said_plainly() -> Iterator[None]:
             raise error.__cause__ from None
         text = str(error).partition("Config search path")[0]
         raise ConfigError(" ".join(text.split())) from None
-
-
-def expand(overrides: list[str]) -> list[list[str]]:
-    """The grid of a sweep: one list of plain overrides per job, in Hydra's order.
-
-    >>> expand(["rank=4,8", "seed=0"])
-    [['rank=4', 'seed=0'], ['rank=8', 'seed=0']]
-
-    Raises:
-        ConfigError: an override that Hydra's grammar does not read, or whose values cannot be listed.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    with said_plainly():
-        (jobs,) = BasicSweeper.split_arguments([parsed(override) for override in overrides], None)
-    return jobs
 
 
 @lru_cache(maxsize=4096)

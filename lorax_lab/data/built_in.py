@@ -114,13 +114,13 @@ LARGEST = 99
 
 
 def read_arithmetic(config: TaskConfig) -> Pools:
-    """Every problem. The two orders of a sum, which have one answer, are one group."""
+    """`COUNT` different problems of numbers from 1 to `LARGEST`. The two orders of a sum are one group."""
     return Pools("arithmetic", (), list(problems()))
 
 
 @lru_cache(maxsize=1)
 def problems() -> tuple[Example, ...]:
-    """`COUNT` different problems of numbers from 1 to `LARGEST`, as prompt and completion.
+    """The problems, as prompt and completion.
 
     >>> problems()[0].inputs["prompt"], problems()[0].label, problems()[0].group
     ('63 + 73 =', '136', '63 + 73')

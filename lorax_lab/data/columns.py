@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -20,26 +19,21 @@ from lorax_lab.data import leaks
 from lorax_lab.data.assets import sha256_of_file
 from lorax_lab.data.media import read_image, read_sound
 from lorax_lab.data.source import Example, Pools, chosen_columns
-from lorax_lab.data.table import Table, is_missing, is_unseen, printable
+from lorax_lab.data.table import Table, is_missing, is_seen, printable
 from lorax_lab.errors import ConfigError
 
 LONGEST = 200
 """Most characters of a class's name."""
 LARGEST = 1e18
 """Largest number that is learned: the squares of larger ones have no sum in fp32."""
-TRUTH = "truth value"
 MEND = "mend it or leave the row out"
 
 Tables = Mapping[str, Table]
-Labels = dict[str, list[Any]]
 
 
 def to_pools(where: str, tables: Tables, config: TaskConfig, names: Sequence[str] | None = None) -> Pools:
-    """The examples of the tables `train` and, where there are any, `validation` and `test`.
-
-    Args:
-        where: the source's name in messages.
-        names: the classes in the order of their labels; without it, the sorted labels of all tables.
+    """The examples of the tables `train` and, where there are any, `validation` and `test`; `names` are the classes in
+    the order of their labels, by default the sorted labels of all tables.
 
     Raises:
         ConfigError: a missing column; a row whose inputs, group or label cannot be used; a column that tells the label.
@@ -48,17 +42,14 @@ def to_pools(where: str, tables: Tables, config: TaskConfig, names: Sequence[str
     unlabeled = sum(is_missing(cell) for table in tables.values() for cell in table.column("label", label))
     tables = labeled(tables, config)
     classes: tuple[str, ...] = ()
-    read_label = LABELS[config.labels]
     if config.labels == "classes":
         classes = tuple(names or _class_names(tables, label))
-        read_label = _index_in(classes)
-    labels = _read(tables, label, read_label)
+    labels = _read(tables, label, _index_in(classes) if classes else LABELS[config.labels])
     read = {role: _examples(table, config, labels[role]) for role, table in tables.items()}
     leaks.refuse(where, tables, config)
     filled = {role: [example for example in rows if not _is_blank(example)] for role, rows in read.items()}
     blank = sum(len(read[role]) - len(filled[role]) for role in read)
-    notes = tuple(table.note for table in tables.values() if table.note)
-    return Pools(where, classes, filled["train"], filled.get("validation"), filled.get("test"), blank, unlabeled, notes)
+    return Pools(where, classes, filled["train"], filled.get("validation"), filled.get("test"), blank, unlabeled)
 
 
 def labeled(tables: Tables, config: TaskConfig) -> Tables:
@@ -94,7 +85,7 @@ def _inputs(table: Table, key: str, column: str, form: str) -> list[Any]:
 
 def _is_blank(example: Example) -> bool:
     values = example.inputs.values()
-    return bool(values) and all(isinstance(value, str) and is_unseen(value) for value in values)
+    return bool(values) and all(isinstance(value, str) and is_missing(value) for value in values)
 
 
 # ---- cells
@@ -145,7 +136,7 @@ FILES = ("image", "audio")
 # ---- labels: the index of a class, a number, or a text
 
 
-def _read(tables: Tables, column: str, read_cell: Callable[[Any], Any]) -> Labels:
+def _read(tables: Tables, column: str, read_cell: Callable[[Any], Any]) -> dict[str, list[Any]]:
     def read_label(cell: Any) -> Any:
         if is_missing(cell):
             raise ValueError("give it a label, or type task.drop_unlabeled=true to leave it out")
@@ -155,9 +146,8 @@ def _read(tables: Tables, column: str, read_cell: Callable[[Any], Any]) -> Label
 
 
 def _number(cell: Any) -> float:
-    is_number = isinstance(cell, int | float | str | Decimal) and not isinstance(cell, bool)
     try:
-        number = float(cell) if is_number and "_" not in str(cell)[:LONGEST] else math.nan
+        number = float(cell) if isinstance(cell, int | float | str | Decimal) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
     if not abs(number) <= LARGEST:
@@ -179,54 +169,24 @@ def _index_in(classes: Sequence[str]) -> Callable[[Any], int]:
 
 def _class_names(tables: Tables, label: str) -> tuple[str, ...]:
     """The distinct labels of all tables as words, whole numbers in their order and the rest by the alphabet."""
-    values = [name for rows in _read(tables, label, _in_one_way()).values() for name in rows]
+    values = [name for rows in _read(tables, label, _class).values() for name in rows]
     names = set(values)
     if len(names) > max(2, len(values) // 2):
         too_many = f"task.label={label} has {len(names)} different values in {len(values)} rows, too many for classes"
         raise ConfigError(f"{tables['train'].where}: {too_many}; name another column, or type task.kind=regression")
-    if pairs := leaks.alike(names, _plain):
-        first, second = map(ascii, pairs[0])
-        reason = f"the classes {first} and {second} look alike, and differ in spaces, hidden signs or forms of Unicode"
-        raise ConfigError(f"task.label={label} of {tables['train'].where}: {reason}; write them in one way")
     return in_order(names)
 
 
-def _plain(name: str) -> str:
-    seen = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
-    return " ".join(seen.split())
-
-
 def _class(cell: Any) -> str:
+    """A class's name; spaces around it and signs that nobody sees do not count."""
     if isinstance(cell, float) and not cell.is_integer():
         raise ValueError(f"a number is no class; type task.kind=regression, or {MEND}")
     if not isinstance(cell, str | int | float):
         raise ValueError("a class is a word or a whole number; name another column in task.label")
-    name = str(int(cell)) if isinstance(cell, float) else _text(cell).strip()
+    name = str(int(cell)) if isinstance(cell, float) else "".join(filter(is_seen, _text(cell))).strip()
     if len(name) > LONGEST:
         raise ValueError(f"a class has at most {LONGEST} characters; name another column in task.label")
     return name
-
-
-def _in_one_way() -> Callable[[Any], str]:
-    """`_class`, which refuses classes that are written in two ways: `1` and `"1"`, or `true` among numbers. They would
-    be one class or another by chance."""
-    types: dict[str, str] = {}
-
-    def read_class(cell: Any) -> str:
-        name, written = _class(cell), _type(cell)
-        first = next(iter(types.values()), written)
-        expected = types.setdefault(name, first if TRUTH in (first, written) else written)
-        if written != expected:
-            raise ValueError(f"in other rows it is a {expected}; write the column in one way")
-        return name
-
-    return read_class
-
-
-def _type(cell: Any) -> str:
-    if isinstance(cell, bool):
-        return TRUTH
-    return "word" if isinstance(cell, str) else "number"
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:

@@ -30,10 +30,10 @@ def read(config: TaskConfig) -> Pools:
     test split, its validation split is our test, and our validation is carved out of its train split.
 
     Raises:
-        ConfigError: no network and no copy in the cache, no such data set, subset or column, a row at fault.
+        ConfigError: nothing to load, no such column, a row at fault.
     """
     tables, names = _tables(str(config.path), config.subset, str(config.label))
-    return to_pools(_where(config.path, config.subset), tables, config, names)
+    return to_pools(" ".join(filter(None, (config.path, config.subset))), tables, config, names)
 
 
 def data_sha256(config: TaskConfig) -> str:
@@ -51,36 +51,29 @@ def data_sha256(config: TaskConfig) -> str:
 @lru_cache(maxsize=2)
 def _tables(path: str, subset: str | None, label: str) -> tuple[dict[str, Table], list[str] | None]:
     """The tables by role, and the class names where the data set declares them."""
-    splits = _load(path, subset)
+    splits, place = _load(path, subset), Path(os.path.expanduser(path)).absolute()
     names: list[str] | None = None
     tables = {}
     for role, split in _roles(splits, label, path).items():
-        columns: dict[str, Any] = {name: _column(splits[split], name) for name in splits[split].column_names}
+        columns: dict[str, Any] = {name: _column(splits[split], name, place) for name in splits[split].column_names}
         declared = getattr(splits[split].features.get(label), "names", None)
         if declared:
             names = list(declared)
             columns[label] = [_class_name(value, names) for value in columns[label][:]]
-        tables[role] = Table(f"{_where(path, subset)} ({split})", columns, Path(os.path.expanduser(path)))
+        where = " ".join(filter(None, (path, subset, f"({split})")))
+        tables[role] = Table(where, columns, place)
     return tables, names
 
 
-def _column(split: Any, name: str) -> Any:
-    """A column; of images and recordings the bytes of their files, which `lorax_lab.data` reads itself."""
+def _column(split: Any, name: str, place: Path) -> Any:
+    """A column; of images and recordings their files, or what is in them, which `lorax_lab.data` reads itself."""
     import datasets
 
     form = split.features[name]
     if not isinstance(form, datasets.Image | datasets.Audio):
         return split[name]
     files = split.cast_column(name, type(form)(decode=False))[name]
-    try:
-        return [file and (file["bytes"] or Path(file["path"]).read_bytes()) for file in files]
-    except OSError as error:
-        lost = f"a file that the column {name} names cannot be read ({error.filename}: {error.strerror})"
-        raise ConfigError(f"task.path: {lost}; mend it, or name another data set in task.path") from error
-
-
-def _where(path: str | None, subset: str | None) -> str:
-    return " ".join(filter(None, (path, subset)))
+    return [file and (file["bytes"] or file["path"].removeprefix(f"{place}/")) for file in files]
 
 
 def _class_name(value: Any, names: list[str]) -> Any:

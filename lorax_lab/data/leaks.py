@@ -1,16 +1,14 @@
 """Leaks: which examples belong in one split, and what a person should know of a table before anything trains.
 
-Examples that share a document, a passage or a wording are one group. A table is refused where a column tells the
-answer: in every row, or as a copy of the label but for a few rows that were mended by hand. An input that gives the
-answer away in most rows, in other words, or in a picture, is not seen.
+Examples that share a document, a passage or a wording are one group. A table is refused where a column is the label, or
+a code of it. An input that gives the answer away in other words, or in a picture, is not seen.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorax_lab.config import TaskConfig
@@ -24,8 +22,6 @@ COPIES = 0.9
 """Share of the rows from which on an input that equals the label is its copy."""
 INPUT = "the answer would be read off, not learned; name another column for"
 GROUP = "a class would be in one split alone; leave out"
-FEW = 5
-"""How many classes a note names."""
 MEMORISED = "validation and test are the training examples: all scores are those of the training examples"
 """What is said where `task.memorise` is true."""
 
@@ -70,99 +66,45 @@ def connected(tied: Sequence[Sequence[str]]) -> list[str | None]:
     return [root(keys_of_one[0]) if keys_of_one else None for keys_of_one in tied]
 
 
-def alike(names: Iterable[str], plain: Callable[[str], str]) -> list[list[str]]:
-    """Those of the names that are one after `plain`, by groups.
-
-    >>> alike(["Good", "bad", "good"], str.casefold)
-    [['Good', 'good']]
-    """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        groups[plain(name)].append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
 def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:
-    """Refuse tables in whose every row an input or the group tells the label: a ConfigError says how it does."""
+    """Refuse tables of which an input is the label, in 90 % of the rows or more, or of which it or the group has one
+    value for each class: a ConfigError names the column."""
     if config.labels == "texts":  # a completion may repeat its prompt
         return
-    columns = {
-        key: column for key, column in chosen_columns(config).items() if config.inputs.get(key, "text") == "text"
-    }
-    cells = {
-        key: [cell for table in tables.values() for cell in table.column(key, column)]
-        for key, column in columns.items()
-    }
+    columns = {key: name for key, name in chosen_columns(config).items() if config.inputs.get(key, "text") == "text"}
+    cells = {key: [_plain(c) for t in tables.values() for c in t.column(key, name)] for key, name in columns.items()}
     labels = cells.pop("label")
-    read = _word
-    if len(set(map(_word, labels))) < len(set(map(_letters, labels))):  # such as C and C++, or signs alone
-        read = _letters
-    labels = list(map(read, labels))
-    if len(set(labels)) < 2:
+    rows, classes = len(labels), len(set(labels))
+    if classes < 2:
         return
-    for key in cells:
-        is_group = key == "group"
-        if how := _tells(list(map(read, cells[key])), labels, config.labels == "classes", is_group):
-            why = GROUP if is_group else INPUT
-            raise ConfigError(f"{where}: task.{key}={columns[key]} {how}: {why} task.{key}, or mend the rows")
+    for key, values in cells.items():
+        copies = sum(cell == label for cell, label in zip(values, labels, strict=True))
+        is_code = len(set(zip(values, labels, strict=True))) == classes == len(set(values))
+        if key != "group" and copies >= COPIES * rows:
+            how = f"is the label in {copies:,} of {rows:,} rows"
+        elif config.labels == "classes" and rows >= FEWEST and is_code:
+            how = f"has one value for each label in {rows:,} rows"
+        else:
+            continue
+        raise ConfigError(f"{where}: task.{key}={columns[key]} {how}: {GROUP if key == 'group' else INPUT} task.{key}")
 
 
-def _word(cell: Any) -> str:
-    """A cell as words: case, punctuation and spacing do not count, and 1 is 1.0."""
-    if is_missing(cell):
-        return ""
+def _plain(cell: Any) -> str:
+    """A cell without case and spaces around it; 1 is 1.0."""
     try:
         number = float(cell)
+        return str(int(number)) if number.is_integer() else repr(number)
     except (TypeError, ValueError, OverflowError):
-        return wording(str(cell)) or _letters(cell)
-    return str(int(number)) if number.is_integer() else repr(number)
-
-
-def _letters(cell: Any) -> str:
-    """A cell as it stands, where words do not tell the classes apart."""
-    return "" if is_missing(cell) else str(cell).strip()
-
-
-def _tells(cells: Sequence[str], labels: Sequence[str], are_classes: bool, is_group: bool) -> str | None:
-    """How a column tells the label, in words; None where it does not."""
-    count = f"in every one of {len(labels):,} rows"
-    copies = sum(cell == label for cell, label in zip(cells, labels, strict=True))
-    if not is_group and copies >= COPIES * len(labels):
-        return f"is the label {count if copies == len(labels) else f'in {copies:,} of {len(labels):,} rows'}"
-    if not are_classes or len(labels) < FEWEST:
-        return None
-    pairs, classes = set(zip(cells, labels, strict=True)), set(labels)
-    if len(pairs) == len(classes) == len(set(cells)):
-        return f"has one value for each label {count}"
-    if not is_group and all(_names_alone(cell, label, classes) for cell, label in pairs):
-        return f"says the label's name, and no other label's, {count}"
-    return None
-
-
-def _names_alone(text: str, label: str, classes: set[str]) -> bool:
-    return bool(label) and [name for name in classes if name and f" {name} " in f" {text} "] == [label]
+        return "" if is_missing(cell) else str(cell).strip().casefold()
 
 
 def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> tuple[str, ...]:
-    """What is to be said: that training examples are scored, how the table was read, classes that are nearly one or
-    that a split lacks."""
-    notes = [*([MEMORISED] if config.memorise else []), *pools.notes]
-    if config.label is None and config.path is None:
-        return tuple(notes)
-    notes += [f"the classes {_list(group)} differ in case alone" for group in alike(pools.classes, str.casefold)]
-    names = ("train",) if config.memorise else ("train", "validation", "test")
+    """What is to be said: that training examples are scored, and of a table, which classes a split lacks."""
+    notes = [MEMORISED] if config.memorise else []
+    names = [] if config.path is None else ["train"] if config.memorise else ["train", "validation", "test"]
     for name, examples in zip(names, splits, strict=False):
         present = {example.label for example in examples}
-        lacking = [label for index, label in enumerate(pools.classes) if index not in present]
+        lacking = [printable(label) for index, label in enumerate(pools.classes) if index not in present]
         if lacking:
-            notes.append(f"the {name} split has no row of {_list(lacking)}")
+            notes.append(f"the {name} split has no row of {len(lacking)} classes, such as {lacking[0]}")
     return tuple(notes)
-
-
-def _list(names: Sequence[str]) -> str:
-    """
-    >>> _list("ab"), _list("abcdefgh")
-    ('a, b', 'a, b, c, d, e and 3 more')
-    """
-    listed = ", ".join(map(printable, names[:FEW]))
-    return listed if len(names) <= FEW else f"{listed} and {len(names) - FEW} more"

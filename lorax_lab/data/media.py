@@ -14,13 +14,8 @@ from lorax_lab.errors import ConfigError, cut, in_short
 
 
 def read_image(content: Path | bytes) -> np.ndarray:
-    """The image, turned as its camera says, (height, width, 3), uint8.
-
-    Grey becomes three equal colours. What is transparent lies on white.
-
-    Raises:
-        ValueError: no file, or none that can be read as an image; the message says why.
-    """
+    """The image, turned as its camera says, (height, width, 3), uint8; what is transparent lies on white. A ValueError
+    says why it cannot be read."""
     from PIL import Image, ImageOps
 
     file = _opened(content)
@@ -50,13 +45,7 @@ def _coloured(image: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A recording.
-
-    Args:
-        samples: (n,), float32, from -1 to 1.
-        rate: samples in a second.
-        name: where it comes from, for messages.
-    """
+    """A recording: samples (n,), float32, from -1 to 1; samples in a second; where it comes from, for messages."""
 
     samples: np.ndarray
     rate: int
@@ -69,12 +58,8 @@ class Sound:
 
 
 def read_sound(content: Path | bytes) -> Sound:
-    """The recording of a WAV, FLAC, OGG or MP3 file; the mean of its channels.
-
-    Raises:
-        ValueError: no file, none that can be read as audio, or no sound in it; the message says why.
-        ConfigError: the package that reads audio is not installed.
-    """
+    """The recording of a WAV, FLAC, OGG or MP3 file; the mean of its channels. A ValueError says why it cannot be read,
+    a ConfigError that the package for audio is not installed."""
     try:
         import soundfile
     except ImportError:
@@ -85,10 +70,8 @@ def read_sound(content: Path | bytes) -> Sound:
     except (OSError, TypeError, ValueError, soundfile.SoundFileError) as error:
         reason = cut(str(error).rpartition(": ")[2].strip(" ."), 120) or type(error).__name__
         raise ValueError(f"it is no audio of a known format, or is damaged ({reason})") from error
-    if not len(channels):
-        raise ValueError("it has no samples")
-    if not np.isfinite(channels).all():
-        raise ValueError("it has samples that are not finite")
+    if not len(channels) or not np.isfinite(channels).all():
+        raise ValueError("it has no samples, or some that are not finite")
     return Sound(np.ascontiguousarray(channels.mean(axis=1)), int(rate))
 
 

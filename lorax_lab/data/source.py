@@ -15,13 +15,8 @@ from lorax_lab.errors import ConfigError
 
 @dataclass(frozen=True)
 class Example:
-    """Named inputs with their label.
-
-    Args:
-        inputs: name → a text, a numpy array such as an image, or a `Sound`. A kind of task says which names it reads.
-        label: the index of a class, a number or a text, whichever form the kind's labels have.
-        group: examples of one group (a document, a question) never straddle two splits.
-    """
+    """Named inputs (texts, arrays such as images, or a `Sound`) and their label (the index of a class, a number or a
+    text). Examples of one `group` (a document, a question) never straddle two splits."""
 
     inputs: Mapping[str, Any]
     label: float | int | str
@@ -30,12 +25,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Pools:
-    """What a source read: every row it has, in the source's own splits where there are any.
+    """What a source read: every row it has, in the source's own splits where there are any; the others are None, to be
+    carved out of `train`.
 
-    `validation` and `test` are None where the source has no such labelled split: they are carved out of
-    `train`. `where` names the source in messages; `blank` counts the rows without text and `unlabeled` those without a
-    label, which were left out. `classes` are in the order of the labels, empty where the labels are no classes. `notes`
-    say what a person should know of how the rows were read.
+    `where` names the source in messages; `blank` and `unlabeled` count rows that were left out, without text or label.
+    `classes` are in the order of the labels, empty where the labels are no classes.
     """
 
     where: str
@@ -45,12 +39,11 @@ class Pools:
     test: list[Example] | None = None
     blank: int = 0
     unlabeled: int = 0
-    notes: tuple[str, ...] = ()
 
 
 def content_key(example: Example) -> tuple[str, ...]:
     """The key that two equal examples share: their texts, where case, spacing and Unicode's forms do not count, and the
-    content of their images and recordings. Of an example without inputs it is the label's.
+    content of their images and recordings; without inputs the label's.
 
     >>> content_key(Example({"text": "Ａ  good\\tFilm "}, 1)) == content_key(Example({"text": "a good film"}, 0))
     True
@@ -92,7 +85,7 @@ class Source:
 
     Args:
         read: every usable row, in pools.
-        sha256: the hash of the data's content, the same on every machine, computed as cheaply as possible.
+        sha256: the hash of the data's content, the same on every machine.
         labels: the forms that the labels can have: `classes`, `numbers`, `texts`.
         inputs: the inputs of every example by name, with their forms. Empty where the configuration names columns.
         columns: the forms that a column can be read in. Empty where the source has inputs of its own.

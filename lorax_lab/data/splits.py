@@ -25,9 +25,8 @@ def split(
 ) -> tuple[tuple[list[Example], list[Example], list[Example]], dict[str, int]]:
     """Train, validation and test, and how many rows were left out and why.
 
-    Test is taken first, then validation, then train from the rest. So neither of the first two depends on
-    `train_examples`, and 500 training examples are the first 500 of 1,500. Classes have the same shares in all three.
-    With `memorise` nothing is set aside for validation and test, which are the training examples.
+    Test is taken first, then validation, then train from the rest, so that 500 training examples are the first 500 of
+    1,500. Classes have the same shares in all three. With `memorise` nothing is set aside.
 
     Raises:
         ConfigError: fewer rows than are asked for; says how many there are and what to type.
@@ -62,11 +61,8 @@ def _flat(units: list[Unit]) -> list[Example]:
 
 
 def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
-    """The same pools with each content once, in the order test, validation, train.
-
-    Copies that agree on the label become one. Copies that disagree are all removed, since none of their labels can be
-    trusted. Content and groups of a pool are left out of the later pools (`overlap`).
-    """
+    """The same pools with each content once, in the order test, validation, train. Copies that agree on the label
+    become one, copies that disagree are removed. What a pool has is left out of the later ones (`overlap`)."""
     dropped = Counter(unlabeled=pools.unlabeled, blank=pools.blank, duplicate=0, conflicting=0, overlap=0)
     contents: set[tuple[str, ...]] = set()
     groups: set[str | None] = set()
@@ -137,9 +133,7 @@ def _require_rows(pools: Pools, config: TaskConfig, dropped: dict[str, int]) -> 
         sizes = {role: getattr(config, f"{role}_examples") for role in roles if _source(pools, role) == pool}
         rows = len(getattr(pools, pool) or [])
         if rows < sum(size or 1 for size in sizes.values()):
-            wanted = " ".join(
-                f"task.{role}_examples={'null' if size is None else size}" for role, size in sizes.items()
-            )
+            wanted = " ".join(f"task.{role}_examples={size or 'null'}" for role, size in sizes.items())
             everything = " ".join(f"task.{role}_examples=null" for role in sizes)
             too_few = f"{pools.where} has {rows} rows for {pool}{after}, too few for {wanted}"
             raise ConfigError(f"{too_few}; type smaller numbers, or {everything} for all rows")

@@ -24,20 +24,13 @@ COMPARED, LONGEST = 1000, 60
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns of equal length; `where` names the table in messages. Rows count from 1, after a header.
-
-    Args:
-        path: what `task.path` is in the message for a row; without it, `where`.
-        folder: where the files lie whose paths a column has.
-        rows: indices of the rows that are used; None for all.
-        note: what a person should know of how the table was read.
-    """
+    """Named columns of equal length; `where` names the table in messages, `path` in those for a row. Rows count from 1,
+    after a header; `rows` are the indices of those that are used, None for all. `folder` is where paths start."""
 
     where: str
     columns: Columns
     folder: Path = Path()
     rows: Sequence[int] | None = None
-    note: str = ""
     path: str = ""
 
     def column(self, key: str, name: str) -> list[Any]:
@@ -59,10 +52,8 @@ class Table:
             except ConfigError:
                 raise
             except ValueError as error:
-                at_fault = (
-                    f"task.path={self.path or self.where}, row {self.number(index)}: task.{key}={name} is {shown(cell)}"
-                )
-                raise ConfigError(f"{at_fault}: {error}") from error
+                row = f"task.path={self.path or self.where}, row {self.number(index)}"
+                raise ConfigError(f"{row}: task.{key}={name} is {shown(cell)}: {error}") from error
         return values
 
     def number(self, index: int) -> int:
@@ -76,16 +67,12 @@ def is_missing(cell: Any) -> bool:
     >>> is_missing(None), is_missing(float("nan")), is_missing(" "), is_missing(0)
     (True, True, True, False)
     """
-    return cell is None or cell != cell or (isinstance(cell, str) and is_unseen(cell))
+    return cell is None or cell != cell or (isinstance(cell, str) and not "".join(filter(is_seen, cell)).strip())
 
 
-def is_unseen(text: str) -> bool:
-    r"""Whether nothing of a text is seen: it has spaces and signs of format alone, such as a byte order mark.
-
-    >>> is_unseen(" \u200b"), is_unseen("\ufeff\u2060"), is_unseen("a\u200b")
-    (True, True, False)
-    """
-    return all(sign.isspace() or unicodedata.category(sign) == "Cf" for sign in text)
+def is_seen(sign: str) -> bool:
+    """Whether a sign is none of format, such as a byte order mark."""
+    return unicodedata.category(sign) != "Cf"
 
 
 def shown(cell: Any) -> str:
@@ -112,22 +99,21 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
     """The table in a file of a kind that `READERS` has, with the columns that are wanted. A file that is not what its
     name says is a ConfigError."""
     try:
-        columns, note = READERS[path.suffix.lower()](path, wanted)
+        columns = READERS[path.suffix.lower()](path, wanted)
     except OSError as error:
         raise _fault(path, f"cannot be read: {error.strerror or error}") from error
-    return Table(printable(path.name), columns, path.parent, note=note, path=str(path))
+    return Table(printable(path.name), columns, path.parent, path=str(path))
 
 
-def _read_csv(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
-    """Every cell is the text that it has, `NA` too. The delimiter is the one by which the first line has every wanted
-    column; names have no spaces around them."""
+def _read_csv(path: Path, wanted: Collection[str]) -> Columns:
+    """Every cell is the text that it has, `NA` too; names have no spaces around them."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
     text = _text(path)
     if not text.strip("\r\n"):
-        return {}, ""
-    delimiter, names = _header(path, text, wanted)
+        return {}
+    delimiter, names = _header(text, wanted)
     if repeated := _repeated(filter(None, names)):
         raise _fault(path, f"has more than one column {repeated}; rename one")
     numbered = [str(number) for number in range(len(names))]
@@ -142,25 +128,19 @@ def _read_csv(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
     except pa.ArrowException as error:
         put = f"put quotes around text with {DELIMITERS[delimiter]}, and close each quote"
         raise _fault(path, f"cannot be read ({in_short(error)}); {put}") from error
-    usual = delimiter == "," or path.suffix.lower() == ".tsv"
-    note = "" if usual else f"{path.name} is read with {DELIMITERS[delimiter]} between its fields"
-    return {name: column.to_pylist()[1:] for name, column in zip(names, table.columns, strict=True)}, note
+    return {name: column.to_pylist()[1:] for name, column in zip(names, table.columns, strict=True)}
 
 
-def _header(path: Path, text: str, wanted: Collection[str]) -> tuple[str, list[str]]:
+def _header(text: str, wanted: Collection[str]) -> tuple[str, list[str]]:
+    """The delimiter by which the first line has the most of the wanted columns, then the most columns; its names."""
     headers = {}
     for delimiter in DELIMITERS:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         headers[delimiter] = [name.strip() for name in next(filter(None, rows), [])]
-    fitting = [delimiter for delimiter, header in headers.items() if set(wanted) <= set(header)]
-    if len({tuple(headers[delimiter]) for delimiter in fitting}) > 1:
-        several = " and with ".join(DELIMITERS[delimiter] for delimiter in fitting)
-        raise _fault(path, f"fits task.label and the other columns with {several}; put quotes around names with signs")
-    delimiter = fitting[0] if fitting else max(headers, key=lambda delimiter: len(headers[delimiter]))
-    return delimiter, headers[delimiter]
+    return max(headers.items(), key=lambda header: (len(set(wanted) & set(header[1])), len(header[1])))
 
 
-def _read_jsonl(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
+def _read_jsonl(path: Path, wanted: Collection[str]) -> Columns:
     """One JSON object a line; what a row lacks is None. pyarrow's reader would make times of texts like one."""
     rows = []
     for number, line in enumerate(io.StringIO(_text(path), newline=None), 1):
@@ -172,7 +152,7 @@ def _read_jsonl(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
             except (ValueError, RecursionError) as error:
                 raise _fault(path, f"line {number} is not JSON, one object a line ({in_short(error)})") from error
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}, ""
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _unlike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -181,7 +161,7 @@ def _unlike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _read_parquet(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
+def _read_parquet(path: Path, wanted: Collection[str]) -> Columns:
     """The wanted columns as Python's values; of the others only the names."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -192,7 +172,7 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
         if repeated := _repeated(names):
             raise ValueError(f"it has more than one column {repeated}; rename one")
         read = file.read(columns=[name for name in names if name in wanted])
-        return {name: read[name].to_pylist() if name in wanted else () for name in names}, ""
+        return {name: read[name].to_pylist() if name in wanted else () for name in names}
     except (OSError, ValueError, TypeError, OverflowError, NotImplementedError, pa.ArrowException) as error:
         raise _fault(path, f"cannot be read as Parquet: {in_short(error)}") from error
 
@@ -217,10 +197,7 @@ def _fault(path: Path, reason: str) -> ConfigError:
     return ConfigError(f"task.path={path} {reason}")
 
 
-READERS: dict[str, Callable[[Path, Collection[str]], tuple[Columns, str]]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
-"""How a table is read, by the end of its file's name: its columns, and what is to be said of it."""
+READERS: dict[str, Callable[[Path, Collection[str]], Columns]] = {
+    ".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet,
+}  # fmt: skip
+"""How a table is read, by the end of its file's name."""

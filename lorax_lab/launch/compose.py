@@ -90,14 +90,8 @@ def _composed(choices: tuple[str, ...]) -> dict[str, Any]:
 
 
 def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[str, Any]]) -> dict[str, Any]:
-    """What Hydra composes from overrides, unchecked.
-
-    Hydra takes a tenth of a second, and the runs of a sweep mostly differ in values alone. So it reads the files of
-    each set of choices once, and the values are set in a copy.
-
-    Args:
-        composed: what Hydra composes from overrides; it should remember its answers.
-    """
+    """What Hydra composes from overrides, unchecked. That takes a tenth of a second, and the runs of a sweep differ in
+    values mostly. So `composed`, which remembers its answers, reads the files of each set of choices once."""
     values = [override for override in overrides if VALUE.match(override)]
     content = copy.deepcopy(composed(tuple(override for override in overrides if override not in values)))
     for override in map(parsed, values):
@@ -232,9 +226,6 @@ def _check_method(config: RunConfig) -> None:
         require(rank is None, f"method={name} rank", rank, no_rank)
     no_cuts = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"
     require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, no_cuts)
-    if method.plans_steps and config.train.follows_validation:
-        instead = "type train.patience=null train.keep=last"
-        raise ConfigError(f"method={name} cuts its rank until the last step, and needs all of them; {instead}")
 
 
 def reference_of(config: RunConfig) -> RunConfig:
@@ -249,8 +240,8 @@ def reference_of(config: RunConfig) -> RunConfig:
 
 
 def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
-    """A recorded `config.yaml`, or a run's folder, as overrides, with what is typed beside it. In a run's folder it
-    stands for that run in that store; `force` is left out. A typed task or method replaces the recorded one as a whole.
+    """A recorded `config.yaml`, or a run's folder, which stands for that run in that store, as overrides, with what is
+    typed beside it. A typed task or method replaces the recorded one as a whole.
 
     Raises:
         ConfigError: no such file, or one that is no configuration.

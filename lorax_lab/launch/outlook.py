@@ -17,12 +17,8 @@ from lorax_lab.tasks import kind_of
 
 
 def not_measured_lines(runs: Sequence[Run]) -> list[str]:
-    """A line for each model, class and choice of targets about the matrices that are neither adapted nor measured;
-    none where every matrix of the body is measured.
-
-    The shares are known from the model's configuration: no weight is read. Each run's record has all groups, the norms
-    and biases too (`coverage`).
-    """
+    """A line for each model, class and choice of targets about the matrices that are neither adapted nor measured, from
+    the model's configuration alone; none where every matrix of the body is measured. A run's record has all groups."""
     trains_others: dict[tuple[str, str, tuple[str, ...]], bool] = {}
     for config in (run.config for run in runs):
         key = (config.model, kind_of(config.task.kind).model_class, tuple(config.method.target_modules))
@@ -37,19 +33,14 @@ def not_measured_lines(runs: Sequence[Run]) -> list[str]:
 
 
 def dry_run_lines(runs: list[Run], workers: int) -> list[str]:
-    """The lines of a dry run: one for each run, then how many are missing and how long they may take.
-
-    A run is `recorded`, `missing`, `in progress` in another launcher, or `failed` (it would be tried again).
-    """
-    states = [_state(run) for run in runs]
-    lines = [
-        f"{state:<12}{run.run_id}  {setting}".rstrip() + (f"  ({reason})" if reason else "")
-        for run, (state, reason), setting in zip(runs, states, _differences(runs), strict=True)
-    ]
+    """The lines of a dry run: one for each run, then how many are missing and how long they may take."""
+    states, lines = [_state(run) for run in runs], []
+    for run, (state, reason), setting in zip(runs, states, _differences(runs), strict=True):
+        lines.append(f"{state:<12}{run.run_id}  {setting}".rstrip() + (f"  ({reason})" if reason else ""))
     counts = ", ".join(f"{count} {state}" for state, count in Counter(state for state, _ in states).items())
     missing = [run for run, (state, _) in zip(runs, states, strict=True) if state not in ("recorded", "in progress")]
-    lines += [f"{len(runs)} run{'s' * (len(runs) > 1)}: {counts}", _estimate(missing, workers)]
-    return [*lines, "dry run: nothing was trained"]
+    total = f"{len(runs)} run{'s' * (len(runs) > 1)}: {counts}"
+    return [*lines, total, _estimate(missing, workers), "dry run: nothing was trained"]
 
 
 def _differences(runs: list[Run]) -> list[str]:

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
-from lorax_lab.config.overrides import expand
 from lorax_lab.console import say
 from lorax_lab.data import SOURCES, data_sha256
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
-from lorax_lab.launch.compose import compose, reference_of, spell_out
+from lorax_lab.launch.compose import reference_of
 from lorax_lab.launch.runs import Run
 from lorax_lab.methods import METHODS
 from lorax_lab.models import (
@@ -26,7 +25,6 @@ from lorax_lab.models import (
     resolve,
     vocabulary,
 )
-from lorax_lab.models.savings import can_checkpoint
 from lorax_lab.models.skeleton import without_weights
 from lorax_lab.tasks import kind_of, load_task
 from lorax_lab.tasks.split import check_unlike, encode
@@ -59,19 +57,6 @@ def each_once(jobs: Sequence[Sequence[Run]]) -> list[Run]:
     return list({run.run_id: run for job in jobs for run in job}.values())
 
 
-def plan(overrides: list[str], multirun: bool) -> list[Run]:
-    """Every run of overrides as they are typed, each once, references first where they are needed.
-
-    Raises:
-        ConfigError: any bad setting anywhere in the grid, before anything is trained; what the model's matrices, the
-            machine and the data allow is the subject of `check`.
-    """
-    jobs = expand(spell_out(overrides))
-    if len(jobs) > 1 and not multirun:
-        raise ConfigError(f"{' '.join(overrides)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
-    return each_once([with_reference(run_of(compose(job))) for job in jobs])
-
-
 def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
     """Refuse what cannot train, before the first run: nothing of the sweep trains then, and nothing is recorded.
 
@@ -96,7 +81,8 @@ def _check_settings(config: RunConfig) -> None:
     fastest.check_processor(config.train)
     fastest.kernel_of(config.train)  # where it is tried, it is tried here, so that all workers have one answer
     model_class, method = kind_of(config.task.kind).model_class, METHODS[config.method.name]
-    if config.train.checkpointing and not can_checkpoint(without_weights(config.model, model_class)):
+    has_layers = getattr(without_weights(config.model, model_class), "supports_gradient_checkpointing", False)
+    if config.train.checkpointing and not has_layers:
         unknown = f"transformers does not know the layers of model={config.model}"
         raise ConfigError(f"train.checkpointing=true is not possible: {unknown}; type train.checkpointing=false")
     shapes = matrix_shapes(config.model, model_class)

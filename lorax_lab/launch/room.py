@@ -1,8 +1,5 @@
-"""How many runs of a sweep have room side by side, and which part of the machine each gets.
-
-On a processor a run of several has one thread, or more where there are more cores than runs. On GPUs each run has one
-GPU. The sum of what the runs take, as predicted, is kept below the memory that is free.
-"""
+"""How many runs of a sweep have room side by side, and which part of the machine each gets: a GPU, or one thread and
+more where there are more cores than runs. The sum of what they take, as predicted, is kept below the free memory."""
 
 from __future__ import annotations
 
@@ -37,11 +34,9 @@ Sizes = Mapping[tuple[str, str], int]
 def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:
     """The environment of each worker; one without variables where a single worker has all of the machine.
 
-    It depends on how many runs the sweep has, not on how many are left: a run that is tried again has as many threads
-    as before, and so goes on from its checkpoint.
-
     Args:
-        planned: how many runs the sweep has.
+        planned: how many runs the sweep has, also recorded ones: a run that is tried again has as many threads as
+            before, and so goes on from its checkpoint.
 
     Raises:
         ConfigError: more workers than have room, or than there are GPUs.

@@ -175,8 +175,7 @@ def cause(code: int) -> tuple[Status, str]:
 
 
 class Parent(io.TextIOBase):
-    """The parent, as its worker sees it: told things, and a standard output. Where it is gone what it is told is lost,
-    and the run goes on."""
+    """The parent, as its worker sees it, and its standard output. Where it is gone, what it is told is lost."""
 
     def __init__(self, pipe: Connection) -> None:
         self.pipe, self.lock, self.shown, self.unfinished = pipe, threading.Lock(), 0.0, ""
@@ -201,8 +200,7 @@ class Parent(io.TextIOBase):
 
 
 def _interrupt_once(*_: Any) -> None:
-    """Interrupt what is done; later signals do nothing. `SIG_IGN` in their place would have Python complain of one that
-    came at the same moment."""
+    """Interrupt what is done; later signals do nothing (of `SIG_IGN` Python complains where one came just then)."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt

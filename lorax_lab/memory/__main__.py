@@ -20,29 +20,16 @@ if TYPE_CHECKING:
 
 HELP = """\
 What does a training step hold in memory, and how many GPUs does it need? The answer is a table of full fine-tuning
-beside LoRA.
+beside LoRA, predicted from the shape of the model alone. No weight is read and nothing is trained.
 
-It is predicted from the shape of the model alone. No weight is read and nothing is trained; a model of 180 billion
-parameters takes a minute.
-
-overrides (conf/memory.yaml has their defaults; several values, separated by commas, are shown side by side):
-  model=minilm           {presets};
-                         or the path of a config.json or its folder; or a hub id (org/name), of which only the
-                         config.json is fetched
-  rank=8                 LoRA's rank
-  batch=16 sequence=128  examples, and tokens of each; sequence=null for images
-  optimizer=adamw        adamw, sgd (with momentum), muon
-  precision=fp32         fp32, bf16 (autocast; LoRA's frozen matrices in bf16), bf16-true (LoRA's factors in fp32),
-                         nf4 (as bf16-true, but LoRA's frozen matrices in 4 bits, as QLoRA has them)
-  attention=flash        flash (keeps no scores), eager (keeps all), sdpa (torch's choice on a CPU)
-  checkpointing=false    true keeps only each layer's input and computes the rest again
-  head=auto              lm (logits over the vocabulary), classifier; auto: lm for decoders
-  target_modules=all-linear, or [q_proj,v_proj]
+overrides, with their defaults (several values, separated by commas, are shown side by side):
+{settings}
+presets:
+{presets}
 
 examples:
   python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
   python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16
-  python -m lorax_lab.memory model=llama-3-8b rank=16 batch=1 sequence=2048 precision=nf4 checkpointing=true
 """
 NOTE = """\
 Memory is that at the peak of one step; the checkpoint holds the trained weights. On several GPUs weights, gradients
@@ -51,22 +38,20 @@ and optimizer states are sharded (ZeRO 3) and each GPU has its own batch; driver
 
 def main(arguments: list[str] | None = None) -> int:
     """Predict and print. Returns the exit code: 0 done, 2 a setting that is not allowed, 130 stopped."""
+    from lorax_lab.config.overrides import CONF
     from lorax_lab.memory.architectures import PRESETS
 
     words = sys.argv[1:] if arguments is None else arguments
     if {"-h", "--help"} & set(words):
-        names = textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25)
-        print(HELP.replace("{presets}", names))
+        settings = (CONF / "memory.yaml").read_text(encoding="utf-8").replace(": ", "=")
+        print(HELP.format(settings=settings, presets=textwrap.fill(", ".join(PRESETS), 110)))
         return 0
     return answer(lambda: _show(steps(words)))
 
 
 def steps(words: list[str]) -> list[Step]:
     """Every step of the grid that words such as `rank=1,8` make, each with a rank; the rest is from `conf/memory.yaml`.
-
-    Raises:
-        ConfigError: an unknown key, a value of a wrong type or out of range.
-    """
+    A ConfigError names an unknown key, or a value that is not possible."""
     from omegaconf import OmegaConf
 
     from lorax_lab.config.overrides import CONF, values_of
@@ -103,27 +88,22 @@ def _show(grid: list[Step]) -> int:
 
 
 def table(answers: dict[Step, Prediction]) -> Table:
-    """A row per category, then the peak, the checkpoint and the sizes of GPU.
-
-    A column per step, full fine-tuning first, and beside each other one its share of full.
-    """
+    """A row per category, then the peak, the checkpoint and the GPUs; a column per step, full fine-tuning first, and
+    beside each other one its share of full."""
     from rich.table import Table
 
     from lorax_lab.memory.free import size
     from lorax_lab.memory.ledger import CATEGORIES
-    from lorax_lab.memory.predict import GPU_SIZES, NF4, gpus_needed
+    from lorax_lab.memory.predict import GPU_SIZES, gpus_needed
 
-    full = next(iter(answers))
-    length = "" if full.sequence is None else f" × {full.sequence} tokens"
-    more = ", checkpointing" if full.checkpointing else ""
-    title = f"{full.model}: batch {full.batch}{length}, {full.optimizer}, {full.precision}, {full.attention}{more}"
-    shown = Table("", title=title, title_justify="left")
-    whole = "full, bf16-true" if full.precision == NF4 else "full"
+    full, predictions = next(iter(answers)), list(answers.values())
+    words = [f"batch {full.batch}", f"{full.sequence} tokens" * (full.sequence is not None), full.optimizer]
+    words += [full.precision, full.attention, "checkpointing" * full.checkpointing]
+    shown = Table("", title=f"{full.model}: {', '.join(filter(None, words))}", title_justify="left")
     for step in answers:
-        shown.add_column(whole if step is full else f"LoRA r={step.rank}", justify="right")
+        shown.add_column("full" if step is full else f"LoRA r={step.rank}", justify="right")
         if step is not full:
             shown.add_column("of full", justify="right")
-    predictions = list(answers.values())
 
     def add(name: str, texts: list[str], counts: list[int] | None = None) -> None:
         shares = [""] * len(texts)
@@ -131,13 +111,11 @@ def table(answers: dict[Step, Prediction]) -> Table:
             shares = [f"{count / counts[0]:.1%}" if count <= 10 * counts[0] else "" for count in counts]
         shown.add_row(name, texts[0], *itertools.chain(*zip(texts[1:], shares[1:], strict=True)))
 
-    peaks = {name: [p.ledger.by_category[name] for p in predictions] for name in CATEGORIES}
-    for name, counts in (peaks | {"peak": [p.ledger.peak_bytes for p in predictions]}).items():
+    held = [p.ledger.by_category | {"peak": p.ledger.peak_bytes, "checkpoint": p.stored} for p in predictions]
+    for name in (*CATEGORIES, "peak", "checkpoint"):
+        counts = [row[name] for row in held]
         add(name.replace("_", " "), [size(count) for count in counts], counts)
     add("peak falls into", [p.ledger.phase for p in predictions])
-    shown.add_section()
-    stored = [p.stored for p in predictions]
-    add("checkpoint", [size(count) for count in stored], stored)
     add("trained", [f"{p.trained:,}" for p in predictions])
     for gib in GPU_SIZES:
         add(f"{gib} GiB GPUs", [str(gpus_needed(p, gib) or "none do") for p in predictions])

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, named, suggest
 from lorax_lab.models.files import from_hub
-from lorax_lab.models.settings import check_sizes, check_type
-from lorax_lab.models.skeleton import readable
+from lorax_lab.models.skeleton import check_sizes, check_type, readable
 from lorax_lab.models.tensor_files import read_json
 
 if TYPE_CHECKING:
@@ -26,18 +25,17 @@ ATTENTION = ("flash", "sdpa", "eager")
 flash, or all scores where attention has dropout, as in BERT and GPT-2."""
 ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attn_pdrop", "attention_dropout", "attn_dropout"}
 HEADS = ("auto", "classifier", "lm")
-
-
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
-def _bert(kind: str, *sizes: int, **more: Any) -> dict[str, Any]:
+def _sizes(kind: str, *sizes: int, **more: Any) -> dict[str, Any]:
     return {"model_type": kind} | dict(zip(SIZES, sizes, strict=True)) | more
 
 
-def _llama(kind: str, *sizes: int, **more: Any) -> dict[str, Any]:
+def _llama(kind: str, *sizes: int, words: int, positions: int, **more: Any) -> dict[str, Any]:
     *four, key_values = sizes
-    return _bert(kind, *four, num_key_value_heads=key_values, **more)
+    more |= {"num_key_value_heads": key_values, "vocab_size": words, "max_position_embeddings": positions}
+    return _sizes(kind, *four, **more)
 
 
 def _gpt2(width: int, layers: int, heads: int, positions: int = 1024) -> dict[str, Any]:
@@ -45,28 +43,17 @@ def _gpt2(width: int, layers: int, heads: int, positions: int = 1024) -> dict[st
 
 
 _ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
-_SMOL = {"vocab_size": 49152, "max_position_embeddings": 8192, "tie_word_embeddings": True}
-_LLAMA_2 = {"vocab_size": 32000, "max_position_embeddings": 4096}
-_LLAMA_3 = {"vocab_size": 128256, "max_position_embeddings": 8192}
-_LLAMA_32 = {"vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": True}
-_MISTRAL = {"vocab_size": 32768, "max_position_embeddings": 32768, "sliding_window": None}
-_TIED = {"tie_word_embeddings": True}
-_QWEN_25 = {"vocab_size": 152064, "max_position_embeddings": 32768}
-_QWEN_25_TIED = {"vocab_size": 151936, "max_position_embeddings": 32768} | _TIED
-_QWEN = {"vocab_size": 151936, "max_position_embeddings": 40960, "head_dim": 128}
-_GEMMA_2 = {"vocab_size": 256000, "max_position_embeddings": 8192, "head_dim": 256}
-_GEMMA_3_TEXT = {"vocab_size": 262144, "max_position_embeddings": 32768, "sliding_window": 512, "head_dim": 256}
-_GEMMA_3 = {"vocab_size": 262208, "max_position_embeddings": 131072, "sliding_window": 1024, "head_dim": 256}
+_LLAMA_2 = {"words": 32000, "positions": 4096}
+_LLAMA_3 = {"words": 128256, "positions": 8192}
+_LLAMA_32: Any = {"words": 128256, "positions": 131072, "tie_word_embeddings": True}
 _FALCON = {"num_kv_heads": 8, "new_decoder_architecture": True, "parallel_attn": True, "bias": False, "alibi": False}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "minilm": _bert("bert", 384, 1536, 6, 12, vocab_size=30522),
-    "smollm2-135m": _llama("llama", 576, 1536, 30, 9, 3, **_SMOL),
-    "roberta-base": _bert("roberta", 768, 3072, 12, 12, **_ROBERTA),
-    "roberta-large": _bert("roberta", 1024, 4096, 24, 16, **_ROBERTA),
+    "minilm": _sizes("bert", 384, 1536, 6, 12, vocab_size=30522),
+    "smollm2-135m": _llama("llama", 576, 1536, 30, 9, 3, words=49152, positions=8192, tie_word_embeddings=True),
+    "roberta-base": _sizes("roberta", 768, 3072, 12, 12, **_ROBERTA),
+    "roberta-large": _sizes("roberta", 1024, 4096, 24, 16, **_ROBERTA),
     "gpt2": _gpt2(768, 12, 12),
-    "gpt2-medium": _gpt2(1024, 24, 16),
-    "gpt2-large": _gpt2(1280, 36, 20),
     "gpt2-xl": _gpt2(1600, 48, 25),
     "gpt3-175b": _gpt2(12288, 96, 96, positions=2048),
     "llama-2-7b": _llama("llama", 4096, 11008, 32, 32, 32, **_LLAMA_2),
@@ -76,46 +63,25 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-3.2-3b": _llama("llama", 3072, 8192, 28, 24, 8, head_dim=128, **_LLAMA_32),
     "llama-3-8b": _llama("llama", 4096, 14336, 32, 32, 8, **_LLAMA_3),
     "llama-3-70b": _llama("llama", 8192, 28672, 80, 64, 8, **_LLAMA_3),
-    "mistral-7b": _llama("mistral", 4096, 14336, 32, 32, 8, **_MISTRAL),
-    "falcon-180b": _bert("falcon", 14848, 4 * 14848, 80, 232, vocab_size=65024, tie_word_embeddings=False, **_FALCON),
-    "qwen2.5-0.5b": _llama("qwen2", 896, 4864, 24, 14, 2, **_QWEN_25_TIED),
-    "qwen2.5-1.5b": _llama("qwen2", 1536, 8960, 28, 12, 2, **_QWEN_25_TIED),
-    "qwen2.5-3b": _llama("qwen2", 2048, 11008, 36, 16, 2, **_QWEN_25_TIED),
-    "qwen2.5-7b": _llama("qwen2", 3584, 18944, 28, 28, 4, **_QWEN_25),
-    "qwen2.5-14b": _llama("qwen2", 5120, 13824, 48, 40, 8, **_QWEN_25),
-    "qwen2.5-32b": _llama("qwen2", 5120, 27648, 64, 40, 8, **_QWEN_25),
-    "qwen2.5-72b": _llama("qwen2", 8192, 29568, 80, 64, 8, **_QWEN_25),
-    "qwen3-0.6b": _llama("qwen3", 1024, 3072, 28, 16, 8, **_QWEN, **_TIED),
-    "qwen3-1.7b": _llama("qwen3", 2048, 6144, 28, 16, 8, **_QWEN, **_TIED),
-    "qwen3-4b": _llama("qwen3", 2560, 9728, 36, 32, 8, **_QWEN, **_TIED),
-    "qwen3-8b": _llama("qwen3", 4096, 12288, 36, 32, 8, **_QWEN),
-    "qwen3-14b": _llama("qwen3", 5120, 17408, 40, 40, 8, **_QWEN),
-    "qwen3-32b": _llama("qwen3", 5120, 25600, 64, 64, 8, **_QWEN),
-    "gemma-2-2b": _llama("gemma2", 2304, 9216, 26, 8, 4, **_GEMMA_2),
-    "gemma-2-9b": _llama("gemma2", 3584, 14336, 42, 16, 8, **_GEMMA_2),
-    "gemma-2-27b": _llama("gemma2", 4608, 36864, 46, 32, 16, **_GEMMA_2 | {"head_dim": 128}),
-    "gemma-3-270m": _llama("gemma3_text", 640, 2048, 18, 4, 1, **_GEMMA_3_TEXT),
-    "gemma-3-1b": _llama("gemma3_text", 1152, 6912, 26, 4, 1, **_GEMMA_3_TEXT),
-    "gemma-3-4b": _llama("gemma3_text", 2560, 10240, 34, 8, 4, **_GEMMA_3),
-    "gemma-3-12b": _llama("gemma3_text", 3840, 15360, 48, 16, 8, **_GEMMA_3),
-    "gemma-3-27b": _llama("gemma3_text", 5376, 21504, 62, 32, 16, **_GEMMA_3 | {"head_dim": 128}),
+    "mistral-7b": _llama("mistral", 4096, 14336, 32, 32, 8, words=32768, positions=32768, sliding_window=None),
+    "qwen2.5-7b": _llama("qwen2", 3584, 18944, 28, 28, 4, words=152064, positions=32768),
+    "qwen3-8b": _llama("qwen3", 4096, 12288, 36, 32, 8, words=151936, positions=40960, head_dim=128),
+    "gemma-2-2b": _llama("gemma2", 2304, 9216, 26, 8, 4, words=256000, positions=8192, head_dim=256),
+    "falcon-180b": _sizes("falcon", 14848, 4 * 14848, 80, 232, vocab_size=65024, tie_word_embeddings=False, **_FALCON),
 }
 """Published shapes by name; a size that is not given is transformers' default for the model type. GPT-3 is a GPT-2 of
 the sizes published (Brown et al. 2020, table 2.1); its alternating sparse attention is taken as dense. Mistral is its
-version 0.3. Of Gemma 3 from 4b on it is the text model, without the vision tower that reads images."""
+version 0.3. Any other model is named by its hub id or its config.json."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model's configuration and what kind of model it is.
-
-    `kind` is `encoder`, `decoder` or `image`; `head` is `classifier` or `lm` (logits over the vocabulary).
-    """
+    """A model's configuration and what kind of model it is."""
 
     name: str
     config: Any
-    kind: str
-    head: str
+    kind: str  # `encoder`, `decoder` or `image`
+    head: str  # `classifier` or `lm` (logits over the vocabulary)
 
     @property
     def longest(self) -> int | None:
@@ -127,13 +93,11 @@ class Architecture:
 @lru_cache(maxsize=64)
 def architecture(name: str, head: str = "auto") -> Architecture:
     """The architecture `name`: a preset, a `config.json` or its folder, or a hub id (only its config.json is fetched).
-
-    Args:
-        head: `auto` gives a decoder an `lm` head and all others a `classifier`.
+    `head=auto` gives a decoder an `lm` head and all others a `classifier`.
 
     Raises:
-        ConfigError: an unknown name; a configuration that transformers has no model for, or of a kind that no step is
-            predicted for (encoder-decoders, mixtures of experts); a head that the model does not have.
+        ConfigError: an unknown name; an encoder-decoder, a mixture of experts, or what transformers has no model for; a
+            head that the model does not have.
     """
     config = _config(name, PRESETS[name] if name in PRESETS else _settings(name))
     kind = _kind(name, config)
@@ -144,14 +108,8 @@ def architecture(name: str, head: str = "auto") -> Architecture:
 
 
 def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel:
-    """The model with its head in `dtype`. Where tensors are fake, no weights are drawn.
-
-    Args:
-        attention: one of `ATTENTION`.
-
-    Raises:
-        ConfigError: transformers has no such attention for the model, as for Gemma 2.
-    """
+    """The model with its head in `dtype`; of `ATTENTION` transformers may not have each for it, as for Gemma 2. Where
+    tensors are fake, no weights are drawn."""
     import transformers
     from torch._guards import detect_fake_mode
     from transformers.initialization import no_init_weights
@@ -201,15 +159,8 @@ def _what_to_type(name: str = "") -> str:
 def _config(name: str, settings: dict[str, Any]) -> Any:
     import transformers
 
-    unused = (
-        "model_type",
-        "architectures",
-        "auto_map",
-        "torch_dtype",
-        "dtype",
-        "transformers_version",
-        "quantization_config",
-    )
+    unused = {"model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version"}
+    unused |= {"quantization_config"}
     sizes = {key: value for key, value in settings.items() if key not in unused}
     with readable(name, Path(name), "AutoConfig"):
         config: Any = transformers.AutoConfig.for_model(settings["model_type"], **sizes)

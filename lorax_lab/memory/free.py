@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 
 
 def free_bytes() -> int:
-    """How many bytes the system, the process's own limit and that of its container still allow."""
-    free = [_available_bytes(), container_bytes(), _address_bytes()]
-    return min(count for count in free if count is not None)
+    """How many bytes the system and the limit of the process's container still allow."""
+    container = container_bytes()
+    return _available_bytes() if container is None else min(_available_bytes(), container)
 
 
 def _available_bytes() -> int:
@@ -19,16 +18,6 @@ def _available_bytes() -> int:
         return int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024
     except (OSError, IndexError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _address_bytes() -> int | None:
-    """What the limit on the process's address space leaves; None without a limit, or where it is not told."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    try:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
-    return None if limit < 0 else limit - used
 
 
 def container_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -51,11 +40,5 @@ def size(count: int) -> str:
     >>> size(1536), size(3 * 2**30)
     ('1.5 KiB', '3.0 GiB')
     """
-    if abs(count) < 1024:
-        return f"{count} B"
-    number = float(count)
-    for unit in ("KiB", "MiB", "GiB"):
-        number /= 1024
-        if abs(number) < 1024:
-            return f"{number:.1f} {unit}"
-    return f"{number / 1024:.1f} TiB"
+    power = min((abs(count).bit_length() - 1) // 10, 4) if count else 0
+    return f"{count / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}" if power else f"{count} B"

@@ -1,7 +1,7 @@
 """Measure one training step: every tensor storage it makes, when it dies, and what it was for.
 
-A dispatch mode sees each operation's results and follows their storages from birth to death. A storage is labelled
-when the step is over, since only then is its use known. The peak is the moment with the most live bytes.
+A dispatch mode follows the storages of each operation's results. They are labelled when the step is over, since only
+then is their use known. The peak is the moment with the most live bytes.
 
 | category | which storages |
 |---|---|
@@ -130,27 +130,15 @@ class Recorder(TorchDispatchMode):
         return highest
 
 
-LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
-
-
-def _own_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    loss: Tensor = model(**batch).loss
-    return loss
-
-
 def record_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     accelerator: Any,
-    loss_of: LossOf = _own_loss,
+    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = lambda model, batch: model(**batch).loss,
 ) -> Recorder:
     """Every storage of one whole training step, the second: Adam's states appear at the end of the first, which is
-    taken only if the optimizer has no states yet.
-
-    The learning rate should be 0, so that the weights keep their bits. `model` is in the mode it will train in.
-    `loss_of` gives the loss of the model on the batch; without it, the model computes its own.
-    """
+    taken only if the optimizer has no states yet. At a learning rate of 0 the weights keep their bits."""
 
     def take_step(recorder: Recorder) -> None:
         optimizer.zero_grad()

@@ -1,8 +1,6 @@
-"""Predict one training step: the same step, on tensors that have a shape and no memory.
+"""Predict one training step: the measurement of the same step, on tensors that have a shape and no memory.
 
-Under torch's fake tensors every operation of forward, backward and update computes only its shapes. The recorder that
-measures a real step follows the storages here too. Nothing is derived by hand, so nothing can be forgotten: the
-prediction is the measurement of a step that did not happen.
+Under torch's fake tensors every operation computes only its shapes, and the recorder of a real step follows them.
 """
 
 from __future__ import annotations
@@ -28,31 +26,21 @@ STATIC = ("weights", "gradients", "optimizer_states")
 
 @dataclass(frozen=True)
 class Prediction:
-    """A step that did not happen, in bytes.
+    """A step that did not happen, in bytes."""
 
-    Args:
-        ledger: as that of a real step.
-        moments: (static, other) bytes at each moment that may be the peak; static are the weights, gradients and
-            optimizer states, which can be sharded.
-        gathered: what a sharded step holds whole in addition (see `sharded_peak`).
-        trained: number of trained parameters.
-        stored: bytes of the trained weights, which are kept after training.
-    """
-
-    ledger: Ledger
-    moments: list[tuple[int, int]]
-    gathered: int
-    trained: int
-    stored: int
+    ledger: Ledger  # as that of a real step
+    moments: list[tuple[int, int]]  # (`STATIC` categories, others) at each moment that may be the peak
+    gathered: int  # what a sharded step holds whole in addition (see `sharded_peak`)
+    trained: int  # number of trained parameters
+    stored: int  # bytes of the trained weights, which are kept after training
 
 
 def _gathered(model: nn.Module) -> int:
     """Bytes of the weights outside the layers, and twice those of the largest layer."""
     layers = [layer for stack in model.modules() if isinstance(stack, nn.ModuleList) for layer in stack]
-    sizes = [sum(p.numel() * p.element_size() for p in layer.parameters()) for layer in layers]
     inside = {id(p) for layer in layers for p in layer.parameters()}
-    outside = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in inside)
-    return outside + 2 * max(sizes, default=0)
+    outside = sum(p.nbytes for p in model.parameters() if id(p) not in inside)
+    return outside + 2 * max((sum(p.nbytes for p in layer.parameters()) for layer in layers), default=0)
 
 
 @dataclass(frozen=True)
@@ -70,12 +58,9 @@ class Plain:
         loss.backward()
 
 
-NF4 = "nf4"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16, NF4: torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
 """What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, and LoRA's frozen matrices are
-in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32. `nf4` is
-`bf16-true` with the frozen matrices of the body in 4 bits (`nf4.py`); 4 bits cannot be trained, so full fine-tuning is
-then that of `bf16-true`."""
+in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
 CHOICES: dict[str, Collection[Any]] = {
     "optimizer": OPTIMIZERS, "precision": PRECISIONS, "attention": ATTENTION, "head": HEADS,
     "checkpointing": (True, False),
@@ -85,10 +70,7 @@ CHOICES: dict[str, Collection[Any]] = {
 @dataclass(frozen=True)
 class Step:
     """A training step: `rank` None is full fine-tuning, `sequence` is in tokens, None for images; `conf/memory.yaml`.
-
-    Raises:
-        ConfigError: a value that is not possible, with what is.
-    """
+    A ConfigError names a value that is not possible, with what is."""
 
     model: str
     rank: int | None
@@ -118,11 +100,7 @@ class Step:
         return replace(self, rank=None)
 
     def shape(self) -> Architecture:
-        """The architecture, checked against the sequence.
-
-        Raises:
-            ConfigError: an unknown model; a sequence that its positions do not allow.
-        """
+        """The architecture; a ConfigError names an unknown model, or a sequence that its positions do not allow."""
         shape = architecture(self.model, self.head)
         if shape.kind == "image":
             if self.sequence is not None:
@@ -140,17 +118,15 @@ class Step:
         Raises:
             ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
         """
-        from lorax_lab.memory.nf4 import hold_frozen_in_nf4
         from lorax_lab.methods import METHODS
         from lorax_lab.methods.lora_layer import lora_layers
-        from lorax_lab.models import adaptable, head_modules, keep_frozen_in_bf16, select
-        from lorax_lab.models.savings import checkpoint_layers
+        from lorax_lab.models import checkpoint_layers, head_modules, keep_frozen_in_bf16, select
 
         shape = self.shape()
         model = skeleton(shape, self.attention, PRECISIONS[self.precision])
         method = "full" if self.rank is None else "lora"
         settings = METHODS[method].settings(target_modules=list(self.target_modules))
-        body, names = list(adaptable(model)), select(model, settings.target_modules)
+        names = select(model, settings.target_modules)
         METHODS[method].attach(model, names, settings, self.rank, torch.Generator().manual_seed(0))
         if self.rank is not None:
             if shape.head == "lm":  # a pretrained head: frozen as all that is pretrained
@@ -158,8 +134,6 @@ class Step:
                     model.get_submodule(name).requires_grad_(False)
             for layer in lora_layers(model).values():
                 layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.float(), layer.lora_B.data.float()
-            if self.precision == NF4:
-                hold_frozen_in_nf4(model, body)
         if self.precision == "bf16" and METHODS[method].multiplies_only:
             keep_frozen_in_bf16(model)
         if self.checkpointing:
@@ -183,11 +157,7 @@ class Step:
         return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
     def predict(self) -> Prediction:
-        """What the step takes. No weight is made: the prediction takes seconds and a few megabytes for any model.
-
-        Raises:
-            ConfigError: as `build`.
-        """
+        """What the step takes. No weight is made: it takes seconds and a few megabytes for any model."""
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         with FakeTensorMode(allow_non_fake_inputs=True):
@@ -221,10 +191,7 @@ def sharded_peak(prediction: Prediction, gpus: int) -> int:
 
 
 def gpus_needed(prediction: Prediction, size: int) -> int | None:
-    """The fewest GPUs of `size` GiB that hold the step.
-
-    None where no number of them does: the part that each GPU must hold whole is too large already.
-    """
+    """The fewest GPUs of `size` GiB that hold the step; None where what each must hold whole is too large already."""
     room = size * GIB - RESERVED
     if sharded_peak(prediction, 1) <= room:
         return 1

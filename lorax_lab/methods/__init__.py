@@ -12,15 +12,15 @@ from torch import nn
 
 from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import embeddings, full, head, lora, norms_and_biases, peft_bridge
+from lorax_lab.methods import full, lora, norms_and_biases, part, peft_bridge
 from lorax_lab.methods.method import Method
 from lorax_lab.models import freeze_head, head_modules, is_head
 
 METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,
     "lora": lora.METHOD,
-    "head": head.METHOD,
-    "embeddings": embeddings.METHOD,
+    "head": part.HEAD,
+    "embeddings": part.EMBEDDINGS,
     "norms_and_biases": norms_and_biases.METHOD,
     **peft_bridge.METHODS,
 }
@@ -29,11 +29,7 @@ REFERENCE = next(name for name, method in METHODS.items() if method.is_reference
 
 
 def method_named(name: str) -> Method[Any]:
-    """The method of that name.
-
-    Raises:
-        ConfigError: there is none, and the nearest names come first; or PEFT has it and the lab leaves it out.
-    """
+    """The method of that name; a ConfigError has the nearest names, or why the lab leaves out what PEFT has."""
     if reason := peft_bridge.refused(name):
         raise ConfigError(reason)
     if name not in METHODS:
@@ -43,11 +39,7 @@ def method_named(name: str) -> Method[Any]:
 
 def make_trainable(model: nn.Module, names: list[str], config: RunConfig, generator: torch.Generator) -> None:
     """Attach the run's method to the matrices of these names, in place, its values drawn from `generator`; the head
-    trains with it, unless `train.head=false`.
-
-    Raises:
-        ConfigError: as the method's `attach`.
-    """
+    trains with it, unless `train.head=false`."""
     METHODS[config.method.name].attach(model, names, config.method, config.rank, generator)
     if not config.train.head:
         freeze_head(model)

@@ -30,15 +30,8 @@ from torch import Tensor
 from lorax_lab.errors import ConfigError, cut, named, suggest
 from lorax_lab.methods.lora_layer import scaling_of
 from lorax_lab.methods.names import is_embedding, plain_name
-from lorax_lab.models.tensor_files import (
-    SAFETENSORS,
-    TORCH,
-    WEIGHT_DTYPES,
-    as_matrix,
-    dtype_of,
-    read_json,
-    read_tensors,
-)
+from lorax_lab.models import tensor_files
+from lorax_lab.models.tensor_files import SAFETENSORS, TORCH, WEIGHT_DTYPES, as_matrix, dtype_of, read_tensors
 from lorax_lab.spectra import LowRank, Update, svd
 
 if TYPE_CHECKING:
@@ -68,17 +61,14 @@ REFUSED = (
     *("alora_invocation_tokens", "arrow_config"),
 )
 """Settings with which ΔW is another one than these, or none for all inputs."""
-CONVERT = (
-    "save it again with save_pretrained(path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
-)
 GROUP = "a part of a MergedLinear"
 """As `AdapterUpdate.foreign` of one: which rows of the base's weight it belongs to is not in the file."""
 MERGE = "merge it on the base it was trained on (merge_and_unload), and give the merged model with its base"
+MATRIX = (2, 3, 4, 5)
+"""Sides of a factor: a matrix, or a kernel of a convolution."""
 RANKNUM_EPS = 1e-5
 """PEFT's AdaLoRA adds this to the rank before it divides by it."""
 CONVOLUTION = re.compile(r"(^|\.)(conv\d*|conv\d?d|downsample)(\.|$)", re.IGNORECASE)
-NO_PRODUCT = re.compile(r"(lora_|lycoris_).+?[._](hada_|lokr_|oft_|boft_|glora_|a1\.|a2\.|b1\.|b2\.|w_norm|diff)")
-"""Keys of methods whose ΔW is no product of two factors: LoHa, LoKr, OFT, GLoRA, whole differences."""
 UNLIKE = {".lora_mid.weight": "it has a Tucker core between its factors", ".dora_scale": "DoRA's magnitudes scale it"}
 """Endings of a kohya module's tensors that make its ΔW another one than the product of its factors."""
 TRAINER = re.compile(r"(lora|lycoris)_")
@@ -113,12 +103,8 @@ class AdapterUpdate:
         return bool(self.start) or self.magnitude is not None
 
     def update(self, base_weight: Float[Tensor, "out in"] | None = None) -> Update:
-        """ΔW (out, in): `LowRank`, for PiSSA and OLoRA with twice the columns; dense fp64 for DoRA.
-
-        Args:
-            base_weight: the original W0 (out, in), see `oriented`, any real dtype; for PiSSA and OLoRA not the
-                residual that PEFT trains on. Only needed where `needs_base`.
-        """
+        """ΔW (out, in): `LowRank`, for PiSSA and OLoRA with twice the columns; dense fp64 for DoRA. `base_weight` is
+        the original W0 (out, in), see `oriented`, of any real dtype; only needed where `needs_base`."""
         if not self.needs_base:
             return self.product
         assert base_weight is not None, f"{self.name}: {self.kind} needs the base weight {self.shape}"
@@ -158,11 +144,6 @@ class Adapter:
     unplaced: list[str] = field(default_factory=list)  # tensors that are in no update and have no place in the base
 
     @property
-    def base_name(self) -> str | None:
-        """The base model's name, or its path where it was trained, if the settings give one."""
-        return self.settings.get("base_model_name_or_path") or None
-
-    @property
     def factors(self) -> dict[str, LowRank]:
         """The saved products by the dotted names of the matrices."""
         return {name: update.product for name, update in self.updates.items()}
@@ -172,19 +153,15 @@ def format_of(path: Path) -> str:
     """`peft`, `kohya` or `loralib`; empty where a path is no adapter. Of PEFT's two files one is enough.
 
     Raises:
-        ConfigError: a damaged file, PEFT's names without PEFT's settings, or adapters that are no product of factors.
+        ConfigError: a damaged file, or PEFT's names without PEFT's settings.
     """
     if path.is_file() and path.suffix in (SAFETENSORS, *TORCH) and not (path.parent / SETTINGS).is_file():
         names = read_tensors(path)
         for form, key in (("kohya", KOHYA_KEY), ("loralib", LORALIB_KEY)):
             if any(key.fullmatch(name) for name in names):
                 return form
-        if unlike := next(filter(NO_PRODUCT.match, names), None):
-            raise ConfigError(f"{path} holds {unlike}, which is no product of two factors: merge it into its base")
         if alone := next(filter(PEFT_ALONE.fullmatch, names), None):
-            raise ConfigError(
-                f"{path} holds {alone}: alpha is in PEFT's {SETTINGS}; put both into one folder, and name it"
-            )
+            raise ConfigError(f"{path} holds {alone}: alpha is in PEFT's {SETTINGS}; put both into one folder")
     is_weights = path.name in (WEIGHTS, OLD_WEIGHTS) and path.is_file()
     return "peft" if is_weights or any((path / name).is_file() for name in (SETTINGS, WEIGHTS, OLD_WEIGHTS)) else ""
 
@@ -193,10 +170,8 @@ def read_adapter(path: Path, alpha: float | None = None, base: Iterable[str] | N
     """The updates of the adapter at `path`: a folder of PEFT or its weights file, or a file of loralib or kohya.
 
     Args:
-        alpha: of the training, as it was typed. loralib's file needs it where it states none; kohya's loaders take
-            alpha = rank there. Where the files state it themselves it is refused.
-        base: names of the base's tensors, by which kohya's modules are placed; a module that is in none of them is
-            left out, and a note says so. None where there is no base.
+        alpha: as it was typed. loralib's file needs it where it states none; kohya's loaders take alpha = rank there.
+        base: names of the base's tensors, by which kohya's modules are placed; None where there is no base.
 
     Raises:
         ConfigError: missing or damaged files, a method whose ΔW is not computed here, or tensors that do not
@@ -216,23 +191,15 @@ def read_adapter(path: Path, alpha: float | None = None, base: Iterable[str] | N
 
 
 def read_files(path: Path) -> tuple[Settings, dict[str, Tensor]]:
-    """(settings, tensors) of PEFT's adapter at `path`, which is its folder or its weights file.
-
-    Raises:
-        ConfigError: a file is missing or damaged, or holds something else; it names the file.
-    """
+    """(settings, tensors) of PEFT's adapter in a folder, or of its weights file; a ConfigError names a bad file."""
     file = _weights_file(path)
     return read_settings(file.parent), read_tensors(file)
 
 
 def read_settings(folder: Path) -> Settings:
-    """The settings of the adapter in a folder.
-
-    Raises:
-        ConfigError: the file is missing or damaged, or holds something else.
-    """
+    """The settings of the adapter in a folder; a ConfigError says what is wrong with the file."""
     path = folder / SETTINGS
-    settings = read_json(path)
+    settings = tensor_files.read_json(path)
     if not isinstance(settings.get("peft_type"), str):
         raise ConfigError(f"{path} names no peft_type; expected an object with PEFT's settings")
     return settings
@@ -278,6 +245,12 @@ def _factor(parts: Parts, name: str, sides: tuple[int, ...] = (2,)) -> Tensor:
     return as_matrix(tensor) if tensor.ndim > 2 else tensor
 
 
+def _of_kernel(factor: Tensor) -> tuple[str, str]:
+    """The note on an update, and why PEFT's linear layers cannot hold it: both empty unless it is of a convolution."""
+    note = "a convolution, measured as the matrix (out, in · kernel)" if set(factor.shape[2:]) - {1} else ""
+    return note, "a convolution" if factor.ndim > 2 else ""
+
+
 def _listed(notes: dict[str, list[str]]) -> list[str]:
     return [f"{note} ({len(names)}): {_first(names)}" for note, names in notes.items() if names]
 
@@ -302,23 +275,18 @@ def _peft(name: str, settings: Settings, tensors: dict[str, Tensor]) -> Adapter:
         raise ConfigError(f"{odd} is not a name that PEFT saves; it expects for instance layer.lora_A.weight")
     if not modules:
         raise ConfigError("none of its tensors is a lora_A or lora_B")
-    updates, kernels = {}, []
+    updates = {}
     for module, parts in modules.items():
-        if any(tensor.ndim > 2 for tensor in parts.values()):
-            kernels.append(module)
-        else:
-            with named(module):
-                updates[module] = _peft_update(module, parts, settings)
+        with named(module):
+            updates[module] = _peft_update(module, parts, settings)
     biases, tokens = ([key for key in rest if key.endswith(end)] for end in (LORA_BIAS, TRAINED_TOKENS))
     saved = {key: tensor for key, tensor in rest.items() if key not in (*biases, *tokens)}
     notes = {
-        "the updates of these convolutions are not measured": kernels,
         "lora_bias: these biases were tuned too and are not measured": biases,
         "only some rows of these were tuned; they are not measured": tokens,
         "saved in full beside the low-rank updates": list(saved),
     }
-    unplaced = [f"{module}.{part}" for module in kernels for part in modules[module]] + biases + tokens
-    return Adapter(name, settings, updates, saved, _listed(notes), unplaced)
+    return Adapter(name, settings, updates, saved, _listed(notes), biases + tokens)
 
 
 def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
@@ -328,7 +296,7 @@ def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
     wanted += ["lora_E"] * adalora + ["lora_magnitude_vector"] * dora
     if extra := sorted(parts.keys() - {*wanted, "ranknum"}):
         raise ConfigError(f"{extra[0]} does not go with these settings, which expect {', '.join(wanted)}")
-    saved_A, saved_B = _factor(parts, wanted[0]), _factor(parts, wanted[1])
+    saved_A, saved_B = (_factor(parts, part, MATRIX) for part in wanted[:2])
     B, A = (saved_A.T, saved_B.T) if embedding else (saved_B, saved_A)
     if adalora:
         product = _adalora(name, B, A, _factor(parts, "lora_E"), parts.get("ranknum"), settings)
@@ -338,44 +306,29 @@ def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
     # a start that is cut from W0 has at most min(out, in) directions, whatever the rank set
     _check_rank(len(A), max(1, min(rank, len(B), A.shape[1])) if start else rank)
     product = LowRank(B, A, scaling_of(alpha, int(rank), rslora))
-    magnitude, cautions = None, []
-    if "niter" in str(settings.get("init_lora_weights")) and start:
-        cautions.append(
-            f"{settings['init_lora_weights']} started from a randomised SVD that cannot be repeated; "
-            f"the exact SVD stands in, and may differ by more than the update itself: {CONVERT}"
-        )
-    if dora:
-        magnitude = _factor(parts, "lora_magnitude_vector", (1,))
-        if len(magnitude) != len(saved_B):
-            raise ConfigError(f"lora_magnitude_vector is {tuple(magnitude.shape)}; expected {(len(saved_B),)}")
-        if magnitude.element_size() < 4:
-            cautions.append(f"the magnitudes are stored in {magnitude.dtype}: their rounding is part of the update")
+    magnitude = _factor(parts, "lora_magnitude_vector", (1,)) if dora else None
+    if magnitude is not None and len(magnitude) != len(saved_B):
+        raise ConfigError(f"lora_magnitude_vector is {tuple(magnitude.shape)}; expected {(len(saved_B),)}")
     kind = "+".join(filter(None, [start, "rslora" * rslora, "dora" * dora])) or "lora"
     turned = bool(settings.get("fan_in_fan_out")) and not embedding
-    return AdapterUpdate(name, kind, product, start, magnitude, embedding, turned, "; ".join(cautions))
+    return AdapterUpdate(name, kind, product, start, magnitude, embedding, turned, *_of_kernel(parts[wanted[0]]))
 
 
 def _start_of(settings: Settings) -> str:
-    """The start that PEFT subtracts from W0: `pissa`, `olora` or, for most, "".
-
-    Raises:
-        ConfigError: a start that is neither in the files nor follows from W0.
-    """
+    """The start that PEFT subtracts from W0: `pissa`, `olora` or, for most, "". A ConfigError refuses what is neither
+    in the files nor follows from W0, as a randomised PiSSA."""
     value = settings.get("init_lora_weights", True)
     word = str(value).lower()
     if word in PLAIN_STARTS:
         return ""
-    if re.fullmatch(r"pissa(_niter_\d+)?", word):
-        return "pissa"
-    if word == "olora" and not settings.get("fan_in_fan_out"):  # PEFT 0.21 forgets to transpose a Conv1D's
-        return "olora"
+    if word == "pissa" or (word == "olora" and not settings.get("fan_in_fan_out")):
+        return word  # of a Conv1D's OLoRA, PEFT 0.21 forgets to transpose the start
     refusal = f"init_lora_weights={value} is not possible: what it takes out of the base weight is not in the files"
-    raise ConfigError(f"{refusal}; {CONVERT if word in ('corda', 'lora_ga') else MERGE}")
+    raise ConfigError(f"{refusal}; {MERGE}")
 
 
 def _adalora(name: str, B: Tensor, A: Tensor, E: Tensor, ranknum: Tensor | None, settings: Settings) -> LowRank:
-    """s B (E ∘ A). PEFT does not save the rank by which it divides. On loading it is init_r, even if fewer directions
-    are kept."""
+    """s B (E ∘ A). PEFT does not save the rank by which it divides; on loading it is init_r."""
     initial, alpha = number("init_r", settings.get("init_r")), number("lora_alpha", settings.get("lora_alpha"))
     mask = _patterns(settings, "rank_pattern").get(f"{name}.lora_E", initial)
     _check_rank(len(A), sum(map(bool, mask)) if isinstance(mask, list) else number("rank_pattern", mask))
@@ -394,9 +347,6 @@ def number_for(settings: Settings, key: str, name: str) -> float:
     """`r` or `lora_alpha` for the module `name`: the value of the first pattern that matches, else the setting itself.
 
     A pattern is a regular expression for the whole name or for its end after a dot, as in PEFT's `get_pattern_key`.
-
-    Raises:
-        ConfigError: not a finite number, or a pattern that is no regular expression.
 
     >>> settings = {"r": 8, "rank_pattern": {r"layers.[01].q": 4}}
     >>> [number_for(settings, "r", f"model.layers.{i}.q") for i in range(3)]
@@ -430,9 +380,7 @@ def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None) -> Adap
     for module, parts in modules.items():
         stated = _stated_alpha(module, tensors, alpha)
         if stated is None:
-            raise ConfigError(
-                "it does not hold loralib's alpha: type --alpha 16, with the training's lora_alpha for 16"
-            )
+            raise ConfigError("it does not hold loralib's alpha: type --alpha 16, with the training's for 16")
         kernel = tensors.get(f"{module}.conv.weight", tensors.get(f"{module}.weight", torch.empty(0)))
         with named(module):
             if kernel.ndim > 2 or f"{module}.conv.weight" in tensors or CONVOLUTION.search(module):
@@ -448,10 +396,8 @@ def _loralib_updates(name: str, parts: Parts, alpha: float) -> list[AdapterUpdat
     rank = B.shape[1]
     groups = len(A) // rank if rank else 0
     if not groups or len(A) != groups * rank or len(B) % groups:
-        raise ConfigError(
-            f"lora_A is {tuple(A.shape)} and lora_B {tuple(B.shape)}; allowed are (r, in) and (out, r) of a Linear, "
-            "(groups · r, in) and (groups · out, r) of a MergedLinear"
-        )
+        shapes = f"lora_A is {tuple(A.shape)} and lora_B {tuple(B.shape)}"
+        raise ConfigError(f"{shapes}; allowed are (r, in) and (out, r), or groups times these rows of a MergedLinear")
     scaling = scaling_of(alpha, rank, False)
     if groups == 1 and is_embedding(f"{name}.weight"):  # loralib adds (B A)ᵀ to an embedding (num, dim)
         return [AdapterUpdate(name, "lora", LowRank(A.T, B.T, scaling), embedding=True)]
@@ -463,7 +409,7 @@ def _loralib_updates(name: str, parts: Parts, alpha: float) -> list[AdapterUpdat
 
 
 def _kohya(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Iterable[str] | None) -> Adapter:
-    """A module's name is its path in the model with underscores in the place of dots, after the model's own name, as in
+    """A module's name is its path with underscores for dots, after the model's own name, as in
     `lora_unet_mid_block_attentions_0_proj_in`. Which underscores were dots a base tells; some trainers keep the dots.
     """
     modules, _ = _by_module(tensors, KOHYA_KEY)
@@ -506,22 +452,19 @@ def _module_of(key: str) -> str:
 
 
 def _kohya_update(name: str, parts: Parts, alpha: float | None, has_base: bool) -> AdapterUpdate:
-    down, up = (_factor(parts, part, (2, 3, 4, 5)) for part in ("down", "up"))
-    rank, kernel = len(down), parts["down"].shape[2:]
+    down, up = (_factor(parts, part, MATRIX) for part in ("down", "up"))
+    rank = len(down)
     if not rank:
         raise ConfigError("down has no rows; allowed are (r, in) and (out, r), or those of a convolution")
     product = LowRank(up, down, scaling_of(rank if alpha is None else alpha, rank, False))
-    note = "a convolution, measured as the matrix (out, in · kernel)" if set(kernel) - {1} else ""
-    foreign = "a convolution" if kernel else "" if has_base else "under a name with underscores for dots: give its base"
+    note, foreign = _of_kernel(parts["down"])
+    foreign = foreign or ("" if has_base else "under a name with underscores for dots: give its base")
     return AdapterUpdate(name, "lora", product, note=note, foreign=foreign)
 
 
 def _stated_alpha(module: str, tensors: dict[str, Tensor], typed: float | None) -> float | None:
-    """The alpha that the file states for a module, or the typed one where it states none.
-
-    Raises:
-        ConfigError: it is no single number, not above 0, not finite, or not the one that was typed.
-    """
+    """The alpha that the file states for a module, or the typed one where it states none. A ConfigError says that it is
+    no finite number above 0, or not the one that was typed."""
     key = next((module + ending for ending in ALPHAS if module + ending in tensors), None)
     if key is None:
         return typed

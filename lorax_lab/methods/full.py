@@ -103,13 +103,5 @@ def read(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
 
 
 METHOD = Method(
-    settings=FullConfig,
-    weights=WEIGHTS,
-    attach=attach,
-    updates=updates,
-    export=export,
-    load=load,
-    saved_updates=saved_updates,
-    has_rank=False,
-    is_reference=True,
-)
+    FullConfig, WEIGHTS, attach, updates, export, load, saved_updates, has_rank=False, is_reference=True
+)  # fmt: skip

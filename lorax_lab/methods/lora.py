@@ -69,12 +69,8 @@ class LoraConfig(MethodConfig):
 
 
 def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
-    """The rank of each target is at most its smaller side, and `ranks` names targets.
-
-    Raises:
-        ConfigError: it is above; the message names the highest that is possible. Or an entry of `ranks` names
-            no target.
-    """
+    """The rank of each target is at most its smaller side, and `ranks` names targets: a ConfigError has the highest
+    rank that is possible, or the entry that names none."""
     assert rank is not None, "LoRA has a rank"
     ranks = {name: settings.rank_of(name, rank) for name in shapes}
     for text in settings.ranks:
@@ -136,10 +132,8 @@ def unmerge(model: nn.Module) -> None:
 
 
 def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[str, Any]]:
-    """The adapter's two files in PEFT's format by name: tensors for the weights, plain values for the settings.
-
-    `base_name` is the base's public name; the path it was read from is never written.
-    """
+    """The adapter's two files in PEFT's format by name: tensors for the weights, plain values for the settings. No path
+    is written: `base_name` is the base's public name."""
     layers, heads, tensors = lora_layers(model), head_modules(model), {}
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach()
@@ -172,12 +166,8 @@ def peft_settings(ranks: Mapping[str, int], rank: int, base_name: str | None) ->
 
 
 def read(folder: Path, shapes: Shapes) -> Adapter:
-    """The plain LoRA saved in `folder`, by us or by PEFT, for a base whose matrices have these shapes.
-
-    Raises:
-        ConfigError: no adapter there, another adapter method, a matrix the base does not have, a shape or a rank that
-            does not fit, or a number that is not finite.
-    """
+    """The plain LoRA saved in `folder`, by us or by PEFT, for a base whose matrices have these shapes. A ConfigError
+    names what does not fit, or is no plain LoRA, or not finite."""
     adapter = read_adapter(folder)
     bias, dropout = (adapter.settings.get(key, plain) for key, plain in (("bias", "none"), ("lora_dropout", 0.0)))
     if bias != "none":
@@ -199,11 +189,8 @@ def read(folder: Path, shapes: Shapes) -> Adapter:
 
 
 def load(model: nn.Module, folder: Path) -> None:
-    """Put the adapter saved in `folder`, by us or by PEFT, onto a bare base model, head included.
-
-    Raises:
-        ConfigError: as `read`, or a head that does not fit; the model is as it was.
-    """
+    """Put the adapter saved in `folder`, by us or by PEFT, onto a bare base model, head included. Where a ConfigError
+    says that it does not fit, the model is as it was."""
     adapter = read(folder, shapes_of(model))
     parameters = model.state_dict()
     if wrong := [k for k, saved in adapter.saved.items() if k not in parameters or parameters[k].shape != saved.shape]:
@@ -221,26 +208,12 @@ def load(model: nn.Module, folder: Path) -> None:
 
 
 def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
-    """ΔW of the adapter saved in `folder`; `model` is a bare base.
-
-    Raises:
-        ConfigError: as `read`.
-    """
+    """ΔW of the adapter saved in `folder`; `model` is a bare base."""
     return {**read(folder, shapes_of(model)).factors}
 
 
 METHOD = Method(
-    settings=LoraConfig,
-    weights=WEIGHTS,
-    check=check,
-    attach=attach,
-    updates=updates,
-    export=export,
-    load=load,
-    saved_updates=saved_updates,
-    merge=merge,
-    unmerge=unmerge,
-    update_rank="≤ r",
-    most_rank=lambda settings, rank, shape: min(max(settings.every_rank(rank or 0)), *shape),
+    LoraConfig, WEIGHTS, attach, updates, export, load, saved_updates, check=check, merge=merge, unmerge=unmerge,
+    update_rank="≤ r", most_rank=lambda settings, rank, shape: min(max(settings.every_rank(rank or 0)), *shape),
     multiplies_only=True,
-)
+)  # fmt: skip

@@ -44,8 +44,6 @@ class Method(Generic[Settings]):
         check: (settings, rank, shapes of the targets) raises a `ConfigError` for what `attach` cannot do.
         merge: writes W0 + ΔW into the weights; a second time it changes nothing.
         unmerge: undoes `merge`, to the bit.
-        penalty: (model) gives what is added to the loss of each training batch; None where nothing is.
-        stepped: (model, step, steps) is called after each optimizer step, while the gradients are there.
         start: ΔW right after `attach`: `zero`, `rounding` (zero but for fp32 rounding of W0) or `drawn` (not zero).
         update_rank: what rank ΔW has, in words, r being the run's rank: `≤ r`, `full`.
         most_rank: (settings, rank, shape of the matrix) gives the rank of ΔW at most.
@@ -55,8 +53,6 @@ class Method(Generic[Settings]):
         trains_body: it trains something besides the head.
         multiplies_only: products are all that its layers do with the frozen weights, so that these may be kept in the
             precision of the products.
-        plans_steps: what it does between the steps follows the number that was planned, so that training cannot end
-            early, nor the weights of an earlier step be kept.
         is_reference: every weight trains. The other methods are compared with this one, and its update is truncated.
     """
 
@@ -70,8 +66,6 @@ class Method(Generic[Settings]):
     check: Callable[[Settings, int | None, Shapes], None] = _nothing
     merge: Callable[[nn.Module], None] = _nothing
     unmerge: Callable[[nn.Module], None] = _nothing
-    penalty: Callable[[nn.Module], Tensor | None] = _nothing
-    stepped: Callable[[nn.Module, int, int], None] = _nothing
     start: str = "zero"
     update_rank: str = "full"
     most_rank: Callable[[Settings, int | None, tuple[int, int]], int] = _smaller_side
@@ -80,5 +74,4 @@ class Method(Generic[Settings]):
     adapts: bool = True
     trains_body: bool = True
     multiplies_only: bool = False
-    plans_steps: bool = False
     is_reference: bool = False

@@ -1,8 +1,9 @@
-"""What methods have in common that train a part of the model and none of its matrices: ΔW is zero."""
+"""Methods that train a part of the model and none of its matrices, so that ΔW is zero: the head; the embeddings too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,8 @@ Part = Callable[[nn.Module], set[str]]
 
 
 def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> Method[Any]:
-    """The method that trains a part of the body, and the head.
-
-    Args:
-        name: of the method, and of its file.
-        settings: as of `Method`.
-        part: what trains of the body; none of it is a matrix.
-        words: what the part is called; empty where none of the body trains.
-    """
-
+    """The method of that name that trains a part of the body, none of it a matrix, and the head. `words` are what the
+    part is called; empty where none of the body trains."""
     weights = f"{name}.safetensors"
 
     def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -48,11 +42,7 @@ def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> M
         return {weights: {key: p.detach() for key, p in trained(model).items()}}
 
     def load(model: nn.Module, folder: Path) -> None:
-        """Put what `export` saved in `folder` onto a bare base.
-
-        Raises:
-            ConfigError: the file is missing or damaged, or belongs to another model; the model is as it was.
-        """
+        """Put what `export` saved in `folder` onto a bare base; where that cannot be, the model is as it was."""
         parameters = trained(model)
         tensors = full.read(folder / weights, {key: p.shape for key, p in parameters.items()})
         with torch.no_grad():
@@ -60,22 +50,35 @@ def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> M
                 parameter.copy_(tensors[key])
 
     return Method(
-        settings=settings,
-        weights=weights,
-        attach=attach,
-        updates=lambda model, base: _zeros(base),
-        export=export,
-        load=load,
-        saved_updates=lambda folder, model, base: _zeros(base),
-        update_rank="0",
-        most_rank=lambda config, rank, shape: 0,
-        has_rank=False,
-        adapts=False,
-        trains_body=bool(words),
-        multiplies_only=True,
-    )
+        settings, weights, attach, lambda model, base: _zeros(base), export, load,
+        lambda folder, model, base: _zeros(base), update_rank="0", most_rank=lambda config, rank, shape: 0,
+        has_rank=False, adapts=False, trains_body=bool(words), multiplies_only=True,
+    )  # fmt: skip
 
 
 def _zeros(base: dict[str, Tensor]) -> dict[str, Update]:
     """ΔW of each matrix. The model's own may have been rounded since, for products in bf16."""
     return {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in base.items()}
+
+
+@dataclass
+class HeadConfig(MethodConfig):
+    """`target_modules` says which updates are measured; all are zero."""
+
+    name: str = "head"
+
+
+@dataclass
+class EmbeddingsConfig(MethodConfig):
+    """`target_modules` says which updates are measured; all are zero."""
+
+    name: str = "embeddings"
+
+
+def _embeddings(model: nn.Module) -> set[str]:
+    """Of every `nn.Embedding`. An output layer that shares its weight with one trains with it."""
+    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+
+
+HEAD = method("head", HeadConfig, lambda model: set(), "")
+EMBEDDINGS = method("embeddings", EmbeddingsConfig, _embeddings, "embeddings")

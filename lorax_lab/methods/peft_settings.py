@@ -20,9 +20,8 @@ import torch
 from lorax_lab.config import MethodConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import method_defaults
-from lorax_lab.errors import ConfigError, first_line, suggest
+from lorax_lab.errors import ConfigError, first_line
 from lorax_lab.methods.peft_table import TABLE, Entry
-from lorax_lab.models import short_name
 
 PREFIX = "peft/"
 OURS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias")
@@ -38,20 +37,8 @@ SEEDS = (
     "projection_prng_key", "random_loc_seed", "random_seed", "proj_seed", "projection_seed", "generator_seed",
 )  # fmt: skip
 """Seeds of PEFT's own; null draws them from the run's seed."""
-ENDS = {"feedforward_modules"}
-"""Settings that list ends of names, some of the targets."""
-LOWEST = {"deltaT": 1, "tinit": 0, "tfinal": 0}
 ABOVE_ZERO = ("lora_alpha", "alpha", "randlora_alpha", "psoft_alpha", "delora_lambda", "scaling")
-"""Numbers that PEFT takes as they come: a scaling of 0 leaves ΔW at 0, and a step of 0 ends the run in an error."""
-BAD_STARTS: dict[str, tuple[dict[str, bool], str]] = {
-    "peft/tinylora": ({"init_weights": False}, "PEFT then starts from numbers that nobody drew"),
-    "peft/hra": (
-        {"apply_GS": True, "init_weights": True},
-        "the start is of pairs of equal vectors, and what is left of the second one is rounding; "
-        "type method=peft/hra method.apply_GS=true method.init_weights=false",
-    ),
-}
-"""Settings with which PEFT starts from what memory happens to hold, or from rounding errors; and why."""
+"""Numbers that PEFT takes as they come: a scaling of 0 leaves ΔW at 0."""
 STARTS = (True, "gaussian", "orthogonal")
 """Values of init_lora_weights that leave W0 as it is and start at ΔW = 0; the others are methods of their own."""
 EXAMPLE_RANK = 4
@@ -83,41 +70,18 @@ class PeftSettings(MethodConfig):
                 allowed = f"allowed: {', '.join(map(_typed, choices[key]))}"
                 allowed += "; other starts are methods, as method=peft/pissa" * (key == "init_lora_weights")
                 require(value in choices[key], f"method.{key}", value, allowed)
-            elif key in ENDS:
-                is_list = isinstance(value, list) and all(isinstance(end, str) for end in value)
-                require(is_list, f"method.{key}", value, f"a list of names, for instance 'method.{key}=[output.dense]'")
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 _check_number(key, value)
-        bad, reason = BAD_STARTS.get(self.name, ({}, ""))
-        if bad and all(getattr(self, key) is value for key, value in bad.items()):
-            typed = " ".join(f"method.{key}={_typed(value)}" for key, value in bad.items())
-            raise ConfigError(f"{typed} is not possible: {reason}")
         self.peft(EXAMPLE_RANK, [])
 
-    def check_ends(self, names: list[str]) -> None:
-        """Raises a `ConfigError` unless each setting of `ENDS` names some of these matrices."""
-        types = sorted({short_name(name) for name in names})
-        for key in ENDS & self.dials.keys():
-            for end in self.dials[key]:
-                ok = any(f".{name}".endswith(f".{end}") for name in names)
-                require(ok, f"method.{key}", end, f"it is the end of no target's name; {suggest(end, types)}")
-
     def peft(self, rank: int | None, names: list[str], generator: torch.Generator | None = None, **more: Any) -> Any:
-        """PEFT's own configuration of these matrices.
-
-        Raises:
-            ConfigError: PEFT refuses a value; the message has PEFT's reason and the key here.
-        """
+        """PEFT's own configuration of these matrices; a ConfigError has PEFT's reason and the key here."""
         given = self.dials
         for key in (key for key in SEEDS if key in given and given[key] is None):
             given[key] = int(torch.randint(2**31 - 1, (1,), generator=generator)) if generator is not None else 0
-        for key in ENDS & given.keys():
-            given[key] = [name for name in names if any(f".{name}".endswith(f".{end}") for end in given[key])]
         given |= self.entry.fixed
         given |= {key: math.ceil(factor * (rank or 0)) for key, factor in self.entry.rank.items()}
         kind = config_class(self.name)
-        if "total_step" in kind.__dataclass_fields__:
-            more = {"total_step": 2**31} | more  # the loop says how many there are
         try:
             return kind(target_modules=list(names), **given | more)
         except (ValueError, TypeError, AssertionError) as error:
@@ -131,8 +95,6 @@ def _check_number(key: str, value: float) -> None:
         require(0 <= value < 1, name, value, f"0 ≤ dropout < 1, for instance {name}=0.1")
     if key in ABOVE_ZERO:
         require(value > 0, name, value, "it is a number above 0")
-    if key in LOWEST:
-        require(value >= LOWEST[key], name, value, f"it is a number of {LOWEST[key]} or more")
 
 
 def refusal(settings: PeftSettings, rank: int | None, error: Exception, where: str = "") -> ConfigError:
@@ -149,11 +111,7 @@ def refusal(settings: PeftSettings, rank: int | None, error: Exception, where: s
 
 
 def config_class(name: str) -> Any:
-    """PEFT's class of a method's settings.
-
-    Raises:
-        ConfigError: the installed PEFT lacks the method.
-    """
+    """PEFT's class of a method's settings; a ConfigError says that the installed PEFT lacks it."""
     import peft
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -166,11 +124,7 @@ def config_class(name: str) -> Any:
 
 @cache
 def settings_of(name: str) -> type[PeftSettings]:
-    """The dataclass of a method's settings: those in its file first, then PEFT's others at PEFT's defaults.
-
-    Raises:
-        ConfigError: as `config_class`.
-    """
+    """The dataclass of a method's settings: those in its file first, then PEFT's others at PEFT's defaults."""
     entry, set_here = TABLE[name.removeprefix(PREFIX)], method_defaults(name)
     theirs = {field.name: field for field in dataclasses.fields(config_class(name))}
     hints = get_type_hints(config_class(name))

@@ -22,9 +22,8 @@ class Entry:
     start: str = "zero"  # ΔW after `attach`: `zero`, `rounding` (zero but for fp32 rounding) or `drawn` (not zero)
     most: Callable[[Any, int], float] | None = None  # (settings, rank) gives the rank of ΔW; None: the matrix bounds it
     computed_in: torch.dtype = torch.float64  # the precision of PEFT's merged weight, even if all parts are fp64
-    factors: str = ""  # how ΔW is read as factors (`peft_model.FACTORS`); empty where it is merged and subtracted
+    has_factors: bool = False  # whether ΔW is read as LoRA's factors; else it is merged and subtracted
     quick: Mapping[str, Any] = field(default_factory=dict)  # for a trial of one layer, where the start takes an SVD
-    stepped: bool = False  # whether it acts between optimizer steps (`peft_adalora`)
 
 
 def _rank(settings: Any, rank: int) -> int:
@@ -32,7 +31,7 @@ def _rank(settings: Any, rank: int) -> int:
 
 
 def _lora(start: str = "zero", most: Callable[[Any, int], float] = _rank, quick: Any = None, **fixed: Any) -> Entry:
-    return Entry("LORA", fixed=fixed, start=start, most=most, factors="lora", quick=quick or {})
+    return Entry("LORA", fixed=fixed, start=start, most=most, has_factors=True, quick=quick or {})
 
 
 NONE: Mapping[str, float] = {}
@@ -45,19 +44,14 @@ TABLE: dict[str, Entry] = {
     "olora": _lora("rounding", lambda s, r: 2 * r, use_dora=False, init_lora_weights="olora"),
     "mica": _lora(quick=PLAIN, use_dora=False, init_lora_weights="mica"),
     "dora": Entry("LORA", fixed={"use_dora": True}, start="rounding"),
-    "adalora": Entry(
-        "ADALORA", {"target_r": 1.0, "init_r": 1.5},
-        {"use_dora": False, "use_rslora": False, "r": 8},  # it does not read r
-        most=lambda s, r: 1.5 * r, factors="adalora", stepped=True,
-    ),
     "vera": Entry("VERA", most=_rank),
     "pvera": Entry("PVERA", most=_rank),
     "vblora": Entry("VBLORA", start="drawn", most=_rank),
     "unilora": Entry("UNILORA", start="drawn", most=_rank),
-    "tinylora": Entry("TINYLORA", most=_rank),
+    "tinylora": Entry("TINYLORA", fixed={"init_weights": True}, most=_rank),  # False: from what memory happens to hold
     "delora": Entry("DELORA", most=_rank),
     "miss": Entry("MISS", most=lambda s, r: float("inf") if s.init_weights == "bat" else r),
-    "hra": Entry("HRA", start="rounding", most=_rank),
+    "hra": Entry("HRA", fixed={"apply_GS": False}, start="rounding", most=_rank),  # True: from rounding errors
     "psoft": Entry("PSOFT", most=_rank),
     "deft": Entry("DEFT", start="rounding", most=_rank, computed_in=FP32),
     "adamss": Entry(
@@ -75,27 +69,24 @@ TABLE: dict[str, Entry] = {
     "oft": Entry("OFT", NONE, {"r": 0}),
     "boft": Entry("BOFT", NONE, {"boft_block_num": 0}),
     "road": Entry("ROAD", NONE),
-    "ia3": Entry("IA3", NONE),
+    "ia3": Entry("IA3", NONE, {"feedforward_modules": []}),
     "fourierft": Entry("FOURIERFT", NONE, start="drawn", computed_in=FP32),
     "waveft": Entry("WAVEFT", NONE),
     "c3a": Entry("C3A", NONE, start="drawn", computed_in=FP32),
     "frod": Entry("FROD", NONE, {"progressbar": False}, start="rounding"),
     "supertuning": Entry("SUPERTUNING", NONE, {"r": None, "lora_alpha": None, "lora_dropout": 0.0}),
 }  # fmt: skip
-DATA = "its start is computed from the model's activations or gradients on data, and a method here starts from weights"
-PROMPT = "it changes what the model reads, and no weight matrix"
-INPUT = "its update depends on the input: no one ΔW stands for it"
-LEFT_OUT: dict[str, str] = {
-    **dict.fromkeys(("eva", "corda", "lora_ga"), DATA),
-    "loftq": "it starts from a quantized base",
-    "qalora": "it needs a quantized base",
+REASONS = {
+    "eva, corda, lora_ga": "its start is computed from data, and a method here starts from weights",
+    "loftq, qalora": "it needs a quantized base",
+    "adalora": "it changes its rank between the steps of training; lorax_lab.audit measures what it has trained",
     "osf": "it trains the matrices themselves, with more parameters than full fine-tuning, and cannot be unmerged",
-    "beft": "it trains biases, and no weight matrix",
-    "ln_tuning": "it trains layer norms, and no weight matrix",
-    "trainable_tokens": "it trains rows of embeddings, and no linear layer",
-    **dict.fromkeys(("lily", "xlora", "poly"), INPUT),
+    "beft, ln_tuning, trainable_tokens": "it trains biases, norms or embeddings, and no weight matrix",
+    "lily, xlora, poly": "its update depends on the input: no one ΔW stands for it",
     "shadow": "it runs a second model beside the first",
-    **dict.fromkeys(("prompt_tuning", "multitask_prompt_tuning", "p_tuning", "prefix_tuning"), PROMPT),
-    **dict.fromkeys(("cpt", "cartridge", "adaption_prompt"), PROMPT),
+    "prompt_tuning, multitask_prompt_tuning, p_tuning, prefix_tuning, cpt, cartridge, adaption_prompt": (
+        "it changes what the model reads, and no weight matrix"
+    ),
 }
-"""Methods of PEFT that are refused by name."""
+LEFT_OUT = {name: reason for names, reason in REASONS.items() for name in names.split(", ")}
+"""Methods of PEFT that are refused by name, and why."""

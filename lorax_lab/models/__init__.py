@@ -3,7 +3,7 @@
 from lorax_lab.models.base import Base, check_base, load_base, load_processor
 from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, preset_named, resolve
-from lorax_lab.models.kernel import use_kernel
+from lorax_lab.models.kernel import checkpoint_layers, keep_frozen_in_bf16, use_kernel
 from lorax_lab.models.matrices import (
     Turned,
     adaptable,
@@ -23,6 +23,4 @@ from lorax_lab.models.matrices import (
     shapes_of,
     short_name,
 )
-from lorax_lab.models.savings import keep_frozen_in_bf16, shrink_step
-from lorax_lab.models.settings import check_sizes
-from lorax_lab.models.skeleton import matrix_shapes, most_tokens, vocabulary, without_weights
+from lorax_lab.models.skeleton import check_sizes, matrix_shapes, most_tokens, vocabulary, without_weights

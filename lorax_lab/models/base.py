@@ -16,12 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, model_sha256, quiet, resolve
+from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, infinite, is_finite, model_sha256, quiet, resolve
 from lorax_lab.models.fit import check_fit, refuse_infinite
 from lorax_lab.models.matrices import POOLER, head_modules
-from lorax_lab.models.settings import check_settings
-from lorax_lab.models.skeleton import readable, tokenizer_of, without_weights
-from lorax_lab.models.weights import infinite, is_finite
+from lorax_lab.models.skeleton import check_settings, readable, tokenizer_of, without_weights
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 ALIGNED = 64
 """Bytes: memory is compared by its place in a cache line."""
 BY_MEAN = "by_mean"
-"""The key, among the settings of a head, that asks for it."""
+"""The key, among the settings of a head, for the one below."""
 NAME = "classifier"
 
 
@@ -58,12 +56,11 @@ def load_base(
     Args:
         head: settings of the model's configuration that shape the head, for instance `{"num_labels": 2}`; with
             `"by_mean": True` the head reads the mean of the last layer.
-        model_class: the auto-class of transformers that reads the model.
-        processor_class: the auto-class of transformers that reads the tokenizer, or another processor.
+        model_class, processor_class: transformers' auto-classes that read the model, and its tokenizer or the like.
 
     Raises:
-        ConfigError: `name` is no preset, no folder and no hub id that can be reached from here; it is no model that
-            these classes read; its weights are not those of its configuration, or not finite.
+        ConfigError: there is no such model here; it is none that these classes read; its weights are not those of its
+            configuration, or not finite.
     """
     import transformers
 
@@ -71,12 +68,9 @@ def load_base(
     skeleton, sha256 = without_weights(name, model_class), model_sha256(name)
     check_base(name, head, model_class)
     with readable(name, folder, model_class), global_stream(seed, "init"), quiet():
-        model = getattr(transformers, model_class).from_pretrained(
-            folder,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            **{key: value for key, value in head.items() if key != BY_MEAN},
-        )
+        settings = {key: value for key, value in head.items() if key != BY_MEAN}
+        kind = getattr(transformers, model_class)
+        model = kind.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, **settings)
         if head.get(BY_MEAN):
             read_mean(model)
     _leave_the_file(model)
@@ -94,16 +88,11 @@ def check_base(
     model_class: str = "AutoModelForSequenceClassification",
     values: bool = False,
 ) -> bool:
-    """Refuse a checkpoint that is not the base which its configuration says, from the files' headers alone.
-
-    Args:
-        values: read the tensors' data too, and refuse nan and inf; a preset's are known.
+    """Refuse a checkpoint that is not the base which its configuration says, from the files' headers alone; with
+    `values` from the tensors' data too, where it is no preset's. A ConfigError as of `load_base`.
 
     Returns:
         Whether training starts from the checkpoint's own head, and none is drawn at random.
-
-    Raises:
-        ConfigError: as `load_base`; without `values`, but for what only the tensors' data shows.
     """
     folder, skeleton = resolve(name), without_weights(name, model_class)
     if head.get(BY_MEAN):
@@ -116,10 +105,8 @@ def check_base(
 
 
 def _leave_the_file(model: nn.Module) -> None:
-    """Copy each tensor that was read out of its file, which is mapped into memory: a file that is written again in its
-    place would change the base in mid-training, or end the process.
-
-    A copy lies as far from a multiple of 64 bytes as the tensor did, since kernels may round differently there."""
+    """Copy each tensor that was read out of its file, which is mapped into memory: a file that is written again would
+    change the base in mid-training. A copy lies as far from a multiple of 64 bytes: kernels may round differently."""
     for tensor in [*model.parameters(), *model.buffers()]:
         before = tensor.data_ptr() % ALIGNED // tensor.element_size()
         place = torch.empty(before + tensor.numel(), dtype=tensor.dtype)[before:].view(tensor.shape)
@@ -136,11 +123,7 @@ def _keep_fixed(model: nn.Module, skeleton: nn.Module) -> None:
 
 def load_processor(name: str, processor_class: str) -> Any:
     """The tokenizer or other processor of the model `name`; a tokenizer pads with its end token where it has no token
-    for padding.
-
-    Raises:
-        ConfigError: as `load_base`; a folder without a tokenizer's files, for which transformers makes an empty one.
-    """
+    for padding. A folder without a tokenizer's files is refused: transformers would make an empty one."""
     import transformers
 
     folder = resolve(name)
@@ -155,8 +138,8 @@ def load_processor(name: str, processor_class: str) -> Any:
     return processor
 
 
-# ---- a head that reads the mean over the tokens of the last layer, as sentence encoders are used: one linear layer. A
-# class of transformers often has a layer that no checkpoint holds: BERT's pooler is a square matrix, drawn at random.
+# ---- a head that reads the mean over the tokens of the last layer, as sentence encoders are used: one linear layer.
+# BERT's own has a pooler below it, a square matrix that no checkpoint holds.
 
 
 class ByMean:
@@ -178,11 +161,7 @@ class ByMean:
 
 
 def check_mean(name: str, model: Any) -> None:
-    """Refuse a model without a last layer whose mean could be read.
-
-    Raises:
-        ConfigError: its body is no module of its own, or has two halves.
-    """
+    """Refuse a model without a last layer whose mean could be read: its body is no module, or has two halves."""
     body, width = getattr(model, model.base_model_prefix, None), getattr(model.config, "hidden_size", None)
     if body is None or width is None or getattr(model.config, "is_encoder_decoder", False):
         raise ConfigError(f"task.pooling=mean: model={name} has no body that ends in one layer; type task.pooling=own")

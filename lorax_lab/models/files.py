@@ -1,18 +1,27 @@
-"""A model's files: which folder holds them, fetched first where that is needed, and what identifies them."""
+"""A model's files: which folder holds them, fetched first where needed, what identifies them, and their tensors."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from lorax_lab.data.assets import ASSETS, fetch
+import torch
+from torch import Tensor
+
+from lorax_lab.data.assets import ASSETS, State, fetch, sha256_of_file, state_of
 from lorax_lab.errors import ConfigError, first_line, named, suggest
-from lorax_lab.models.weights import HASHED, folder_sha256
+from lorax_lab.models.tensor_files import INDEX, WEIGHT_DTYPES, file_or_index, read_tensors, read_weights, shards_of
 
+HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
+"""What is hashed of the files at a folder's top: weights, configuration, tokenizer."""
+FORMS = ("model.safetensors", "pytorch_model.bin")
+"""The names under which transformers looks for weights, in its order: first the file, then its index."""
 PRESETS = ("minilm", "smollm2")
 PUBLIC_NAMES = {
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",
@@ -23,11 +32,8 @@ MINILM = "f9bd6085d316534325517c97371c3052c24d02754f80379134b302744d49a3e0"
 
 
 def resolve(name: str) -> Path:
-    """The folder that holds the files of the model `name`, fetched first where that is needed.
-
-    Raises:
-        ConfigError: there is no such model; a preset's files in the cache are not those that were fetched.
-    """
+    """The folder that holds the files of the model `name`, fetched first where that is needed; a ConfigError says that
+    there is no such model, or that a preset's files in the cache were changed."""
     if name == "minilm":
         folder = fetch("minilm")
         if folder_sha256(folder) != MINILM:
@@ -65,11 +71,7 @@ def model_sha256(name: str) -> str:
 
 @lru_cache(maxsize=8)
 def from_hub(name: str, patterns: tuple[str, ...]) -> Path:
-    """The folder of the files of a hub id (`org/name`, `org/name@revision`) whose names fit the patterns.
-
-    Raises:
-        ConfigError: it is no id, or the hub does not give it.
-    """
+    """The folder of the files of a hub id (`org/name`, `org/name@revision`) whose names fit the patterns."""
     if not name or name.partition("@")[0].count("/") > 1 or name.startswith((".", "/", "~")):
         raise ConfigError(f"model={name}: there is no such folder; {_what_to_type(name)}")
     with named(f"model={name}"):
@@ -83,10 +85,9 @@ def download(name: str, patterns: list[str], ignored: list[str], to_type: str) -
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repo, _, revision = name.partition("@")
+    wanted: Any = {"revision": revision or None, "allow_patterns": patterns, "ignore_patterns": ignored}
     try:
-        return Path(
-            snapshot_download(repo, revision=revision or None, allow_patterns=patterns, ignore_patterns=ignored)
-        )
+        return Path(snapshot_download(repo, **wanted))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = f"it is no preset, folder or file, and the hub did not give it ({first_line(error)})"
         raise ConfigError(f"{reason}; {to_type}") from error
@@ -107,7 +108,6 @@ def _smollm2() -> Path:
 
 
 def _dequantize(source: Path, target: Path) -> None:
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch, quiet():
@@ -136,3 +136,64 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if has_bars:
             logging.enable_progress_bar()
+
+
+# ---- the weights among them
+
+
+def weight_files(name: str, folder: Path) -> list[Path]:
+    """The files that transformers reads the weights of the model `name` from. A ConfigError says that there is none,
+    or what is wrong with their index."""
+    return _shards(name, folder)[0]
+
+
+def _shards(name: str, folder: Path) -> tuple[list[Path], dict[str, Path]]:
+    source = next(filter(None, (file_or_index(folder, form) for form in FORMS)), None)
+    if source is None:
+        wanted = " or ".join(f"{form}[{INDEX}]" for form in FORMS)
+        raise ConfigError(f"model={name} has no weights in {folder}: it needs {wanted}; save them, or copy them again")
+    with named(f"model={name}"):
+        return shards_of(source, needs_metadata=True)
+
+
+def folder_sha256(folder: Path) -> str:
+    """The SHA-256 over the names and contents of the files that identify a model, each read once for each state."""
+    top = {path for pattern in HASHED for path in folder.glob(pattern) if path.is_file()}
+    digest = hashlib.sha256()
+    for path in sorted(top | set(weight_files(str(folder), folder))):
+        digest.update(f"{path.relative_to(folder).as_posix()}:{sha256_of_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def states(folder: Path) -> tuple[State, ...]:
+    """The states of the files that say which tensors there are, and which there should be. No file is read."""
+    files = [*sorted(folder.glob("*.json")), *weight_files(str(folder), folder)]
+    return tuple(map(state_of, files))
+
+
+def empty_tensors(name: str, folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the weights' files by name, on the meta device. No code is run, and no data is read, but that
+    of a file in the form of torch before 1.6. A ConfigError says which file cannot be read, and why."""
+    files, places = _shards(name, folder)
+    with named(f"model={name}"):
+        return {key: tensor.to("meta") for key, tensor in read_weights(files, places, is_plain=True).items()}
+
+
+def infinite(folder: Path, keys: Collection[str]) -> list[str]:
+    """Those of the named tensors that have nan or inf inside, in fp32. Every byte of them is read."""
+    return [key for key in keys if key in _infinite(folder, states(folder))]
+
+
+@lru_cache(maxsize=16)
+def _infinite(folder: Path, files: tuple[State, ...]) -> frozenset[str]:
+    bad: list[str] = []
+    for file in weight_files(str(folder), folder):
+        bad += [key for key, tensor in read_tensors(file, is_plain=True).items() if not is_finite(tensor)]
+    return frozenset(bad)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor of weights has neither nan nor inf inside, in fp32; what holds no weights is not looked at."""
+    if tensor.dtype not in WEIGHT_DTYPES or not tensor.numel():
+        return True
+    return bool(torch.stack(tensor.detach().aminmax()).float().isfinite().all())  # nan is in both ends

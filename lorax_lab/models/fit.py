@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from lorax_lab.data.assets import State
 from lorax_lab.errors import ConfigError
+from lorax_lab.models.files import empty_tensors, states
 from lorax_lab.models.matrices import POOLER, head_modules, is_head, output_layer
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES
-from lorax_lab.models.weights import empty_tensors, states
 
 SHOWN = 3
 """How many names a message lists."""
@@ -35,14 +35,13 @@ def check_fit(
 ) -> tuple[list[str], Sequence[str]]:
     """Refuse a checkpoint that is not the base which its configuration says. No tensor's data is read.
 
+    Args:
+        skeleton: the model without its weights, on the meta device.
+        settings: of the head, as `{"num_labels": 2}`.
+
     Returns:
         The modules of the checkpoint's own head, from which training starts, empty where a head is drawn; and the names
         of the tensors that become parameters.
-
-    Args:
-        name: the model, as typed.
-        skeleton: the model without its weights, on the meta device.
-        settings: of the head, as `{"num_labels": 2}`.
 
     Raises:
         ConfigError: it names the first tensors, how many there are, and what to type.
@@ -56,21 +55,20 @@ def _check_fit(
 ) -> tuple[list[str], Sequence[str]]:
     tensors = empty_tensors(name, folder)
     model, loading = _placed(folder, skeleton, dict(settings), tensors)
-    _refuse_twice(name, folder, model, tensors)
     heads = head_modules(model)
-    _refuse_shapes(name, folder, model, loading["mismatched_keys"], heads)
-    _refuse_misfits(name, folder, model, loading, tensors, heads)
-    drawn = [head for head in heads if head.rpartition(".")[2] != POOLER]
-    if any(is_head(key, drawn) for key in loading["missing_keys"]):
-        drawn = []
-    unread = {*loading["unexpected_keys"], *_buffers(model, tensors)}
-    return drawn, [key for key in tensors if key not in unread]
-
-
-def _buffers(model: nn.Module, keys: Collection[str]) -> list[str]:
-    """Those of the tensors that are the model's buffers, also without the prefix of the body."""
-    names = [f".{name}" for name, _ in model.named_buffers()]
-    return [key for key in keys if any(name.endswith(f".{key}") for name in names)]
+    if fault := _twice(model, tensors) or _misshapen(model, loading["mismatched_keys"], heads):
+        raise ConfigError(f"model={name}: {folder} {fault}")
+    if fault := _misfits(model, loading, tensors, heads):
+        raise ConfigError(
+            f"model={name}: the weights in {folder} are not those of its config.json: {fault}. What is missing would "
+            "be drawn at random; save the model again with save_pretrained, or name another folder"
+        )
+    own_head = [head for head in heads if head.rpartition(".")[2] != POOLER]
+    if any(is_head(key, own_head) for key in loading["missing_keys"]):
+        own_head = []
+    buffers = [f".{buffer}" for buffer, _ in model.named_buffers()]  # files may name them without the body's prefix
+    read = set(tensors) - set(loading["unexpected_keys"])
+    return own_head, [key for key in tensors if key in read and not any(b.endswith(f".{key}") for b in buffers)]
 
 
 def refuse_infinite(name: str, folder: Path, bad: Sequence[str]) -> None:
@@ -89,20 +87,16 @@ def _placed(
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, **settings)
+    weights = {key: tensor for key, tensor in tensors.items() if tensor.dtype in WEIGHT_DTYPES}
     model, loading = type(skeleton).from_pretrained(  # type: ignore[attr-defined]
-        None,
-        config=config,
-        state_dict={key: tensor for key, tensor in tensors.items() if tensor.dtype in WEIGHT_DTYPES},
-        device_map="meta",
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+        None, config=config, state_dict=weights, device_map="meta", dtype=torch.float32,
+        ignore_mismatched_sizes=True, output_loading_info=True,
+    )  # fmt: skip
     return model, loading
 
 
-def _refuse_twice(name: str, folder: Path, model: nn.Module, keys: Collection[str]) -> None:
-    """Refuse a tensor of the model that is there under two names: one of them would be read, and nobody says which."""
+def _twice(model: nn.Module, keys: Collection[str]) -> str:
+    """Whether a tensor of the model is there under two names: one of them would be read, and nobody says which."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     seen: dict[str, str] = {}
     for key in keys:
@@ -111,40 +105,30 @@ def _refuse_twice(name: str, folder: Path, model: nn.Module, keys: Collection[st
             plain = f"{plain.removesuffix(old)}{new}" if plain.endswith(old) else plain
         if plain in seen:
             both = f"{seen[plain]} and {key}, which are one tensor of the model"
-            raise ConfigError(f"model={name}: {folder} holds {both}; save the model again with save_pretrained")
+            return f"holds {both}; save the model again with save_pretrained"
         seen[plain] = key
+    return ""
 
 
 def _is_of_body(model: nn.Module, key: str) -> bool:
     """Whether a tensor that the model has no place for belongs to a body, and not to the head of another task: it lies
-    in the body's module or beside its parts, or it is a layer's tensor under a wrapper's prefix."""
+    in the body's module or beside its parts, or its name ends in that of a numbered layer's tensor."""
     prefix = getattr(model, "base_model_prefix", "")
     children = [child for child, _ in model.named_children()]
+    has_body = prefix in children
     first, _, inside = key.partition(".")
-    if prefix not in children:
-        return (first in children and first not in (POOLER, output_layer(model))) or _is_wrapped(model, key, "")
-    if first == prefix:
+    if has_body and first == prefix:
         return inside.partition(".")[0] != POOLER
-    parts = [part for part, _ in model.get_submodule(prefix).named_children()]
-    return (first in parts and first != POOLER) or _is_wrapped(model, key, f"{prefix}.")
+    parts = [part for part, _ in model.get_submodule(prefix).named_children()] if has_body else children
+    if first in parts and first not in (POOLER, None if has_body else output_layer(model)):
+        return True
+    places = key.split(".")
+    ends = {".".join(places[i:]) for i in range(1, len(places)) if any(part.isdigit() for part in places[i:])}
+    return any(name.removeprefix(f"{prefix}." if has_body else "") in ends for name, _ in model.named_parameters())
 
 
-def _is_wrapped(model: nn.Module, key: str, prefix: str) -> bool:
-    """Whether a name ends in that of a numbered layer's tensor."""
-    parts = key.split(".")
-    ends = {".".join(parts[start:]) for start in range(1, len(parts)) if any(part.isdigit() for part in parts[start:])}
-    return any(name.removeprefix(prefix) in ends for name, _ in model.named_parameters())
-
-
-def _refuse_misfits(
-    name: str,
-    folder: Path,
-    model: nn.Module,
-    loading: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    heads: list[str],
-) -> None:
-    """Refuse a checkpoint if a tensor of the body is missing or has no place, or a head is there in part."""
+def _misfits(model: nn.Module, loading: Mapping[str, Any], tensors: Mapping[str, Tensor], heads: list[str]) -> str:
+    """Which tensors of the body are missing or have no place, and which parts of a head that is there are missing."""
     floating = {key for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
     missing = {key for key in loading["missing_keys"] if key in floating and not is_head(key, heads)}
     for head in heads:
@@ -155,39 +139,27 @@ def _refuse_misfits(
     unplaced = [key for key in loading["unexpected_keys"] if key not in constants and not key.endswith(PRETRAINING)]
     extra = [key for key in unplaced if _is_of_body(model, key)]
     if not missing and not extra:
-        return
+        return ""
     coded = [key for key, tensor in tensors.items() if tensor.dtype not in WEIGHT_DTYPES and tensor.ndim > 1]
-    faults = [
-        (missing, f"of its {len(floating)} tensors {_are(missing)} missing"),
-        (extra, f"of its body {'has' if len(extra) == 1 else 'have'} no place in the model"),
-        (coded, f"{_are(coded)} no floating-point numbers"),
-    ]
-    parts_of = "; ".join(f"{_listed(keys)} {fault}" for keys, fault in faults if keys)
-    raise ConfigError(
-        f"model={name}: the weights in {folder} are not those of its config.json: {parts_of}. What is missing "
-        "would be drawn at random; save the model again with save_pretrained, or name another folder"
-    )
+    faults = {f"of its {len(floating)} tensors are missing": missing, "have no place in the model": extra}
+    faults["are no floating-point numbers"] = coded
+    return "; ".join(f"{_listed(keys)} {fault}" for fault, keys in faults.items() if keys)
 
 
-def _refuse_shapes(name: str, folder: Path, model: nn.Module, mismatched: Any, heads: list[str]) -> None:
-    wrong = sorted(mismatched, key=lambda entry: entry[0])
-    body = [entry for entry in wrong if not is_head(entry[0], heads)]
-    if body:
-        key, stored, wanted = body[0]
-        several = f" and {len(body) - 1} more" if len(body) > 1 else ""
-        shapes = f"{key} is {tuple(stored)}, and {tuple(wanted)} by its config.json{several}"
-        misfit = f"the weights in {folder} are not those of its config.json: {shapes}"
-        raise ConfigError(f"model={name}: {misfit}; correct config.json, or name another folder")
-    if wrong:
+def _misshapen(model: nn.Module, mismatched: Any, heads: list[str]) -> str:
+    wrong = sorted(mismatched, key=lambda entry: (is_head(entry[0], heads), entry[0]))
+    if not wrong:
+        return ""
+    key, stored, wanted = wrong[0]
+    if is_head(key, heads):
         outputs = getattr(model.config, "num_labels", "")
-        misfit = f"model={name} has a head of its own that does not fit the {outputs} outputs of the task"
-        raise ConfigError(f"{misfit}; name a model without a head, or a task with as many classes as it has")
+        misfit = f"has a head of its own that does not fit the {outputs} outputs of the task"
+        return f"{misfit}; name a model without a head, or a task with as many classes as it has"
+    several = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    shapes = f"{key} is {tuple(stored)}, and {tuple(wanted)} by its config.json{several}"
+    return f"holds other weights: {shapes}; correct config.json, or name another folder"
 
 
 def _listed(keys: Collection[str]) -> str:
     names = ", ".join(sorted(keys)[:SHOWN]) + (", …" if len(keys) > SHOWN else "")
     return f"{len(keys)} ({names})"
-
-
-def _are(keys: Collection[str]) -> str:
-    return "is" if len(keys) == 1 else "are"

@@ -1,4 +1,4 @@
-"""What multiplies in linear layers: torch's own choice of library (MKL in most builds), or oneDNN.
+"""What multiplies in linear layers: torch's own choice of library (MKL in most builds), or oneDNN; what they hold.
 
 Both are exact in fp32 and differ in rounding alone. MKL takes a slow path on some processors that are not Intel's, up
 to twice as slow as oneDNN. torch reaches oneDNN's fp32 product by an operator that has no gradient; it is given here.
@@ -8,12 +8,15 @@ up to sixty times slower: that one is copied first.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from lorax_lab.models.matrices import head_modules, is_head, is_read
 
 SMALL = 2**22
 """Multiplications of a product. Below it torch multiplies: calling oneDNN costs more than it saves, and for a few
@@ -108,3 +111,31 @@ def use_kernel(model: nn.Module, kernel: str) -> None:
     for module in model.modules():
         if type(module) is before:
             module.__class__ = after
+
+
+def keep_frozen_in_bf16(model: nn.Module) -> None:
+    """Round the frozen weights and biases of the model's linear layers to bf16, in place. Autocast would make these
+    copies at each call, of the same bits.
+
+    fp32 stays what trains, what two layers share (an output layer and the embedding), what the model reads itself, the
+    head, which is saved beside an adapter, and all that is no plain linear layer. GPT-2's `Conv1D` is one; Falcon's own
+    layer, which adds its bias apart, is not.
+    """
+    layers = [module.parameters(recurse=False) for module in model.modules()]
+    uses = Counter(id(parameter) for parameters in layers for parameter in parameters)
+    heads = head_modules(model)
+    for name, module in model.named_modules():
+        plain = type(module) in (nn.Linear, OneDnnLinear) or type(module).__name__ == "Conv1D"
+        if not plain or is_read(name.removesuffix(".base")) or is_head(f"{name}.", heads):
+            continue
+        parameters = list(module.parameters(recurse=False))
+        if all(p.dtype == torch.float32 and not p.requires_grad and uses[id(p)] == 1 for p in parameters):
+            for parameter in parameters:
+                parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def checkpoint_layers(model: Any) -> None:
+    """Let every layer keep its input only, in training, and the backward pass compute the rest again (Chen et al. 2016,
+    https://arxiv.org/abs/1604.06174): less memory, one more forward pass, the same numbers."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

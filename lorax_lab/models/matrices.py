@@ -19,18 +19,16 @@ READ = re.compile(r".*(mixer|mamba)\.(dt_proj|x_proj|out_proj)")
 
 
 def head_modules(model: nn.Module) -> list[str]:
-    """Names of the modules that belong to the head: those beside the pretrained body, and the pooler, which
-    sentence encoders are not trained with. Both arms train them alike.
-
-    An output layer over the vocabulary is pretrained with the body: it is no head, and is not adapted."""
+    """Names of the modules that belong to the head: those beside the pretrained body, and the pooler, which sentence
+    encoders are not trained with. An output layer over the vocabulary is pretrained: it is no head, and not adapted."""
     pretrained = output_layer(model)
     heads = [name for name in _beside_the_body(model) if name != pretrained]
     return [name for name in heads if any(True for _ in model.get_submodule(name).parameters())]
 
 
 def _beside_the_body(model: nn.Module) -> list[str]:
-    """The model's own modules but for the body, and the body's pooler. A model that has no module for the body is the
-    body itself, as of `AutoModel`, or its parts stand side by side, as T5's: there only the output layer is beside."""
+    """The model's own modules but for the body, and the body's pooler. Where a model has no module for the body, as of
+    `AutoModel` or T5, only the output layer is beside it."""
     body = getattr(model, "base_model_prefix", "")
     children = [name for name, _ in model.named_children()]
     if body not in children:
@@ -106,11 +104,7 @@ def select(model: nn.Module, targets: list[str]) -> list[str]:
 
 def choose(names: list[str], targets: list[str]) -> list[str]:
     """Those of the matrices' dotted names that `targets` name: `all-linear`, or last parts of the names
-    (`query`, `attention.output.dense`).
-
-    Raises:
-        ConfigError: a target that matches nothing; the nearest names are listed.
-    """
+    (`query`, `attention.output.dense`). A ConfigError names a target that matches nothing, and the nearest names."""
     if targets == ["all-linear"]:
         return names
     chosen = {target: [n for n in names if n == target or n.endswith(f".{target}")] for target in targets}
@@ -164,7 +158,7 @@ def out_in(module: nn.Module, weight: Tensor) -> Tensor:
 
 def delta_view(module: nn.Module) -> Tensor:
     """The module's weight seen as (out, in), whatever way it is stored; a view, so it can be written to. Of a layer in
-    front of another one, its `base`, that one's."""
+    front of another one, that of its `base`."""
     stored = getattr(module, "base", module)
     weight = stored.weight
     assert isinstance(weight, Tensor)

@@ -61,10 +61,7 @@ def file_or_index(folder: Path, name: str) -> Path | None:
 
 def shards_of(source: Path, needs_metadata: bool = False) -> tuple[list[Path], dict[str, Path]]:
     """The files of weights behind `source`, which is one itself or an index of them, and the file of each tensor where
-    an index says so.
-
-    Args:
-        needs_metadata: refuse an index without metadata, which transformers reads too.
+    an index says so. transformers reads no index without metadata (`needs_metadata`).
 
     Raises:
         ConfigError: an index that cannot be read, or that names a file outside of its folder, or one that is not there.
@@ -78,8 +75,7 @@ def shards_of(source: Path, needs_metadata: bool = False) -> tuple[list[Path], d
         raise ConfigError(f"{source} has no weight_map of tensors to files, or no metadata; copy it again")
     for place in sorted(set(places.values())):
         if PurePosixPath(place).is_absolute() or {"..", ""} & {*place.split("/")}:
-            allowed = "allowed are files in its own folder: move the weights there and correct the index"
-            raise ConfigError(f"{source} names {place}; {allowed}")
+            raise ConfigError(f"{source} names {place}; allowed are files in its own folder")
         if not (source.parent / place).is_file():
             raise ConfigError(f"{source} names {place}, which is not there; copy it too")
     places = {key: source.parent / place for key, place in places.items()}
@@ -87,28 +83,20 @@ def shards_of(source: Path, needs_metadata: bool = False) -> tuple[list[Path], d
 
 
 def read_weights(files: Sequence[Path], places: Mapping[str, Path], is_plain: bool = False) -> dict[str, Tensor]:
-    """The tensors of all files by name, see `shards_of` and `read_tensors`.
-
-    Raises:
-        ConfigError: as `read_tensors`; no tensor; a tensor in two files, or not in the one that the index names.
-    """
+    """The tensors of all files by name, see `shards_of` and `read_tensors`. A ConfigError names a tensor that is in two
+    files, or not in the one that the index names."""
     tensors: dict[str, Tensor] = {}
     holders: dict[str, Path] = {}
     for file in files:
         held = read_tensors(file, is_plain)
         if twice := sorted(held.keys() & tensors.keys()):
-            raise ConfigError(
-                f"{file} holds {twice[0]}, which {holders[twice[0]].name} holds too; name the file that is meant, or "
-                "save the model anew, so that each tensor is in one file"
-            )
+            both = f"{file} holds {twice[0]}, which {holders[twice[0]].name} holds too"
+            raise ConfigError(f"{both}; name the file that is meant, or save the model anew")
         tensors |= held
         holders |= dict.fromkeys(held, file)
     for key, place in places.items():
         if holders.get(key) != place:
-            raise ConfigError(
-                f"{place} does not hold {key}, which its index has there; copy the files and the index again, or save "
-                "the model anew"
-            )
+            raise ConfigError(f"{place} does not hold {key}, which its index has there; copy all again")
     if not tensors:
         raise ConfigError(f"the weights in {files[0].parent} hold no tensor; copy them again")
     return tensors
@@ -122,7 +110,7 @@ def read_tensors(file: Path, is_plain: bool = False) -> dict[str, Tensor]:
             torch before 1.6, which cannot be mapped.
 
     Raises:
-        ConfigError: another kind of file, cut short, damaged, a git-lfs pointer, Python objects beside tensors.
+        ConfigError: another kind of file, damaged, a git-lfs pointer, Python objects beside tensors.
     """
     if file.suffix == SAFETENSORS:
         return _read_safetensors(file)
@@ -139,7 +127,7 @@ def norm(matrix: Tensor) -> float:
 
 def as_matrix(tensor: Tensor) -> Tensor:
     """A tensor of several sides as the matrix of its first side by all others, as a convolution's kernel (out, in · k ·
-    k); a 1-D tensor as one row. A matrix is returned as it is."""
+    k); a 1-D tensor as one row; a matrix as it is."""
     return tensor.flatten(1) if tensor.ndim > 2 else tensor.reshape(1, -1) if tensor.ndim < 2 else tensor
 
 
@@ -169,12 +157,9 @@ def _read_torch(file: Path, is_plain: bool) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError as error:
         match = re.search(r"GLOBAL (\S+)", str(error))
-        object_name = f" ({match[1]})" if match else ""
-        raise ConfigError(
-            f"{file} is damaged, or holds Python objects beside tensors{object_name}, and a checkpoint's code is never "
-            "run: where you trust it, load it yourself and save model.state_dict() alone, best with "
-            "safetensors.torch.save_file"
-        ) from error
+        holds = f"is damaged, or holds Python objects beside tensors{f' ({match[1]})' if match else ''}"
+        cure = "where you trust it, load it yourself and save model.state_dict() alone"
+        raise ConfigError(f"{file} {holds}, and a checkpoint's code is never run: {cure}") from error
     except Exception as error:  # the readers of zip and pickle raise all kinds over bytes that are wrong
         raise _damaged(file, error) from error
     entries = state.items() if isinstance(state, dict) else ()
@@ -198,11 +183,7 @@ def _unwrapped(content: Any) -> Any:
 
 
 def _checked_zip(file: Path) -> int:
-    """The bytes of all storages in a torch zip.
-
-    Raises:
-        ConfigError: a zip that torch would map and misread, or a program.
-    """
+    """The bytes of all storages in a torch zip; a ConfigError refuses what torch would misread, or a program."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()

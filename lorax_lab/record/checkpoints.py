@@ -84,11 +84,7 @@ class Checkpoints:
         return self.seconds is not None and (not self.seconds or passed >= max(self.seconds, self.took / most))
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, position: Position) -> None:
-        """Write a checkpoint whole, then remove all but the last two.
-
-        Raises:
-            OSError: it could not be written; those before it are untouched.
-        """
+        """Write a checkpoint whole, then remove all but the last two; an `OSError` leaves those before it untouched."""
         if self.seconds is None:
             return
         start = time.monotonic()

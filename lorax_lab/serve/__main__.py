@@ -12,10 +12,8 @@ from lorax_lab.record.redact import guard
 
 RESULTS = "serving.json"
 HELP = """\
-Serve many tasks from one base: the base is held once, with the LoRA of each run, and tried on real examples.
-
-The adapters are exchanged in place, merged and unmerged. Every answer on every test split is compared with that of the
-adapter alone. Measured are bytes on disk and in memory, and seconds of switches and requests.
+Serve many tasks from one base, which is held once. Every answer on every test split, with the adapters exchanged and
+merged, is compared with that of the adapter alone. Measured are bytes, and seconds of switches and requests.
 """
 EXAMPLES = """\
 first train one LoRA for each task, then serve them:
@@ -40,16 +38,14 @@ def _answer(runs: list[Path], folder: Path) -> int:
     from lorax_lab.console import console
     from lorax_lab.record.files import write_text
     from lorax_lab.record.provenance import hardware
-    from lorax_lab.serve.costs import costs
-    from lorax_lab.serve.prove import open_served, prove
+    from lorax_lab.serve.prove import costs, open_served, prove
 
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; name a folder")
     served = open_served(list(dict.fromkeys(run.absolute() for run in runs)))
     config = next(iter(served.configs.values()))
-    results = prove(served)
     facts = {"hardware": hardware(), "model": config.model, "rank": config.rank, "seed": config.seed}
-    results = facts | results | costs(served)
+    results = facts | prove(served) | costs(served)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
     console.print(OmegaConf.to_yaml(results), markup=False)

@@ -1,8 +1,7 @@
 """One frozen base and the adapters of many tasks: exchanged, merged and unmerged.
 
-The base's bits are never written. An exchange is one assignment, whatever the size of the model: all layers read one
-`Slot`, so that no layer is ever ahead of another. A merge puts W0 + ΔW into memory of its own, and unmerging frees that
-memory: nothing is subtracted, so nothing is rounded.
+The base's bits are never written. An exchange is one assignment: all layers read one `Slot`. A merge puts W0 + ΔW into
+memory of its own, and unmerging frees that memory: nothing is subtracted, so nothing is rounded.
 """
 
 from __future__ import annotations
@@ -32,12 +31,7 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """One task's adapter and head, ready to be served.
-
-    Args:
-        factors: ΔW by the matrix's dotted name in the bare base, in the base's dtype and on its device.
-        heads: the task's own head modules by dotted name.
-    """
+    """One task's adapter and head: ΔW and head modules by dotted name, in the base's dtype and on its device."""
 
     name: str
     factors: dict[str, LowRank]
@@ -70,10 +64,6 @@ class ServedLinear(nn.Module):
             add_low_rank(y, flat, update.A, update.B, update.scaling)
         return y.view(*x.shape[:-1], -1)
 
-    def merged_weight(self, update: LowRank) -> Float[Tensor, "out in"]:
-        """W0 + ΔW, in memory of its own."""
-        return merged_weight(delta_view(self.base), update)
-
 
 class ServedHead(nn.Module):
     """One module of the head: that of the active adapter."""
@@ -88,10 +78,7 @@ class ServedHead(nn.Module):
 
 
 class Exchange:
-    """A base held once, with adapters by name; the one in the slot is active.
-
-    A call that is refused changes nothing: the active adapter stays and answers as before. An exchange serves one
-    caller at a time.
+    """A base held once, with adapters by name; the one in the slot is active. A call that is refused changes nothing.
 
     Args:
         base: a bare model, which the exchange takes over; its head is only a pattern for the adapters' heads.
@@ -114,21 +101,13 @@ class Exchange:
             set_module(self.model, name, ServedHead(name, self._slot))
 
     @property
-    def active(self) -> str | None:
-        """Name of the active adapter, None before the first exchange."""
-        return self._slot.adapter.name if self._slot.adapter else None
-
-    @property
     def merged(self) -> bool:
         """Whether the active adapter is merged."""
         return bool(self._slot.merged)
 
     def add(self, name: str, folder: Path) -> None:
-        """Add the adapter saved in `folder`, a run's folder or one of PEFT's; the active adapter stays.
-
-        Raises:
-            ConfigError: the name is taken; the adapter has another base, is damaged, or has a head that does not fit.
-        """
+        """Add the adapter saved in `folder`, of a run or of PEFT. A ConfigError says that the name is taken, that the
+        adapter has another base or is damaged, or that its head does not fit."""
         if name in self.adapters:
             raise ConfigError(f"there is an adapter {name} already; choose another name for {folder}")
         saved, factors = self._admit(folder), {}
@@ -138,21 +117,17 @@ class Exchange:
         self.adapters[name] = Adapter(name, factors, self._heads_of(saved.saved, folder))
 
     def switch(self, name: str) -> None:
-        """Make the adapter active, unmerged, with its head.
-
-        Raises:
-            ConfigError: the name is unknown; the active adapter stays, merged or not.
-        """
-        self._slot.adapter, self._slot.merged = self._adapter(name), {}
+        """Make the adapter of that name active, unmerged, with its head."""
+        if name not in self.adapters:
+            raise ConfigError(f"there is no adapter {name}; {suggest(name, tuple(self.adapters))}")
+        self._slot.adapter, self._slot.merged = self.adapters[name], {}
 
     def merge(self) -> None:
-        """Serve the active adapter at the base's own speed; merging twice is merging once.
-
-        Until `unmerge` or `switch` it takes the memory of one more copy of every matrix that the adapter has.
-        """
+        """Serve the active adapter at the base's own speed, which takes the memory of one more copy of its matrices."""
         factors = self._active().factors
         if not self.merged:
-            self._slot.merged = {name: self._layers[name].merged_weight(update) for name, update in factors.items()}
+            weights = {name: delta_view(self._layers[name].base) for name in factors}
+            self._slot.merged = {name: merged_weight(weights[name], update) for name, update in factors.items()}
 
     def unmerge(self) -> None:
         """Serve from the base's own bits again, which were never written; it does nothing where nothing is merged."""
@@ -181,19 +156,6 @@ class Exchange:
         merged = list(self._slot.merged.values())
         return {"base": list(self._base.values()), "adapters": [*factors, *heads], "merged": merged}
 
-    def head_bytes(self, name: str) -> int:
-        """Bytes of the parts of an adapter's head that the base's checkpoint does not have."""
-        heads = self._adapter(name).heads
-        return sum(p.nbytes for key, head in heads.items() if not self._in_body(key) for p in head.parameters())
-
-    def _in_body(self, key: str) -> bool:
-        return key.startswith(f"{self.model.base_model_prefix}.")
-
-    def _adapter(self, name: str) -> Adapter:
-        if name not in self.adapters:
-            raise ConfigError(f"there is no adapter {name}; {suggest(name, tuple(self.adapters))}")
-        return self.adapters[name]
-
     def _active(self) -> Adapter:
         if self._slot.adapter is None:
             raise ConfigError(f"no adapter is active; switch to one of {', '.join(self.adapters)}")
@@ -207,7 +169,8 @@ class Exchange:
             raise ConfigError(f"{folder}: a {record.status} run of method={record.method}, no trained adapter")
         saved = lora.read(folder, self._shapes)
         ours = (self.base_name, self.model_sha256)
-        theirs = (str(saved.base_name), record.completed.inputs.model_sha256 if record else self.model_sha256)
+        sha256 = record.completed.inputs.model_sha256 if record else self.model_sha256
+        theirs = (str(saved.settings.get("base_model_name_or_path")), sha256)
         if theirs != ours:
             bases = "; held here is ".join(f"{name} (sha256 {sha256[:12]})" for name, sha256 in (theirs, ours))
             raise ConfigError(f"{folder}: this adapter belongs to another base, {bases}")
@@ -215,9 +178,9 @@ class Exchange:
 
     def _heads_of(self, saved: dict[str, Tensor], folder: Path) -> dict[str, nn.Module]:
         """The task's head. A part of the body (a pooler) is the base's if it was not saved."""
-        heads = {name: copy.deepcopy(module) for name, module in self._heads.items()}
+        heads, body = copy.deepcopy(self._heads), f"{self.model.base_model_prefix}."
         parameters = {f"{name}.{key}": p for name, module in heads.items() for key, p in module.named_parameters()}
-        if missing := [key for key in parameters if key not in saved and not self._in_body(key)]:
+        if missing := [key for key in parameters if key not in saved and not key.startswith(body)]:
             raise ConfigError(f"{folder}: {missing[0]} is missing; a task's head is saved with its adapter")
         last = [key.rpartition(".")[0] for key, p in parameters.items() if len(p) == self.model.config.num_labels][-1]
         outputs = len(saved.get(f"{last}.weight", parameters[f"{last}.weight"]))

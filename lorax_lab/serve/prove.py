@@ -1,8 +1,12 @@
-"""The proof that serving changes nothing: every test example, answered by the adapter alone and in every other way."""
+"""The proof that serving changes nothing: every test example, answered by the adapter alone and in every other way; and
+what serving costs: bytes on disk and in memory, seconds of a switch and of a request."""
 
 from __future__ import annotations
 
-import random
+import itertools
+import statistics
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,9 @@ from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import typed
 from lorax_lab.methods import lora
-from lorax_lab.models import Base, load_base
+from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
+from lorax_lab.models import Base, load_base, resolve
+from lorax_lab.models.files import weight_files
 from lorax_lab.record.record import DamagedRecord, read_record
 from lorax_lab.serve.exchange import Batch, Exchange
 from lorax_lab.tasks import load_task
@@ -23,8 +29,6 @@ from lorax_lab.tasks.kind import Kind
 from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_accelerator
 
-WAYS = ("exchanged", "merged")
-EXCHANGES = 1000
 ROUNDING = 1e-4
 """Largest difference, relative to the largest output, that fp32 and another order of sums can make."""
 
@@ -49,11 +53,8 @@ class Served:
 
 
 def open_served(folders: list[Path]) -> Served:
-    """Load the base of the runs once, and add every run's adapter to it.
-
-    Raises:
-        ConfigError: a folder has no completed run, or one whose task is not served; an adapter is refused.
-    """
+    """Load the base of the runs once, and add every run's adapter to it. A ConfigError names a folder without a
+    completed run, or whose task is not served, and an adapter that does not fit."""
     configs = {folder.name: _config(folder) for folder in folders}
     first = next(iter(configs.values()))
     base = _bare(first)
@@ -67,46 +68,28 @@ def open_served(folders: list[Path]) -> Served:
 
 
 def prove(served: Served) -> dict[str, Any]:
-    """Compare all ways on all test splits, and one text of each task after each of 1,000 random exchanges.
+    """Compare all ways on all test splits: each adapter exchanged for the one before, then merged.
 
     Returns:
-        `runs`: for each run its examples, how many answers are the same in each way, and the largest relative
-        difference of outputs. `exchanges`: how many random ones, and the largest difference after any.
-        `base_unchanged`: whether the base has the same bits as before. `equal`: whether only rounding differs.
+        `runs`: for each run how many answers are the same in each way, and the largest relative difference of outputs.
+        `base_unchanged`: the base's bits. `equal`: only rounding differs.
     """
-    exchange, before, alone, runs = served.exchange, served.exchange.fingerprint(), {}, {}
+    exchange, before, runs = served.exchange, served.exchange.fingerprint(), {}
     with bar("proving") as on_done:
         for number, (name, test) in enumerate(served.tests.items()):
             on_done(number, len(served.tests))
             model = served.bare(name)
             lora.load(model, served.folders[name])
-            alone[name] = test.outputs(model.eval())
-            exchange.switch(name)
+            alone = test.outputs(model.eval())
+            exchange.switch(name)  # from another task's adapter, merged
             ways = {"exchanged": test.outputs(exchange.model)}
             exchange.merge()
             ways["merged"] = test.outputs(exchange.model)
-            runs[name] = _compared(test, alone[name], ways)
-    worst = _exchanged_at_random(served, {name: outputs[0] for name, outputs in alone.items()})
+            runs[name] = _compared(test, alone, ways)
     unchanged = exchange.fingerprint() == before
-    same = all(row[f"same.{way}"] == row["examples"] for row in runs.values() for way in WAYS)
-    small = max(worst, *(row["difference"] for row in runs.values())) <= ROUNDING
-    exchanges = {"count": EXCHANGES, "difference": worst}
-    return {"runs": runs, "exchanges": exchanges, "base_unchanged": unchanged, "equal": same and small and unchanged}
-
-
-def _exchanged_at_random(served: Served, expected: dict[str, Tensor]) -> float:
-    """The largest difference from `expected`, each adapter's outputs for the first example of its test split."""
-    exchange, draw, worst = served.exchange, random.Random(0), 0.0
-    batches = {name: served.batch(name, 1) for name in served.tests}
-    exchange.switch(name := next(iter(batches)))
-    for _ in range(EXCHANGES):
-        call = draw.choice(("switch", "merge", "unmerge"))
-        if call == "switch":
-            exchange.switch(name := draw.choice(list(batches)))
-        else:
-            getattr(exchange, call)()
-        worst = max(worst, _difference(exchange.serve(batches[name])[0].cpu(), expected[name]))
-    return worst
+    same = all(row[f"same.{way}"] == row["examples"] for row in runs.values() for way in ("exchanged", "merged"))
+    small = max(row["difference"] for row in runs.values()) <= ROUNDING
+    return {"runs": runs, "base_unchanged": unchanged, "equal": same and small and unchanged}
 
 
 def _compared(test: Split, alone: Tensor, ways: dict[str, Tensor]) -> dict[str, Any]:
@@ -144,3 +127,76 @@ def _config(folder: Path) -> RunConfig:
 def _bare(config: RunConfig) -> Base:
     task = load_task(config.task)
     return load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+
+
+# ---- what serving costs
+
+ROUNDS, SWITCHES, ROWS = 9, 1000, 16
+"""Of timing; switches timed together, since one is too short; rows of the request that is timed."""
+Contender = tuple[Callable[[], object], Callable[[], object]]
+"""A preparation, which is not timed, and the call that is."""
+
+
+def costs(served: Served) -> dict[str, Any]:
+    """Every cost; seconds are medians. A full model on disk is the base's files, without the task's head."""
+    exchange, first = served.exchange, next(iter(served.folders))
+    names, model = itertools.cycle(exchange.adapters), served.configs[first].model
+    base = sum(file.stat().st_size for file in weight_files(model, resolve(model)))
+    adapters = sum((folder / part).stat().st_size for folder in served.folders.values() for part in (WEIGHTS, SETTINGS))
+
+    def switch() -> None:
+        for name in itertools.islice(names, SWITCHES):
+            exchange.switch(name)
+
+    merges = {"merge": (exchange.unmerge, exchange.merge), "unmerge": (exchange.merge, exchange.unmerge)}
+    turns = in_turn({"switch": (lambda: None, switch), **merges}, ROUNDS)
+    seconds = {name: statistics.median(times) for name, times in turns.items()}
+    ways = in_turn(requests(exchange, served.batch(first, ROWS), first), ROUNDS)
+    return {
+        "bytes_on_disk": {"base": base, "adapters": adapters, "full": base * len(served.folders)},
+        "bytes_held": held_bytes(exchange),
+        "seconds": seconds | {"switch": seconds["switch"] / SWITCHES},
+        "request": {"rows": ROWS, "seconds": {way: statistics.median(times) for way, times in ways.items()}},
+    }
+
+
+def requests(exchange: Exchange, batch: Batch, name: str) -> dict[str, Contender]:
+    """The ways to serve one batch by one adapter: unmerged and merged."""
+
+    def merge() -> None:
+        exchange.switch(name)
+        exchange.merge()
+
+    serve = lambda: exchange.serve(batch)  # noqa: E731
+    return {"unmerged": (lambda: exchange.switch(name), serve), "merged": (merge, serve)}
+
+
+def in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender in each round. Each round begins with another one; a first round warms up."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for turn in range(rounds + 1):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            prepare, call = contenders[name]
+            prepare()
+            _wait()
+            start = time.perf_counter()
+            call()
+            _wait()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def held_bytes(exchange: Exchange) -> dict[str, int]:
+    """Bytes in memory of the base, of all adapters with their heads, and of one merged adapter."""
+    exchange.merge()
+    held = {name: sum(tensor.nbytes for tensor in tensors) for name, tensors in exchange.held().items()}
+    exchange.unmerge()
+    return held
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

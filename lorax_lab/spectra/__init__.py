@@ -21,9 +21,7 @@ from lorax_lab.spectra.directions import (
     Amplification,
     Intruders,
     amplification,
-    amplification_factor,
     cosines_through,
-    intruder_dimensions,
     intruders,
 )
 from lorax_lab.spectra.exact import Spectrum, spectrum
@@ -52,13 +50,12 @@ from lorax_lab.spectra.noise import (
 )
 from lorax_lab.spectra.null import gaussian_draw, gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
 from lorax_lab.spectra.products import ProductTest, has_orthogonal_factor, made_by_svd, product_spectra, product_test
-from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, rounding_std, untrusted
+from lorax_lab.spectra.rounding import edge_of, rounding_energy, untrusted
 from lorax_lab.spectra.row import Rounding, Row, flatten, row_of
 from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_nulls, structured_spectra
 from lorax_lab.spectra.subspaces import (
     column_share,
     random_share,
-    random_similarity,
     row_share,
     subspace_similarities,
     subspace_similarity,

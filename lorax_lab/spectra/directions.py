@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lorax_lab.spectra.matrix import Update, checked_matrix, scaled, svd
-from lorax_lab.spectra.measures import numerical_rank
+from lorax_lab.spectra.matrix import checked_matrix, scaled
 from lorax_lab.spectra.subspaces import random_cosines_below, random_max_cosine
-from lorax_lab.spectra.values import singular_values
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
 
 Shape = tuple[int, int]
+EPSILON = 0.5
+"""The ε of intruder dimensions, as in the paper."""
+SMALLEST = 1e-6
+"""Singular values of the base below this share of the largest give no cosine through them."""
 
 
 @dataclass(frozen=True)
@@ -43,38 +45,15 @@ class Amplification:
     base_in_base: float
 
 
-def amplification_factor(delta_weight: Update, base_weight: Float[Tensor, "out in"], rank: int) -> Amplification:
-    """Amplification factor, ‖ΔW‖_F / ‖U_rᵀ W V_r‖_F (Hu et al. 2021, sec. 7.3), with its controls.
-
-    U_r, V_r are the top-r singular vectors of ΔW. At `base_factor` ΔW repeats the strongest directions of W, at
-    `random_factor` it ignores W; in the paper it lies between. It falls as r grows: compare at the same r only.
-
-    Args:
-        delta_weight, base_weight: (out, in), ΔW, dense or low-rank, and W.
-        rank: r, from 1 to the numerical rank of ΔW: further directions are arbitrary.
-
-    Raises:
-        ValueError: different shapes, rank outside its range, or nan or inf inside.
-
-    >>> amplified = amplification_factor(torch.diag(torch.tensor([0.0, 6.0])), torch.diag(torch.tensor([4.0, 3.0])), 1)
-    >>> amplified.factor, amplified.base_factor, amplified.base_in_random
-    (2.0, 1.5, 2.5)
-    """
-    W, shape = checked_matrix(base_weight, "base_weight"), _shared_shape(delta_weight, "delta_weight", base_weight)
-    U, sigma, Vh = svd(delta_weight)
-    directions = numerical_rank(sigma, shape) or len(sigma)
-    if not 1 <= rank <= directions:
-        raise ValueError(f"rank is {rank}; delta_weight {shape} has {directions} directions: pass 1 to {directions}")
-    base_sigma = singular_values(W)
-    return amplification(_norm(sigma), U[:, :rank].T @ W @ Vh[:rank].T, _norm(base_sigma), base_sigma, shape)
-
-
 def amplification(
     delta_norm: float, projected: Float[Tensor, "r r"], base_norm: float, base_sigma: Float[Tensor, " k"], shape: Shape
 ) -> Amplification:
-    """`amplification_factor` from its pieces, for matrices that are read a block at a time.
+    """Amplification factor, ‖ΔW‖_F / ‖U_rᵀ W V_r‖_F (Hu et al. 2021, sec. 7.3), with its controls.
 
-    The random control is exact: in random subspaces each entry of UᵀWV has the mean square ‖W‖²_F / (out · in).
+    U_r, V_r are the top-r singular vectors of ΔW, r at most its numerical rank: further ones are arbitrary. At
+    `base_factor` ΔW repeats the strongest directions of W, at `random_factor` it ignores W; in the paper it lies
+    between. It falls as r grows: compare at the same r only. The random control is exact: in random subspaces each
+    entry of UᵀWV has the mean square ‖W‖²_F / (out · in).
 
     Args:
         delta_norm, base_norm: ‖ΔW‖_F and ‖W‖_F.
@@ -125,53 +104,20 @@ class Intruders:
     random_max_cosine: float
 
 
-def intruder_dimensions(
-    base_weight: Float[Tensor, "out in"], tuned_weight: Float[Tensor, "out in"], k: int = 10, epsilon: float = 0.5
-) -> tuple[Intruders, Intruders]:
+def intruders(cosines: Float[Tensor, "p k"], sigma: Float[Tensor, " k"], norm: float, features: int) -> Intruders:
     """Intruder dimensions: top-k singular vectors y of W_tuned with max_i |⟨x_i, y⟩| < ε (Shuttleworth et al. 2024).
 
     x_i are all singular vectors of W_0 on the same side. None if only singular values changed. In more than a hundred
     dimensions a random direction always is an intruder. So is an even mix of more than 1/ε² old directions, although it
-    is not new: read the count beside the energy. Directions with σ_i below rounding are arbitrary, and left out.
-
-    Args:
-        base_weight, tuned_weight: (out, in), W_0 and W_tuned.
-        k: ≥ 1, how many; the numerical rank of W_tuned where that is lower. 10 as in the paper.
-        epsilon: in (0, 1]; .5 as in the paper.
-
-    Returns:
-        (left, right): the paper's own, and those of the input side.
-
-    Raises:
-        ValueError: different shapes, k or epsilon out of range, or nan or inf inside.
-
-    >>> base, tuned = torch.diag(torch.tensor([4.0, 3.0, 0.0])), torch.diag(torch.tensor([0.0, 3.0, 4.0]))
-    >>> left, right = intruder_dimensions(base, tuned, k=2)
-    >>> left.count, left.indices, left.max_cosines, round(left.energy_share, 12)
-    (1, (0,), (0.0, 1.0), 0.64)
-    """
-    shape = _shared_shape(tuned_weight, "tuned_weight", base_weight)
-    if k < 1:
-        raise ValueError(f"k is {k}; expected a number of directions ≥ 1, such as 10")
-    U_0, sigma_0, Vh_0 = svd(checked_matrix(base_weight, "base_weight"))
-    U, sigma, Vh = svd(checked_matrix(tuned_weight, "tuned_weight"))
-    p, k, norm = numerical_rank(sigma_0, shape), min(k, numerical_rank(sigma, shape)), _norm(sigma)
-    left = intruders(U_0[:, :p].T @ U[:, :k], sigma[:k], norm, shape[0], epsilon)
-    return left, intruders(Vh_0[:p] @ Vh[:k].T, sigma[:k], norm, shape[1], epsilon)
-
-
-def intruders(
-    cosines: Float[Tensor, "p k"], sigma: Float[Tensor, " k"], norm: float, features: int, epsilon: float = 0.5
-) -> Intruders:
-    """One side of `intruder_dimensions` from its pieces, for matrices that are read a block at a time.
+    is not new: read the count beside the energy. Directions with σ_i below rounding are arbitrary: leave them out.
 
     Args:
         cosines: (p, k), of the p base directions with the top k of W_tuned, any sign: U_0ᵀ U, or `cosines_through`.
         sigma, norm: (k,), the singular values of those k, and ‖W_tuned‖_F.
-        features: d ≥ p, the size of the space: out for left vectors, in for right ones.
+        features: d ≥ p, the size of the space: out for left vectors, the paper's own, in for right ones.
 
     Raises:
-        ValueError: sizes that do not fit, epsilon outside (0, 1], norm below 0, or nan or inf inside.
+        ValueError: sizes that do not fit, norm below 0, or nan or inf inside.
 
     >>> left = intruders(torch.tensor([[0.6, -0.1], [0.0, 0.4]]), torch.tensor([4.0, 3.0]), 5.0, features=2)
     >>> left.indices, left.count / left.k
@@ -184,8 +130,8 @@ def intruders(
         raise ValueError(f"sigma has {len(sigma)} values and cosines {k} columns; expected one for each direction")
     largest = cosines.amax(0).tolist() if p else [0.0] * k
     shares = [_ratio(value, norm) ** 2 for value in sigma.tolist()]
-    indices = tuple(index for index, cosine in enumerate(largest) if cosine < epsilon)
-    random_share = random_cosines_below(epsilon, p, features)
+    indices = tuple(index for index, cosine in enumerate(largest) if cosine < EPSILON)
+    random_share = random_cosines_below(EPSILON, p, features)
     return Intruders(
         count=len(indices),
         k=k,
@@ -200,24 +146,23 @@ def intruders(
 
 
 def cosines_through(
-    U: Float[Tensor, "out m"], sigma: Float[Tensor, " m"], image: Float[Tensor, "out k"], tolerance: float = 1e-6
+    U: Float[Tensor, "out m"], sigma: Float[Tensor, " m"], image: Float[Tensor, "out k"]
 ) -> Float64[Tensor, "p k"]:
     """Cosines with the right singular vectors of W_0 from its left ones, |u_iᵀ W_0 x| / σ_i, as v_i = W_0ᵀ u_i / σ_i.
 
     For the wide side of a matrix whose Gram matrix W_0 W_0ᵀ = U diag(σ²) Uᵀ is known; with V and W_0ᵀ x for a tall
-    one. A v_i with σ_i ≤ tolerance · σ_1 drowns in rounding and is left out: the vectors of an fp64 Gram matrix
-    give cosines right to 2e-4 at 1e-6 and noise at 1e-7; those of an SVD are right to 3e-7 even at 1e-9.
+    one. A v_i with σ_i ≤ 1e-6 σ_1 drowns in rounding and is left out: the vectors of an fp64 Gram matrix give cosines
+    right to 2e-4 there, and noise at 1e-7.
 
     Args:
         U, sigma: (out, m) and (m,), left singular vectors of W_0 and its singular values, in any order.
         image: (out, k), W_0 x for unit vectors x as columns.
-        tolerance: relative to σ_1, ≥ 0.
 
     Returns:
         In [0, 1] up to rounding, a row for each of the p directions that are kept; m − p were left out.
 
     Raises:
-        ValueError: sizes that do not fit, a negative tolerance or sigma, or nan or inf inside.
+        ValueError: sizes that do not fit, a negative sigma, or nan or inf inside.
 
     >>> image = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]) @ torch.tensor([[0.5], [0.0], [0.75**0.5]])
     >>> cosines_through(torch.eye(2), torch.tensor([2.0, 0.0]), image).tolist()
@@ -226,9 +171,9 @@ def cosines_through(
     U, image, sigma = (checked_matrix(x, name) for x, name in ((U, "U"), (image, "image"), (sigma[None], "sigma")))
     if U.shape != (len(image), sigma.shape[1]):
         raise ValueError(f"U is {tuple(U.shape)}, image {tuple(image.shape)} and sigma {sigma.shape[1]}; they must fit")
-    if (sigma < 0).any() or not tolerance >= 0:
-        raise ValueError(f"tolerance is {tolerance}, {int((sigma < 0).sum())} of sigma are negative; expected all ≥ 0")
-    is_used = sigma[0] > tolerance * max(sigma[0].tolist(), default=0.0)
+    if (sigma < 0).any():
+        raise ValueError(f"{int((sigma < 0).sum())} of sigma are negative; expected all ≥ 0")
+    is_used = sigma[0] > SMALLEST * max(sigma[0].tolist(), default=0.0)
     return (U[:, is_used].T @ image).abs() / sigma[0, is_used, None]
 
 
@@ -246,9 +191,3 @@ def _check_norms(**norms: float) -> None:
     for name, norm in norms.items():
         if not 0 <= norm < math.inf:
             raise ValueError(f"{name} is {norm}; expected a finite Frobenius norm ≥ 0")
-
-
-def _shared_shape(x: Update, name: str, base_weight: Tensor) -> Shape:
-    if tuple(x.shape) != tuple(base_weight.shape):
-        raise ValueError(f"{name} is {tuple(x.shape)}, base_weight {tuple(base_weight.shape)}; expected one shape")
-    return x.shape[0], x.shape[1]

@@ -218,24 +218,23 @@ def signal_share(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | 
     return raw, cleaned
 
 
-def gavish_donoho_rank(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | None = None) -> int:
-    """Rank by the optimal hard threshold, #{σ_i > λ* √n std} or #{σ_i > ω median(σ)} (Gavish & Donoho 2014).
+def gavish_donoho_rank(sigma: Float[Tensor, " m"], shape: Sequence[int]) -> int:
+    """Rank by the optimal hard threshold beside noise of unknown size, #{σ_i > ω median(σ)} (Gavish & Donoho 2014).
 
-    λ* = √(2(β + 1) + 8β / (β + 1 + √(β² + 14β + 1))), 2.309 = 4/√3 for a square matrix, is where keeping a
-    direction begins to add less error than dropping it: above the edge 1 + √β that `spikes` counts from. ω = λ* / √μ_β,
-    2.858 for a square matrix, with μ_β the median of the Marchenko–Pastur law, here exact and not the paper's cubic.
+    ω = λ* / √μ_β, 2.858 for a square matrix, with μ_β the median of the Marchenko–Pastur law, here exact and not the
+    paper's cubic. λ* = √(2(β + 1) + 8β / (β + 1 + √(β² + 14β + 1))) is where keeping a direction begins to add less
+    error than dropping it: above the edge 1 + √β that `spikes` counts from. Right if the rank is small beside m.
 
     Args:
         sigma: (m,) with m = min(shape), non-negative and finite, any order.
         shape: (out, in) of a full update.
-        std: of the noise entries; None takes the median of sigma for it, right if the rank is small beside m.
 
     Raises:
-        ValueError: sigma has fewer than min(shape) values, as of a low-rank product; std is None and the median is
-            at rounding level, max(out, in) eps σ_1, or below; else as `spikes`.
+        ValueError: sigma has fewer than min(shape) values, as of a low-rank product; the median is at rounding level,
+            max(out, in) eps σ_1, or below; else as `spikes`.
 
-    >>> gavish_donoho_rank(torch.tensor([3.3, 3.2]), (2, 2), std=1.0)  # the threshold is √2 · 4/√3 = 3.266
-    1
+    >>> [gavish_donoho_rank(torch.tensor([largest, 1.0, 1.0]), (3, 3)) for largest in (2.9, 2.8)]
+    [1, 0]
     """
     completed, m, n = _completed(sigma, shape), min(shape), max(shape)
     if len(sigma) < m:
@@ -245,19 +244,15 @@ def gavish_donoho_rank(sigma: Float[Tensor, " m"], shape: Sequence[int], std: fl
         )
     if m == 0:
         return 0
+    if not completed[m // 2]:
+        raise ValueError(
+            f"half of the {m} singular values are at rounding level (σ_1 = {completed[0]:.1e}): the matrix is "
+            "numerically low-rank and has no noise bulk. Count its directions by numerical_rank"
+        )
     beta = m / n
     cut = math.sqrt(2 * (beta + 1) + 8 * beta / (beta + 1 + math.sqrt(beta**2 + 14 * beta + 1)))
-    edge = noise_edge(shape, _median_scale(completed, shape) if std is None else std)
+    edge = noise_edge(shape, completed.quantile(0.5).item() / gaussian_median(m, n))
     return int((completed > edge * cut / (1 + math.sqrt(beta))).sum())
-
-
-def _median_scale(sigma: Float64[Tensor, " m"], shape: Sequence[int]) -> float:
-    if not sigma[len(sigma) // 2]:
-        raise ValueError(
-            f"half of the {len(sigma)} singular values are at rounding level (σ_1 = {sigma[0]:.1e}): the matrix is "
-            "numerically low-rank and has no noise bulk. Count its directions by numerical_rank, or pass std"
-        )
-    return sigma.quantile(0.5).item() / gaussian_median(min(shape), max(shape))
 
 
 def _split(sigma: Tensor, shape: Sequence[int], std: float | None) -> tuple[Float64[Tensor, " m"], float, int]:

@@ -6,79 +6,24 @@ effective rank of a rank-8 update in bf16 weights reads 19 to 500.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lorax_lab.spectra.measures import EPS64, summary
+from lorax_lab.spectra.measures import summary
 from lorax_lab.spectra.null import noise_ceiling, noise_edge
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
 
-FORMATS: dict[str, torch.dtype] = {
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "fp32": torch.float32,
-    "fp64": torch.float64,
-}
-"""The formats by name. Eight-bit ones store scaled blocks, whose error no single entry tells."""
+FORMATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+"""Eight-bit ones store scaled blocks, whose error no single entry tells."""
 
 
-def rounding_std(weight: Float[Tensor, "out in"], dtype: torch.dtype | str) -> float:
-    """Rms error of storing numbers of this size in `dtype`, √mean(ulp²/12), ulp = 2^(⌊log2 abs(w)⌋ − p + 1).
-
-    p counts the significant bits: 8 in bf16, 11 in fp16, 24 and 53 in fp32 and fp64. Below the smallest normal number
-    (6.1e-5 in fp16) ulp stays the smallest subnormal; 0 is stored exactly. Gaussian weights in bf16 give .00166 of
-    their std. The error is that of W_0 + ΔW; if W_0 is rounded too, the two make √2 of it. It is uniform, and so of
-    this size, where ΔW is an ulp or more. A smaller one is lost in part, and surely where abs(ΔW) < abs(w)/512 in
-    bf16: half an ulp is between abs(w)/512 and abs(w)/256.
-
-    Args:
-        weight: base or tuned weight, (out, in), any float dtype.
-        dtype: of the stored weights: torch.bfloat16, float16, float32, float64, or "bf16", "fp16", "fp32", "fp64".
-
-    Returns:
-        In the unit of the weight; NaN for an empty one.
-
-    Raises:
-        ValueError: another dtype, or an entry that is not finite or beyond the largest number of the dtype.
-
-    >>> rounding_std(torch.ones(2, 2), "bf16") == 2**-7 / 12**0.5
-    True
-    """
-    info, w = torch.finfo(_format(dtype)), weight.detach().to(torch.float64).abs()
-    if not (w <= info.max).all():
-        raise ValueError(f"weight has an entry of {w.max().item():.3g}; {info.dtype} holds numbers to {info.max:.3g}")
-    exponent = torch.frexp(w).exponent - 1
-    ulp = info.eps * torch.exp2(exponent.clamp(min=round(math.log2(info.tiny))).to(torch.float64))
-    return _rms(ulp * (w > 0)) / math.sqrt(12)
-
-
-def rounding_edge(weight: Float[Tensor, "out in"], dtype: torch.dtype | str, copies: int = 1) -> float:
-    """Singular value up to which an update read from rounded weights may be rounding alone.
-
-    `edge_of` the `rounding_energy`, about .00166 std(w) (√out + √in) for Gaussian weights in bf16; rows and columns
-    of larger weights raise it.
-
-    Args:
-        weight: base or tuned weight, (out, in).
-        dtype: as `rounding_std`.
-        copies: how many of W_0 and W_0 + ΔW were rounded, 1 or 2. 1 for a tuned checkpoint of a base that was in
-            `dtype` already, 2 for two copies of wider weights.
-
-    Raises:
-        ValueError: copies is not 1 or 2; else as `rounding_std`.
-
-    >>> rounding_edge(torch.ones(100, 100), "fp32") > 20 * rounding_std(torch.ones(100, 100), "fp32")
-    True
-    """
-    if copies not in (1, 2):
-        raise ValueError(f"copies is {copies}; expected 1 (only W_0 + ΔW rounded) or 2 (W_0 as well)")
-    return math.sqrt(copies) * edge_of(*rounding_energy(weight, _format(dtype)))
+TOLERANCE = 0.1
+"""The relative change of a measure that is let pass."""
 
 
 def rounding_energy(
@@ -86,14 +31,24 @@ def rounding_energy(
 ) -> tuple[Float64[Tensor, " out"], Float64[Tensor, " in"]]:
     """Expected squared error of storing a matrix in `dtype`, summed over each row and over each column: Σ ulp²/12.
 
-    It is `rounding_std` by masking all but the bits of the exponent, which is several times as fast. The sums of the
-    blocks of a matrix add up to its own. Nothing is checked: for nan and inf the result has no meaning.
+    ulp = 2^(⌊log2 abs(w)⌋ − p + 1), p the significant bits: 8 in bf16, 11 in fp16, 24 and 53 in fp32 and fp64. Below
+    the smallest normal number (6.1e-5 in fp16) ulp stays the smallest subnormal; 0 is stored exactly. The root of the
+    mean over Gaussian weights in bf16 is .00166 of their std. The error is that of W_0 + ΔW; if W_0 is rounded too, the
+    two make √2 of it. It is uniform, and so of this size, where ΔW is an ulp or more. A smaller one is lost in part,
+    and surely where abs(ΔW) < abs(w)/512 in bf16: half an ulp is between abs(w)/512 and abs(w)/256.
+
+    The sums of the blocks of a matrix add up to its own. For nan and inf the result has no meaning.
+
+    Raises:
+        ValueError: a dtype that is not one of `FORMATS`.
 
     >>> rows, columns = rounding_energy(torch.ones(2, 3), torch.bfloat16)
     >>> columns.tolist() == [2 * 2**-14 / 12] * 3, rows.sum() == columns.sum()
     (True, tensor(True))
     """
-    info, wide = torch.finfo(_format(dtype)), weight.detach()
+    if dtype not in FORMATS:
+        raise ValueError(f"dtype is {dtype}; expected one of {', '.join(map(str, FORMATS))}")
+    info, wide = torch.finfo(dtype), weight.detach()
     wide = wide if wide.dtype == torch.float64 else wide.float()
     bits, mask = (torch.int64, 0x7FF << 52) if wide.dtype == torch.float64 else (torch.int32, 0xFF << 23)
     power = (wide.contiguous().view(bits) & mask).view(wide.dtype)  # 2^⌊log2 abs(w)⌋
@@ -117,52 +72,30 @@ def edge_of(rows: Float64[Tensor, " out"], columns: Float64[Tensor, " in"]) -> f
     return (rows.max().sqrt() + columns.max().sqrt()).item() * noise_ceiling(shape, 1.0) / noise_edge(shape, 1.0)
 
 
-def untrusted(
-    sigma: Float[Tensor, " m"],
-    shape: Sequence[int],
-    edge: float,
-    tolerance: float = 0.1,
-    eps: float = EPS64,
-) -> tuple[str, ...]:
-    """Measures of `summary` that depend on the values under an edge: they change by more than tolerance without these.
+def untrusted(sigma: Float[Tensor, " m"], shape: Sequence[int], edge: float) -> tuple[str, ...]:
+    """Measures of `summary` that depend on the values under an edge: they change by more than 10 % without these.
 
-    It compares measure(σ) with measure({σ_i > edge}), and takes the difference relative to the latter. The default of
-    10 % lets one direction too many pass on a rank of 10, but not on one of 8.
+    It compares measure(σ) with measure({σ_i > edge}), and takes the difference relative to the latter: one direction
+    too many passes on a rank of 10, but not on one of 8. The numerical rank is that of fp64, which any rounding raises.
 
     Args:
         sigma: (m,), non-negative and finite, any order.
         shape: (out, in) of the update.
-        edge: singular value below which nothing is known, such as `rounding_edge`.
-        tolerance: relative change that is let pass.
-        eps: as `summary`, for numerical_rank: with the default that of any rounded update is untrusted.
+        edge: singular value below which nothing is known, such as `edge_of` the `rounding_energy`.
 
     Returns:
         Names in the order of `summary`. All of them if nothing is above the edge, none for edge 0.
 
     Raises:
-        ValueError: edge or tolerance is negative or nan; else as `summary`.
+        ValueError: edge is negative or nan; else as `summary`.
 
     >>> names = untrusted(torch.tensor([4.0, 3.0] + 30 * [0.1]), (32, 32), edge=0.5)
     >>> "effective_rank" in names, "stable_rank" in names
     (True, False)
     """
-    if not (edge >= 0 and tolerance >= 0):
-        raise ValueError(f"edge is {edge} and tolerance {tolerance}; expected numbers ≥ 0")
-    everything, trusted = summary(sigma, shape, eps), summary(sigma[sigma > edge], shape, eps)
+    if not edge >= 0:
+        raise ValueError(f"edge is {edge}; expected a number ≥ 0")
+    everything, trusted = summary(sigma, shape), summary(sigma[sigma > edge], shape)
     if not trusted["spectral_norm"]:
         return tuple(everything)
-    return tuple(name for name, value in trusted.items() if abs(everything[name] - value) > tolerance * value)
-
-
-def _format(dtype: torch.dtype | str) -> torch.dtype:
-    format_ = FORMATS.get(dtype) if isinstance(dtype, str) else dtype
-    if format_ is None or format_ not in FORMATS.values():
-        allowed = ", ".join(f"{name!r} ({dtype})" for name, dtype in FORMATS.items())
-        raise ValueError(f"dtype is {dtype!r}; expected one of {allowed}")
-    return format_
-
-
-def _rms(x: Tensor) -> float:
-    """Root mean square by the largest entry: the square of a subnormal ulp is 0 in fp64."""
-    largest = x.max().item() if x.numel() else math.nan
-    return largest * (x / largest).square().mean().sqrt().item() if largest else 0.0
+    return tuple(name for name, value in trusted.items() if abs(everything[name] - value) > TOLERANCE * value)

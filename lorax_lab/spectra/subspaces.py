@@ -23,7 +23,7 @@ def subspace_similarity(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) ->
     """Subspace similarity, φ = ‖U_aᵀ U_b‖²_F / min(i, j) (Hu et al. 2021, sec. 7.2, eq. 4).
 
     The mean squared cosine of the principal angles: 1 where one space holds the other, 0 where they are
-    orthogonal, `random_similarity` for unrelated ones.
+    orthogonal, max(i, j) / d in the mean of unrelated ones.
 
     Args:
         U_a, U_b: (d, i) and (d, j), orthonormal columns: top left singular vectors, or right ones as Vh[:i].T.
@@ -59,25 +59,6 @@ def subspace_similarities(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) 
     squared = (U_a.T @ U_b).square()
     i, j = (torch.arange(1, size + 1, device=squared.device) for size in squared.shape)
     return squared.cumsum(0).cumsum(1) / torch.minimum(i[:, None], j)
-
-
-def random_similarity(i: int, j: int, d: int) -> float:
-    """Expected `subspace_similarity` of two random subspaces, max(i, j) / d.
-
-    E‖U_aᵀ U_b‖²_F = i j / d for one fixed and one uniformly random space; 1 if one of them is everything.
-
-    Args:
-        i, j, d: sizes of the subspaces, 1..d, and of the space.
-
-    Raises:
-        ValueError: i or j outside 1..d.
-
-    >>> random_similarity(8, 64, 256)
-    0.25
-    """
-    if not (1 <= i <= d and 1 <= j <= d):
-        raise ValueError(f"i is {i} and j is {j}; expected 1 to d = {d}")
-    return max(i, j) / d
 
 
 def random_max_cosine(p: int, d: int) -> float:

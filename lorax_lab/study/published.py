@@ -9,8 +9,10 @@ each of which says which runs of each condition were measured.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,6 @@ from lorax_lab.record.redact import redacted
 from lorax_lab.record.result import Matrix, Result
 from lorax_lab.spectra import Row
 from lorax_lab.study.answers import OF_CUTS, answers_of
-from lorax_lab.study.measured import RECORDED, Measured
 from lorax_lab.study.tables import nested, read_about, read_table, write_table
 
 RUNS, MATRICES, CUTS = "runs.parquet", "matrices.parquet", "cuts.parquet"
@@ -48,6 +49,13 @@ HEADS = "converged_heads.parquet"
 """The table, beside the studies, of a head alone for each condition of them, trained to convergence."""
 NOT_AFTERWARDS = (RUNS, MATRICES, CUTS, SHARED)
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
+RECORDED = "recorded"
+"""What columns begin with that hold measures of matrices whose singular values were not published: there they are
+primary."""
+NULLS, EDGE = "nulls", "rounding_edge"
+AS_PUBLISHED = ("module", "layer", "base_norm", "sigma")
+EPS_FP32 = 2.0**-23
+"""Of the weights of runs that were published without it."""
 NOT_RECORDED = {"module", "layer", "shape", "null", "nulls", "captured", "undefined", "untrusted", "base_norm"}
 NOT_RECORDED |= {"relative_norm", "rounding_edge", "rounding_share", "spectral_norm", "noise_edge"}
 """What follows from the rest of a row, or is kept under a name of its own."""
@@ -227,3 +235,65 @@ def write_rows(folder: Path, name: str, conditions: Mapping[str, Afterwards]) ->
     rows = [flat({CONDITION: condition} | row) for condition, measured in conditions.items() for row in measured.rows]
     runs = {condition: measured.runs for condition, measured in conditions.items()}
     write_table(folder / f"{name}.parquet", rows, {MEASURED_RUNS: runs})
+
+
+# ---- measures, derived from what is published
+
+
+class Measured(Mapping[str, Any]):
+    """The row of one matrix, from the `facts` that are published of it: its place in the model, what was observed, and
+    every measure, derived when it is asked for; None where a measure has no value."""
+
+    def __init__(self, facts: Row) -> None:
+        self.facts = facts
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "shape":  # what is published is read without deriving a measure
+            return [self.facts["out"], self.facts["in"]]
+        return self.facts.get(key) if key in AS_PUBLISHED else self._row.get(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @cached_property
+    def _row(self) -> Row:
+        facts = self.facts
+        row = {"shape": self["shape"], "module": facts["module"], "layer": facts.get("layer")}
+        row |= {key: part for key, part in nested(facts).items() if key in (NULLS, "captured")} | _measures(facts)
+        return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+
+
+def _measures(facts: Row) -> Row:
+    import torch
+
+    from lorax_lab.spectra import Rounding, row_of
+
+    shape, base_norm = (facts["out"], facts["in"]), facts.get("base_norm", math.nan)
+    if "sigma" not in facts:
+        return _of_recorded(facts, shape, base_norm)
+    rounding = None
+    if EDGE in facts:
+        rounding = Rounding(facts.get("rounding_eps", EPS_FP32), facts[EDGE], facts.get("rounding_energy", math.nan))
+    sigma = torch.from_numpy(facts["sigma"].astype(float))
+    row = row_of(sigma, shape, base_norm, facts.get("product_rank"), rounding)
+    return row if "rounding_energy" in facts else {key: value for key, value in row.items() if key != "rounding_share"}
+
+
+def _of_recorded(facts: Row, shape: tuple[int, int], base_norm: float) -> Row:
+    """The measures of a matrix whose singular values were not published."""
+    from lorax_lab.spectra import gaussian_null, noise_ceiling
+
+    row = nested(facts).get(RECORDED, {}) | {key: facts[key] for key in (EDGE,) if key in facts}
+    norm, stable = row["frobenius_norm"], row.get("stable_rank")
+    row |= {"spectral_norm": norm / math.sqrt(stable) if stable else 0.0}  # ‖ΔW‖²_F / σ_1² is the stable rank
+    row |= {"noise_edge": noise_ceiling(shape, row["noise_std"])} if "noise_std" in row else {}
+    row |= {"base_norm": base_norm, "relative_norm": norm / base_norm if base_norm else math.nan}
+    reasons = ([] if norm else ["ΔW is zero"]) + ([] if base_norm else ["W0 is zero"])
+    row |= {"undefined": " and ".join(reasons)} if reasons else {}
+    return row | {"null": gaussian_null(shape, facts.get("product_rank"))}

@@ -1,4 +1,4 @@
-"""Windows on runs: W&B and its dashboard. No run waits for a window, and none is changed by one.
+"""Windows on runs: W&B, Trackio and dashboards. No run waits for a window, and none is changed by one.
 
 A process that trains runs starts one child (`child.py`) with its first run, and tells it through one pipe which run
 begins and which is over. The child mirrors the run's files. It may hang or die: the runs go on, and what a window lacks
@@ -22,6 +22,7 @@ from typing import Any
 
 from lorax_lab.config import TrackingConfig
 from lorax_lab.windows import contents
+from lorax_lab.windows.library import MODES, TRACKIO, library_of
 from lorax_lab.windows.progress import Sink, written
 
 DEADLINE, QUIET = 60.0, 1.0
@@ -34,7 +35,7 @@ class Windows:
     """The child, as its parent sees it.
 
     Attributes:
-        open: folders of the runs that the child was told of and that are not complete in a window, by run id.
+        open: the runs that the child was told of and that are not complete in a window; each with its folder and mode.
     """
 
     def __init__(self, say: Say) -> None:
@@ -43,7 +44,7 @@ class Windows:
         self.process: Any = subprocess.Popen(words, start_new_session=True, bufsize=0, **pipes)  # type: ignore[call-overload]
         os.set_blocking(self.process.stdin.fileno(), False)  # a pipe that is full loses a message and stops no run
         self.say = say
-        self.open: dict[str, Path] = {}
+        self.open: dict[str, tuple[Path, str]] = {}
         self.ears = threading.Thread(target=self._hear, daemon=True)
         self.ears.start()
 
@@ -62,7 +63,7 @@ class Windows:
         with self.process.stdin, self.process.stdout as lines:
             for message in map(json.loads, lines):
                 if message.get("url"):
-                    self.say(f"wandb: {message['url']}")
+                    self.say(f"{message['library']}: {message['url']}")
                 elif "why" in message:
                     self._forget(message["run"], message["why"])
         for run_id in list(self.open):
@@ -70,10 +71,10 @@ class Windows:
 
     def _forget(self, run_id: str, why: str) -> None:
         """A run is complete in its window, or never will be: why not?"""
-        folder = self.open.pop(run_id, None)
-        if why and folder:
-            again = later(folder.parent)
-            self.say(f"wandb lacks {run_id} ({why}); its record does not depend on it; later: {again}")
+        folder, mode = self.open.pop(run_id, (Path(run_id), ""))
+        if why and mode:
+            again = later(folder.parent, mode)
+            self.say(f"{library_of(mode)} lacks {run_id} ({why}); its record does not depend on it; later: {again}")
 
     def wait(self) -> None:
         """Wait until the runs that are over are shown. The child ends itself if it gets on with none for its deadline.
@@ -118,16 +119,16 @@ def show(folder: Path, tracking: TrackingConfig, say: Say) -> None:
 
 def _begin(folder: Path, group: str, tracking: TrackingConfig, say: Say) -> Windows | None:
     """Announce a run to the child of this process, or to a new one. None where nothing is shown."""
-    if tracking.mode == "disabled":
+    if tracking.mode not in MODES:
         return None
     if not _CURRENT or _CURRENT[0].process.poll() is not None:
         try:
             _CURRENT[:] = [Windows(say)]
         except OSError as error:
-            say(f"wandb lacks {folder.name} ({error}); later: {later(folder.parent)}")
+            say(f"{library_of(tracking.mode)} lacks {folder.name} ({error}); later: {later(folder.parent)}")
             return None
     windows = _CURRENT[0]
-    windows.open[folder.name] = folder
+    windows.open[folder.name] = (folder, tracking.mode)
     windows.send({"folder": str(folder.resolve()), "group": group, "tracking": asdict(tracking)})
     return windows
 
@@ -142,6 +143,7 @@ def close(wait: bool = True) -> None:
             windows.wait()
 
 
-def later(runs_dir: Path) -> str:
+def later(runs_dir: Path, mode: str = "online") -> str:
     """The command that shows what a window lacks."""
-    return shlex.join(["python", "-m", "lorax_lab.windows", "sync", str(runs_dir)])
+    words = ["python", "-m", "lorax_lab.windows", "sync", str(runs_dir)]
+    return shlex.join(words + (["--mode", TRACKIO] if mode == TRACKIO else []))

@@ -15,12 +15,13 @@ from lorax_lab.record.record import scan
 from lorax_lab.record.redact import guard
 from lorax_lab.windows import close, later, show
 from lorax_lab.windows.child import shown_in
+from lorax_lab.windows.library import TRACKIO
 from lorax_lab.windows.progress import is_written
 
 RUNS = Path("runs")
 TRACKING: dict[str, Any] = {"project": "lorax_lab", "entity": None}
 """Of a run whose record does not say."""
-DONE = {"online": "uploaded", "offline": "written offline"}
+DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
 """What became of a run that is shown, by the mode of its window."""
 DASHBOARD = "lay panels over what runs show: a workspace in W&B, as JSON alone without a login"
 
@@ -34,7 +35,7 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
         print(f"left out: {damage.reason}")
     over = {folder: run for folder, run in records.items() if run.status != "running" or not is_written(folder)}
     # what is online need not be written offline
-    lacking = [folder for folder in over if shown_in(folder).get("mode") not in ("online", mode)]
+    lacking = [folder for folder in over if shown_in(folder, mode).get("mode") not in ("online", mode)]
     failed = len(damages)
     for number, folder in enumerate(lacking, 1):
         outcome, recorded = f"not {DONE[mode]}", over[folder].config.get("tracking") or {}
@@ -43,7 +44,7 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
             tracking = TrackingConfig(**TRACKING | known | typed | {"mode": mode})
             show(folder, tracking, print)
             close()
-            if shown_in(folder):
+            if shown_in(folder, mode):
                 outcome = f"{DONE[mode]}, {tracking.project}"
         except ConfigError as error:
             outcome += f": its record has {error}"

@@ -1,4 +1,4 @@
-"""The process that shows runs, one after the other; `lorax_lab.windows` starts it. It alone calls W&B.
+"""The process that shows runs, one after the other; `lorax_lab.windows` starts it. It alone calls W&B or Trackio.
 
 Its standard input has a line for each run that begins, and one when that run is over. Meanwhile it mirrors the run's
 `progress.jsonl`; at the end it shows the record. When the input ends, its parent is done, or dead as after a kill. What
@@ -31,10 +31,9 @@ from lorax_lab.record.folder import read_history
 from lorax_lab.record.record import RECORD, Record, read_record
 from lorax_lab.record.redact import guard, redacted
 from lorax_lab.windows import contents
-from lorax_lab.windows.library import FOLDER, Window, resolve
+from lorax_lab.windows.library import Window, library_of, resolve
 from lorax_lab.windows.progress import PROGRESS, Reader
 
-MARK = "wandb.json"
 LOOK = 0.5
 """Seconds between looks at a run's steps."""
 NICE = 10
@@ -46,10 +45,10 @@ EXIT = {"completed": 0, "killed": 137}
 """The exit code by which W&B tells how a run ended; 1 for every other end."""
 
 
-def shown_in(folder: Path) -> dict[str, Any]:
+def shown_in(folder: Path, mode: str) -> dict[str, Any]:
     """The mark of a window that has all of a run's record as it is now, with `mode` and `url`; empty where none has."""
     try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        mark = json.loads((folder / f"{library_of(mode)}.json").read_text(encoding="utf-8"))
         return dict(mark) if mark["record_sha256"] == sha256_of(folder / RECORD) else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
@@ -109,7 +108,7 @@ class Child:
         mode, window, is_over = resolve(tracking["mode"]), None, False
         if mode == "disabled":
             return
-        files = folder.parent / FOLDER
+        files = folder.parent / library_of(mode)
         files.mkdir(parents=True, exist_ok=True)
         with FileLock(files / f"{folder.name}.lock", timeout=2 * self.deadline):  # an earlier attempt's may be open
             reader = Reader(folder / PROGRESS)
@@ -118,7 +117,7 @@ class Child:
                 rows = reader.read()
                 if window is None and (is_over or (reader.is_at_work and (folder / RECORD).exists())):
                     window = Window(mode, read_record(folder), order["group"] or reader.group, tracking, folder.parent)
-                    self.tell({"url": window.url})
+                    self.tell({"library": library_of(mode), "url": window.url})
                 if window is not None:
                     for row in rows[bisect_right(rows, window.step, key=lambda row: row.step) :]:
                         window.log(row.step, row.at, row.values | {"time/seconds": row.seconds})
@@ -144,7 +143,7 @@ def _show_end(window: Window, folder: Path, tracking: dict[str, Any]) -> None:
         window.close(EXIT.get(record.status, 1))
     mark = {"mode": window.mode, "project": tracking["project"], "url": window.url, "record_sha256": digest}
     with suppress(OSError):
-        write_json(folder / MARK, mark)
+        write_json(folder / f"{library_of(window.mode)}.json", mark)
 
 
 def _final(folder: Path) -> Record:
@@ -171,9 +170,7 @@ def _show_result(window: Window, record: Record, folder: Path, values: dict[str,
         columns = ["layer", "module", "share of noise", "effective rank"]
         matrices = window.library.Table(columns=columns, data=update["matrices"])
         spectrum = window.library.Table(columns=["index", "module", "sigma"], data=update["spectrum"])
-        plot = window.library.plot.line(
-            spectrum, x="index", y="sigma", stroke="module", title="Singular values of the update"
-        )
+        plot = window.line_plot(spectrum, x="index", y="sigma", stroke="module", title="Singular values of the update")
         rows += [*update["curves"], {"matrices": matrices}, {"spectrum": plot}]
     for row in rows:
         window.log(window.step + 1, at, row)

@@ -1,4 +1,7 @@
-"""A run's window in W&B. Only the process of `child.py` opens one: a call here may hang or fail."""
+"""A run's window in W&B or in Trackio, which has W&B's interface but for summary, tags, artifacts and axes.
+
+Only the process of `child.py` opens one: a call here may hang or fail.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,25 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.config.defaults import flat
 from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.record import Record
 from lorax_lab.windows import contents
 
-FOLDER = "wandb"
-"""Of the windows' files, in the store."""
+TRACKIO = "trackio"
+MODES = ("auto", "offline", "online", TRACKIO)
+"""The values of `tracking.mode` that show something."""
 SETTINGS: dict[str, Any] = {
     "silent": True, "console": "off", "init_timeout": 30, "x_file_stream_transmit_interval": 5, "host": "",
     "program": "", "x_disable_meta": True, "x_disable_machine_info": True, "x_disable_stats": True,
     "x_save_requirements": False, "disable_git": True, "disable_code": True,
 }  # fmt: skip
 """Rows are sent every 5 seconds, and nothing of the machine: its name, its paths, its user, what else is installed."""
+
+
+def library_of(mode: str) -> str:
+    """The library of a mode, and what its marks and folders are called."""
+    return TRACKIO if mode == TRACKIO else "wandb"
 
 
 def resolve(mode: str) -> str:
@@ -50,21 +60,43 @@ class Window:
     """
 
     def __init__(self, mode: str, record: Record, group: str, tracking: dict[str, Any], runs_dir: Path) -> None:
-        os.environ["WANDB_SILENT"] = "true"
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
-        import wandb
-
-        self.library, self.mode, self.step, self.at = wandb, mode, 0, 0.0
+        self.mode, self.folder = mode, runs_dir.resolve() / library_of(mode)
+        self.step, self.at = 0, 0.0
+        self.url: str | None = None
         arm, tags = contents.arm_and_tags(record)
         config = contents.configuration(record) | {"arm": arm}
         if study := tracking["study"]:
             tags, config = [*tags, f"study={study}"[-contents.LONGEST :]], config | {"study": study}
-        run_id = record.run_id
-        self.earlier = list((runs_dir.resolve() / FOLDER).glob(f"offline-run-*-{run_id}"))
-        names = {"id": run_id, "name": run_id, "project": tracking["project"], "entity": tracking["entity"]}
-        names |= {"group": group, "job_type": record.method, "dir": str(runs_dir.resolve()), "mode": mode}
-        self.run: Any = wandb.init(**names, tags=tags, config=config, settings=wandb.Settings(**SETTINGS))
-        self.url: str | None = None if self.run.offline else self.run.url
+        names = {"project": tracking["project"], "name": record.run_id, "group": group}
+        self.library: Any
+        self.run: Any
+        if mode == TRACKIO:
+            short = f"{record.method} r{record.rank} s{record.seed} {record.run_id[-6:]}".replace(" rNone", "")
+            self._open_trackio(names | {"name": short}, flat(config) | {"tags": tags, "summary.status": "running"})
+        else:
+            self._open_wandb(names | {"tags": tags, "config": config, "job_type": record.method}, tracking["entity"])
+
+    def _open_trackio(self, names: dict[str, str], config: dict[str, Any]) -> None:
+        os.environ |= {"TRACKIO_DIR": str(self.folder), "HF_HUB_OFFLINE": "1"}
+        import trackio
+
+        for earlier in trackio.SQLiteStorage.get_run_records(names["project"]):
+            if earlier["name"] == names["name"]:
+                trackio.SQLiteStorage.delete_run(names["project"], names["name"], earlier["id"])
+        self.library, self.config = trackio, config
+        self.settings: dict[str, Any] = names | {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        self.run = trackio.init(**self.settings, config=config)
+
+    def _open_wandb(self, settings: dict[str, Any], entity: str | None) -> None:
+        os.environ["WANDB_SILENT"] = "true"
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
+        import wandb
+
+        run_id = settings["name"]
+        self.library, self.earlier = wandb, list(self.folder.glob(f"offline-run-*-{run_id}"))
+        settings |= {"id": run_id, "entity": entity, "dir": str(self.folder.parent), "mode": self.mode}
+        self.run = wandb.init(**settings, settings=wandb.Settings(**SETTINGS))
+        self.url = None if self.run.offline else self.run.url
         self.run.summary.update({"status": "running"})
         for prefix, axis in contents.AXES.items():
             self.run.define_metric(axis, hidden=True, summary="none")
@@ -73,25 +105,44 @@ class Window:
             self.run.define_metric(name, summary="none")
 
     def log(self, step: int, at: float, values: dict[str, Any]) -> None:
-        """Show a row with its own time, in seconds since 1970."""
+        """Show a row. W&B gives it its own time, in seconds since 1970; Trackio the time at which it comes."""
         self.step, self.at = step, max(self.at, at)  # a record's own time lacks the fraction of its second
         values = {key: float("nan") if value is None else value for key, value in values.items()}
-        self.run.log(values | {"_timestamp": self.at}, step=step, commit=True)
+        if self.mode == TRACKIO:
+            self.run.log(values, step=step)
+        else:
+            self.run.log(values | {"_timestamp": self.at}, step=step, commit=True)
 
     def end(self, summary: dict[str, Any], config: dict[str, Any]) -> None:
-        """Show how the run ended."""
-        self.run.summary.update(summary)
-        self.run.config.update(config, allow_val_change=True)
+        """Show how the run ended. In Trackio texts are settings, and numbers a row at the last step, drawn as bars over
+        runs; names without a slash come first there: the score and the share."""
+        if self.mode != TRACKIO:
+            self.run.summary.update(summary)
+            self.run.config.update(config, allow_val_change=True)
+            return
+        numbers = {key: value for key, value in summary.items() if type(value) in (int, float)}
+        texts = {f"summary.{key}": value for key, value in summary.items() if key not in numbers}
+        self.run.finish()  # settings go with the first row after `init`
+        self.run = self.library.init(**self.settings, config=self.config | flat(config) | texts, resume="allow")
+        self.run.log({key.removesuffix("/kept"): value for key, value in numbers.items()}, step=self.step)
+
+    def line_plot(self, table: Any, **columns: str) -> Any:
+        """A plot of a table's columns, as `wandb.plot.line` names them. Trackio shows the table itself."""
+        return table if self.mode == TRACKIO else self.library.plot.line(table, **columns)
 
     def keep(self, name: str, files: Iterable[Path]) -> None:
-        """Keep the trained weights."""
-        artifact = self.library.Artifact(name, "adapter")
-        for path in files:
-            artifact.add_file(str(path), name=path.name, policy="immutable")
-        self.run.log_artifact(artifact)
+        """Keep the trained weights. Trackio does not: its page is served by the machine that has the files."""
+        if self.mode != TRACKIO:
+            artifact = self.library.Artifact(name, "adapter")
+            for path in files:
+                artifact.add_file(str(path), name=path.name, policy="immutable")
+            self.run.log_artifact(artifact)
 
     def close(self, exit_code: int) -> None:
         """Wait until the window has taken all. Files of earlier offline windows of the run go."""
+        if self.mode == TRACKIO:
+            self.run.finish()
+            return
         self.run.finish(exit_code=exit_code)
         for folder in self.earlier:
             shutil.rmtree(folder, ignore_errors=True)

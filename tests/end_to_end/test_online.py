@@ -44,7 +44,7 @@ def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
         said = show("online", folder)
     url = f"{server.url}/team/lorax_lab/runs/{folder.name}"
     assert [line for line in said if not line.startswith("waiting")] == [f"wandb: {url}"]
-    assert shown_in(folder)["url"] == url
+    assert shown_in(folder, "online")["url"] == url
     run = server.runs[folder.name]
     assert run.rows("train/loss") == [(1, 0.7), (2, 0.6)]
     assert [row["_step"] for row in run.history] == list(range(1, len(run.history) + 1))

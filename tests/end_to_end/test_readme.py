@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from here import expand
 
-from lorax_lab.config.overrides import expand
 from lorax_lab.launch.compose import compose, spell_out
 
 ROOT = Path(__file__).parents[2]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Lab
+from here import plan
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.plan import check, plan
+from lorax_lab.launch.plan import check
 from lorax_lab.record import read_record
 
 
@@ -38,7 +39,7 @@ def test_a_model_whose_layers_nobody_knows_is_refused_before_anything_trains(
 ) -> None:
     from lorax_lab.models.skeleton import without_weights
 
-    runs = plan([*small_run, "method=full", "train.checkpointing=true"], multirun=False)
+    runs = plan([*small_run, "method=full", "train.checkpointing=true"])
     check(runs)
     model = without_weights(runs[0].config.model, "AutoModelForSequenceClassification")
     monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)

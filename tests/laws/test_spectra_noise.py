@@ -151,7 +151,7 @@ class TestNoiseScale:
 
     @pytest.mark.parametrize("std", [-1.0, math.nan])
     def test_a_bad_std_is_refused(self, std: float) -> None:
-        for measure in (spikes, bulk_misfit, signal_share, spike_strength, gavish_donoho_rank):
+        for measure in (spikes, bulk_misfit, signal_share, spike_strength):
             with pytest.raises(ValueError, match="std"):
                 measure(torch.ones(3), (3, 9), std)
 
@@ -233,38 +233,25 @@ class TestSpikes:
         assert signal_share(sigma[3:], shape) == (0.0, 0.0)
 
 
-# λ*(β) and ω(β) as printed by Gavish & Donoho
-THRESHOLDS = {1.0: (2.309, 2.858), 0.75: (2.156, 2.501), 0.5: (1.979, 2.171), 0.25: (1.758, 1.837)}
-
-
-def threshold(shape: tuple[int, int], others: float, std: float | None) -> float:
-    """The value at which one singular value beside equal others is counted, by bisection."""
-    low, high = 1.0, 4.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        sigma = torch.tensor([middle] + (min(shape) - 1) * [others]).double()
-        low, high = (low, middle) if gavish_donoho_rank(sigma, shape, std) else (middle, high)
-    return low
+OMEGA = {1.0: 2.858, 0.75: 2.501, 0.5: 2.171, 0.25: 1.837}
+"""ω(β) as printed by Gavish & Donoho."""
 
 
 class TestGavishDonoho:
     @pytest.mark.parametrize("beta", BETAS)
-    def test_thresholds(self, beta: float) -> None:
+    def test_the_threshold_is_that_of_the_paper(self, beta: float) -> None:
+        """One singular value beside equal others, a hair's breadth below it and above."""
         for shape in ((60, round(60 / beta)), (round(75 / beta), 75)):
-            known, unknown = THRESHOLDS[beta]
-            assert threshold(shape, 0.5, 1 / math.sqrt(max(shape))) == pytest.approx(known, abs=5.1e-4)
-            assert threshold(shape, 1.0, None) == pytest.approx(unknown, abs=5.1e-4)
+            beside = (min(shape) - 1) * [1.0]
+            sigmas = (torch.tensor([OMEGA[beta] + off, *beside]).double() for off in (-5.1e-4, 5.1e-4))
+            assert [gavish_donoho_rank(sigma, shape) for sigma in sigmas] == [0, 1]
 
     def test_low_rank_is_refused(self) -> None:
         low = LowRank(gaussian(40, 8, seed=1), gaussian(8, 30, seed=2))
         sigma = torch.linalg.svdvals(low.dense())
-        for std in (None, 1.0):
-            with pytest.raises(ValueError, match=r"sigma has 8 of the 30 values.*numerical_rank"):
-                gavish_donoho_rank(sigma[:8], low.shape, std)
-        with pytest.raises(ValueError, match=r"rounding level.*pass std"):
-            gavish_donoho_rank(sigma, low.shape)
-        for sigma in ([1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0]):
+        with pytest.raises(ValueError, match=r"sigma has 8 of the 30 values.*numerical_rank"):
+            gavish_donoho_rank(sigma[:8], low.shape)
+        for values, shape in ((sigma, low.shape), ([1.0, 1.0, 0, 0], (9, 4)), ([1.0, 1.0, 0, 0, 0], (9, 5))):
             with pytest.raises(ValueError, match="rounding level"):
-                gavish_donoho_rank(torch.tensor(sigma), (9, len(sigma)))
+                gavish_donoho_rank(torch.as_tensor(values), shape)
         assert gavish_donoho_rank(torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]), (9, 5)) == 0
-        assert gavish_donoho_rank(torch.linalg.svdvals(low.dense()), low.shape, std=1e-9) == 8

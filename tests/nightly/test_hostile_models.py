@@ -110,7 +110,7 @@ def test_an_output_layer_that_is_missing_is_not_new(tmp_path: Path) -> None:
     """It is pretrained with its body: a causal model without it would predict at random."""
     llama = BY_NAME["Llama"]
     llama.model().base_model.save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"1 \(lm_head.weight\) of its 21 tensors is missing"):
+    with pytest.raises(ConfigError, match=r"1 \(lm_head.weight\) of its 21 tensors are missing"):
         load_base(str(tmp_path), {}, 0, llama.model_class)
 
 

@@ -12,7 +12,7 @@ from hostile_models import SAFE, as_bin, sharded, tensors
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import files, load_base, model_sha256, resolve
-from lorax_lab.models.weights import folder_sha256
+from lorax_lab.models.files import folder_sha256
 
 HEAD = {"num_labels": 2}
 TRIPLED = tensors(lambda content: {name: tensor * 3 for name, tensor in content.items()})

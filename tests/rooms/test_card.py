@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lorax_lab.audit import card as steps
 from lorax_lab.audit.__main__ import main as entry
-from lorax_lab.audit.findings import render
+from lorax_lab.audit.findings import sentences
 from lorax_lab.audit.picture import png
 from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
@@ -169,10 +169,10 @@ def test_a_card_is_the_golden_page() -> None:
         (2, None, -0.062, None), (2, -0.015, -0.004, 0.007),
     ]:  # fmt: skip
         test = {"score": 0.864 + difference, "difference": difference, "low": low, "high": high}
-        lines, parts = steps.parts_of(facts | {"scores": facts["scores"] | {"chosen": k, "test": test}})
+        scored = facts | {"scores": facts["scores"] | {"chosen": k, "test": test}}
+        lines = sentences("headlines.txt.j2", {"facts": scored})
         headlines.append(lines[0])
-    page = {"title": facts["title"], "lines": [*headlines[:-1], *lines], "parts": parts, "alt": steps.ALT}
-    check("card", render("card.md.j2", page))
+    check("card", steps.page(scored, [*headlines[:-1], *lines]))
 
 
 # extracts without a task

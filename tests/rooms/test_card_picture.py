@@ -28,16 +28,11 @@ def facts(count: int, fall: float, has_null: bool) -> dict[str, Any]:
         for i, s, n in zip(k, shares, null, strict=True)
     ]
     types = [f"attention.self.matrix{number}" for number in range(6)]
-    matrices = [
-        {"matrix": f"layer.{layer}.{name}", "layer": f"layer.{layer}", "module": name, "size": 0.01}
-        for layer, name in itertools.product(range(6), types)
-    ]
     sizes = sorted({0, count} | {n for i in range(9) for n in (2**i, 3 * 2**i) if n <= count})
     cuts = [{"k": n, "difference": 0.0, "surely": -0.016} for n in sizes]
     scores = {"cuts": cuts, "margin": 0.02, "chosen": 2, "full": count, "higher_is_better": True, "task": "reviews"}
     scores |= {"metric": "accuracy", "test": {"difference": 0.0, "low": -0.019, "high": 0.019}}
-    layers = {"matrices": matrices, "moved": True, "unit": "‖ΔW‖ / ‖W0‖"}
-    return {"modules": [{"module": name, "curve": curve} for name in types], "layers": layers, "scores": scores}
+    return {"modules": [{"module": name, "curve": curve, "energy": 1.0} for name in types], "scores": scores}
 
 
 @pytest.mark.parametrize("name", SPECTRA)

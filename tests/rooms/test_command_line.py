@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Lab
-from here import store_of
+from here import plan, store_of
 from omegaconf import OmegaConf
 from recorded import run_record
 
-from lorax_lab.launch.plan import plan
 from lorax_lab.launch.runs import Run, lease
 from lorax_lab.record.folder import save_config
 from lorax_lab.record.record import write_record
@@ -46,13 +45,13 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(small_run: list[str], lab_
     done = lab_here(*sweep, "-m", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not store_of(small_run).exists()
-    runs = plan(sweep, multirun=True)
+    runs = plan(sweep)
     assert states(done.stdout) == {run.run_id: "missing" for run in runs}
     assert len(runs) == 6
 
 
 def test_a_dry_run_knows_what_is_recorded_failed_and_in_progress(small_run: list[str], lab_here: Lab) -> None:
-    full, first, second, third, fourth = plan([*small_run, "rank=1,2,3,4"], multirun=True)
+    full, first, second, third, fourth = plan([*small_run, "rank=1,2,3,4"])
     time = run_record().completed.time
     record_as(full, "completed", time=dataclasses.replace(time, total_seconds=100.0))
     record_as(first, "completed", time=dataclasses.replace(time, total_seconds=50.0))
@@ -74,7 +73,7 @@ def test_a_dry_run_knows_what_is_recorded_failed_and_in_progress(small_run: list
 
 def test_a_recorded_configuration_runs_again(small_run: list[str], lab_here: Lab) -> None:
     typed = ["rank=2", "method.target_modules=[query,value]", "train.learning_rate=1e-4", "reference=false"]
-    (run,) = plan([*small_run, *typed], multirun=False)
+    (run,) = plan([*small_run, *typed])
     record_as(run, "completed")
     for path in (run.folder / "config.yaml", run.folder):
         done = lab_here("--config", str(path), "--dry-run")

@@ -56,6 +56,7 @@ MAY_IMPORT = {
 DOORS = {
     "wandb": {"lorax_lab/windows/library", "lorax_lab/windows/dashboard"},
     "wandb_workspaces": {"lorax_lab/windows/dashboard"},
+    "trackio": {"lorax_lab/windows/library"},
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},
@@ -153,7 +154,7 @@ def test_each_foreign_library_has_one_door() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("library", ["wandb", "wandb-workspaces"])
+@pytest.mark.parametrize("library", ["wandb", "wandb-workspaces", "trackio"])
 def test_a_library_whose_private_names_are_used_has_a_version_bounded_above(library: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     words = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]

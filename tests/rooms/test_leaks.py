@@ -16,7 +16,7 @@ from lorax_lab.tasks import load_task
 
 ROWS = 60
 REFUSED = {
-    "text_pair": ["copy", "shout", "code", "told"],
+    "text_pair": ["copy", "shout", "code"],
     "group": ["label", "code"],
 }
 """Columns of the table that give the answer away, by the key that names them."""
@@ -31,7 +31,7 @@ def words(tmp_path: Path) -> list[str]:
         rows.append(
             {"sentence": f"the film number {row} is {draw.choice([label, label, other])}", "label": label}
             | {"copy": label, "shout": f" {label.upper()}! ", "code": {"good": 7, "bad": 3}[label]}
-            | {"told": f"scene {draw.randint(0, 9)}: {label}.", "number": row % 7, "score": row / 8, "same": row / 8}
+            | {"number": row % 7, "score": row / 8, "same": row / 8}
             | {"writer": draw.choice("abcdefghij")}
         )
     path = tmp_path / "table.jsonl"
@@ -61,11 +61,9 @@ def refuse(texts: list[str], labels: list[object]) -> None:
     leaks.refuse("t", {"train": table}, config.task)
 
 
-@pytest.mark.parametrize(
-    ("labels", "text"), [((1, 0), "{} : the film is no {n}00"), (("C", "C++"), "{}"), (("👍", "👎"), "{}")]
-)
-def test_numbers_and_signs_are_labels_as_others(labels: tuple[object, ...], text: str) -> None:
+@pytest.mark.parametrize("labels", [(1, 0), ("C", "C++"), ("👍", "👎")])
+def test_numbers_and_signs_are_labels_as_others(labels: tuple[object, ...]) -> None:
     rows = [labels[n % 2] for n in range(60)]
     with pytest.raises(ConfigError, match=r"task\.text=text"):
-        refuse([text.format(label, n=n) for n, label in enumerate(rows)], rows)
+        refuse(list(map(str, rows)), rows)
     refuse(["..."] * 60, ["+", "-", "neutral"] * 20)

@@ -99,9 +99,8 @@ def folder(tmp_path: Path) -> Path:
 CELLS = [
     *[(kind, rank, {}) for kind in TINY for rank in (None, 8)],
     *[(kind, rank, {"checkpointing": True}) for kind in ("bert", "llama") for rank in (None, 1)],
-    *[("llama", rank, {"precision": precision}) for rank in (None, 8) for precision in ("bf16", "bf16-true", "nf4")],
-    *[(kind, 8, {"precision": "nf4", "checkpointing": True}) for kind in ("bert", "gpt2", "falcon")],
-    ("llama", 8, {"precision": "nf4", "target_modules": ["q_proj"]}),
+    *[("llama", rank, {"precision": precision}) for rank in (None, 8) for precision in ("bf16", "bf16-true")],
+    ("llama", 8, {"target_modules": ["q_proj"]}),
     *[("gpt2", 64, {"attention": attention, "batch": 1, "sequence": 64}) for attention in ("eager", "flash")],
     *[("bert", None, {"optimizer": optimizer, "head": "lm"}) for optimizer in OPTIMIZERS],
 ]
@@ -119,22 +118,12 @@ def test_the_prediction_is_what_a_real_step_takes(folder: Path, kind: str, rank:
     assert asked.predict().ledger == real
 
 
-VISION_TOWER = 416_866_032
 PUBLISHED = {
-    "gpt2": 124_439_808, "gpt2-medium": 354_823_168, "gpt2-large": 774_030_080, "gpt2-xl": 1_557_611_200,
-    "gpt3-175b": 174_604_259_328, "smollm2-135m": 134_515_008, "llama-2-7b": 6_738_415_616,
-    "llama-2-13b": 13_015_864_320, "llama-2-70b": 68_976_648_192, "llama-3.2-1b": 1_235_814_400,
-    "llama-3.2-3b": 3_212_749_824, "llama-3-8b": 8_030_261_248, "llama-3-70b": 70_553_706_496,
-    "mistral-7b": 7_248_023_552, "falcon-180b": 179_522_565_120, "qwen2.5-0.5b": 494_032_768,
-    "qwen2.5-1.5b": 1_543_714_304, "qwen2.5-3b": 3_085_938_688, "qwen2.5-7b": 7_615_616_512,
-    "qwen2.5-14b": 14_770_033_664, "qwen2.5-32b": 32_763_876_352, "qwen2.5-72b": 72_706_203_648,
-    "qwen3-0.6b": 596_049_920, "qwen3-1.7b": 1_720_574_976, "qwen3-4b": 4_022_468_096, "qwen3-8b": 8_190_735_360,
-    "qwen3-14b": 14_768_307_200, "qwen3-32b": 32_762_123_264, "gemma-2-2b": 2_614_341_888,
-    "gemma-2-9b": 9_241_705_984, "gemma-2-27b": 27_227_128_320, "gemma-3-270m": 268_098_176,
-    "gemma-3-1b": 999_885_952,
-    "gemma-3-4b": 4_300_079_472 - VISION_TOWER - 1152 * (2560 + 1),  # and without the tower's projection
-    "gemma-3-12b": 12_187_325_040 - VISION_TOWER - 1152 * (3840 + 1),
-    "gemma-3-27b": 27_432_406_640 - VISION_TOWER - 1152 * (5376 + 1),
+    "gpt2": 124_439_808, "gpt2-xl": 1_557_611_200, "gpt3-175b": 174_604_259_328, "smollm2-135m": 134_515_008,
+    "llama-2-7b": 6_738_415_616, "llama-2-13b": 13_015_864_320, "llama-2-70b": 68_976_648_192,
+    "llama-3.2-1b": 1_235_814_400, "llama-3.2-3b": 3_212_749_824, "llama-3-8b": 8_030_261_248,
+    "llama-3-70b": 70_553_706_496, "mistral-7b": 7_248_023_552, "falcon-180b": 179_522_565_120,
+    "qwen2.5-7b": 7_615_616_512, "qwen3-8b": 8_190_735_360, "gemma-2-2b": 2_614_341_888,
     "minilm": 22_713_216 + 2 * 385,  # with a head of two classes
     "roberta-base": 124_645_632 - 590_592 + 768 * 769 + 2 * 769,  # without the pooler, with the head's two layers
     "roberta-large": 355_359_744 - 1_049_600 + 1024 * 1025 + 2 * 1025,
@@ -152,18 +141,6 @@ def test_attention_that_transformers_has_not_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"attention=flash .*model=gemma-2-2b: .* type attention=eager"):
         step("gemma-2-2b", attention="flash").predict()
     assert step("gemma-2-2b", attention="eager", batch=1).predict().trained > 0
-
-
-def test_four_bits_by_hand(folder: Path) -> None:
-    """Llama-3-8B: 32 layers of 218,103,808 weights take half a byte and 1/64 of an fp32 scale each."""
-    matrices, vectors, rank = 32 * 218_103_808, 65 * 4096, 16
-    factors = 32 * rank * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336))
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model = step("llama-3-8b", rank, precision="nf4").build()
-        found = sum(p.nbytes for p in model.parameters())
-    assert found == matrices // 2 + 4 * matrices // 64 + 2 * (2 * 128256 * 4096 + vectors) + 4 * factors
-    nf4, bf16 = (step(str(folder / "llama"), None, precision=name).predict() for name in ("nf4", "bf16-true"))
-    assert nf4 == bf16
 
 
 def test_gpus_by_hand() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Lab, tiny_model
+from here import plan
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.plan import check, plan
+from lorax_lab.launch.plan import check
 from lorax_lab.models import matrix_shapes, shapes_of
 from lorax_lab.train import check_machine
 
@@ -47,7 +48,7 @@ def test_what_is_recorded_is_not_checked_again(small_run: list[str], table_file:
     """A store from another machine can be read where its runs could not be trained."""
     (tmp_path / "runs").mkdir()
     check([])
-    runs = plan([*small_run, "rank=500"], multirun=False)
+    runs = plan([*small_run, "rank=500"])
     assert [run.config.rank for run in runs] == [None, 500]
     with pytest.raises(ConfigError, match="type rank=32"):
         check(runs)

@@ -24,9 +24,9 @@ from lorax_lab.models import Base, select
 from lorax_lab.record import record
 from lorax_lab.record.folder import files_of, save_trained
 from lorax_lab.record.result import Inputs
-from lorax_lab.serve import prove
+from lorax_lab.serve import exchange, prove
 from lorax_lab.serve.__main__ import main
-from lorax_lab.serve.exchange import Exchange, ServedHead, ServedLinear
+from lorax_lab.serve.exchange import Exchange, ServedHead
 from lorax_lab.streams import generator
 
 TOKENS = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
@@ -166,7 +166,7 @@ def test_what_is_refused_leaves_the_adapter_in_place(case: str, tmp_path: Path) 
     with pytest.raises(ConfigError, match="nine"):
         exchange.switch("nine")
     assert exchange.adapters == adapters
-    assert (exchange.active, exchange.merged) == ("three", True)
+    assert exchange.merged
     assert torch.equal(exchange.serve(BATCH), before)
 
 
@@ -190,10 +190,7 @@ def runs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPath
     return folders
 
 
-def test_every_answer_is_equal_and_bytes_are_those_of_the_files(
-    runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prove, "EXCHANGES", 50)
+def test_every_answer_is_equal_and_bytes_are_those_of_the_files(runs: list[str], tmp_path: Path) -> None:
     assert main([*runs, "--out", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "serving.json").read_text())
     assert results["equal"]
@@ -206,14 +203,13 @@ def test_every_answer_is_equal_and_bytes_are_those_of_the_files(
 def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers(
     runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prove, "EXCHANGES", 5)
     opened, heads = prove.open_served([Path(run) for run in runs]), ServedHead.forward
     assert prove.prove(opened)["equal"]
     with monkeypatch.context() as patch:
         patch.setattr(ServedHead, "forward", lambda self, *args, **kwargs: -heads(self, *args, **kwargs))
         assert not prove.prove(opened)["equal"]
     with monkeypatch.context() as patch:
-        patch.setattr(ServedLinear, "merged_weight", lambda self, update: self.base.weight.mul_(1.5))
+        patch.setattr(exchange, "merged_weight", lambda weight, update: weight.mul_(1.5))
         proof = prove.prove(opened)
     assert not proof["base_unchanged"]
     assert not proof["equal"]

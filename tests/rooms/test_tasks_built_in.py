@@ -16,7 +16,6 @@ from published import (
     everything,
     group_of,
     hub_folder,
-    image_folder,
     local_table,
     origins,
     rated_lines,
@@ -52,7 +51,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
 # ---- the law
 
 
-OWN = {"local": local_table, "hub": hub_folder, "image_folder": image_folder}
+OWN = {"local": local_table, "hub": hub_folder}
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from lorax_lab.record.result import Coverage, Git, Part
 from lorax_lab.spectra import MEASURES
 from lorax_lab.windows import __main__ as command
 from lorax_lab.windows import contents, progress
-from lorax_lab.windows.child import MARK, shown_in
-from lorax_lab.windows.library import resolve
+from lorax_lab.windows.child import shown_in
+from lorax_lab.windows.library import TRACKIO, resolve
 from lorax_lab.windows.progress import PROGRESS, Reader, Row, written
 
 STUB = """
@@ -38,7 +38,7 @@ def init(**_):
 
 @pytest.fixture(autouse=True)
 def _no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for key in [key for key in os.environ if key.startswith("WANDB")]:
+    for key in [key for key in os.environ if key.startswith(("WANDB", "TRACKIO"))]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -70,7 +70,7 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
         assert [line for line in show("offline", folder, failed) if "lacks" in line] == []
     of_failed = summary_of(tmp_path, "failed")
     assert (of_failed["exit_code"], of_failed["summary"]["status/why"]) == (1, "why it failed")
-    assert shown_in(folder)["mode"] == "offline"
+    assert shown_in(folder, "offline")["mode"] == "offline"
     shown = summary_of(tmp_path)
     assert shown["exit_code"] == 0
     values = contents.record_values(read_record(folder), tmp_path)
@@ -88,7 +88,7 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
     assert shown["config"]["git"] == {"commit": "a1b2", "dirty": False}
     assert not (folder / contents.UPDATE).exists()
     write_record(folder, replace(read_record(folder), written="2026-11-26T00:00:00Z"))  # such as by a comparison
-    assert shown_in(folder) == {}
+    assert shown_in(folder, "offline") == {}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_whatever_goes_wrong_is_said_once_and_changes_no_record(
     assert why in messages[0]
     assert windows.later(folder.parent) in messages[0]
     assert (folder / "record.json").read_bytes() == before
-    assert shown_in(folder) == {}
+    assert shown_in(folder, "online") == {}
 
 
 def test_nothing_is_shown_and_no_process_started_where_tracking_is_disabled(tmp_path: Path) -> None:
@@ -122,9 +122,35 @@ def test_nothing_is_shown_and_no_process_started_where_tracking_is_disabled(tmp_
     assert [path.name for path in tmp_path.iterdir()] == [PROGRESS]
 
 
+def test_trackio_shows_the_same_run(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    recorded(tmp_path, "full", metrics={"test/accuracy": 0.75}, baselines={"head/accuracy": 0.25})
+    folder = recorded(tmp_path, reference="full")
+    for _ in range(2):  # not twice
+        show(TRACKIO, folder)
+    name = "lora r4 s0 4-s0-0"
+    words = "from trackio import SQLiteStorage as s; import json; rows = s.get_logs('lorax_lab', %r); print(json.dumps("
+    words += "[rows, s.get_run_config('lorax_lab', %r)], default=str))"
+    printed = subprocess.run(
+        [sys.executable, "-c", words % (name, name)], capture_output=True, text=True, check=True,
+        env=os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")},
+    )  # fmt: skip
+    rows, config = json.loads(printed.stdout.splitlines()[-1])
+    assert [row["train/loss"] for row in rows if "train/loss" in row and "score" not in row] == [0.7, 0.6]
+    assert [row["test/accuracy"] for row in rows if "test/accuracy" in row] == [0.5]
+    assert (config["summary.status"], config["data_sha256"]) == ("completed", "d")
+    tables = {key: row[key]["_value"] for row in rows for key in ("record", "spectrum") if key in row}
+    assert {"key": "parameters/total", "value": 100} in tables["record"]
+    assert [row["sigma"] for row in tables["spectrum"]][:2] == [4.0, 2.0]
+    bars = [key for row in rows for key in row if "/" not in key and isinstance(row[key], float)]
+    assert bars == ["score", "share"]
+
+
 def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a prompt"))
-    assert [resolve(mode) for mode in ("auto", "online", "offline")] == ["offline", "online", "offline"]
+    assert [resolve(mode) for mode in ("auto", "online", "offline", TRACKIO)] == [
+        "offline", "online", "offline", TRACKIO,
+    ]  # fmt: skip
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert resolve("auto") == "disabled"
     monkeypatch.delenv("WANDB_MODE")
@@ -227,8 +253,9 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> dict[str, TrackingConfig]:
 def mark(folder: Path, mode: str) -> None:
     from lorax_lab.record.files import sha256_of
 
+    name = "trackio.json" if mode == TRACKIO else "wandb.json"
     content = {"mode": mode, "url": "https://window/a", "record_sha256": sha256_of(folder / "record.json")}
-    (folder / MARK).write_text(json.dumps(content))
+    (folder / name).write_text(json.dumps(content))
 
 
 def test_sync_shows_what_is_lacking_and_says_what_is_damaged(
