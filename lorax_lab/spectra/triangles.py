@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lorax_lab.spectra import blocks
+from lorax_lab.spectra.blocks import shape_of
 from lorax_lab.spectra.exact import svd_error
 from lorax_lab.spectra.gram import PLAIN, gram_error
 
@@ -60,7 +61,7 @@ def _by_cholesky(factors: Sequence[Float64[Tensor, "long rank"]]) -> tuple[Float
     L, failed = torch.linalg.cholesky_ex(H)
     condition = H.abs().sum(1).amax(1) * torch.cholesky_inverse(L).abs().sum(1).amax(1)
     facts = torch.stack([failed, condition, norms.amin(1), norms.amax(1)]).T.tolist()
-    bounds = [svd_error(factor.shape) / gram_error(factor.shape) for factor in factors]
+    bounds = [svd_error(shape) / gram_error(shape) for shape in map(shape_of, factors)]
     good = [
         failure == 0 and PLAIN[0] <= least <= most <= PLAIN[1] and kappa <= bound
         for (failure, kappa, least, most), bound in zip(facts, bounds, strict=True)
@@ -70,9 +71,10 @@ def _by_cholesky(factors: Sequence[Float64[Tensor, "long rank"]]) -> tuple[Float
 
 def _product(factor: Float64[Tensor, "long rank"]) -> Float64[Tensor, "rank rank"]:
     """FᵀF, in sums as short as those of `gram`."""
-    even = len(factor) // blocks.BLOCK_LENGTH * blocks.BLOCK_LENGTH
-    rest = factor[even:].T @ factor[even:] if even < len(factor) else 0.0
-    if not even:
-        return rest
-    stacked = factor[:even].unflatten(0, (-1, blocks.BLOCK_LENGTH))
-    return torch.bmm(stacked.mT, stacked).sum(0) + rest
+    step = blocks.BLOCK_LENGTH
+    if len(factor) <= step:
+        return factor.T @ factor
+    even = len(factor) // step * step
+    stacked, rest = factor[:even].unflatten(0, (-1, step)), factor[even:]
+    total = torch.bmm(stacked.mT, stacked).sum(0)
+    return total + rest.T @ rest if len(rest) else total
