@@ -127,15 +127,8 @@ def top_directions(
     therefore the kept part of the update, and U and Vh are orthonormal up to rounding. Directions below √`gram_error` ·
     σ_1 are arbitrary.
 
-    Args:
-        x: (out, in), a tensor or `Blocks`.
-        k: 0 to min(out, in).
-
-    Returns:
-        (U, sigma, Vh) in torch's order, sigma descending.
-
     Raises:
-        ValueError: k out of range; else as `spectrum`.
+        ValueError: k is not in 0..min(out, in); else as `spectrum`.
 
     >>> U, sigma, Vh = top_directions(torch.diag(torch.tensor([3.0, 4.0])), 1)
     >>> sigma.tolist(), U.abs().tolist(), Vh.shape

@@ -1,7 +1,7 @@
 """How many directions an update uses: measures of its singular values.
 
-Every measure takes sigma, 1-D, in any order, and first divides it by its largest value, so none depends on
-the size of the update. For every matrix, with p_i = σ_i² / Σσ²,
+Every measure takes sigma, (m,), non-negative and finite, in any order; a ValueError says what else it was. It first
+divides sigma by its largest value, so none depends on the size of the update. For every matrix, with p_i = σ_i² / Σσ²,
 
     stable rank ≤ participation ratio ≤ energy-entropy rank ≤ effective rank ≤ rank,
 
@@ -9,7 +9,7 @@ since the first three are the exponentials of the Rényi entropies of p of order
 that of the flatter distribution σ_i / Σσ.
 
 The zero matrix (also one with no entries) uses no direction, so its p is 0/0: the real-valued measures are NaN there. A
-mean over matrices would overlook a 0, but not a NaN. The counted ranks are 0.
+mean over matrices would overlook a 0, but not a NaN. The counted ranks are 0. All others lie in [1, m].
 """
 
 from __future__ import annotations
@@ -34,15 +34,6 @@ def effective_rank(sigma: Float[Tensor, " m"]) -> float:
     1 for a single direction, k for k equal values; Gaussian noise gives .80 m (square) to .97 m (1 : 4).
     Note that p comes from σ, not from σ²: for the latter see `energy_entropy_rank`.
 
-    Args:
-        sigma: (m,), non-negative and finite, any order.
-
-    Returns:
-        In [1, m]; NaN for the zero matrix.
-
-    Raises:
-        ValueError: sigma is not 1-D, or has a negative, nan or infinite entry.
-
     >>> effective_rank(torch.tensor([2.0, 2.0, 2.0, 0.0]))
     3.0
     """
@@ -53,15 +44,6 @@ def energy_entropy_rank(sigma: Float[Tensor, " m"]) -> float:
     """Energy-entropy rank, exp(−Σ p_i ln p_i) with p_i = σ_i² / Σσ²: `effective_rank` of the energies.
 
     1 for a single direction, k for k equal values; Gaussian noise gives .61 m (square) to .88 m (1 : 4).
-
-    Args:
-        sigma: (m,), non-negative and finite, any order.
-
-    Returns:
-        In [1, m]; NaN for the zero matrix.
-
-    Raises:
-        ValueError: as `effective_rank`.
 
     >>> energy_entropy_rank(torch.tensor([5.0, 5.0, 0.0]))
     2.0
@@ -74,15 +56,6 @@ def stable_rank(sigma: Float[Tensor, " m"]) -> float:
 
     1 for a single direction, k for k equal values; Gaussian noise gives m / (1 + √β)², β = min / max side.
 
-    Args:
-        sigma: (m,), non-negative and finite, any order.
-
-    Returns:
-        In [1, m]; NaN for the zero matrix.
-
-    Raises:
-        ValueError: as `effective_rank`.
-
     >>> stable_rank(torch.tensor([4.0, 3.0]))
     1.5625
     """
@@ -94,15 +67,6 @@ def participation_ratio(sigma: Float[Tensor, " m"]) -> float:
     """Participation ratio, (Σσ²)² / Σσ⁴ = 1 / Σp_i² with p_i = σ_i² / Σσ².
 
     1 for a single direction, k for k equal values; Gaussian noise gives m / (1 + β), β = min / max side.
-
-    Args:
-        sigma: (m,), non-negative and finite, any order.
-
-    Returns:
-        In [1, m]; NaN for the zero matrix.
-
-    Raises:
-        ValueError: as `effective_rank`.
 
     >>> participation_ratio(torch.tensor([2.0, 1.0])) == 25 / 17
     True
@@ -119,14 +83,10 @@ def energy_rank(sigma: Float[Tensor, " m"], share: float) -> int:
     summing rounds off, so that an exact tie does not take one direction more.
 
     Args:
-        sigma: (m,), non-negative and finite, any order.
         share: of the energy ‖ΔW‖²_F, in (0, 1].
 
-    Returns:
-        A number of directions in 1..m; 0 for the zero matrix.
-
     Raises:
-        ValueError: share is outside (0, 1]; else as `effective_rank`.
+        ValueError: share is outside (0, 1].
 
     >>> energy_rank(torch.tensor([2.0, 1.0, 1.0]), share=0.8)
     2
@@ -153,17 +113,13 @@ def numerical_rank(
     needs `torch.finfo(torch.float32).eps` · ‖W‖/‖ΔW‖, or noise counts as rank.
 
     Args:
-        sigma: (m,), non-negative and finite, any order.
         shape: (out, in) of the update. Without it m stands for the larger side, which is too small for a low-rank form
             or an oblong matrix.
         tolerance: relative to σ_1, in place of max(out, in) · eps.
         eps: relative rounding error of the entries.
 
-    Returns:
-        A number of directions in 0..m, 0 for the zero matrix.
-
     Raises:
-        ValueError: tolerance or eps is negative or nan; else as `effective_rank`.
+        ValueError: tolerance or eps is negative or nan.
 
     >>> numerical_rank(torch.tensor([1.0, 1e-3, 1e-17]), shape=(3, 4))
     2
@@ -194,16 +150,12 @@ def summary(sigma: Float[Tensor, " m"], shape: Sequence[int], eps: float = EPS64
     """Every measure of one update by name, with its numerical rank and its two norms.
 
     Args:
-        sigma: (m,), non-negative and finite, any order.
         shape: (out, in) of the update, for `numerical_rank`.
         eps: relative rounding error of the entries, for `numerical_rank`.
 
     Returns:
         The names of `MEASURES`, numerical_rank, frobenius_norm = √Σσ² and spectral_norm = σ_1. For the
         zero matrix the norms and counted ranks are 0 and the other measures NaN.
-
-    Raises:
-        ValueError: as `effective_rank` and `numerical_rank`.
 
     >>> measures = summary(torch.tensor([4.0, 3.0]), shape=(2, 2))
     >>> measures["stable_rank"], measures["energy_rank_90"], measures["frobenius_norm"]

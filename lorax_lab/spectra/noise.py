@@ -4,6 +4,9 @@ The model is ΔW = S + std · X, S of low rank and X with iid entries. X then fi
 the strong directions of S stand above it as spikes. `bulk_misfit` says whether an update has such a bulk. If it has
 none, the "noise" is only the shape of the spectrum's middle, and the number of spikes is not told (`tells_spikes`):
 rows of unequal size, heavy tails or correlated entries make as many as a signal. `structured` has nulls for the former.
+
+Everywhere `sigma` is (m,), non-negative and finite, in any order; those missing to min(shape) count as zeros. `shape`
+is (out, in); `std` is that of the noise entries, ≥ 0, and None fits it by `noise_scale`. Else there is a ValueError.
 """
 
 from __future__ import annotations
@@ -40,15 +43,8 @@ def noise_scale(sigma: Float[Tensor, " m"], shape: Sequence[int]) -> float:
     32², by .1 and .6 % at 128². m/5 spikes of θ = 3 (see `spike_strength`) lower it by 1 %; stronger spikes do not. As
     many weak spikes, too near the edge to be seen, raise it by some 10 %.
 
-    Args:
-        sigma: (m,), non-negative and finite, any order; those missing to min(shape) count as zeros.
-        shape: (out, in).
-
     Returns:
         ≥ 0; 0 for a numerically low-rank update of few directions, given as its factors or multiplied out.
-
-    Raises:
-        ValueError: sigma is not 1-D, has more than min(shape) values, or a negative, nan or infinite one.
 
     >>> round(noise_scale(0.5 * gaussian_singular_values((40, 60)), (40, 60)), 6)
     0.5
@@ -66,16 +62,8 @@ def spikes(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | None =
     Pure noise shows one in about one matrix of 1,000 with its std known, and in about two with it fitted. A planted
     direction can be found if its `spike_strength` θ is above std (out · in)^¼.
 
-    Args:
-        sigma: (m,), non-negative and finite, any order.
-        shape: (out, in).
-        std: of the noise entries; None fits it by `noise_scale`.
-
     Returns:
         In 0..m. With std 0 the number of values above 0.
-
-    Raises:
-        ValueError: std is negative or nan; else as `noise_scale`.
 
     >>> spikes(torch.tensor([5.0, 1.0, 0.9, 0.8]), (100, 4), std=0.1)  # the edge is 0.1 (10 + 2)
     1
@@ -90,16 +78,8 @@ def bulk_misfit(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | N
     noise. Gaussian rows of lognormal size, sd .1, .3 and 1, give .008, .035 and .10 at 768²; full updates of an encoder
     .06 to .20.
 
-    Args:
-        sigma: (m,), non-negative and finite, any order.
-        shape: (out, in).
-        std: of the noise entries; None fits it by `noise_scale`.
-
     Returns:
         In [1 / 2M, 1] for M values in the bulk; NaN if there is none or std is 0.
-
-    Raises:
-        ValueError: as `spikes`.
 
     >>> round(bulk_misfit(gaussian_singular_values((40, 60)), (40, 60)), 6) == 1 / (2 * 40)
     True
@@ -132,7 +112,6 @@ def tells_spikes(misfit: float, std: float, shape: Sequence[int]) -> bool:
     Args:
         misfit: `bulk_misfit`; NaN where it was not measured.
         std: `noise_scale`; 0 for an update without noise, whose spikes are all of its directions.
-        shape: (out, in).
 
     Returns:
         False above twice `noise_misfit`, and where neither is known.
@@ -165,14 +144,6 @@ def spike_strength(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float)
     Above the edge θ starts at std (mn)^¼ and both overlaps at 0; far above it θ = σ and both are 1. At and below
     `noise_edge` nothing can be known, and all three are 0. The limit for few spikes in a large matrix.
 
-    Args:
-        sigma: (m,), non-negative and finite, any order.
-        shape: (out, in).
-        std: of the noise entries, such as `noise_scale`.
-
-    Raises:
-        ValueError: as `spikes`.
-
     >>> strength = spike_strength(torch.tensor([2.5, 2.0]), (100, 100), std=0.1)  # √(5 · 5) / 2 = 2.5
     >>> [[round(x, 6) for x in values.tolist()] for values in strength]
     [[2.0, 0.0], [0.75, 0.0], [0.75, 0.0]]
@@ -195,16 +166,8 @@ def signal_share(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | 
     (0, 0) for pure noise, (1, 1) without any noise. The raw share includes the noise along each spike, about
     std² (out + in) of it; the cleaned one takes θ from `spike_strength`.
 
-    Args:
-        sigma: (m,), non-negative and finite, any order.
-        shape: (out, in).
-        std: of the noise entries; None fits it by `noise_scale`.
-
     Returns:
         Two shares in [0, 1], the first the larger; NaN for the zero matrix.
-
-    Raises:
-        ValueError: as `spikes`.
 
     >>> signal_share(torch.tensor([4.0, 3.0]), (2, 2), std=0.0)
     (1.0, 1.0)
@@ -225,13 +188,9 @@ def gavish_donoho_rank(sigma: Float[Tensor, " m"], shape: Sequence[int]) -> int:
     paper's cubic. λ* = √(2(β + 1) + 8β / (β + 1 + √(β² + 14β + 1))) is where keeping a direction begins to add less
     error than dropping it: above the edge 1 + √β that `spikes` counts from. Right if the rank is small beside m.
 
-    Args:
-        sigma: (m,) with m = min(shape), non-negative and finite, any order.
-        shape: (out, in) of a full update.
-
     Raises:
         ValueError: sigma has fewer than min(shape) values, as of a low-rank product; the median is at rounding level,
-            max(out, in) eps σ_1, or below; else as `spikes`.
+            max(out, in) eps σ_1, or below.
 
     >>> [gavish_donoho_rank(torch.tensor([largest, 1.0, 1.0]), (3, 3)) for largest in (2.9, 2.8)]
     [1, 0]

@@ -2,6 +2,9 @@
 
 Half of the singular values of a square Gaussian matrix carry 90 % of its energy, and its effective rank is
 80 % of its size. A measured rank says something about an update only where it differs from these numbers.
+
+Everywhere `shape` is (out, in), m ≤ n are its sides in order, and `std` is that of the entries; a ValueError
+names a negative one.
 """
 
 from __future__ import annotations
@@ -40,15 +43,6 @@ def gaussian_singular_values(shape: Sequence[int]) -> Float64[Tensor, " m"]:
     Multiply by the std of the entries. Against the mean of simulated matrices the middle is right to O(1/m),
     the largest value 1 % low at 16² and .2 % at 768², the smallest of a square matrix 30 % high.
 
-    Args:
-        shape: (out, in).
-
-    Returns:
-        min(out, in) values, descending.
-
-    Raises:
-        ValueError: a side is negative.
-
     >>> sigma = gaussian_singular_values((50, 200))
     >>> round(sigma.square().sum().item() / (50 * 200), 2)  # E‖A‖²_F = out · in
     1.0
@@ -66,11 +60,8 @@ def gaussian_draw(shape: tuple[int, int], index: int = 0) -> Float64[Tensor, " m
     arguments always give the same numbers, from a generator of their own.
 
     Args:
-        shape: (out, in), sides ≥ 1; m ≤ n are the smaller and the larger.
+        shape: sides ≥ 1.
         index: which of the draws, ≥ 0.
-
-    Returns:
-        min(out, in) values, descending, to an error of some 1e-16 of the largest square.
 
     >>> sigma = gaussian_draw((300, 200))
     >>> round(sigma.square().sum().item() / (300 * 200), 1)
@@ -104,10 +95,6 @@ def gaussian_quantile(above: Float64[Tensor, " k"], shape: Sequence[int]) -> Flo
     At a share of 0 the upper edge √n + √m, at 1 the lower one √n − √m, at ½ the median. By bisection of θ,
     exact to rounding.
 
-    Args:
-        above: shares in [0, 1].
-        shape: (out, in), sides ≥ 1 unless `above` is empty.
-
     >>> gaussian_quantile(torch.tensor([0.0, 1.0], dtype=torch.float64), (16, 9)).round(decimals=6).tolist()
     [7.0, 1.0]
     """
@@ -125,12 +112,7 @@ def gaussian_quantile(above: Float64[Tensor, " k"], shape: Sequence[int]) -> Flo
 def gaussian_share_above(values: Float64[Tensor, " k"], shape: Sequence[int]) -> Float64[Tensor, " k"]:
     """Share of the singular values of `gaussian_singular_values` above each value: inverse of `gaussian_quantile`.
 
-    Args:
-        values: ≥ 0, relative to the std of the entries.
-        shape: (out, in), sides ≥ 1.
-
-    Returns:
-        In [0, 1]; 1 at and below √n − √m, 0 at and above √n + √m.
+    1 at and below √n − √m, 0 at and above √n + √m.
 
     >>> gaussian_share_above(torch.tensor([7.5, 0.5], dtype=torch.float64), (16, 9)).tolist()
     [0.0, 1.0]
@@ -145,13 +127,6 @@ def noise_edge(shape: Sequence[int], std: float) -> float:
 
     The limit for iid entries of the given std and large sides. About one finite matrix in eight
     goes above it, on average by 2 % at 32² and .6 % at 256². 0 for std 0.
-
-    Args:
-        shape: (out, in).
-        std: of the entries, ≥ 0.
-
-    Raises:
-        ValueError: a side or std is negative or nan.
 
     >>> noise_edge((16, 9), std=0.5)
     3.5
@@ -168,13 +143,6 @@ def noise_ceiling(shape: Sequence[int], std: float) -> float:
     (2012): the error of the law falls from O(m^-⅓) to O(m^-⅔), and a transpose changes nothing. Of 10⁶ simulated
     matrices 1.7 in 1,000 went above it at 4², 1.2 at 32², 1.1 at 64², 1.3 at 4 × 16. It is above `noise_edge` by 9 % at
     32², 2.4 % at 256², 1.2 % at 768²; 0 for std 0 or a side of 0.
-
-    Args:
-        shape: (out, in).
-        std: of the entries, ≥ 0.
-
-    Raises:
-        ValueError: a side or std is negative or nan.
 
     >>> round(noise_ceiling((768, 768), 1.0) / noise_edge((768, 768), 1.0), 3)
     1.012
@@ -194,15 +162,8 @@ def gaussian_null(shape: Sequence[int], rank: int | None = None) -> dict[str, fl
     each value is the mean over a few draws. The draws come from a generator of their own: the same
     arguments always give the same numbers, and no other random stream moves. Computed once per process.
 
-    Args:
-        shape: (out, in).
-        rank: of the low-rank form; None for a dense update.
-
     Returns:
         The names of `summary` without the norms. NaN and 0 as there if the shape or the rank is 0.
-
-    Raises:
-        ValueError: a side or the rank is negative.
 
     >>> null = gaussian_null((100, 100))
     >>> round(null["participation_ratio"] / 100, 1)  # 1 / (1 + β) = 1/2

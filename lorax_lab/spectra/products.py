@@ -91,12 +91,7 @@ def product_spectra(shape: Sequence[int], rank: int, draws: int | None = None) -
     same numbers, from a generator of their own.
 
     Args:
-        shape: (out, in), sides ≥ 1.
-        rank: ≥ 1.
         draws: as many as a test takes where it is None.
-
-    Returns:
-        (draws, min(out, rank, in)).
     """
     import numpy as np
 

@@ -79,15 +79,10 @@ def untrusted(sigma: Float[Tensor, " m"], shape: Sequence[int], edge: float) -> 
     too many passes on a rank of 10, but not on one of 8. The numerical rank is that of fp64, which any rounding raises.
 
     Args:
-        sigma: (m,), non-negative and finite, any order.
-        shape: (out, in) of the update.
         edge: singular value below which nothing is known, such as `edge_of` the `rounding_energy`.
 
     Returns:
         Names in the order of `summary`. All of them if nothing is above the edge, none for edge 0.
-
-    Raises:
-        ValueError: edge is negative or nan; else as `summary`.
 
     >>> names = untrusted(torch.tensor([4.0, 3.0] + 30 * [0.1]), (32, 32), edge=0.5)
     >>> "effective_rank" in names, "stable_rank" in names

@@ -157,11 +157,7 @@ def row_share(delta_weight: Update, other: LowRank) -> float:
 def random_share(rank: int, features: int) -> float:
     """Expected share of any fixed update inside a random subspace, rank / features.
 
-    Args:
-        rank, features: of the other update, and out for `column_share`, in for `row_share`.
-
-    Raises:
-        ValueError: rank outside 0..features.
+    Features are out for `column_share`, in for `row_share`.
 
     >>> random_share(8, 64)
     0.125

@@ -46,16 +46,7 @@ def singular_values(x: Update) -> Float64[Tensor, " m"]:
 def low_rank_singular_values(updates: Sequence[LowRank]) -> list[Float64[Tensor, " k"]]:
     """`singular_values` of many low-rank updates: `triangles` and one batched SVD for all of the same shapes.
 
-    An adapter has the same few shapes in every layer, and on a GPU the batch makes them fast.
-
-    Args:
-        updates: on one device.
-
-    Returns:
-        One tensor per update, in their order, min(out, rank, in) values each.
-
-    Raises:
-        ValueError, ArithmeticError: as `singular_values`.
+    An adapter has the same few shapes in every layer, and on a GPU the batch makes them fast. All must lie there.
 
     >>> pair = [LowRank(s * torch.eye(5, 1), torch.eye(1, 9)) for s in (2.0, 3.0)]
     >>> [sigma.item() for sigma in low_rank_singular_values(pair)]
