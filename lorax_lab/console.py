@@ -7,19 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 WIDTH = 120
-
-
 Show = Callable[..., None]
 """Shows how far a run is: `show(title, done, total, more="", line="")`; `more` is what else is to be said, and `line`
 stands for the bar where the output is no terminal."""
@@ -42,10 +32,10 @@ def say(text: str, style: str | None = None) -> None:
 class Bars(Progress):
     """Bars, each with its title, how much is done, and the time. They are shown inside a `with` block."""
 
-    def __init__(self, count: ProgressColumn, *columns: ProgressColumn) -> None:
+    def __init__(self, *columns: TextColumn) -> None:
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(), count, *columns, *times,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns, *times,
             console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=600,
         )  # fmt: skip
 
@@ -55,7 +45,7 @@ class WorkerBars(Bars):
     them."""
 
     def __init__(self, total: int) -> None:
-        super().__init__(MofNCompleteColumn(), TextColumn("{task.fields[more]}"))
+        super().__init__(TextColumn("{task.fields[more]}"))
         self.runs = self.add_task("runs", total=total, more="")
         self.bars: dict[str, Any] = {}
         self.ended: set[str] = set()
@@ -98,6 +88,6 @@ class Steps:
 def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for work that can be counted. The block calls what it is given with (done, total); the total is None where
     nobody knows it."""
-    with Bars(MofNCompleteColumn()) as progress:
+    with Bars() as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

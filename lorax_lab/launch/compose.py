@@ -162,6 +162,8 @@ def typed(content: Any) -> RunConfig:
     sections = {name: content.get(name, {}) for name in schemas}
     if sections["train"].get("dropout") == "torch":  # recorded runs state it; nothing else is possible now
         sections["train"] = {key: value for key, value in sections["train"].items() if key != "dropout"}
+    if sections["tracking"].get("mode") == "trackio":  # a window that recorded runs had
+        sections["tracking"] = sections["tracking"] | {"mode": "disabled"}
     dials = {key: value for key, value in content.items() if key not in schemas}
     settings = {name: _checked(schemas[name], f"{name}.", pickle.dumps(sections[name])) for name in schemas}
     config = RunConfig(**vars(_checked(_dials(), "", pickle.dumps(dials))), **settings)

@@ -32,6 +32,9 @@ LOOK = 0.5
 """Seconds between looks at the time limits."""
 PATIENCE = 15.0
 """Seconds that an interrupted worker gets to record that it was."""
+REMEMBERED = dict.fromkeys(("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"), "256")
+"""How many products oneDNN, and torch in front of it, keep ready; both would keep 1,024. A product in bf16 takes half a
+megabyte, and each number of tokens has its own, so that a process would grow from run to run."""
 Variables = Mapping[str, str]
 """Of a worker's environment, beside those of this process: which cores or device it may use."""
 
@@ -44,7 +47,7 @@ class Worker:
         self.pipe, theirs = Pipe()
         words = [sys.executable, "-X", "faulthandler", *PROGRAM, str(theirs.fileno())]
         with theirs:
-            self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=os.environ | variables)
+            self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=REMEMBERED | os.environ | variables)
 
     def begin(self, run: Run) -> None:
         """Give it a run. Where its process has ended, its pipe says so later."""

@@ -33,13 +33,16 @@ class _Fused(torch.autograd.Function):
     """y = x W0ᵀ + b + s (x Aᵀ) Bᵀ for a frozen W0, the low-rank part added in place in both directions.
 
     With g = ∂L/∂y and h = x Aᵀ: ∂L/∂B = s gᵀ h, ∂L/∂A = s (g B)ᵀ x, ∂L/∂x = g W0 + s (g B) A. It saves one pass over
-    the outputs forward and one over the inputs backward.
+    the outputs forward and one over the inputs backward. All products are in `dtype`: x is cast once for W0 and A.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float, onednn: bool
-    ) -> Tensor:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float,
+        dtype: torch.dtype, onednn: bool,
+    ) -> Tensor:  # fmt: skip
+        x, weight, a, b = (tensor.to(dtype) for tensor in (x, weight, a, b))
+        bias = None if bias is None else bias.to(dtype)
         flat = x.flatten(0, -2)  # (tokens, in)
         # y is no view of another tensor (F.linear's is): some models add to a layer's output in place
         y = kernel.own_product(x, weight, bias) if onednn else _own_product(x, flat, weight, bias)
@@ -49,7 +52,7 @@ class _Fused(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None, None, None]:
         flat, weight, a, b, hidden = ctx.saved_tensors
         grad = grad.flatten(0, -2)  # (tokens, out)
         grad_hidden = (grad @ b).mul_(ctx.scaling)
@@ -58,7 +61,7 @@ class _Fused(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = kernel.product(grad.contiguous(), weight.t()) if ctx.onednn else grad @ weight
             grad_x = grad_x.addmm_(grad_hidden, a).view(ctx.shape)
-        return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None, None
+        return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None, None, None
 
 
 def _own_product(x: Tensor, flat: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -89,13 +92,14 @@ class LoRALinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if self.merged:
             return self.base(x)
-        mixed = torch.is_autocast_enabled(x.device.type) or self.lora_A.dtype != x.dtype
-        if (self.dropout and self.training) or mixed:
+        if (self.dropout and self.training) or not hasattr(self.base, "weight"):
             hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype)) * self.scaling
             return self.base(x) + F.linear(hidden, self.lora_B.to(x.dtype))
         weight, bias = self.base_weight, self.bias
         onednn = isinstance(self.base, kernel.OneDnnLinear) and kernel.applies(x, weight, bias)
-        return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling, onednn)
+        autocast = torch.is_autocast_enabled(x.device.type)
+        dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
+        return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling, dtype, onednn)
 
     @property
     def weight(self) -> Tensor:

@@ -5,11 +5,6 @@ They are plain hex codes, so that figures, W&B's pictures and the report share t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from matplotlib.colors import Colormap
-
 CATEGORICAL = ("#46209d", "#eeaf20", "#823f73", "#1db7ec", "#696f00", "#fa6879", "#68001d", "#8473ff")
 """For tasks, measures, methods. Any two differ in lightness by 5 of 100 or more, neighbours by 15, so that they survive
 print in grey; by ΔE 30 or more (CIE 1976) for any reader, also without red, green or blue cones. Black and greys are
@@ -19,10 +14,3 @@ SEQUENTIAL = (
     *("#38629d", "#40498e", "#3e3469", "#332345", "#211423"),
 )
 """For ranks, k and heat maps: light is little, dark is much, in every one. Stops of seaborn's `mako_r`."""
-
-
-def sequential_map() -> Colormap:
-    """`SEQUENTIAL` as a colour map."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("sequential", SEQUENTIAL)

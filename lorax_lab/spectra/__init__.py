@@ -55,7 +55,6 @@ from lorax_lab.spectra.row import Rounding, Row, flatten, row_of
 from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_nulls, structured_spectra
 from lorax_lab.spectra.subspaces import (
     column_share,
-    random_share,
     row_share,
     subspace_similarities,
     subspace_similarity,

@@ -116,7 +116,7 @@ def column_share(delta_weight: Update, other: LowRank) -> float:
 
     Q is an orthonormal basis of what `other` can write to, its (numerically nonzero) left singular vectors: how much
     of a full update a LoRA's outputs could carry. 1 if all of it, 0 if none. A random `other` captures
-    `random_share(rank, out)` on average.
+    rank / out on average.
 
     Args:
         delta_weight, other: (out, in), dense or low-rank, and low-rank.
@@ -144,7 +144,7 @@ def row_share(delta_weight: Update, other: LowRank) -> float:
     """Share of ‖ΔW‖²_F inside the row space of another update, ‖ΔW Q‖²_F / ‖ΔW‖²_F.
 
     Q is an orthonormal basis of what `other` can read: how much of a full update a LoRA's inputs could carry. 1 if
-    all of it, 0 if none. A random `other` captures `random_share(rank, in)` on average.
+    all of it, 0 if none. A random `other` captures rank / in on average.
 
     Args, Returns, Raises: as `column_share`.
 
@@ -152,19 +152,6 @@ def row_share(delta_weight: Update, other: LowRank) -> float:
     0.36
     """
     return column_share(delta_weight.T, other.T)
-
-
-def random_share(rank: int, features: int) -> float:
-    """Expected share of any fixed update inside a random subspace, rank / features.
-
-    Features are out for `column_share`, in for `row_share`.
-
-    >>> random_share(8, 64)
-    0.125
-    """
-    if not 0 <= rank <= features or features == 0:
-        raise ValueError(f"rank is {rank}; expected 0 to the number of features, {features}")
-    return rank / features
 
 
 def _same_space(U_a: Tensor, U_b: Tensor) -> tuple[Float64[Tensor, "d i"], Float64[Tensor, "d j"]]:

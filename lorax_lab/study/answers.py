@@ -35,7 +35,9 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
     for key, of_cuts in OF_CUTS.items():
         if key in test:
             answers[key] = _half(test[key])
-            answers |= {of_cuts: {_place(cut): _half(outputs[key]) for cut, outputs in cuts.items()}} if cuts else {}
+            places = [(cut.partition("/")[0], int(cut.partition("/")[2])) for cut in cuts]
+            halves = [_half(outputs[key]) for outputs in cuts.values()]
+            answers |= {of_cuts: dict(zip(places, halves, strict=True))} if cuts else {}
     return answers
 
 
@@ -49,15 +51,6 @@ def cuts_by_example(line: Mapping[str, Any], key: str, part: str) -> dict[int, n
     """As `by_example`, of the update that was cut, or what is left of it (`part` is `cut` or `remainder`), by k."""
     cuts = line.get(OF_CUTS[key], {}).items()
     return dict(sorted((k, values.astype(float)) for (name, k), values in cuts if name == part))
-
-
-def _place(cut: str) -> tuple[str, int]:
-    """
-    >>> _place("cut/8")
-    ('cut', 8)
-    """
-    part, _, k = cut.partition("/")
-    return part, int(k)
 
 
 def _half(values: np.ndarray) -> np.ndarray:

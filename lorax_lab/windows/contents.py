@@ -118,11 +118,11 @@ def derived(record: Record, folder: Path) -> dict[str, Any]:
     """What a window shows of an update: `values`, means over the matrices of every measure and of the effective rank's
     share of noise's; the rows of the table `spectrum` and of the `curves`; and `matrices`, rows (layer, module, share
     of noise, effective rank)."""
-    from lorax_lab.record.measures import rows, share_of_noise, summarise  # imports torch
+    from lorax_lab.record.measures import means, rows, share_of_noise  # imports torch
 
     table = rows(folder)
-    means = summarise(table).items() if table else []
-    values = {f"update/{key.replace('.', '/')}": value for key, value in means if isinstance(value, int | float)}
+    shown = {key: value for key, value in means(folder).items() if isinstance(value, int | float)}
+    values = {f"update/{key.replace('.', '/')}": value for key, value in shown.items()}
     matrices, modules = [], dict[str, list[float]]()
     for row in table.values():
         share = share_of_noise(row, record.method)

@@ -111,10 +111,6 @@ def values(x: Tensor) -> tuple[Tensor, float]:
     return found.sigma, float(found.error.max()) if len(found.error) else 0.0
 
 
-def like(x: Tensor, seed: int, decades: float) -> Tensor:
-    return graded(*x.shape, min(x.shape), decades, seed) * x.abs().max().clamp(min=1e-300)
-
-
 @laws
 @given(x=matrices, seed=seeds)
 def test_the_basis_and_the_sign_change_nothing(x: Tensor, seed: int) -> None:

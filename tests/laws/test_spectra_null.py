@@ -8,14 +8,7 @@ from matrices import gaussian
 from scipy.stats import ks_2samp
 
 from lorax_lab import spectra
-from lorax_lab.spectra import (
-    MEASURES,
-    LowRank,
-    gaussian_draw,
-    gaussian_null,
-    gaussian_singular_values,
-    singular_values,
-)
+from lorax_lab.spectra import MEASURES, LowRank, gaussian_draw, gaussian_null, gaussian_singular_values, singular_values
 
 NAMES = ("effective_rank", "energy_entropy_rank", "energy_rank_90", "energy_rank_95", "energy_rank_99")
 # β: these, all per m: random-matrix limits

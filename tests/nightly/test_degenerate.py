@@ -44,10 +44,7 @@ def base(name: str, model_folder: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module", params=BASES)
 def store(
-    request: pytest.FixtureRequest,
-    model_folder: Path,
-    small_words: list[str],
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, model_folder: Path, small_words: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A base's runs."""
     folder = tmp_path_factory.mktemp("degenerate")

@@ -18,7 +18,6 @@ from language import (
     PLAIN_TEXTS,
     WORDS,
     causal_model,
-    padded_tokenizer,
     split_of,
     word_tokenizer,
 )  # fmt: skip
@@ -52,7 +51,7 @@ def ids(text: str) -> list[int]:
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_nats_of_a_padded_batch_are_those_taken_by_hand(kind: str, plain: bool) -> None:
-    model, split = causal_model(kind), split_of(PLAIN_TEXTS if plain else EXAMPLES, padded_tokenizer())
+    model, split = causal_model(kind), split_of(PLAIN_TEXTS if plain else EXAMPLES)
     pairs = [("", f"{prompt} {completion}") for prompt, completion in PAIRS] if plain else PAIRS
     rows = [(ids(prompt) or [END], [*ids(completion), END]) for prompt, completion in pairs]
     expected = [nats_by_hand(model, *row) for row in rows]
@@ -95,7 +94,7 @@ def taught(kind: str, split: Split, steps: int) -> nn.Module:
 def test_greedy_decoding_matches_where_every_token_is_the_likeliest(kind: str, steps: int) -> None:
     """Decoding from the prompt gives the completion exactly where each of its tokens has the largest logit behind those
     before it."""
-    split = split_of(EXAMPLES, padded_tokenizer(), metric="exact_match")
+    split = split_of(EXAMPLES, metric="exact_match")
     model = taught(kind, split, steps)
     outputs = split.outputs(model)
     expected = []
@@ -119,7 +118,7 @@ OF_BASES: list[dict[str, Any]] = [
 
 def test_the_generation_settings_of_a_base_change_no_answer() -> None:
     examples = [*EXAMPLES, Example({"prompt": "the plot"}, "good good good")]
-    split = split_of(examples, padded_tokenizer(), metric="exact_match")
+    split = split_of(examples, metric="exact_match")
     model: Any = taught("gpt2", split, 80)
     plain = model.generation_config
     for of_base in [{}, *OF_BASES]:
@@ -135,7 +134,7 @@ def test_the_generation_settings_of_a_base_change_no_answer() -> None:
 
 
 def test_baselines_are_the_test_rows_and_those_behind_training_rows() -> None:
-    splits = {"train": split_of(EXAMPLES[:3], padded_tokenizer()), "test": split_of(EXAMPLES[3:], padded_tokenizer())}
+    splits = {"train": split_of(EXAMPLES[:3]), "test": split_of(EXAMPLES[3:])}
     chosen = baselines(splits, None)
     assert list(chosen) == ["untrained", "few_shot_3"]
     assert chosen["untrained"].rows == splits["test"].rows
@@ -152,7 +151,7 @@ def test_baselines_are_the_test_rows_and_those_behind_training_rows() -> None:
 
 @pytest.mark.parametrize(("limit", "names"), [(23, ["few_shot_2"]), (16, [])])
 def test_a_few_shot_prompt_that_does_not_fit_has_fewer_shots_and_says_so(limit: int, names: list[str]) -> None:
-    splits = {"train": split_of(EXAMPLES[:3], padded_tokenizer()), "test": split_of(EXAMPLES[3:], padded_tokenizer())}
+    splits = {"train": split_of(EXAMPLES[:3]), "test": split_of(EXAMPLES[3:])}
     chosen = baselines(splits, limit)
     assert list(chosen) == ["untrained", *names]
     assert all(size <= limit for split in chosen.values() for size in split.sizes)
@@ -162,8 +161,8 @@ def test_a_few_shot_prompt_that_does_not_fit_has_fewer_shots_and_says_so(limit: 
 
 
 def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
-    split = split_of(EXAMPLES, padded_tokenizer(), max_length=8)
-    whole = split_of(EXAMPLES, padded_tokenizer())
+    split = split_of(EXAMPLES, max_length=8)
+    whole = split_of(EXAMPLES)
     assert all(size <= 8 for size in split.sizes)
     for row, uncut in zip(split.rows, whole.rows, strict=True):
         assert row["input_ids"] == uncut["input_ids"][row["cut"] :]
@@ -175,10 +174,10 @@ def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
 
 def test_prompts_that_are_all_alike_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"task\.prompt"):
-        check_unlike(split_of([Example({"prompt": "the film is"}, word) for word in GOOD], padded_tokenizer()), 64)
+        check_unlike(split_of([Example({"prompt": "the film is"}, word) for word in GOOD]), 64)
 
 
 @pytest.mark.parametrize("label", ["", "  ", "zyx wvu"])
 def test_a_completion_without_tokens_is_refused(label: str) -> None:
     with pytest.raises(ConfigError, match=r"task\.label"):
-        split_of([*EXAMPLES, Example({"prompt": "a"}, label)], padded_tokenizer())
+        split_of([*EXAMPLES, Example({"prompt": "a"}, label)])

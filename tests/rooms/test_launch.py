@@ -21,16 +21,7 @@ from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch import room, workers
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.outlook import seconds_of
-from lorax_lab.launch.runs import (
-    COMPARED,
-    ELSEWHERE,
-    NO_REFERENCE,
-    RECORDED,
-    Run,
-    attempt,
-    is_leased,
-    lease,
-)
+from lorax_lab.launch.runs import COMPARED, ELSEWHERE, NO_REFERENCE, RECORDED, Run, attempt, is_leased, lease
 from lorax_lab.launch.sweep import Sweep
 from lorax_lab.launch.workers import Workers
 from lorax_lab.record import record

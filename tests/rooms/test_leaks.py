@@ -15,10 +15,7 @@ from lorax_lab.launch.compose import compose
 from lorax_lab.tasks import load_task
 
 ROWS = 60
-REFUSED = {
-    "text_pair": ["copy", "shout", "code"],
-    "group": ["label", "code"],
-}
+REFUSED = {"text_pair": ["copy", "shout", "code"], "group": ["label", "code"]}
 """Columns of the table that give the answer away, by the key that names them."""
 
 

@@ -16,15 +16,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.memory import CATEGORIES, Ledger, record_step
 from lorax_lab.memory import __main__ as entry
 from lorax_lab.memory.architectures import architecture, skeleton
-from lorax_lab.memory.predict import (
-    GIB,
-    RESERVED,
-    Plain,
-    Prediction,
-    Step,
-    gpus_needed,
-    sharded_peak,
-)
+from lorax_lab.memory.predict import GIB, RESERVED, Plain, Prediction, Step, gpus_needed, sharded_peak
 from lorax_lab.train import OPTIMIZERS, make_optimizer
 
 ACCELERATOR = SimpleNamespace(backward=lambda loss: loss.backward(), autocast=nullcontext)

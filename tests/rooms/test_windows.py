@@ -10,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from recorded import run_record
-from shown import MATRICES, RUN_ID, recorded, show
+from shown import MATRICES, RUN_ID, SIGMA, recorded, show
 
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
 from lorax_lab.errors import ConfigError
+from lorax_lab.record.folder import SPECTRA, save_arrays
 from lorax_lab.record.record import read_record, write_record
 from lorax_lab.record.result import Coverage, Git, Part
 from lorax_lab.spectra import MEASURES
@@ -187,6 +189,14 @@ def test_the_mean_of_every_measure_the_curves_and_the_difference_from_the_refere
     folder = recorded(tmp_path, reference="full")
     assert contents.derived(read_record(folder), folder)["curves"] == [curves[0] | {"answer/share": 0.5}]
     assert "difference/score" not in contents.record_values(run_record(reference="gone"), tmp_path)
+
+
+def test_a_matrix_that_did_not_change_takes_no_other_value_away(tmp_path: Path) -> None:
+    folder = recorded(tmp_path)
+    save_arrays(folder / SPECTRA, SIGMA | {"pooler": {"sigma": np.zeros(2)}})
+    values = contents.derived(read_record(folder), folder)["values"]
+    assert "update/effective_rank" not in values
+    assert values["update/frobenius_norm"] > 0
 
 
 def test_names_say_what_differs_from_the_defaults_and_nothing_names_a_place_or_a_secret() -> None:
