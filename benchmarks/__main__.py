@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.config.defaults import defaults
+from lorax_lab.record.provenance import git
+
 HERE = Path(__file__).parent
+OF_DEFAULTS = ("step", "sweep", "tracking", "workers")
+"""Benches that train by the lab's defaults: their results are stale once one of these has changed."""
 BENCHES = (
     "step", "sweep", "spectra", "audit", "serving", "memory", "workers", "tracking",
 )  # fmt: skip
@@ -21,11 +28,28 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in BENCHES]:
         parser.error(f"there is no bench {unknown[0]}; type one or more of {', '.join(BENCHES)}")
-    for name in arguments.names or BENCHES:
-        bench = importlib.import_module(f"benchmarks.{name}")
+    names = arguments.names or BENCHES
+    print("\n".join(map(_expected, names)), flush=True)
+    for name in names:
+        bench, start = importlib.import_module(f"benchmarks.{name}"), time.monotonic()
         result = bench.measure(arguments.rounds) if name == "step" else bench.measure()
+        result |= {"commit": git().commit, "took_seconds": round(time.monotonic() - start)}
+        result |= {"defaults": defaults_sha256()} if name in OF_DEFAULTS else {}
         (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     write_table()
+
+
+def _expected(name: str) -> str:
+    """`sweep: 412 s the last time`."""
+    path = HERE / "results" / f"{name}.json"
+    seconds = json.loads(path.read_text()).get("took_seconds") if path.exists() else None
+    return f"{name}: {seconds} s the last time" if seconds else f"{name}: minutes to half an hour, never timed"
+
+
+def defaults_sha256() -> str:
+    """The hash of the defaults that a benched run has, the files of `conf/` being what says them."""
+    settings = [dict(defaults("movie_reviews", method)) for method in ("full", "lora")]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_table() -> None:
@@ -36,7 +60,10 @@ def write_table() -> None:
         result = json.loads(path.read_text())
         machine = result["hardware"]
         lines += [f"### {result['title']}", ""]
-        lines += [f"{_named(machine)}, {machine['processors']} cores, {machine['threads']} threads, {result['date']}."]
+        made = f"{result['date']}, commit {(result.get('commit') or 'not noted')[:9]}"
+        is_stale = path.stem in OF_DEFAULTS and result.get("defaults") != defaults_sha256()
+        stale = " **Stale**: defaults of a run have changed since." if is_stale else ""
+        lines += [f"{_named(machine)}, {machine['processors']} cores, {machine['threads']} threads, {made}.{stale}"]
         lines += ["", *_table(result["rows"]), "", result["note"], ""]
     head = readme.read_text().split(marker)[0]
     readme.write_text(head + marker + "\n\n" + "\n".join(lines))

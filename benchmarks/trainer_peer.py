@@ -1,8 +1,9 @@
 """The peer of the sweep bench: one fine-tune by transformers' Trainer, with PEFT for LoRA, grouped by length.
 
-`python benchmarks/trainer_peer.py MODEL_FOLDER DATA.json full|4|8|16 [all|one]`: trains on the rows of `train`, takes
-the singular values of every update, prints one JSON line. It evaluates as often as the lab does (three times on
-`validation`, once more at the end, and on `test`), or as people do who want one number: 600 rows of `test`, once.
+`python benchmarks/trainer_peer.py MODEL_FOLDER DATA.json full|4|8|16 [all|one [fp32|bf16]]`: trains on the rows of
+`train`, takes the singular values of every update, prints one JSON line. It evaluates as often as the lab does (three
+times on `validation`, once more at the end, and on `test`), or as people do who want one number: 600 rows of `test`,
+once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FEW = 600
 """Rows of `test` where there is one evaluation."""
 
 
-def main(folder: str, data: str, method: str, evaluations: str = "all") -> None:
+def main(folder: str, data: str, method: str, evaluations: str = "all", precision: str = "fp32") -> None:
     set_seed(0)
     with open(data) as file:
         splits = json.load(file)
@@ -65,6 +66,8 @@ def main(folder: str, data: str, method: str, evaluations: str = "all") -> None:
             eval_strategy="no" if is_one else "steps",
             eval_steps=None if is_one else 1 / 3,
             save_strategy="no",
+            bf16=precision == "bf16",
+            use_cpu=not torch.cuda.is_available(),
             report_to="none",
             disable_tqdm=True,
             seed=0,

@@ -50,7 +50,7 @@ class WorkerBars(Bars):
         self.bars: dict[str, Any] = {}
         self.ended: set[str] = set()
 
-    def show(self, run_id: str, run: str, title: str, done: int, total: int, more: str, line: str) -> None:
+    def show(self, run_id: str, run: str, title: str, done: int, total: int, more: str = "", line: str = "") -> None:
         """Move the bar of a run."""
         if line and not console.is_terminal:
             say(line)

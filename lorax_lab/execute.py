@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lorax_lab import memory, models
+from lorax_lab import distributed, memory, models
 from lorax_lab import train as training
 from lorax_lab.comparison import read_reference
 from lorax_lab.config import RunConfig
@@ -102,12 +102,22 @@ def execute(
     """
     run = _prepare(config, run_id, folder, reference, kernel)
     trained = _train(run, sinks)
+    if distributed.is_spread(run.model):
+        run.ledger = memory.peak_unseen(run.ledger.batch_shape)
+    run.model = distributed.whole(run.model)
     validation = trained.metrics("validation") or run.splits["validation"].score(run.model)
     findings = Findings()  # a trial is scored on validation alone
     if not run.is_trial:
         controls, parts = config.measure == "controls", (run.original, run.full_update, run.splits, validation)
         findings = measure(run.model, run.method, *parts, controls, config.seed, show)
     return _record(run, trained, validation, findings, reference)
+
+
+def take_part(config: RunConfig, run_id: str, folder: Path, kernel: str) -> None:
+    """What every process but the first does of a run: its part of the training."""
+    run = _prepare(config, run_id, folder, None, kernel)
+    _train(run, ())
+    distributed.whole(run.model)
 
 
 def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None, kernel: str) -> Prepared:
@@ -136,7 +146,7 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
         models.keep_frozen_in_bf16(model)
     if config.train.checkpointing:
         models.checkpoint_layers(model)
-    model.to(accelerator.device)
+    distributed.spread(model, accelerator.device, config.train.parallel)
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(
         config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, accelerator, base.name,
@@ -149,7 +159,7 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     """Scores of the bare base on the test split, by the names that the kind of task gives them; none for a trial. The
     base is on the CPU before and after."""
     chosen = {}
-    if config.measure != "trial":
+    if config.measure != "trial" and distributed.is_first():
         test = splits["test"]
         chosen = baselines_of(splits, models.most_tokens(config.model, test.processor, test.task.kind.model_class))
     if not chosen:
@@ -163,7 +173,8 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
 def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, Any] | None:
     """What a head that is fitted alone says to validation and test, in the run that others are compared with; the base
     is on the CPU before and after."""
-    if config.measure == "trial" or not METHODS[config.method.name].is_reference:
+    is_reference = METHODS[config.method.name].is_reference
+    if config.measure == "trial" or not is_reference or not distributed.is_first():
         return None
     outputs = fitted_head(model.to(device), models.head_modules(model), splits)
     model.to("cpu")
@@ -171,8 +182,11 @@ def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], d
 
 
 def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> memory.Ledger:
-    """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
-    batch = split.largest_batch(config.train.batch_size).to(accelerator.device).inputs
+    """What one training step of this process on the largest batch holds; the weights keep their bits (the rate is 0).
+    Of a model in shares nothing is known before it has trained."""
+    batch = split.largest_batch(config.train.batch_size).mine(split.task.kind.weight).to(accelerator.device).inputs
+    if distributed.is_spread(model):
+        return memory.peak_unseen(tuple(next(iter(batch.values())).shape))
     optimizer = make_optimizer(model.train(), config.train.optimizer, 0.0, config.train.weight_decay)
     with global_stream(config.seed, "memory"):
         return memory.record_step(model, optimizer, batch, accelerator, split.task.kind.loss).ledger()
@@ -193,7 +207,8 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
 
     def epoch(number: int) -> list[Batch]:
         shuffle = generator(config.seed, f"data-{number}")
-        return split.batches(config.train.batch_size, shuffle, config.train.length_window)
+        batches = split.batches(config.train.batch_size, shuffle, config.train.length_window)
+        return [batch.mine(run.task.kind.weight) for batch in batches]
 
     budget = config.train
     if run.is_trial and not budget.follows_validation:  # only its last score counts
@@ -204,7 +219,7 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
 
     return training.train(
         run.model, epoch, run.task.kind.loss, budget, config.seed, run.accelerator,
-        lambda: run.splits["validation"].score(run.model), score_of, sinks, checkpoints,
+        lambda: distributed.seen(run.model, run.splits["validation"].score), score_of, sinks, checkpoints,
     )  # fmt: skip
 
 

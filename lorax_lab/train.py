@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorax_lab import distributed
 from lorax_lab.config import BEST, TrainConfig
 from lorax_lab.config.checks import require_choice
 from lorax_lab.errors import ConfigError, Diverged
@@ -33,18 +33,30 @@ class Batch:
         weight: of the batch's mean loss among the batches of one step, for instance its number of examples.
         examples: in the batch.
         tokens: or other units that the model reads of it.
+        share: of the weight, that `inputs` have where several processes divide the batch.
     """
 
     inputs: dict[str, Tensor]
     weight: float
     examples: int
     tokens: int
+    share: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device. A copy to a GPU comes from pinned memory, and nothing waits for it."""
         on_gpu = device.type == "cuda"
         pinned = {key: value.pin_memory() if on_gpu else value for key, value in self.inputs.items()}
         return replace(self, inputs={key: value.to(device, non_blocking=on_gpu) for key, value in pinned.items()})
+
+    def mine(self, weight_of: Callable[[dict[str, Tensor]], float]) -> Batch:
+        """What this process computes of the batch, all of it without others. Where that is no row it takes the first
+        with no share, since all processes take part in each step."""
+        if distributed.processes() == 1:
+            return self
+        inputs = distributed.part(self.inputs)
+        if all(len(value) for value in inputs.values()):
+            return replace(self, inputs=inputs, share=weight_of(inputs) / self.weight)
+        return replace(self, inputs={key: value[:1] for key, value in self.inputs.items()}, share=0.0)
 
 
 @dataclass
@@ -100,33 +112,14 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
     return SCHEDULES[schedule]((steps - step) / (steps - rise))
 
 
-RANKS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_WORLD_SIZE")
-"""Environment variables by which torchrun and the launchers of MPI tell a process how many belong to it."""
-
-
-def check_one_process() -> None:
-    """Refuse to run as one of several processes of a distributed launcher.
-
-    Accelerate would join them: processes that train different runs would then average their gradients, and one that is
-    alone with a launcher's variables would wait for the others for ever.
-
-    Raises:
-        ConfigError: it names the variable, its value, and what to type instead.
-    """
-    for name in RANKS:
-        if (processes := os.environ.get(name, "1").strip()) not in ("", "1"):
-            instead = f"start python without a launcher (workers=N trains runs side by side), or type unset {name}"
-            raise ConfigError(f"{name}={processes} is set, and a run trains in one process; {instead}")
-
-
 def check_machine(config: TrainConfig) -> None:
-    """Refuse a launcher of several processes, an unknown optimizer or schedule, and a device or a precision that this
+    """Refuse processes that have not joined, an unknown optimizer or schedule, and a device or a precision that this
     machine has not.
 
     Raises:
         ConfigError: it names the key, its value, and what to type instead.
     """
-    check_one_process()
+    distributed.check_joined()
     require_choice("train.optimizer", config.optimizer, tuple(OPTIMIZERS))
     require_choice("train.schedule", config.schedule, tuple(SCHEDULES))
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -144,7 +137,7 @@ def make_accelerator(config: TrainConfig) -> Any:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    check_one_process()
+    distributed.check_joined()
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if config.precision == "fp32" else config.precision
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
@@ -239,11 +232,12 @@ def train(
     steps = plan_steps(config, len(batches))
     pauses = {round(steps * (i + 1) / config.validations) for i in range(config.validations)}
     optimizer = make_optimizer(model, config.optimizer, config.learning_rate, config.weight_decay)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    optimizer = accelerator.prepare_optimizer(optimizer)
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # else DDP, whose gradients are means
     parameters = [p for p in model.parameters() if p.requires_grad]
     patience = config.patience or math.inf
     model.train()
-    with global_stream(seed, "dropout"):
+    with global_stream(seed, f"dropout-{distributed.rank()}" if distributed.rank() else "dropout"):
         at = checkpoints.load(model, optimizer, accelerator.scaler) or Position()
         batches = epoch_batches(at.epoch) if at.epoch else batches
         before, start = at.seconds, time.perf_counter()
@@ -257,9 +251,10 @@ def train(
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
             losses = _accumulate(model, group, loss_of, accelerator)
-            norm = accelerator.clip_grad_norm_(parameters, config.clip_norm)
+            distributed.sum_gradients(parameters)
+            norm = distributed.full(accelerator.clip_grad_norm_(parameters, config.clip_norm))
             unread.append((at.step + 1, losses, norm, rate))
-            saves = checkpoints.due()
+            saves = distributed.agreed(checkpoints.due())
             settles = saves or at.step + 1 in pauses or at.step + 1 == steps
             reads = settles or len(unread) >= READ_AFTER.get(accelerator.device.type, READ_LATER)
             rows = [_read(*values, steps, accelerator.scaler is None) for values in unread] if reads else []
@@ -271,7 +266,7 @@ def train(
             if not reads:
                 continue
             unread.clear()
-            if settles and not math.isfinite(float(nn.utils.get_total_norm([p.detach() for p in parameters]))):
+            if settles and not _are_finite(parameters):
                 raise Diverged(f"parameters that are not finite after step {at.step} of {steps}")
             if at.step in pauses:
                 validation = validate()
@@ -291,6 +286,10 @@ def train(
     return TrainResult(at.step, kept, at.seconds, at.examples, at.tokens, at.history)
 
 
+def _are_finite(parameters: list[nn.Parameter]) -> bool:
+    return math.isfinite(float(distributed.full(nn.utils.get_total_norm([p.detach() for p in parameters]))))
+
+
 def _compare(model: nn.Module, at: Position, score: float, keep: bool) -> None:
     """Note whether a validation is the best so far; the first of equals is, and one that is not a number is not."""
     if not score > at.best_score:
@@ -306,7 +305,7 @@ def _accumulate(model: nn.Module, group: list[Batch], loss_of: Loss, accelerator
     total_weight = sum(batch.weight for batch in group)
     terms = []
     for batch in group:
-        loss = loss_of(model, batch.to(accelerator.device).inputs) * (batch.weight / total_weight)
+        loss = loss_of(model, batch.to(accelerator.device).inputs) * (batch.weight * batch.share / total_weight)
         terms.append(loss.detach())
         accelerator.backward(loss)
     return terms
@@ -318,7 +317,7 @@ def _read(step: int, losses: list[Tensor], norm: Tensor, rate: float, steps: int
     Raises:
         Diverged: a loss that is not finite, or such a norm where it is refused.
     """
-    loss, length = sum(map(float, losses)), float(norm)
+    loss, length = distributed.total(sum(map(float, losses))), float(norm)
     if not math.isfinite(loss):
         raise Diverged(f"training loss {loss} at step {step} of {steps}")
     if refuses_norm and not math.isfinite(length):

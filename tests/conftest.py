@@ -6,8 +6,10 @@ import contextlib
 import csv
 import importlib
 import io
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +134,17 @@ def small_words(model_folder: Path, table_file: Path) -> list[str]:
 def small_run(small_words: list[str], tmp_path: Path) -> list[str]:
     """`small_words` in a folder of the test's own."""
     return [*small_words, f"runs_dir={tmp_path / 'runs'}"]
+
+
+@pytest.fixture
+def steady_run(model_folder: Path, small_run: list[str], tmp_path: Path) -> list[str]:
+    """`small_run` of a model that drops nothing: its numbers are those of any number of processes."""
+    folder = shutil.copytree(model_folder, tmp_path / "steady" / "tiny-bert")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    changed = [word for word in small_run if not word.startswith(("model=", "runs_dir=", "task.train_examples="))]
+    return [*changed, f"model={folder}", "train.kernel=torch", "task.train_examples=94"]
 
 
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]

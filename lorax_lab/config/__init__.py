@@ -22,6 +22,8 @@ OWN, MEAN = "own", "mean"
 """What a head reads: what the model's own class gives it, or the mean over the tokens of the last layer."""
 LAST, BEST = "last", "best"
 """Which of the trained weights are kept: those after the last step, or those that the best validation had."""
+DATA, SHARD = "data", "shard"
+"""What each of several processes has: a whole model, or its share of one. They differ in rounding alone."""
 KERNELS = ("torch", "onednn")
 """What linear layers multiply with; they differ in rounding alone."""
 
@@ -122,6 +124,7 @@ class TrainConfig:
     optimizer: str = field(default="adamw", metadata={"neutral": "adamw"})
     patience: int | None = field(default=None, metadata=POSITIVE | {"neutral": None})
     keep: str = field(default=LAST, metadata=one_of(LAST, BEST) | {"neutral": LAST})
+    parallel: str = field(default=DATA, metadata=NO_RESULT | one_of(DATA, SHARD) | {"neutral": DATA})
 
     def __post_init__(self) -> None:
         check_fields(self, "train.")

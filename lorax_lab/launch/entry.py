@@ -72,13 +72,13 @@ def job(config: DictConfig) -> float:
     Raises:
         RuntimeError: the run has no result.
     """
+    from lorax_lab.distributed import check_joined
     from lorax_lab.launch.plan import check, run_of, with_reference
     from lorax_lab.launch.runs import is_settled
     from lorax_lab.launch.sweep import Sweep
     from lorax_lab.record.record import read_record
-    from lorax_lab.train import check_one_process
 
-    check_one_process()
+    check_joined()
     sweep = Sweep(with_reference(run_of(typed(config))))
     if sweep.waiting:
         check(sweep.waiting)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lorax_lab.config import RunConfig
+from lorax_lab import models
+from lorax_lab.config import SHARD, RunConfig
 from lorax_lab.config.identity import run_id
 from lorax_lab.console import say
 from lorax_lab.data import SOURCES, data_sha256
@@ -14,18 +15,6 @@ from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import reference_of
 from lorax_lab.launch.runs import Run
 from lorax_lab.methods import METHODS
-from lorax_lab.models import (
-    check_base,
-    choose,
-    head_modules,
-    load_processor,
-    matrix_shapes,
-    model_sha256,
-    most_tokens,
-    resolve,
-    vocabulary,
-)
-from lorax_lab.models.skeleton import without_weights
 from lorax_lab.tasks import kind_of, load_task
 from lorax_lab.tasks.split import check_unlike, encode
 from lorax_lab.train import check_machine
@@ -39,7 +28,7 @@ def run_of(config: RunConfig) -> Run:
         ConfigError: a model or data set that cannot be found.
     """
     config = fastest.settled(config)
-    return Run(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
+    return Run(config, run_id(config, models.model_sha256(config.model), data_sha256(config.task)))
 
 
 def with_reference(run: Run) -> list[Run]:
@@ -75,24 +64,45 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
     return {pair: _check_data(run) for pair, run in pairs.items()}
 
 
+def check_together(runs: Sequence[Run]) -> None:
+    """Refuse what several processes cannot train: more than one run, and settings that need one process.
+
+    Raises:
+        ConfigError: it says what to type instead.
+    """
+    if len(runs) > 1:
+        references = [run for run in runs if any(other.reference == run.run_id for other in runs)]
+        instead = "train the full fine-tune first, or type reference=false" if references else "start each by itself"
+        raise ConfigError(f"{len(runs)} runs are to be trained, and several processes train one; {instead}")
+    for config in (run.config for run in runs):
+        method, train = METHODS[config.method.name], config.train
+        if config.time_limit_seconds is not None:
+            raise ConfigError("time_limit_seconds is not possible with torchrun; type timeout 3600 torchrun …")
+        if train.parallel == SHARD and not (method.is_reference or method.multiplies_only):
+            raise ConfigError(f"train.parallel=shard with method={config.method.name}; type train.parallel=data")
+        if train.parallel == SHARD and (train.precision == "fp16" or train.optimizer == "muon"):
+            setting = "train.precision=fp16" if train.precision == "fp16" else "train.optimizer=muon"
+            raise ConfigError(f"train.parallel=shard with {setting} is not possible; type train.parallel=data")
+
+
 def _check_settings(config: RunConfig) -> None:
     """What the machine, and the shapes of the model's matrices, say of a run's settings."""
     check_machine(config.train)
     fastest.check_processor(config.train)
     fastest.kernel_of(config.train)  # where it is tried, it is tried here, so that all workers have one answer
     model_class, method = kind_of(config.task.kind).model_class, METHODS[config.method.name]
-    has_layers = getattr(without_weights(config.model, model_class), "supports_gradient_checkpointing", False)
+    has_layers = getattr(models.without_weights(config.model, model_class), "supports_gradient_checkpointing", False)
     if config.train.checkpointing and not has_layers:
         unknown = f"transformers does not know the layers of model={config.model}"
         raise ConfigError(f"train.checkpointing=true is not possible: {unknown}; type train.checkpointing=false")
-    shapes = matrix_shapes(config.model, model_class)
-    targets = choose(list(shapes), config.method.target_modules)
+    shapes = models.matrix_shapes(config.model, model_class)
+    targets = models.choose(list(shapes), config.method.target_modules)
     method.check(config.method, config.rank, {name: shapes[name] for name in targets})
     if method.trains_body:
         return
     if not config.train.head:
         raise ConfigError(f"train.head=false with method={config.method.name} trains nothing; type train.head=true")
-    if not head_modules(without_weights(config.model, model_class)):
+    if not models.head_modules(models.without_weights(config.model, model_class)):
         pretrained = f"model={config.model} has no head of its own for task.kind={config.task.kind}"
         raise ConfigError(f"method={config.method.name} is not possible: {pretrained}; type method=lora")
 
@@ -101,21 +111,24 @@ def _check_data(run: Run) -> int:
     """Whether the model can read every example of the run's task. Returns the size of the longest."""
     model, settings = run.config.model, run.config.task
     task = load_task(settings)
-    model_class, processor = task.kind.model_class, load_processor(model, task.kind.processor_class)
-    has_head = check_base(model, task.head, model_class, values=True)
-    splits = encode(task, processor, model_sha256(model))
+    model_class, processor = task.kind.model_class, models.load_processor(model, task.kind.processor_class)
+    has_head = models.check_base(model, task.head, model_class, values=True)
+    splits = encode(task, processor, models.model_sha256(model))
     longest = max(size for split in splits.values() for size in split.sizes)
-    limit = most_tokens(model, processor, model_class)
+    limit = models.most_tokens(model, processor, model_class)
     if limit is not None and longest > limit:
         reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
         instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
         raise ConfigError(f"{reason}; {instead}")
     rows = [row for split in splits.values() for row in split.rows]
-    size, token = vocabulary(model, model_class), max((max(row.get("input_ids") or [0]) for row in rows), default=0)
+    size, token = (
+        models.vocabulary(model, model_class),
+        max((max(row.get("input_ids") or [0]) for row in rows), default=0),
+    )
     if size is not None and token >= size:
         beyond = f"its tokenizer makes token {token} of task={settings.name}, and its embedding has {size} rows"
         raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
-    task.kind.require_readable(resolve(model), processor, rows, settings)
+    task.kind.require_readable(models.resolve(model), processor, rows, settings)
     check_unlike(splits["train"], limit)
     notes = [*task.notes, *task.kind.notes(rows, settings)]
     if task.left_out and not SOURCES[settings.source].is_built_in:

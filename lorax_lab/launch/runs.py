@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lorax_lab import windows
+from lorax_lab import distributed, windows
 from lorax_lab.comparison import compare, lacks_comparison, why_unusable
 from lorax_lab.config import RunConfig
 from lorax_lab.console import Show, Steps, say
@@ -143,15 +145,20 @@ def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
         remove_scratch(run.folder)
         record_status(run, "running")
         kernel = kernel_of(run.config.train)
+        distributed.from_first((run, kernel))
         execute(run.config, run.run_id, run.folder, reference, kernel, sinks, show)
     except KeyboardInterrupt:
+        distributed.lose()
         if status_of(run.folder) != "completed":  # it may come when all is written
-            record_status(run, "killed", "interrupted")
+            record_status(run, "killed", distributed.cause() or "interrupted")
         raise
     except (Exception, SystemExit) as error:
         status: Status = "oom" if is_out_of_memory(error) else "failed"
-        status = "diverged" if isinstance(error, Diverged) else status
-        reason = _reason(error)
+        status, reason = "diverged" if isinstance(error, Diverged) else status, _reason(error)
+        if status != "diverged":
+            distributed.lose()
+        if distributed.is_of_others(error):
+            status, reason = "killed", distributed.cause() or "interrupted"
         try:
             record_status(run, status, reason, "".join(traceback.format_exception(error)))
         except OSError as unwritten:
@@ -160,6 +167,44 @@ def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
         say(f"  {status}: {reason}" + ("" if expected else f"; the traceback is in {run.folder / RECORD}"))
         return status
     return "completed"
+
+
+def interrupt_once() -> None:
+    """Let the first SIGINT or SIGTERM interrupt what is done; later ones do nothing. `SIG_IGN` in their place would
+    have Python complain of one that came at the same moment."""
+
+    def interrupt(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+
+
+def follow() -> int:
+    """What every process but the first does: its part of each run that the first begins. It prints nothing.
+
+    Returns:
+        The exit code.
+    """
+    from lorax_lab.execute import take_part
+
+    interrupt_once()
+    try:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            while begun := distributed.from_first():
+                run, kernel = begun
+                with suppress(Diverged):  # the first says so
+                    take_part(run.config, run.run_id, run.folder, kernel)
+        distributed.agreed(True)
+        return 0
+    except KeyboardInterrupt:
+        distributed.blame("")
+        return 130
+    except (Exception, SystemExit) as error:
+        distributed.blame("" if distributed.is_of_others(error) else _reason(error))
+        raise
 
 
 def _compare(run: Run) -> str:

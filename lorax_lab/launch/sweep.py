@@ -8,16 +8,18 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lorax_lab import distributed, windows
 from lorax_lab.comparison import lacks_comparison, why_unusable
 from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.console import WorkerBars, console, say
 from lorax_lab.errors import ConfigError, in_one_line
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
-from lorax_lab.launch.plan import check, each_once, run_of, with_reference
+from lorax_lab.launch.plan import check, check_together, each_once, run_of, with_reference
 from lorax_lab.launch.room import shares, shares_in_words
 from lorax_lab.launch.runs import (
     COMPARED,
@@ -25,15 +27,18 @@ from lorax_lab.launch.runs import (
     NO_REFERENCE,
     RECORDED,
     Run,
+    attempt,
+    follow,
+    interrupt_once,
     is_done,
     is_leased,
     is_recorded_since,
     is_settled,
+    record_status,
 )
 from lorax_lab.launch.table import Row, table
 from lorax_lab.launch.workers import PATIENCE, Variables, Workers
 from lorax_lab.record.record import DamagedRecord, Record, read_record, status_of
-from lorax_lab.train import check_one_process
 
 POLL = 1.0
 """Seconds between looks at a run that another launcher trains."""
@@ -52,10 +57,20 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
     Returns:
         The exit code: 0 all completed, 1 some not, 130 interrupted.
     """
-    check_one_process()
+    distributed.join(configs[0].train.device)
+    if not distributed.is_first():
+        return follow()
+    with distributed.leading():
+        return _carry_out(configs, jobs, launcher, dry_run)
+
+
+def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch | None, dry_run: bool) -> int:
     grid = [with_reference(run_of(config)) for config in configs]
     sweep = Sweep(each_once(grid))
-    workers = shares(sweep.waiting, len(sweep.runs), check(sweep.waiting))
+    if distributed.processes() > 1:
+        check_together(sweep.waiting)
+    longest = check(sweep.waiting)
+    workers = shares(sweep.waiting, len(sweep.runs), longest) if distributed.processes() == 1 else []
     if sweep.waiting and not dry_run:
         _make_store(sweep.runs_dir)
     lacking = f", {len(sweep.uncompared)} of them not compared with the reference" if sweep.uncompared else ""
@@ -75,7 +90,8 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
             launcher(pending, initial_job_idx=0)
         except Exception as error:  # such as a worker that the system has killed: the sweep goes on without it
             say(f"the launcher ended early ({in_one_line(error)}); the rest is trained here")
-    interrupted = bool(sweep.waiting) and sweep.train(workers)
+    train = sweep.train_together if distributed.processes() > 1 else partial(sweep.train, workers)
+    interrupted = bool(sweep.waiting) and train()
     complete = sweep.close()
     if interrupted:
         say("interrupted; the same command goes on with what is missing")
@@ -147,6 +163,21 @@ class Sweep:
             return True
         finally:
             workers.end(patience)
+        return False
+
+    def train_together(self) -> bool:
+        """Try the one run in this process, the first of those that a launcher started; as `train`."""
+        interrupt_once()
+        (run,) = self.waiting
+        try:
+            with WorkerBars(1) as bars:
+                status = attempt(run, partial(bars.show, run.run_id, run.title))
+            windows.close()
+        except KeyboardInterrupt:
+            if status_of(run.folder) == "running":  # the signal came while why was found out
+                record_status(run, "killed", distributed.cause() or "interrupted")
+            return True
+        self._tried(run, status)
         return False
 
     def _next(self, busy: set[str]) -> Run | None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from lorax_lab import windows
 from lorax_lab.console import WorkerBars, say
-from lorax_lab.launch.runs import ELSEWHERE, Run, attempt, is_settled, lease, record_status
+from lorax_lab.launch.runs import ELSEWHERE, Run, attempt, interrupt_once, is_settled, lease, record_status
 from lorax_lab.record.record import Status
 from lorax_lab.record.redact import guard
 
@@ -47,7 +47,8 @@ class Worker:
         self.pipe, theirs = Pipe()
         words = [sys.executable, "-X", "faulthandler", *PROGRAM, str(theirs.fileno())]
         with theirs:
-            self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=REMEMBERED | os.environ | variables)
+            environment = {**REMEMBERED, **os.environ, **variables}
+            self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=environment)
 
     def begin(self, run: Run) -> None:
         """Give it a run. Where its process has ended, its pipe says so later."""
@@ -202,17 +203,11 @@ class Parent(io.TextIOBase):
         return len(text)
 
 
-def _interrupt_once(*_: Any) -> None:
-    """Interrupt what is done; later signals do nothing (of `SIG_IGN` Python complains where one came just then)."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    raise KeyboardInterrupt
-
-
 def main(pipe: Connection) -> int:
     """Train the runs that come through the pipe until it is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt_once)
+    interrupt_once()
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm tells every process; the parent ends this one
+        signal.signal(number, signal.SIG_IGN)
     sys.stdout = parent = Parent(pipe)
     guard()
     try:

@@ -5,6 +5,7 @@ from lorax_lab.memory.ledger import (
     Ledger,
     peak_device_bytes,
     peak_resident_bytes,
+    peak_unseen,
     record_step,
     reset_peak,
 )

@@ -170,6 +170,12 @@ def _state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
 
+def peak_unseen(batch_shape: tuple[int, ...]) -> Ledger:
+    """The peak since `reset_peak` of a process whose storages come and go unseen, such as those that FSDP gathers."""
+    peak = peak_device_bytes() or peak_resident_bytes()
+    return Ledger(peak, dict.fromkeys(CATEGORIES, 0) | {"temporaries": peak}, "run", batch_shape)
+
+
 def reset_peak() -> bool:
     """Reset the device's peak and, where the system allows it (Linux), the resident one; returns whether the resident
     peak was reset."""

@@ -1,7 +1,8 @@
 """Checkpoints of a training run. A run that resumes from one ends in the same bits.
 
 `<run>/checkpoints/step-000050/` holds `state.safetensors` (trained parameters, buffers, optimizer, random streams, and
-the weights of the best validation where they are kept) and `state.json` (position, learning curve, versions). A
+the weights of the best validation where they are kept) and `state.json` (position, learning curve, versions). Several
+processes write their parts at once, as torch.distributed.checkpoint does; any number of processes goes on from them. A
 checkpoint is written under another name and renamed once it is whole. The last two are kept.
 """
 
@@ -21,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lorax_lab import distributed
 from lorax_lab.record.files import save_tensors, sync, write_json
 from lorax_lab.record.redact import redacted
 
@@ -90,35 +92,45 @@ class Checkpoints:
         start = time.monotonic()
         target = self.folder / f"step-{position.step:06d}"
         scratch = self.folder / f".{target.name}"
-        shutil.rmtree(scratch, ignore_errors=True)
+        if distributed.is_first():
+            shutil.rmtree(scratch, ignore_errors=True)
         state = {key: value for key, value in vars(position).items() if key != "best"}
         state |= {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
         best = {f"best/{name}": tensor for name, tensor in position.best.items()}
-        save_tensors(scratch / TENSORS, _tensors(model, optimizer) | best)
+        tensors = _tensors(model, optimizer) | best
+        if distributed.processes() > 1:
+            distributed.agreed(True)  # the first has made room
+            distributed.save(scratch, tensors)
+        else:
+            save_tensors(scratch / TENSORS, tensors)
+        if distributed.is_first():
+            self._finish(scratch, target, state | {"processes": distributed.processes()})
+        distributed.agreed(True)
+        self.last = time.monotonic()
+        self.took = self.last - start
+
+    def _finish(self, scratch: Path, target: Path, state: dict[str, Any]) -> None:
         write_json(scratch / STATE, state)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(scratch, target)
         sync(self.folder)
         for old in self._all()[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
-        self.last = time.monotonic()
-        self.took = self.last - start
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any) -> Position | None:
         """Load the newest whole checkpoint into a model, its optimizer and torch's random streams; None where there is
         none. A damaged checkpoint is reported and removed, and the one before it is used."""
-        from safetensors.torch import load_file
-
-        for folder in self._all():
+        for folder in distributed.from_first(self._all()):
             try:
-                state, tensors = json.loads((folder / STATE).read_text(encoding="utf-8")), load_file(folder / TENSORS)
-                if state["identity"] != self.identity:
-                    changed = [key for key in self.identity if state["identity"].get(key) != self.identity[key]]
+                state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+                tensors = _read(folder, model, optimizer)
+                if changed := self._changed(state):
                     self.tell(f"{folder} is of another {', '.join(changed)}; training starts from the beginning")
                     return None
                 best = {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
                 position = Position(**{key: state[key] for key in vars(Position()) if key != "best"}, best=best)
                 _restore(model, optimizer, tensors)
+                _set_streams(tensors, state.get("processes", 1), position.step)
             except (OSError, ValueError, KeyError, SafetensorError) as error:
                 self.tell(f"a checkpoint is damaged and removed: {folder}: {error}")
                 shutil.rmtree(folder, ignore_errors=True)
@@ -127,6 +139,12 @@ class Checkpoints:
                 scaler.load_state_dict(state["scaler"])
             return position
         return None
+
+    def _changed(self, state: dict[str, Any]) -> list[str]:
+        """What is not as it was. Several processes round otherwise than one, whatever their threads."""
+        alone = max(distributed.processes(), state.get("processes", 1)) == 1
+        keys = [key for key in self.identity if alone or key != "threads"]
+        return [key for key in keys if state["identity"].get(key) != self.identity[key]]
 
     def _all(self) -> list[Path]:
         """The newest first."""
@@ -137,10 +155,26 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     tensors = {f"model/{name}": tensor for name, tensor in trained_tensors(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
-    tensors["random/cpu"] = torch.get_rng_state()
-    for device in range(torch.cuda.device_count()):
-        tensors[f"random/cuda/{device}"] = torch.cuda.get_rng_state(device)
+    for number, streams in enumerate(distributed.of_all(_streams())):
+        tensors |= {f"random{number or ''}/{device}": stream for device, stream in streams.items()}
     return tensors
+
+
+def _streams() -> dict[str, Tensor]:
+    """The states of this process's random streams, by device."""
+    cuda = {f"cuda/{device}": torch.cuda.get_rng_state(device) for device in range(torch.cuda.device_count())}
+    return {"cpu": torch.get_rng_state()} | cuda
+
+
+def _set_streams(tensors: dict[str, Tensor], processes: int, step: int) -> None:
+    """Go on with this process's streams. Where there were more or fewer processes, each begins one anew."""
+    if processes != distributed.processes():
+        torch.manual_seed(torch.initial_seed() + step)
+        return
+    prefix = f"random{distributed.rank() or ''}"
+    torch.set_rng_state(tensors[f"{prefix}/cpu"])
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.set_rng_state(tensors[f"{prefix}/cuda/{device}"], device)
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -148,7 +182,7 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
     changing = {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
     first = {
-        (tensor.data_ptr(), tensor.shape) if tensor.numel() else name: name
+        (pointer, tensor.shape) if (pointer := distributed.local(tensor).data_ptr()) else name: name
         for name, tensor in reversed(changing.items())
     }
     return {name: changing[name] for name in reversed(first.values())}
@@ -177,6 +211,18 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[s
             index, _, key = rest.partition("/")
             states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random/cpu"])
-    for device in range(torch.cuda.device_count()):
-        torch.cuda.set_rng_state(tensors[f"random/cuda/{device}"], device)
+
+
+def _read(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    trained = trained_tensors(model)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def like(name: str) -> Tensor | None:
+        kind, _, rest = name.partition("/")
+        return parameters[int(rest.partition("/")[0])] if kind == "optimizer" else trained.get(rest)
+
+    if (folder / distributed.METADATA).exists():
+        return distributed.load(folder, like)
+    return {name: distributed.placed(tensor, like(name)) for name, tensor in load_file(folder / TENSORS).items()}

@@ -18,19 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lorax_lab import spectra
 from lorax_lab.record.folder import SPECTRA, load_arrays
 from lorax_lab.record.record import RECORD, read_record
 from lorax_lab.record.result import UNDEFINED, Captured, Matrix
-from lorax_lab.spectra import (
-    NULLS,
-    Rounding,
-    Row,
-    effective_rank,
-    flatten,
-    gaussian_null,
-    measures_of_null,
-    row_of,
-)
+from lorax_lab.spectra import NULLS, Row
 
 STAND_IN = "gaussian"
 """The part of `spectra.npz` with σ of the Gaussian matrix that stood in for the update; the part of a null of `NULLS`
@@ -76,8 +68,8 @@ def effective_ranks(folder: Path) -> tuple[float | None, float | None] | None:
     if not matrices:
         return None
     arrays = load_arrays(folder, SPECTRA, parts=("sigma",))
-    updates = [effective_rank(torch.from_numpy(arrays[name]["sigma"])) for name in matrices]
-    noise = [gaussian_null(matrix.shape, matrix.rank)["effective_rank"] for matrix in matrices.values()]
+    updates = [spectra.effective_rank(torch.from_numpy(arrays[name]["sigma"])) for name in matrices]
+    noise = [spectra.gaussian_null(matrix.shape, matrix.rank)["effective_rank"] for matrix in matrices.values()]
     return _without_nan(statistics.fmean(updates)), _without_nan(statistics.fmean(noise))
 
 
@@ -88,8 +80,8 @@ def row(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
         arrays: of the matrix, as `load_spectra` gives them.
     """
     sigma = torch.from_numpy(arrays["sigma"])
-    rounding = Rounding(**dataclasses.asdict(matrix.rounding)) if matrix.rounding else None
-    measured = row_of(sigma, matrix.shape, matrix.base_norm, matrix.rank, rounding)
+    rounding = spectra.Rounding(**dataclasses.asdict(matrix.rounding)) if matrix.rounding else None
+    measured = spectra.row_of(sigma, matrix.shape, matrix.base_norm, matrix.rank, rounding)
     reasons = [measured.pop(UNDEFINED)] if UNDEFINED in measured else []
     made: Row = {"shape": list(matrix.shape), "module": matrix.module, "layer": matrix.layer} | measured
     if matrix.captured:
@@ -97,7 +89,7 @@ def row(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
         reasons += [NO_REFERENCE] if math.isnan(made["captured"]["best"]) else []
     made |= {UNDEFINED: " and ".join(reasons)} if reasons else {}
     drawn = {name: torch.from_numpy(arrays[name]) for name in NULLS if name in arrays}
-    nulls = {name: measures_of_null(sigma, [values]) for name, values in drawn.items()}
+    nulls = {name: spectra.measures_of_null(sigma, [values]) for name, values in drawn.items()}
     return made | ({"nulls": nulls} if nulls else {})
 
 
@@ -141,7 +133,7 @@ def _captured(matrix: Matrix, shares: Captured) -> Row:
 
 
 def _means(members: list[Row]) -> dict[str, Any]:
-    flat = [flatten(member) for member in members]
+    flat = [spectra.flatten(member) for member in members]
     return {
         key: statistics.fmean(member[key] for member in flat)
         for key, value in flat[0].items()

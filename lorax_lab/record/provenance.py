@@ -21,7 +21,7 @@ from lorax_lab.record.result import Git
 HOME = Path(__file__).parents[1]
 """The package's folder."""
 ROOMS = ("data", "tasks", "models", "methods", "memory", "measure", "spectra")
-FILES = ("execute.py", "train.py", "findings.py", "comparison.py", "streams.py")
+FILES = ("execute.py", "train.py", "distributed.py", "findings.py", "comparison.py", "streams.py")
 """The rooms and files whose code decides a record's numbers; the others plan, store and show."""
 PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy")
 
@@ -88,17 +88,20 @@ def hardware(kernel: str | None = None) -> dict[str, Any]:
     kernel of linear layers, where a model was run."""
     import torch
 
+    from lorax_lab.distributed import processes
+
     machine: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "processor": _processor()}
     machine |= {"instruction_set": torch.backends.cpu.get_cpu_capability(), "processors": os.cpu_count()}
     machine |= {"threads": torch.get_num_threads()}
     machine |= {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
+    machine |= {"processes": processes()} if processes() > 1 else {}
     return machine | ({"kernel": kernel} if kernel else {})
 
 
 def same_hardware(machines: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
-    """Of each machine the values that all of them state, in one order; older records state less, and no kernel where
-    torch's was the only one."""
-    with_kernel = [{"kernel": "torch", **machine} for machine in machines]
+    """Of each machine the values that all of them state, in one order; older records state less: no kernel where
+    torch's was the only one, and no processes where there was one."""
+    with_kernel = [{"kernel": "torch", "processes": 1, **machine} for machine in machines]
     common = sorted(set.intersection(*map(set, with_kernel))) if with_kernel else []
     return [[machine[key] for key in common] for machine in with_kernel]
 

@@ -27,7 +27,7 @@ INPUTS = ("model", "task.name", "task.path")
 """Settings that name a run's inputs. Where hashes of the inputs are known, they replace the names."""
 NO_RESULT = (
     "reference", "force", "runs_dir", "checkpoint_seconds", "time_limit_seconds", "tracking", "train.device",
-    "train.kernel", "train.checkpointing", "workers",
+    "train.kernel", "train.checkpointing", "train.parallel", "workers",
 )  # fmt: skip
 """Settings that decide no result: places, windows and switches."""
 PLACES = tuple(f"{name}." for name in NO_RESULT)

@@ -18,17 +18,15 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lorax_lab.config import TrainConfig
-from lorax_lab.errors import ConfigError, Diverged
+from lorax_lab.errors import Diverged
 from lorax_lab.launch.compose import compose
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.streams import generator
 from lorax_lab.train import (
     OPTIMIZERS,
-    RANKS,
     READ_AFTER,
     SCHEDULES,
     Batch,
-    check_machine,
     learning_rate_factor,
     make_accelerator,
     make_optimizer,
@@ -443,13 +441,3 @@ def test_every_optimizer_trains_every_parameter_at_the_rate_of_its_groups(optimi
             p.grad = torch.ones_like(p)
         made.step()
         assert [not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True)] == [moves] * 3
-
-
-@pytest.mark.parametrize("name", RANKS)
-def test_a_process_of_a_distributed_launcher_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "2")
-    for trains in (check_machine, make_accelerator):
-        with pytest.raises(ConfigError, match=f"{name}=2 .*unset {name}"):
-            trains(settings())
-    monkeypatch.setenv(name, "1")
-    check_machine(settings())

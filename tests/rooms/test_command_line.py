@@ -142,15 +142,6 @@ def test_a_slip_of_the_keyboard_ends_in_one_sentence(lab_here: Lab, typed: list[
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_process_of_a_distributed_launcher_is_refused_before_anything_is_planned(
-    small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("lorax_lab.launch.sweep.run_of", lambda config: pytest.fail("a run was planned"))
-    done = lab_here(*small_run, "rank=2")
-    assert (done.returncode, "WORLD_SIZE=2" in done.stdout) == (2, True)
-
-
 def test_help_answers_without_torch_from_any_folder(tmp_path: Path) -> None:
     code = "import sys; sys.argv[1:] = ['--help']\ntry:\n    from lorax_lab.launch.entry import launch; launch()\n"
     code += "finally:\n    print('torch' in sys.modules, file=sys.stderr)"

@@ -270,10 +270,12 @@ def test_the_machine_in_words() -> None:
 
 def test_machines_are_compared_by_what_all_of_them_state() -> None:
     old, new = {"threads": 1, "device": "cpu"}, {"threads": 1, "device": "cpu", "blas": "mkl"}
-    assert provenance.same_hardware([old, new, new]) == [["cpu", "torch", 1]] * 3
+    assert provenance.same_hardware([old, new, new]) == [["cpu", "torch", 1, 1]] * 3
     assert provenance.same_hardware([new, new | {"blas": "openblas"}]) == [
-        ["mkl", "cpu", "torch", 1], ["openblas", "cpu", "torch", 1],
+        ["mkl", "cpu", "torch", 1, 1], ["openblas", "cpu", "torch", 1, 1],
     ]  # fmt: skip
     assert provenance.same_hardware([]) == []
     machines = provenance.same_hardware([old, old | {"kernel": "torch"}, old | {"kernel": "onednn"}])
     assert machines[0] == machines[1] != machines[2]  # torch's kernel was once the only one
+    alone, several = provenance.same_hardware([old, old | {"processes": 2}])
+    assert alone != several

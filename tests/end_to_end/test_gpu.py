@@ -1,0 +1,45 @@
+"""Runs on a GPU: the numbers of a processor, in fp32 and bf16, and those of one card on two (`make test-gpu`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Lab
+from together import assert_same_run, run_in, together
+
+from lorax_lab.record.folder import read_history
+
+pytestmark = pytest.mark.gpu
+METHODS = {"full": ["method=full"], "lora": ["method=lora", "rank=2", "reference=false"]}
+STEPS = ["train.max_steps=6", "train.learning_rate=1e-3"]
+
+
+def losses(store: Path) -> list[float | None]:
+    return [row["train/loss"] for row in read_history(run_in(store))]
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 3e-2)])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gpu_trains_the_run_of_a_processor(
+    method: str, precision: str, tolerance: float, steady_run: list[str], lab_here: Lab, tmp_path: Path
+) -> None:
+    words = [*steady_run, *METHODS[method], *STEPS]
+    assert lab_here(*words, f"runs_dir={tmp_path / 'cpu'}").returncode == 0
+    on_gpu = ["train.device=cuda", f"train.precision={precision}", f"runs_dir={tmp_path / 'cuda'}"]
+    assert lab_here(*words, *on_gpu).returncode == 0
+    assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), abs=tolerance)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one card: nccl wants one for each process")
+@pytest.mark.parametrize("parallel", ["data", "shard"])
+@pytest.mark.parametrize("method", METHODS)
+def test_two_gpus_train_the_run_of_one(
+    method: str, parallel: str, steady_run: list[str], lab_here: Lab, tmp_path: Path
+) -> None:
+    words = [*steady_run, *METHODS[method], *STEPS, "train.device=cuda", f"train.parallel={parallel}"]
+    assert lab_here(*words, f"runs_dir={tmp_path / 'one'}").returncode == 0
+    done = together(2, [[*words, f"runs_dir={tmp_path / 'two'}"]])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_run(run_in(tmp_path / "one"), run_in(tmp_path / "two"), 2, tolerance=1e-4)

@@ -1,0 +1,49 @@
+"""Slurm tells a job that its time is nearly over; it is put back in the queue, and its run goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from here import store_of
+
+from lorax_lab.record import scan
+
+ROOT = Path(__file__).parents[2]
+TASK = "submitit.core._submit"
+"""What the command line of a job has in it."""
+
+
+def jobs_of(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [process for process in psutil.Process(launcher.pid).children(recursive=True) if TASK in process.cmdline()]
+
+
+@pytest.mark.slow
+def test_a_job_that_is_told_to_end_is_queued_again_and_its_run_goes_on(small_run: list[str]) -> None:
+    """By submitit's local executor, which queues as its Slurm does. Slurm signals every process of a job."""
+    words = [*small_run, "method=full", "train.epochs=100", "train.validations=6", "train.max_steps=120"]
+    words += ["checkpoint_seconds=0", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=30"]
+    command = [sys.executable, "-m", "lorax_lab.run", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    launcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    until = time.monotonic() + 200
+    while not list(store_of(words).glob("*/checkpoints/step-00002*")):
+        assert launcher.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    (job,) = jobs_of(launcher)
+    for process in (*job.children(recursive=True), job):
+        process.send_signal(signal.SIGUSR2)
+    output, _ = launcher.communicate(timeout=200)
+    ((_, record),) = scan(store_of(words))[0].items()
+    log = "".join(path.read_text() for path in store_of(words).glob(".hydra/.submitit/*/*_log.*"))
+    assert (launcher.returncode, record.status) == (0, "completed"), output + log
+    assert log.count("Requeued job") == 1
+    assert [int(step) for step in re.findall(r"step (\d+)/120", log)] == list(range(20, 121, 20))

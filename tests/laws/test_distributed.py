@@ -1,0 +1,122 @@
+"""One run in several processes is the run of one process: its losses, its update, and where it goes on from."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Lab
+from here import plan
+from together import assert_same_run, run_in, together
+
+from lorax_lab import distributed
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import check_together
+from lorax_lab.record import read_record
+from lorax_lab.train import Batch, make_accelerator
+
+METHODS = {"full": ["method=full"], "lora": ["method=lora", "rank=2", "reference=false"]}
+RAGGED = ("train.batch_size=7", "train.gradient_accumulation=2", "train.max_steps=8", "train.epochs=2")
+STEPS = ("train.max_steps=5", "checkpoint_seconds=0", "train.validations=5", "train.keep=best")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_train_the_run_of_one(
+    processes: int, steady_run: list[str], lab_here: Lab, tmp_path: Path
+) -> None:
+    """Also where a batch has fewer rows than there are processes: 94 examples in batches of 7 leave 3."""
+    cases: dict[Path, list[str]] = {}
+    for name, method in METHODS.items():
+        words = [*steady_run, *method, *RAGGED]
+        assert lab_here(*words, f"runs_dir={tmp_path / name}").returncode == 0
+        cases |= {tmp_path / f"{name} {kind}": [*words, f"train.parallel={kind}"] for kind in ("data", "shard")}
+    done = together(processes, [[*words, f"runs_dir={store}"] for store, words in cases.items()])
+    assert done.returncode == 0, done.stdout + done.stderr
+    for store in cases:
+        assert_same_run(run_in(tmp_path / store.name.split()[0]), run_in(store), processes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "parallel"), [("full", "shard"), ("lora", "data")])
+def test_a_run_whose_process_is_killed_says_so_and_goes_on_in_any_number_of_them(
+    method: str, parallel: str, steady_run: list[str], lab_here: Lab, tmp_path: Path
+) -> None:
+    words = [*steady_run, *METHODS[method], *STEPS, f"train.parallel={parallel}"]
+    assert lab_here(*words, f"runs_dir={tmp_path / 'alone'}").returncode == 0
+    done = together(2, [[*words, f"runs_dir={tmp_path / 'one'}"]], "3")
+    record = read_record(run_in(tmp_path / "one"))
+    assert done.returncode != 0
+    assert (record.status, record.reason) == ("killed", f"process 1 of 2: {distributed.SILENT}")
+    for name in ("two", "four"):
+        shutil.copytree(tmp_path / "one", tmp_path / name)
+    assert lab_here(*words, f"runs_dir={tmp_path / 'one'}").returncode == 0
+    for processes, name in ((2, "two"), (4, "four")):
+        done = together(processes, [[*words, f"runs_dir={tmp_path / name}"]])
+        assert done.returncode == 0, done.stdout + done.stderr
+    for name, processes in (("one", None), ("two", 2), ("four", 4)):
+        assert_same_run(run_in(tmp_path / "alone"), run_in(tmp_path / name), processes)
+
+
+@pytest.mark.parametrize("name", distributed.COUNTS)
+def test_variables_of_a_launcher_that_is_gone_are_refused_before_anything_is_planned(
+    name: str, small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr("lorax_lab.launch.sweep.run_of", lambda config: pytest.fail("a run was planned"))
+    done = lab_here(*small_run, "rank=2")
+    assert done.returncode == 2
+    assert f"{name}=2 is set" in done.stdout
+    assert f"unset {name}" in done.stdout
+    with pytest.raises(ConfigError, match=f"{name}=2 is set"):
+        make_accelerator(compose(small_run).train)
+
+
+def test_processes_that_do_not_come_are_not_waited_for(
+    small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that torchrun sets may be left in a shell. What joins no processes trains with none of them."""
+    variables = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "JOINING", timedelta(seconds=1))
+    done = lab_here(*small_run, "rank=2")
+    assert (done.returncode, "WORLD_SIZE=2 is set, and the others do not come" in done.stdout) == (2, True)
+    with pytest.raises(ConfigError, match="start this command without torchrun"):
+        make_accelerator(compose(small_run).train)
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (["rank=2"], "train the full fine-tune first, or type reference=false"),
+        (["method=full", "seed=0,1"], "start each by itself"),
+        (["method=full", "time_limit_seconds=60"], "type timeout"),
+        (["method=peft/oft", "reference=false", "train.parallel=shard"], "type train.parallel=data"),
+        (["method=full", "train.optimizer=muon", "train.parallel=shard"], "type train.parallel=data"),
+    ],
+)
+def test_what_several_processes_cannot_train_is_refused(words: list[str], instead: str, small_run: list[str]) -> None:
+    with pytest.raises(ConfigError, match=instead):
+        check_together(plan([*small_run, *words]))
+
+
+@pytest.mark.parametrize(("rows", "processes"), [(7, 2), (8, 4), (3, 4), (1, 3)])
+def test_each_row_of_a_batch_is_of_one_process(rows: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch({"x": torch.arange(1.0, rows + 1), "y": torch.ones(rows, 2)}, weight=1, examples=rows, tokens=rows)
+    batch = replace(batch, weight=float(batch.inputs["x"].sum()))
+    monkeypatch.setattr(distributed, "processes", lambda: processes)
+    parts = []
+    for rank in range(processes):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(batch.mine(lambda inputs: float(inputs["x"].sum())))
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    assert torch.equal(torch.cat([part.inputs["x"] for part in parts if part.share]), batch.inputs["x"])
+    assert all(len(part.inputs["x"]) == len(part.inputs["y"]) >= 1 for part in parts), "each process takes every step"
+    assert {(part.weight, part.examples, part.tokens) for part in parts} == {(batch.weight, rows, rows)}
