@@ -27,6 +27,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.measure.rows import decompose
 from lorax_lab.measure.truncation import Decomposition, cuts_at, seen_under
+from lorax_lab.methods import full
 from lorax_lab.methods.adapters import Adapter
 from lorax_lab.methods.names import plain_name
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head
@@ -227,7 +228,7 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         tensors = {plain_name(n): t for n, t in tuned.tensors.items() if t.dtype in WEIGHT_DTYPES and t.ndim}
         _load(model, tensors, f"the checkpoint {tuned.name}")
         _check_head(model, {plain_name(name) for name in tuned.tensors}, updates)
-        changed: dict[str, Update] = {name: _weight(model, name).cpu().double() - original[name] for name in names}
+        changed: Mapping[str, Update] = full.updates(model, original)
     else:
         places, saved = _places(model, updates.adapter)
         original = base_weights(model, list(places))

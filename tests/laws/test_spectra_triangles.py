@@ -34,6 +34,7 @@ FACTORS = {
     "nearly parallel 1e-7": (parallel(300, 6, 1e-7), False),
     "nearly parallel 1e-12": (parallel(300, 6, 1e-12), False),
     "equal columns": (gaussian(300, 1).expand(300, 6), False),
+    "the same unit vectors twice": (torch.eye(300, 3).repeat(1, 2), False),
     "one column zero": (gaussian(300, 6) * (torch.arange(6) != 3), False),
     "one column too small": (gaussian(300, 6) * torch.where(torch.arange(6) == 3, TINY, 1.0), False),
     "zero": (torch.zeros(300, 6), False),
