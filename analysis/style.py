@@ -25,8 +25,8 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.record.files import write_csv, write_whole
 from lorax_lab.record.palette import CATEGORICAL, SEQUENTIAL
 
-COLUMN, PAGE, HIGHEST = 3.5, 7.0, 8.0
-"""Widths of a paper's column and of its page, and the height of a figure at most, inches."""
+COLUMN, PAGE, HIGHEST = 3.5, 7.0, 7.5
+"""Widths of a paper's column and of its page, and the height of a figure without its title at most, inches."""
 PALETTE = "ranks"
 """`lorax_lab.record.palette.SEQUENTIAL` between its two ends, by its name: of ranks, k and heat maps. Light is little,
 dark is much."""
@@ -194,6 +194,11 @@ def title(figure: Figure, text: str) -> None:
     more = max(0, lines.count("\n") + 1 - TITLE_LINES)
     figure.set_figheight(figure.get_figheight() + TITLE_LINE * more)
     figure.suptitle(lines, x=0.01, ha="left", fontsize=FONT)
+
+
+def lead(figure: Figure, claim: str) -> None:
+    """What a figure found, above what its title says of it."""
+    title(figure, f"{claim}\n{figure.get_suptitle()}".strip())
 
 
 def remark(figure: Figure, text: str) -> None:

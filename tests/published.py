@@ -91,14 +91,9 @@ def questions() -> str:
 
 
 CONTENT: dict[str, Callable[[], str]] = {
-    "movie_reviews": tweets,
-    "product_reviews": documents,
-    "editorials": documents,
-    "tweets": tweets,
-    "sarcasm": headlines,
-    "boolq": questions,
-    "boolq_lm": questions,
-}
+    "movie_reviews": tweets, "product_reviews": documents, "editorials": documents, "tweets": tweets,
+    "sarcasm": headlines, "boolq": questions, "boolq_lm": questions,
+}  # fmt: skip
 TABLE_ROWS = [{"text": f"sentence {i % 90}", "label": "ab"[i % 90 % 2], "document": i // 7} for i in range(200)]
 
 

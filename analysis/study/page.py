@@ -13,13 +13,12 @@ from lorax_lab.record.direction import TRAINING
 
 from ..pages import render
 from . import comparison, margin, share, update
-from .figures import FIGURES, STANDARD
-from .figures.answer import claim
+from .figures import FIGURES, STANDARD, claims
 from .records import Records, collapsed, every, hours_of
 from .statistics import Interval, Smallest
 from .validator import breaches, marked, notes
 from .verdict import low_rank, of_tasks, rule, rulings
-from .words import SAMPLE, listed
+from .words import listed
 
 MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
@@ -83,15 +82,15 @@ def numbers(records: Records) -> Numbers:
     table = share.table(records)
     if table is not None and update.asks_how_low(records):
         facts |= {
-            "claim": claim(table, records.condition_word),
+            "claim": claims.answer(table, records.condition_word),
             "tasks": _tasks(records, table),
-            "spectrum": _spectrum(records),
+            "effective_rank": _effective_rank(records),
         }
         facts |= {"deficits": share.pooled_deficits(records)}
-        facts |= {"is_flat": share.is_flat(facts["deficits"])}
+        facts |= {"is_flat": share.is_flat(facts["deficits"]), "by_share": _by_share(facts["tasks"])}
     if update.asks_how_low(records):
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
-        facts |= {"width": _width(records), "by_loss": records.protocol.loss_margin}
+        facts |= {"width": _width(records)}
     if not facts["tasks"]:
         facts["arms"] = _arms(records)
     return facts
@@ -106,11 +105,7 @@ def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:
         paired = share.scores(records, str(task))
         assert paired is not None, "it has rows"
         facts = {key: rows[key].iloc[0] for key in ("task", "classes", "full", "zero", "zero_is")}
-        facts |= {
-            "is_sample": bool(SAMPLE.search(str(task))),
-            "plateau": share.plateau(paired),
-            "brings": paired.brings,
-        }
+        facts |= {"plateau": share.plateau(paired)}
         tasks.append(facts | {side: enough[side] if len(sides[side]) else None for side in share.SIDES})
     return tasks
 
@@ -122,13 +117,27 @@ def _width(records: Records) -> int | None:
     return sides.pop() if len(sides) == 1 else None
 
 
-def _spectrum(records: Records) -> dict[str, Numbers]:
-    """Two spectral ranks of the full updates, over the conditions, beside those of noise of their shapes."""
-    by_measure = {}
-    for measure in ("effective_rank", "stable_rank"):
-        rows = [update.entry(update.spectral(records, task), measure) for task in records.conditions]
-        by_measure[measure] = {"means": [row["mean"] for row in rows], "nulls": [row["null"] for row in rows]}
-    return by_measure
+def _by_share(tasks: list[Numbers]) -> dict[float, Numbers]:
+    """What each share would have said: on how many conditions LoRA keeps it from some rank on, and how many directions
+    keep it on all of those that were cut (None where none was)."""
+
+    def ranks(kept: str, of_share: float) -> int:
+        return sum(getattr(task["rank"][of_share], kept) is not None for task in tasks if task["rank"])
+
+    def directions(kept: str, of_share: float) -> int | None:
+        return max((getattr(task["k"][of_share], kept) for task in tasks if task["k"]), default=None)
+
+    sides = {"ranks": ranks, "k": directions}
+    return {
+        s: {f"{side}_{kept}": of(kept, s) for side, of in sides.items() for kept in ("surely", "mean")}
+        for s in share.SHARES
+    }
+
+
+def _effective_rank(records: Records) -> Numbers:
+    """Of the full updates, over the conditions, beside that of noise of their shapes."""
+    rows = [update.entry(update.spectral(records, task), "effective_rank") for task in records.conditions]
+    return {"means": [row["mean"] for row in rows], "nulls": [row["null"] for row in rows]}
 
 
 def _arms(records: Records) -> list[Numbers]:
@@ -209,9 +218,12 @@ def _in_words(value: Any) -> str:
 
 def tables(records: Records) -> dict[str, pd.DataFrame]:
     """The tables beside a study's page, by name. `scores`: every arm, its score and difference, and its power at the
-    margin. `ranks`: r*, k* and the verdict, by type of matrix and at other margins. `spectra`: spectral ranks beside
-    noise. `cuts`: what every changed update scores against the uncut one."""
+    margin. `shares`: the smallest size that is enough for each share. `ranks`: r*, k* and the verdict, by type of
+    matrix and at other margins. `spectra`: spectral ranks beside noise. `cuts`: what every changed update scores
+    against the uncut one."""
     made = {"scores": every(records, _scores_of)}
+    if (kept := share.table(records)) is not None:
+        made["shares"] = pd.DataFrame(_shares_of(kept)).astype({"surely": "Int64", "mean": "Int64"})
     if update.asks_how_low(records):
         made["ranks"] = pd.DataFrame(row for task in records.conditions for row in _ranks_of(records, task))
     if update.has_cuts(records):
@@ -225,6 +237,12 @@ def _scores_of(records: Records, task: str) -> pd.DataFrame:
     rows = comparison.table(records, task)
     chances = [powers.get(arm, (math.nan, math.nan)) for arm in rows["arm"]]
     return rows.assign(**dict(zip(("power", "power_at_half"), zip(*chances, strict=True), strict=True)))
+
+
+def _shares_of(table: pd.DataFrame) -> Iterable[Numbers]:
+    for (task, side), rows in table.groupby(["task", "side"], sort=False):
+        for of_share in share.SHARES:
+            yield {"task": task, "side": side, "share": of_share, **vars(share.enough(rows, of_share))}
 
 
 def _ranks_of(records: Records, task: str) -> Iterable[Numbers]:

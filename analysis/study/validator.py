@@ -40,12 +40,11 @@ def breaches(records: Records) -> list[str]:
 @lru_cache(maxsize=KEPT)
 def notes(records: Records) -> list[str]:
     """What is no breach, and a reader should know: runs of several versions of the code, or of none that is known."""
-    versions = Counter(str(line["git"]["commit"])[:10] for line in records.lines)
+    versions = {line["git"]["commit"] for line in records.lines}
     dirty = sum(bool(line["git"]["dirty"]) for line in records.lines)
     sentences = []
     if len(versions) > 1:
-        counts = ", ".join(f"{count} of {commit}" for commit, count in versions.most_common())
-        sentences.append(f"Runs of {len(versions)} commits: {counts}.")
+        sentences.append(f"Runs of {len(versions)} commits.")
     if dirty:
         sentences.append(f"{dirty} of {len(records.lines)} runs are of code that was not committed.")
     return sentences

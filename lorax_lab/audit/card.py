@@ -24,8 +24,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import SETTINGS, read_settings
-from lorax_lab.methods.names import plain_name
-from lorax_lab.models import head_modules, load_base, preset_named, use_kernel
+from lorax_lab.models import load_base, preset_named, use_kernel
 from lorax_lab.record.files import write_bytes, write_csv, write_json, write_text
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.split import Split
@@ -86,12 +85,7 @@ def make(tuned: str, options: Namespace) -> int:
     if not rank:
         return 1
     target = folder / f"adapter-rank={rank}"
-    of_model: dict[str, Any] = {}
-    if scored:
-        places = {plain_name(f"{name}.weight"): name for name in scored.tuned.decompositions}
-        names = {m.name: places[plain_name(m.name)] for m in updates.matrices if plain_name(m.name) in places}
-        of_model = {"head": scored.tuned.head, "heads": head_modules(scored.tuned.model), "names": names}
-    extract.write_adapter(target, updates, measured, rank, device, **of_model)
+    extract.write_adapter(target, updates, measured, rank, device, scored.tuned if scored else None)
     is_right = scored is None or _scores_as_its_cut(target, scored, rank, device)
     return 0 if is_right and not failures else 1
 

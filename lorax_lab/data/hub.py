@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.data.assets import require_fetching
 from lorax_lab.data.columns import FILES, INPUTS, LABELS, content_hashes, to_pools
 from lorax_lab.data.source import Pools, Source, chosen_columns
 from lorax_lab.data.table import Table
@@ -117,6 +118,8 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
         else:
             loaded = datasets.load_dataset(str(place) if place.is_dir() else path, subset)
     except Exception as error:  # datasets, the hub's client and its HTTP library have no common error
+        if not place.is_dir():
+            require_fetching(f"task.path={path}")
         keys = f"task.path={path}" + (f" task.subset={subset}" if subset else "")
         problem = f"cannot be loaded ({in_short(error, 300)}); change task.path or task.subset, or"
         raise ConfigError(f"{keys} {problem} {INSTEAD}") from error

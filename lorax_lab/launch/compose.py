@@ -129,7 +129,31 @@ def in_our_words() -> Iterator[None]:
             raise ConfigError(_no_key(key[1])) from None
 
 
+def meant(key: str) -> list[str]:
+    """The keys that a word of another trainer may mean: by their last part, or by its initials.
+
+    >>> meant("lr"), meant("train.batch_size"), meant("lora_alpha")
+    (['train.learning_rate'], ['train.batch_size'], ['method.alpha'])
+    """
+    last = key.rpartition(".")[2].removeprefix("lora_").removeprefix("num_train_")
+    names = {known: known.rpartition(".")[2] for known in known_keys()}
+    initials = {known: "".join(word[0] for word in name.split("_")) for known, name in names.items() if "_" in name}
+    by_name = [known for known, name in names.items() if name == last]
+    return by_name or [known for known, letters in initials.items() if letters == last]
+
+
+def check_flags(flags: list[str]) -> None:
+    """Refuse a setting that is written as a flag, with a ConfigError that says how it is written."""
+    for place, flag in enumerate(flags):
+        name, _, value = flag.partition("=")
+        if flag.startswith("--") and (keys := meant(name.lstrip("-").replace("-", "_"))):
+            after = value or (*flags, "…")[place + 1]
+            raise ConfigError(f"{flag}: settings are written key=value; type {keys[0]}={after}")
+
+
 def _no_key(key: str) -> str:
+    if keys := meant(key):
+        return f"there is no key {key}; did you mean {' or '.join(keys)}? --cfg job shows all"
     section = f"{key.partition('.')[0]}." if "." in key else ""
     near = [name for name in known_keys() if name.startswith(section) and (section or "." not in name)]
     (nearest, _, _), allowed = suggest(key, known_keys()).partition("allowed: "), ", ".join(near or known_keys())
@@ -162,8 +186,6 @@ def typed(content: Any) -> RunConfig:
     sections = {name: content.get(name, {}) for name in schemas}
     if sections["train"].get("dropout") == "torch":  # recorded runs state it; nothing else is possible now
         sections["train"] = {key: value for key, value in sections["train"].items() if key != "dropout"}
-    if sections["tracking"].get("mode") == "trackio":  # a window that recorded runs had
-        sections["tracking"] = sections["tracking"] | {"mode": "disabled"}
     dials = {key: value for key, value in content.items() if key not in schemas}
     settings = {name: _checked(schemas[name], f"{name}.", pickle.dumps(sections[name])) for name in schemas}
     config = RunConfig(**vars(_checked(_dials(), "", pickle.dumps(dials))), **settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import lorax_lab
 from lorax_lab.config.overrides import CONF
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.launch.compose import in_our_words, recorded, spell_out, typed
+from lorax_lab.launch.compose import check_flags, in_our_words, recorded, spell_out, typed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,6 +51,7 @@ def for_hydra(words: list[str]) -> list[str]:
     ours, rest = parser.parse_known_args(words)
     overrides = [word for word in rest if "=" in word and not word.startswith("-")]
     flags = [word for word in rest if word not in overrides]
+    check_flags(flags)
     if ours.config:
         overrides = recorded(ours.config, overrides)
     overrides = spell_out(overrides, ours.config_dir or CONF)

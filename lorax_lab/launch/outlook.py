@@ -82,15 +82,19 @@ def _estimate(runs: list[Run], workers: int) -> str:
 
 
 def seconds_of(runs: Sequence[Run]) -> float | None:
-    """Seconds for all of the runs: each as long as the mean of those recorded with its method, model, task and measure,
-    or of all where there are none. None where no run is completed."""
+    """Seconds for all of the runs: each as long as the mean of the recorded runs that are most alike, by method, model,
+    measure and task, or by the first of these. None where no run is completed."""
 
     def kind(config: Mapping[str, Any]) -> tuple[str, ...]:
-        return config["method"]["name"], config["model"], config["task"]["name"], config["measure"]
+        return config["method"]["name"], config["model"], config["measure"], config["task"]["name"]
 
     took: dict[tuple[str, ...], list[float]] = {}
     for record in scan(runs[0].runs_dir)[0].values():
-        if record.result:
-            took.setdefault(kind(record.config), []).append(record.result.time.total_seconds)
-    every = [seconds for alike in took.values() for seconds in alike]
-    return sum(mean(took.get(kind(plain(run.config)), every)) for run in runs) if every else None
+        for length in range(5) if record.result else ():
+            took.setdefault(kind(record.config)[:length], []).append(record.completed.time.total_seconds)
+
+    def expected(run: Run) -> float:
+        alike = kind(plain(run.config))
+        return mean(next(took[alike[:length]] for length in range(4, -1, -1) if alike[:length] in took))
+
+    return sum(map(expected, runs)) if took else None

@@ -10,6 +10,7 @@ from lorax_lab.config import SHARD, RunConfig
 from lorax_lab.config.identity import run_id
 from lorax_lab.console import say
 from lorax_lab.data import SOURCES, data_sha256
+from lorax_lab.data.assets import NotFetched
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import reference_of
@@ -19,16 +20,22 @@ from lorax_lab.tasks import kind_of, load_task
 from lorax_lab.tasks.split import check_unlike, encode
 from lorax_lab.train import check_machine
 
+LONG = 128
+"""The size of the longest input that is assumed of a task whose data are not here."""
+
 
 def run_of(config: RunConfig) -> Run:
     """The run of a configuration. The hashes of its model and data are part of its id, and the precision that `auto`
-    stands for here.
+    stands for here. It ends in `?` where they may not be fetched.
 
     Raises:
         ConfigError: a model or data set that cannot be found.
     """
     config = fastest.settled(config)
-    return Run(config, run_id(config, models.model_sha256(config.model), data_sha256(config.task)))
+    try:
+        return Run(config, run_id(config, models.model_sha256(config.model), data_sha256(config.task)))
+    except NotFetched:
+        return Run(config, f"{run_id(config, '', '')[:-10]}?")
 
 
 def with_reference(run: Run) -> list[Run]:
@@ -61,7 +68,14 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
     for run in runs:
         _check_settings(run.config)
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
-    return {pair: _check_data(run) for pair, run in pairs.items()}
+    sizes = {}
+    for pair, run in pairs.items():
+        try:
+            sizes[pair] = _check_data(run)
+        except NotFetched as missing:
+            say(f"note: {missing}; the sweep fetches it, and checks it then")
+            sizes[pair] = getattr(run.config.task, "max_length", None) or LONG
+    return sizes
 
 
 def check_together(runs: Sequence[Run]) -> None:

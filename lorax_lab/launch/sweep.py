@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from lorax_lab import distributed, windows
 from lorax_lab.comparison import lacks_comparison, why_unusable
 from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.console import WorkerBars, console, say
+from lorax_lab.data.assets import NotFetched, offline
 from lorax_lab.errors import ConfigError, in_one_line
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
@@ -65,19 +67,19 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
 
 
 def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch | None, dry_run: bool) -> int:
-    grid = [with_reference(run_of(config)) for config in configs]
-    sweep = Sweep(each_once(grid))
-    if distributed.processes() > 1:
-        check_together(sweep.waiting)
-    longest = check(sweep.waiting)
-    workers = shares(sweep.waiting, len(sweep.runs), longest) if distributed.processes() == 1 else []
+    with offline() if dry_run else nullcontext():
+        grid = [with_reference(run_of(config)) for config in configs]
+        sweep = Sweep(each_once(grid))
+        if distributed.processes() > 1:
+            check_together(sweep.waiting)
+        workers, unmeasured = _outlook(sweep)
     if sweep.waiting and not dry_run:
         _make_store(sweep.runs_dir)
     lacking = f", {len(sweep.uncompared)} of them not compared with the reference" if sweep.uncompared else ""
     say(f"{sum(map(is_settled, sweep.runs))} of {len(sweep.runs)} already recorded in {sweep.runs_dir}{lacking}")
     if configs[0].train.precision == AUTO:
         say(f"note: train.precision=auto is train.precision={precision_of(configs[0].train)} here")
-    for line in [*shares_in_words([] if launcher else workers), *not_measured_lines(sweep.waiting)]:
+    for line in [*shares_in_words([] if launcher else workers), *unmeasured]:
         say(line)
     if dry_run:
         for line in dry_run_lines(sweep.runs, len(workers)):
@@ -97,6 +99,18 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
         say("interrupted; the same command goes on with what is missing")
         return 130
     return 0 if complete else 1
+
+
+def _outlook(sweep: Sweep) -> tuple[list[Variables], list[str]]:
+    """The environment of each worker, and what is not measured, after a check of every run. A dry run does not fetch a
+    model that is not here, and so knows less."""
+    try:
+        longest = check(sweep.waiting)
+        workers = shares(sweep.waiting, len(sweep.runs), longest) if distributed.processes() == 1 else []
+        return workers, not_measured_lines(sweep.waiting)
+    except NotFetched as missing:
+        say(f"note: {missing}; the sweep fetches it, and checks it then")
+        return [{}], []
 
 
 def _make_store(runs_dir: Path) -> None:

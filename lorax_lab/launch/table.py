@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Literal
 
 import pandas as pd
@@ -20,10 +21,12 @@ from lorax_lab.record import measures, variation
 from lorax_lab.record.direction import labelled, oriented, scored_on
 from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
 from lorax_lab.record.record import Record
-from lorax_lab.record.share import MOST, share_of
+from lorax_lab.record.result import Result
+from lorax_lab.record.share import MOST, reference_of, share_kept
 
-SHARE = "share kept"
-"""The heading of the share that a run keeps of what full fine-tuning brings over the head alone."""
+DIFFERENCE, SHARE = "from full", "share kept"
+"""The headings of a run's difference from full fine-tuning, above 0 is better, and of the share that it keeps of what
+full fine-tuning brings over the head alone."""
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
 Cells = dict[str, str]
@@ -55,8 +58,9 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
     settings, kinds = _settings(rows), {score_name(row.done) for row in rows if row.done}
     cells = [dials | _result(row, kinds, runs_dir) for dials, row in zip(settings, rows, strict=True)]
     frame = pd.DataFrame(cells).fillna("")
-    if SHARE in frame:  # last, where a run has one
-        frame[SHARE] = frame.pop(SHARE)
+    for last in (DIFFERENCE, SHARE):
+        if last in frame:
+            frame[last] = frame.pop(last)
     frame["status"] = ["collapsed" if row.collapsed else row.status.partition(":")[0] for row in rows]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
     for heading in frame:
@@ -70,7 +74,8 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
         name = ", ".join(f"{heading} {value}" for heading, value in dials.items() if value)
         notes += [f"{name}, {row.status}"] if ":" in row.status else []
         notes += [f"{name}, collapsed: {'; '.join(row.collapsed)}"] if row.collapsed else []
-    lines = [*_baselines(rows), *_directions(rows), *notes, *_next(rows, runs_dir)]
+    lines = [*_baselines(rows), *_directions(rows), *_intervals(rows, settings, runs_dir), *notes]
+    lines += _next(rows, runs_dir)
     return Group(shown, *(Text(line, overflow="fold") for line in lines))
 
 
@@ -96,14 +101,40 @@ def _result(row: Row, kinds: set[str], runs_dir: Path) -> Cells:
     if len(kinds) < 2:
         result, ranks = record.completed, measures.effective_ranks(runs_dir / record.run_id)
         cells |= {
-            "trainable": f"{result.parameters.trainable:,}",
+            "trainable": f"{result.parameters.trainable / 1e6:,.2f} M",
             "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
             "effective rank": _number(ranks[0], 1) if ranks else "",
             "of noise's": _share(*ranks) if ranks else "",
             "seconds": f"{result.time.total_seconds:.0f}",
         }
-    share = share_of(record, runs_dir)
-    return cells if share is None else cells | {SHARE: f"{share:.0%}".replace("%", " %")}
+    if full := reference_of(record, runs_dir):
+        share = share_kept(record, full)
+        cells |= {DIFFERENCE: f"{_difference(record, full):+.3f}"} | (
+            {} if share is None else {SHARE: _share(share, 1)}
+        )
+    return cells
+
+
+def _difference(record: Record, full: Result) -> float:
+    return oriented(record.completed.score("test") - full.score("test"), full.higher_is_better)
+
+
+def _intervals(rows: list[Row], settings: list[Cells], runs_dir: Path) -> list[str]:
+    """The difference of each arm of several seeds from full fine-tuning, with Student's 95 % interval over these."""
+    from scipy.stats import t
+
+    by_arm: dict[str, list[float]] = {}
+    for row, dials in zip(rows, settings, strict=True):
+        if row.done and (full := reference_of(row.done, runs_dir)):
+            arm = ", ".join(f"{heading} {value}" for heading, value in dials.items() if value and heading != "seed")
+            by_arm.setdefault(arm, []).append(_difference(row.done, full))
+    lines = []
+    for arm, gains in by_arm.items():
+        if (seeds := len(gains)) > 1:
+            middle, half = mean(gains), float(t.isf(0.025, seeds - 1)) * stdev(gains) / seeds**0.5
+            interval = f"{middle:+.3f} [{middle - half:+.3f}, {middle + half:+.3f}]"
+            lines.append(f"{arm}: {interval} from full fine-tuning, {seeds} seeds")
+    return lines
 
 
 def _directions(rows: list[Row]) -> list[str]:
@@ -134,8 +165,8 @@ def _next(rows: list[Row], runs_dir: Path) -> list[str]:
         return []
     runs = "" if runs_dir == Path("runs") else f" --runs {runs_dir}"
     seeds = len({row.config.seed for row in rows if row.done})
-    intervals = f"python -m analysis compare {runs_dir}" if seeds > 1 else "the same with seed=0,1,2,3,4"
-    return [f"next: python -m analysis report{runs} (one page of all runs); {intervals} (intervals)"]
+    more = f"python -m analysis compare {runs_dir} (shares and intervals)" if seeds > 1 else "seed=0,1,2 for intervals"
+    return [f"next: python -m analysis report{runs} (one page of all runs); {more}"]
 
 
 def score_name(record: Record) -> str:

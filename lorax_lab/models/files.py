@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.data.assets import ASSETS, State, fetch, sha256_of_file, state_of
+from lorax_lab.data.assets import ASSETS, State, fetch, require_fetching, sha256_of_file, state_of
 from lorax_lab.errors import ConfigError, first_line, named, suggest
 from lorax_lab.models.tensor_files import INDEX, WEIGHT_DTYPES, file_or_index, read_tensors, read_weights, shards_of
 
@@ -89,6 +89,7 @@ def download(name: str, patterns: list[str], ignored: list[str], to_type: str) -
     try:
         return Path(snapshot_download(repo, **wanted))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
+        require_fetching(f"model={name}")
         reason = f"it is no preset, folder or file, and the hub did not give it ({first_line(error)})"
         raise ConfigError(f"{reason}; {to_type}") from error
 

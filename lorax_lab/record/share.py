@@ -28,9 +28,15 @@ def share_kept(record: Record, full: Result) -> float | None:
     return oriented(result.score("test") - head, full.higher_is_better) / brings if brings > 0 else None
 
 
+def reference_of(record: Record, runs_dir: Path) -> Result | None:
+    """The full fine-tune of the same store that a run is compared with; None of a trial, and where it has no result."""
+    reference = record.completed.reference
+    if record.is_trial or reference is None or status_of(runs_dir / reference) != "completed":
+        return None
+    return read_record(runs_dir / reference).completed
+
+
 def share_of(record: Record, runs_dir: Path) -> float | None:
     """`share_kept`, with the reference's record of the same store; None where it has no result there."""
-    reference = record.completed.reference
-    if reference is None or status_of(runs_dir / reference) != "completed":
-        return None
-    return share_kept(record, read_record(runs_dir / reference).completed)
+    full = reference_of(record, runs_dir)
+    return None if full is None else share_kept(record, full)

@@ -59,8 +59,8 @@ def _by_cholesky(factors: Sequence[Float64[Tensor, "long rank"]]) -> tuple[Float
     norms = product.diagonal(dim1=1, dim2=2).sqrt()
     H = product / (norms[:, :, None] * norms[:, None, :])
     L, failed = torch.linalg.cholesky_ex(H)
-    L = torch.where((failed == 0)[:, None, None], L, torch.eye(len(L[0]), dtype=L.dtype, device=L.device))
-    condition = H.abs().sum(1).amax(1) * torch.cholesky_inverse(L).abs().sum(1).amax(1)
+    regular = torch.where(failed[:, None, None] == 0, L, torch.eye(len(H[0]), dtype=H.dtype, device=H.device))
+    condition = H.abs().sum(1).amax(1) * torch.cholesky_inverse(regular).abs().sum(1).amax(1)
     facts = torch.stack([failed, condition, norms.amin(1), norms.amax(1)]).T.tolist()
     bounds = [svd_error(shape) / gram_error(shape) for shape in map(shape_of, factors)]
     good = [

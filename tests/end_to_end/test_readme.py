@@ -21,8 +21,10 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, ROOT / "CONTRIBUTING.md", *DOCS, ROOT / "benchmarks" / "README.md"]
-LONGEST_PAGE, LONGEST_SENTENCE = 130, 32
-"""Lines of README.md, and words of a sentence in it."""
+WRITTEN = [ROOT / "analysis" / "VERDICT.md", *sorted((ROOT / "docs" / "study").glob("*/VERDICT.md"))]
+"""The pages that commands write."""
+LONGEST_PAGE, LONGEST, OFTEN, MEAN = 130, 30, 25, 15
+"""Lines of README.md; words of a page's longest sentence, of 95 in 100, and in the mean."""
 
 
 def name(path: Path) -> str:
@@ -46,7 +48,24 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=name)
+def sentences(text: str) -> list[list[str]]:
+    """The words of each sentence, without intervals; not of code, tables, headings, pictures, or what was declared."""
+    text = re.sub(r"^```.*?^```$|<details>.*?</details>|^[|!#].*?$", "", text, flags=re.M | re.S)
+    text = re.sub(r"\]\([^)]*\)|\[[−\-+.\d, ]+\]", "", text)
+    parts = re.split(r"(?<=[.?!:])\**\s+|\n\s*\n|^\s*- ", text, flags=re.M)
+    return [words for part in parts if (words := part.split())]
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "LOG.md", *WRITTEN], ids=name)
+def test_sentences_are_short(path: Path) -> None:
+    of_page = sentences(path.read_text(encoding="utf-8"))
+    lengths = sorted(map(len, of_page))
+    assert lengths[-1] <= LONGEST, " ".join(max(of_page, key=len))
+    assert lengths[int(0.95 * len(lengths))] <= OFTEN
+    assert sum(lengths) / len(lengths) <= MEAN
+
+
+@pytest.mark.parametrize("path", [*PAGES, *WRITTEN], ids=name)
 def test_links_and_pictures_exist(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if not target.startswith("http"):
@@ -62,12 +81,7 @@ def test_every_page_is_found_from_the_readme_or_the_index() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= LONGEST_PAGE
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
-    prose = re.sub(r"^[|!#-].*$", "", prose, flags=re.M)
-    sentences = re.split(r"(?<=[.?!:])\s+|\n\n", re.sub(r"\]\([^)]*\)", "]", prose))
-    assert max(len(sentence.split()) for sentence in sentences) <= LONGEST_SENTENCE
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= LONGEST_PAGE
 
 
 def test_the_house_page_names_every_room() -> None:

@@ -15,10 +15,9 @@ from lorax_lab.tasks.collapse import best_constant, risen, signs
 from lorax_lab.tasks.kind import Metric
 
 LABELS: dict[str, np.ndarray] = {
-    "classes": np.array([0, 1, 1, 1, 0, 1]),
-    "numbers": np.array([0.5, -1.0, 2.0, 0.0, 1.0, 3.0]),
+    "classes": np.array([0, 1, 1, 1, 0, 1]), "numbers": np.array([0.5, -1.0, 2.0, 0.0, 1.0, 3.0]),
     "texts": np.array(["yes", "no", "yes", "yes ", "no", "maybe"]),
-}
+}  # fmt: skip
 
 
 class Scored:

@@ -47,17 +47,9 @@ def test_a_draw_by_its_bidiagonal_form_has_the_law_of_a_gaussian_matrix(shape: t
     assert not torch.equal(gaussian_draw(shape), gaussian_draw(shape, 1))
 
 
-def test_gaussian_singular_values_by_hand() -> None:
-    for shape in ((64, 64), (64, 100), (3, 5000)):
-        sigma = gaussian_singular_values(shape)
-        edge = spectra.noise_edge(shape, 1.0)
-        assert (sigma.diff() < 0).all()
-        assert abs(math.sqrt(shape[1]) - math.sqrt(shape[0])) < sigma[-1]
-        assert sigma[0] < edge
-        assert sigma.square().sum() == pytest.approx(math.prod(shape), rel=0.01)
+def test_gaussian_singular_values_of_nothing_and_of_one_row() -> None:
     assert [len(gaussian_singular_values(shape)) for shape in ((0, 0), (0, 5), (5, 0))] == [0, 0, 0]
-    middle = gaussian_singular_values((1, 10**6)).item()
-    assert middle == pytest.approx(1000, rel=1e-3)
+    assert gaussian_singular_values((1, 10**6)).item() == pytest.approx(1000, rel=1e-3)
 
 
 def test_low_rank_null_is_drawn_from_a_stream_of_its_own() -> None:

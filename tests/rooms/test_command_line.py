@@ -50,6 +50,38 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(small_run: list[str], lab_
     assert len(runs) == 6
 
 
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        (["--rank", "8"], "type rank=8"),
+        (["--lora_alpha=16"], "type method.alpha=16"),
+        (["train.lr=1e-3"], "did you mean train.learning_rate?"),
+        (["nowhere=1"], "there is no key nowhere"),
+    ],
+)
+def test_words_of_other_trainers_are_told_in_ours(word: list[str], says: str, lab_here: Lab) -> None:
+    done = lab_here(*word)
+    assert (done.returncode, says in " ".join((done.stdout + done.stderr).split())) == (2, True)
+
+
+def test_a_dry_run_fetches_nothing(
+    small_run: list[str], lab_here: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id of a run whose data have a pinned hash is known without them, and that of a hub's data set is not."""
+    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    record_as(plan(small_run)[0], "completed")
+    model = small_run[0]
+    done = lab_here(model, "task=sarcasm", f"runs_dir={store_of(small_run)}", "rank=4", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "sarcasm (46.3 MB) is not on this machine yet" in done.stdout
+    assert "tiny-bert-sarcasm-lora-r4-s0-?" not in done.stdout
+    assert "time unknown" not in done.stdout
+    hub = lab_here("model=org/name", "task=sarcasm", "rank=4", "--dry-run")
+    assert "name-sarcasm-lora-r4-s0-?" in hub.stdout
+    assert not list(tmp_path.glob("cache/sarcasm*"))
+
+
 def test_a_dry_run_knows_what_is_recorded_failed_and_in_progress(small_run: list[str], lab_here: Lab) -> None:
     full, first, second, third, fourth = plan([*small_run, "rank=1,2,3,4"])
     time = run_record().completed.time
@@ -121,20 +153,13 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], lab_here:
 @pytest.mark.parametrize(
     ("typed", "code", "named"),
     [
-        (["rnak=8"], 2, "rnak"),
-        (["rank=2,4"], 2, "type -m"),
-        (["task=twets"], 2, "task=twets"),
-        (["method=lora,lroa", "-m"], 2, "method=lroa"),
-        (["+experiment=mine"], 2, "experiment"),
-        (["hydra/launcher=jobli"], 2, "hydra/launcher"),
-        (["--config", "/no/such.yaml"], 2, "/no/such.yaml"),
-        (["--config-dir", "/no/such", "rank=2"], 2, "/no/such"),
-        (["rank"], 2, "rank"),
-        (["--dry"], 2, "--dry"),
-        (["--resolve"], 2, "--resolve"),
-        (["--cfg=job", "rnak=8"], 2, "rnak"),
+        (["rnak=8"], 2, "rnak"), (["rank=2,4"], 2, "type -m"), (["task=twets"], 2, "task=twets"),
+        (["method=lora,lroa", "-m"], 2, "method=lroa"), (["+experiment=mine"], 2, "experiment"),
+        (["hydra/launcher=jobli"], 2, "hydra/launcher"), (["--config", "/no/such.yaml"], 2, "/no/such.yaml"),
+        (["--config-dir", "/no/such", "rank=2"], 2, "/no/such"), (["rank"], 2, "rank"), (["--dry"], 2, "--dry"),
+        (["--resolve"], 2, "--resolve"), (["--cfg=job", "rnak=8"], 2, "rnak"),
     ],
-)
+)  # fmt: skip
 def test_a_slip_of_the_keyboard_ends_in_one_sentence(lab_here: Lab, typed: list[str], code: int, named: str) -> None:
     done = lab_here(*typed)
     assert done.returncode == code, done.stdout + done.stderr

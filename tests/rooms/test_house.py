@@ -56,15 +56,12 @@ MAY_IMPORT = {
 """Who may import whom, room by room; an entry (run, audit, export, serve) stands in nobody's list."""
 DOORS = {
     "wandb": {"lorax_lab/windows/library", "lorax_lab/windows/dashboard"},
-    "wandb_workspaces": {"lorax_lab/windows/dashboard"},
-    "trackio": {"lorax_lab/windows/library"},
+    "wandb_workspaces": {"lorax_lab/windows/dashboard"}, "trackio": {"lorax_lab/windows/library"},
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
-    "peft": {"lorax_lab/methods"},
-    "jinja2": {"analysis", "lorax_lab/audit", "lorax_lab/export"},
-    "datasets": {"lorax_lab/data"},
-    "accelerate": {"lorax_lab/train"},
-}
+    "peft": {"lorax_lab/methods"}, "jinja2": {"analysis", "lorax_lab/audit", "lorax_lab/export"},
+    "datasets": {"lorax_lab/data"}, "accelerate": {"lorax_lab/train"},
+}  # fmt: skip
 OURS = ("lorax_lab", "analysis", "experiments")
 ANALYSIS_READS = {"record", "study", "spectra", "streams", "errors"}
 STUDIES_IMPORT = {

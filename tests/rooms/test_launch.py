@@ -82,11 +82,10 @@ def test_a_run_is_trained_once(tmp_path: Path, trains: list[str]) -> None:
     [
         (Diverged("training loss nan"), "diverged", "training loss nan"),
         (RuntimeError("two\n  lines"), "failed", "RuntimeError: two lines"),
-        (SystemExit(7), "failed", "sys.exit(7) was called"),
-        (MemoryError("no more"), "oom", "MemoryError: no more"),
+        (SystemExit(7), "failed", "sys.exit(7) was called"), (MemoryError("no more"), "oom", "MemoryError: no more"),
         (KeyboardInterrupt(), "killed", "interrupted"),
     ],
-)
+)  # fmt: skip
 def test_the_end_of_a_run_is_recorded_with_its_reason(
     error: BaseException, status: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,16 +13,14 @@ from analysis.study.command import DOCS, PAGE, VERDICT, load_all
 from analysis.study.figures import FIGURES, latex
 from analysis.study.records import RECORDS, Records, load, names_in
 from analysis.study.validator import breaches
-from analysis.study.verdict import of_tasks
 from lorax_lab.study.published import Afterwards, read_rows, write_rows
 from lorax_lab.study.tables import altered
 
 STUDIES = names_in(RECORDS)
-MAIN, FIRST, QUICK = "rank_sweep_2", "rank_sweep", "paper_which_matrices"
-"""The study that the README tells of, its first edition, and a small one that `make test` reads too."""
+QUICK = "paper_which_matrices"
+"""A small study that `make test` reads too."""
 LARGEST = 20_000_000
 """Bytes of all published records."""
-ROOT = Path(__file__).parents[2]
 
 
 @cache
@@ -51,17 +49,6 @@ def test_the_verdict_over_all_is_what_the_records_give() -> None:
     links = {study: f"../docs/study/{study}/{PAGE}" for study in STUDIES}
     assert page.write_all(load_all(RECORDS)[0], links) == VERDICT.read_text(encoding="utf-8")
     assert sum(path.stat().st_size for path in RECORDS.rglob("*.*")) < LARGEST
-
-
-@pytest.mark.slow
-def test_the_page_of_studies_has_both_editions_side_by_side() -> None:
-    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
-    first, second = ({ruling.task: ruling for ruling in of_tasks(records(study))} for study in (FIRST, MAIN))
-    for task, before in first.items():
-        assert f"| {task}, r\\* | {before.r_star} | {second[task].r_star} |" in text
-        assert f"| {task}, k\\* | {before.k_star} | {second[task].k_star} |" in text
-        assert before.verdict == second[task].verdict == "supported"
-        assert (before.on_test, second[task].on_test) == (False, True)
 
 
 def test_rows_of_other_runs_or_conditions_are_named_and_not_read(tmp_path: Path) -> None:

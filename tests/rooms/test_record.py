@@ -68,17 +68,14 @@ def test_damage_is_named_left_out_and_warned_about(damage: Callable[[bytes], byt
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        (lambda r: r.update(schema=99), "schema"),
-        (lambda r: r["result"].pop("metrics"), "metrics"),
-        (lambda r: r.update(status="done"), "status"),
-        (lambda r: r.update(status="failed"), "failed"),
-        (lambda r: r.update(result=None), "completed"),
-        (lambda r: r.update(colour="red"), "colour"),
+        (lambda r: r.update(schema=99), "schema"), (lambda r: r["result"].pop("metrics"), "metrics"),
+        (lambda r: r.update(status="done"), "status"), (lambda r: r.update(status="failed"), "failed"),
+        (lambda r: r.update(result=None), "completed"), (lambda r: r.update(colour="red"), "colour"),
         (lambda r: r["result"]["parameters"].update(head="2"), "parameters.head"),
         (lambda r: r["result"]["matrices"]["m"].update(rank=2.5), "rank"),
         (lambda r: r.update(schema=2), "force=true"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_record_is_refused_with_its_place(change: Callable[[Any], Any], key: str, tmp_path: Path) -> None:
     record.write_record(tmp_path, content())
     read = json.loads((tmp_path / "record.json").read_text())

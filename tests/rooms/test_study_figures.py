@@ -53,8 +53,10 @@ def test_a_table_for_a_paper_is_whole(name: str) -> None:
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_published_table_draws_its_figure(path: Path) -> None:
-    figure = FIGURES[path.stem].draw(pd.read_csv(path))
-    assert figure.get_suptitle()
+    rows = pd.read_csv(path)
+    figure, claim = FIGURES[path.stem].draw(rows), FIGURES[path.stem].claim(rows)
+    assert any(letter.isdigit() for letter in claim)
+    assert " ".join(figure.get_suptitle().split()).startswith(claim)
     assert all(axes.has_data() or axes.get_label() == "<colorbar>" or not axes.axison for axes in figure.axes)
     check_headings(figure)
 

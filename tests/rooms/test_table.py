@@ -13,26 +13,18 @@ from recorded import run_record
 from rich.console import Console
 
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.table import SHARE, Row, table
+from lorax_lab.launch.table import DIFFERENCE, SHARE, Row, table
 from lorax_lab.record import measures
 from lorax_lab.record.folder import HEAD_ALONE
 from lorax_lab.record.record import write_record
 
 DIALS = {
-    "model=smollm2": "model",
-    "task=boolq": "task",
-    "method=full": "method",
-    "rank=16": "rank",
-    "seed=1": "seed",
-    "method.alpha=8": "alpha",
-    "method.dropout=0.1": "dropout",
-    "method.target_modules=[query,value]": "target modules",
-    "train.learning_rate=5e-4": "learning rate",
-    "train.epochs=2": "epochs",
-    "train.head=false": "head",
-    "task.train_examples=null": "train examples",
+    "model=smollm2": "model", "task=boolq": "task", "method=full": "method", "rank=16": "rank", "seed=1": "seed",
+    "method.alpha=8": "alpha", "method.dropout=0.1": "dropout",
+    "method.target_modules=[query,value]": "target modules", "train.learning_rate=5e-4": "learning rate",
+    "train.epochs=2": "epochs", "train.head=false": "head", "task.train_examples=null": "train examples",
     "measure=trial": "measure",
-}
+}  # fmt: skip
 """Each of them alone makes another run than the default one, and has a heading."""
 
 
@@ -114,7 +106,23 @@ def test_a_run_has_its_share_of_what_full_fine_tuning_brings_over_the_head_alone
     run = row("rank=4", metrics={"test/accuracy": 0.88}, reference="full")
     shown = table([run], tmp_path).renderables[0]
     cells = {str(column.header): str(next(column.cells)) for column in shown.columns}
-    assert cells[SHARE] == "90 %"
+    assert (cells[DIFFERENCE], cells[SHARE]) == ("-0.020", "90 %")
     better = {"baselines": {f"{HEAD_ALONE}/accuracy": 0.95}}
     write_record(tmp_path / "full", run_record("full", method="full", rank=None, **scores | better))
     assert SHARE not in [str(column.header) for column in table([run], tmp_path).renderables[0].columns]
+
+
+def test_an_arm_of_several_seeds_has_an_interval_of_its_difference(tmp_path: Path) -> None:
+    """(−.01, −.02, −.03): Student's half width of three is 4.303 · .01 / √3."""
+    rows = []
+    for seed, score in enumerate((0.89, 0.88, 0.87)):
+        full = run_record(f"full-{seed}", method="full", rank=None, metrics={"test/accuracy": 0.9})
+        write_record(tmp_path / f"full-{seed}", full)
+        rows.append(row("rank=4", f"seed={seed}", metrics={"test/accuracy": score}, reference=f"full-{seed}"))
+
+    def below(shown: list[Row]) -> str:
+        return "\n".join(map(str, table(shown, tmp_path).renderables[1:]))
+
+    assert "method lora, rank 4: -0.020 [-0.045, +0.005] from full fine-tuning, 3 seeds" in below(rows)
+    assert "from full" not in below(rows[:1])
+    assert "seed=0,1,2 for intervals" in below(rows[:1])

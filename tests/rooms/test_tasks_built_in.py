@@ -177,14 +177,11 @@ def read_real(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "clear", "dropped", "groups", "largest"),
     [
-        ("movie_reviews", 10_072, 2, 10_070, 0.504),
-        ("product_reviews", 2_985, 8, 285, 0.586),
-        ("editorials", 2_970, 39, 497, 0.599),
-        ("tweets", 3_432, 60, 3_274, 0.687),
-        ("sarcasm", 28_614, 116, 28_496, 0.525),
-        ("boolq", 12_697, 0, 8_204, 0.623),
+        ("movie_reviews", 10_072, 2, 10_070, 0.504), ("product_reviews", 2_985, 8, 285, 0.586),
+        ("editorials", 2_970, 39, 497, 0.599), ("tweets", 3_432, 60, 3_274, 0.687),
+        ("sarcasm", 28_614, 116, 28_496, 0.525), ("boolq", 12_697, 0, 8_204, 0.623),
     ],
-)
+)  # fmt: skip
 def test_as_published(name, clear, dropped, groups, largest):
     task = load_task(settings(name, **ALL))
     labels = Counter(e.label for e in everything(task))

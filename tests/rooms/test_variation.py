@@ -15,18 +15,10 @@ from lorax_lab.record import variation
 from lorax_lab.tasks import KINDS
 
 OTHER = {
-    "model": "smollm2",
-    "rank": 3,
-    "seed": 1,
-    "method.alpha": 8,
-    "method.target_modules": ["query", "value"],
-    "train.learning_rate": 0.5,
-    "train.epochs": 2,
-    "train.head": False,
-    "task.max_length": 64,
-    "task.train_examples": None,
-    "measure": "trial",
-}
+    "model": "smollm2", "rank": 3, "seed": 1, "method.alpha": 8, "method.target_modules": ["query", "value"],
+    "train.learning_rate": 0.5, "train.epochs": 2, "train.head": False, "task.max_length": 64,
+    "task.train_examples": None, "measure": "trial",
+}  # fmt: skip
 
 
 def needed(task: str) -> list[str]:

@@ -10,14 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorax_lab.record.share import MOST, SURE
+from lorax_lab.record.share import MOST
 
 from ... import style
 from ...scores import score_label
 from .. import comparison, share, update
 from ..records import Records, models_of
 from ..share import SIDES
-from ..words import SAMPLE
 
 CROWDED = 1.6
 """Two sizes nearer than this ratio have one number between them."""
@@ -26,8 +25,6 @@ LIMITS, ABOVE = (0, 130), 1.15
 ALONE = 4.5
 """Width of a figure of one panel, inches."""
 FAR = 2000.0
-TOLD = 8
-"""The rank that the title speaks of, where it was tried."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -72,7 +69,8 @@ def draw(table: pd.DataFrame) -> Figure:
         panels[0].set_ylabel(score_label("difference in score", table, "\n"))
     covered = "seeds and examples" if table.get("examples", pd.Series([2])).min() > 1 else "seeds"
     over = f"95 % intervals over {covered}" if table["seeds"].max() > 1 else "one seed, no intervals"
-    return style.finish(figure, f"{claim(table)} ({models_of(table)}; {over})", panels[0], columns=3)
+    text = f"{models_of(table)}: {'share kept' if is_share else 'difference in score'} by rank, and by directions"
+    return style.finish(figure, f"{text} of the full update; {over}", panels[0], columns=3)
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str) -> None:
@@ -105,26 +103,3 @@ def _named(task: str, rows: pd.DataFrame) -> str:
     """The condition, with the number of its classes where that is unusual."""
     classes = int(rows["classes"].iloc[0]) if "classes" in rows else 0
     return f"{task} ({classes} classes)" if classes > 2 else task
-
-
-def claim(table: pd.DataFrame, word: str = "task") -> str:
-    """What was found, in a sentence or three. A second sample of a task is the same task.
-
-    >>> rows = pd.DataFrame({"side": "rank", "size": 8, "share": [0.9, 1], "surely_80": [True, False]})
-    >>> print(claim(rows.assign(task=["a", "b"])).replace(". ", ".\\n"))
-    LoRA of rank 8 keeps 90 to 100 % of what fine-tuning brings in the mean.
-    From it on, 80 % is surely kept on 1 of 2 tasks
-    """
-    if "share" not in table:
-        return "difference in score from full fine-tuning, and of the full update when it is cut"
-    rows = table[~table["task"].str.contains(SAMPLE)]
-    ranks = sorted({int(size) for size in rows.loc[rows["side"] == "rank", "size"]})
-    rank = TOLD if TOLD in ranks else ranks[len(ranks) // 2]
-    at_rank = rows.loc[(rows["side"] == "rank") & (rows["size"] == rank), "share"]
-    ends = " to ".join(dict.fromkeys(f"{100 * end:.0f}" for end in (at_rank.min(), at_rank.max())))
-    text = f"LoRA of rank {rank} keeps {ends} % of what fine-tuning brings in the mean. From it on, "
-    by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
-    text += f"{100 * SURE:.0f} % is surely kept on {by_task.sum()} of {len(by_task)} {word}s"
-    cuts = rows[rows["side"] == "k"].groupby("size")[share.column(SURE)].all()
-    enough = share.from_on(cuts.index, cuts)
-    return text if enough is None else f"{text}; by the top {enough} directions of the full update, on all"

@@ -21,10 +21,7 @@ EVERY, PLAIN = "all", "LoRA"
 """The set of all matrices, and how its arms begin."""
 SIDES = {"rank": ("rank of LoRA in these matrices", "r*"), "k": ("directions kept of the full update, k", "k*")}
 APART = 2.4
-NEIGHBOURS = (
-    "The other matrices have no update on the left, and keep all of theirs on the right, so that r* and k* answer two "
-    "questions"
-)
+NEIGHBOURS = "The other matrices have no update on the left, and all of theirs on the right"
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -81,8 +78,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_xlabel(label)
     margin = float(table["margin"].iloc[0])
     scale = f"; {scale_of(margin)}" if margin > 0 else ""
-    text = f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n"
-    text += "left, from full fine-tuning; right, from the whole update; test, "
+    text = f"{models_of(table)}: left, LoRA from full fine-tuning; right, the cut update from the whole one; test, "
     text += f"{intervals_over(table, ' and test examples')}; dashed: the margin{scale}. {NEIGHBOURS}"
     return style.finish(figure, text, grid[0][0], columns=5)
 

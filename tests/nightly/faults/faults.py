@@ -102,15 +102,11 @@ def _not_finite(model: Any) -> None:
 
 
 ENDS: dict[str, Callable[[Any], None]] = {
-    "exception": lambda _: _raise(RuntimeError("boom")),
-    "sys.exit": lambda _: sys.exit(7),
-    "os._exit": lambda _: os._exit(0),
-    "segfault": _segfault,
-    "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
-    "memory": lambda _: _ask_for(2**45),
-    "hang": lambda _: time.sleep(3600),
-    "inf": _not_finite,
-}
+    "exception": lambda _: _raise(RuntimeError("boom")), "sys.exit": lambda _: sys.exit(7),
+    "os._exit": lambda _: os._exit(0), "segfault": _segfault,
+    "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL), "memory": lambda _: _ask_for(2**45),
+    "hang": lambda _: time.sleep(3600), "inf": _not_finite,
+}  # fmt: skip
 
 
 def apply(fault: dict[str, Any]) -> None:

@@ -1,0 +1,192 @@
+"""What each figure of a study found, in a sentence from its own table: the first line of its title."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from lorax_lab.record.share import SURE
+
+from ...scores import higher_is_better
+from .. import share
+from ..update import ALL
+from ..words import SAMPLE, listed
+from .arms import LOSS
+from .cost import COSTS, reference_of
+from .directions import is_lora, update_of
+from .sizes import STARS
+
+TOLD = 8
+"""The rank that a title speaks of, where it was tried."""
+CUT, AT_NORM = "cut", "random_at_norm"
+TOP = 16
+"""The number of directions that is told of the cut and its controls."""
+MOST_SHARED = (("two seeds of full", "row", 8, 8), ("two seeds of r=64", "A", 8, 8))
+
+
+def ends(values: pd.Series, form: str) -> str:
+    """The least and the greatest of some numbers.
+
+    >>> ends(pd.Series([0.5, 0.25, 0.251]), "{:.2f}"), ends(pd.Series([3]), "{:.0%}")
+    ('0.25 to 0.50', '300%')
+    """
+    return " to ".join(dict.fromkeys(form.format(end) for end in (values.min(), values.max())))
+
+
+def answer(table: pd.DataFrame, word: str = "task") -> str:
+    """How much LoRA and the cut update keep, a second sample of a task not counted; without shares, how many surely
+    match.
+
+    >>> rows = pd.DataFrame({"side": "rank", "size": 8, "share": [0.9, 1], "surely_80": [True, False]})
+    >>> print(answer(rows.assign(task=["a", "b"])).replace(". ", ".\\n"))
+    LoRA of rank 8 keeps 90 to 100 % of what fine-tuning brings in the mean.
+    From rank 8 on, 80 % is surely kept on 1 of 2 tasks
+    """
+    if "share" not in table:
+        return _matching(table)
+    rows = table[~table["task"].str.contains(SAMPLE)]
+    rank = _rank(rows.loc[rows["side"] == "rank", "size"])
+    at_rank = rows.loc[(rows["side"] == "rank") & (rows["size"] == rank), "share"]
+    text = f"LoRA of rank {rank} keeps {ends(100 * at_rank, '{:.0f}')} % of what fine-tuning brings in the mean. "
+    by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
+    text += f"From rank {rank} on, {100 * SURE:.0f} % is surely kept on {by_task.sum()} of {len(by_task)} {word}s"
+    cuts = rows[rows["side"] == "k"].groupby("size")[share.column(SURE)].all()
+    enough = share.from_on(cuts.index, cuts)
+    return text if enough is None else f"{text}; by the top {enough} directions of the full update, on all"
+
+
+def _matching(table: pd.DataFrame) -> str:
+    """Of how many conditions LoRA matches from some rank on, and the cut update from some number of directions on."""
+    worst = table["difference_low"] if higher_is_better(table) else -table["difference_high"]
+    counts = {}
+    for side, rows in table.assign(passes=worst > -table["margin"]).groupby("side"):
+        by_task = rows.sort_values("size").groupby("task")
+        enough = [share.from_on(of["size"], of["passes"]) for _, of in by_task]
+        counts[side] = f"{sum(size is not None for size in enough)} of {len(enough)}"
+    within = f"surely within {table['margin'].iloc[0]:g}"
+    lora = f"From some rank on LoRA is {within} of full fine-tuning in {counts['rank']}"
+    return f"{lora}; the cut update is so of the whole one in {counts['k']}"
+
+
+def _rank(ranks: pd.Series) -> int:
+    tried = sorted({int(rank) for rank in ranks.dropna()})
+    return TOLD if TOLD in tried else tried[len(tried) // 2]
+
+
+def cost(table: pd.DataFrame) -> str:
+    """What LoRA of one rank costs as a share of full fine-tuning."""
+    rank = _rank(table["rank"])
+    shares = {key: [] for key in COSTS}
+    for _, rows in table.groupby("task"):
+        for key in COSTS:
+            shares[key].append(rows.loc[rows["rank"] == rank, key].iloc[0] / reference_of(rows)[key])
+    texts = [f"{ends(100 * pd.Series(values), '{:.3g}')} % of the {COSTS[key]}" for key, values in shares.items()]
+    return f"Rank {rank} takes {listed(texts)} of full fine-tuning"
+
+
+def spectral(table: pd.DataFrame) -> str:
+    """Two ranks of all matrices together, beside noise's."""
+    rows = table[table["group"] == ALL]
+    ratios = (100 * rows["mean"] / rows["null"]).groupby(rows["measure"])
+    effective, stable = (ends(ratios.get_group(name), "{:.0f}") for name in ("effective_rank", "stable_rank"))
+    return f"The full update's effective rank is {effective} % of noise's, its stable rank {stable} %"
+
+
+def functional(table: pd.DataFrame) -> str:
+    """What is left of the score of some top directions, beside as many random ones of their size."""
+    k = TOP if (table["k"] == TOP).any() else table["k"].min()
+    changes = table[table["k"] == k].groupby(["part", "task"])["difference"].mean()
+    text = f"Cut to its top {k:.0f} directions the update changes the score by {ends(changes[CUT], '{:+.2f}')}"
+    if AT_NORM not in changes:
+        return text
+    return f"{text}, with random ones of that norm by {ends(changes[AT_NORM], '{:+.2f}')}"
+
+
+def modules(table: pd.DataFrame) -> str:
+    """The type of matrix whose update the score needs most."""
+    least = table["k"].min()
+    changes = table[table["k"] == least].groupby(["task", "module"])["difference"].mean()
+    task, module = changes.idxmin() if higher_is_better(table) else changes.idxmax()
+    most = f"{abs(changes[task, module]):.3f} ({module}, {task})"
+    return f"Cut to {least:.0f} directions, no single type of matrix loses more than {most}"
+
+
+def shared(table: pd.DataFrame) -> str:
+    """How much of their top directions two seeds have in common, beside random ones."""
+    rows = table[(table["k"] == table["k"].max()) & table["pair"].str.contains("two seeds")]
+    sides = listed(f"{ends(of['similarity'], '{:.2f}')} by {side}s" for side, of in rows.groupby("side"))
+    top = f"their top {table['k'].max()} directions"
+    return f"Two seeds share {sides} of {top}; random ones {rows['random'].max():.2f}" if len(rows) else ""
+
+
+def trials(table: pd.DataFrame) -> str:
+    """LoRA's chosen rates beside those of the first arm."""
+    chosen = table[table["chosen"]].drop_duplicates(["task", "arm"])
+    reference, is_of_lora = table["arm"].iloc[0], chosen["arm"].map(is_lora)
+    by_task = chosen[chosen["arm"] == reference].set_index("task")["learning_rate"]
+    ratios = (chosen["learning_rate"] / chosen["task"].map(by_task))[is_of_lora].dropna()
+    return f"LoRA's best learning rates are {ends(ratios, '{:.2g}')} times those of {reference}" if len(ratios) else ""
+
+
+def layers_share(table: pd.DataFrame) -> str:
+    """What two seeds share beyond chance, the mean over matrices, by condition."""
+    by_key = table.assign(beyond=table["phi"] - table["chance"]).groupby(["pair", "side", "i", "j"])
+    pair, side, i, j = key = next(key for key in MOST_SHARED if key in by_key.groups)
+    means = by_key.get_group(key).groupby("task", sort=False)["beyond"].mean()
+    texts = listed(f"{mean:.2f} on {task}" for task, mean in means.items())
+    return f"Of their top {i} directions {pair} share, beyond chance, {texts} ({side}, φ({i}, {j}))"
+
+
+def amplification(table: pd.DataFrame) -> str:
+    """The factor of each update of the first condition at the smallest r, beside a Gaussian's."""
+    rows = table[(table["task"] == table["task"].iloc[0]) & (table["r"] == table["r"].min())]
+    rows = rows.drop_duplicates("arm")  # all types of matrix together come first
+    factors = [f"{row.factor:.1f} times in {update_of(row.arm)}" for row in rows.itertuples()]
+    beside = [f"{gaussian:.1f}" for gaussian in rows["gaussian_factor"]]
+    place = f"On {rows['task'].iloc[0]} at r = {rows['r'].iloc[0]}"
+    return (
+        f"{place} an update is as large as W in its directions {listed(factors)} (Gaussian updates: {listed(beside)})"
+    )
+
+
+def arms(table: pd.DataFrame) -> str:
+    """How many arms surely match, and the nearest."""
+    rows = table[table["matches"].notna()]
+    matching = f"{rows['matches'].eq(True).sum()} of {len(rows)} arms are surely within {rows['margin'].iloc[0]:g}"
+    nearest = rows.loc[(rows["difference"] if higher_is_better(rows) else -rows["difference"]).idxmax()]
+    return f"{matching} of full fine-tuning; the best, {nearest['arm']}, differs by {nearest['difference']:+.3f}"
+
+
+def sets(table: pd.DataFrame) -> str:
+    """The sets in which no rank matches, and those whose update the full one does not need."""
+
+    def where(side: str, is_so: Callable[[str], bool]) -> str:
+        stars = table[table["side"] == side].groupby("set", sort=False)["enough"].first()
+        return ", ".join(name for name, star in stars.items() if is_so(star)) or "no set"
+
+    never, nothing = where("rank", lambda star: not star[0].isdigit()), where("k", lambda star: star[0] == "0")
+    within = f"surely within {table['margin'].iloc[0]:g}"
+    return f"No rank of LoRA is {within} in: {never}. The full update is so without: {nothing}"
+
+
+def losses(table: pd.DataFrame) -> str:
+    """The difference in log loss at the smallest and the largest rank, by condition."""
+    falls = []
+    for task, rows in table.groupby("task", sort=False):
+        first, last = rows[LOSS].iloc[0], rows[LOSS].iloc[-1]
+        falls.append(f"from {first:+.3f} to {last:+.3f} on {task}")
+    ranks = table["rank"].astype(int)
+    over = f"LoRA's log loss over full fine-tuning's, from rank {ranks.min()} to {ranks.max()}"
+    return f"{over}, goes {listed(falls)} (nats)"
+
+
+def sizes(table: pd.DataFrame) -> str:
+    """r* and k* by the number of training examples."""
+    stars = table[table["what"].isin(STARS)]
+    texts = []
+    for star, rows in stars.groupby("what", sort=False):
+        values = ("none" if value != value else f"{value:.0f}" for value in rows.sort_values("examples")["value"])
+        texts.append(f"{star} is {', '.join(values)}")
+    counts = ", ".join(f"{count:,}" for count in sorted(set(stars["examples"])))
+    return f"With {counts} training examples {' and '.join(texts)}"
