@@ -30,6 +30,7 @@ presets:
 examples:
   python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
   python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16
+  python -m lorax_lab.memory model=llama-3-8b rank=16 batch=1 sequence=2048 precision=nf4 checkpointing=true
 """
 NOTE = """\
 Memory is that at the peak of one step; the checkpoint holds the trained weights. On several GPUs weights, gradients
@@ -94,14 +95,15 @@ def table(answers: dict[Step, Prediction]) -> Table:
 
     from lorax_lab.memory.free import size
     from lorax_lab.memory.ledger import CATEGORIES
-    from lorax_lab.memory.predict import GPU_SIZES, gpus_needed
+    from lorax_lab.memory.predict import GPU_SIZES, NF4, gpus_needed
 
     full, predictions = next(iter(answers)), list(answers.values())
     words = [f"batch {full.batch}", f"{full.sequence} tokens" * (full.sequence is not None), full.optimizer]
     words += [full.precision, full.attention, "checkpointing" * full.checkpointing]
     shown = Table("", title=f"{full.model}: {', '.join(filter(None, words))}", title_justify="left")
+    trained_whole = "full, bf16-true" if full.precision == NF4 else "full"
     for step in answers:
-        shown.add_column("full" if step is full else f"LoRA r={step.rank}", justify="right")
+        shown.add_column(trained_whole if step is full else f"LoRA r={step.rank}", justify="right")
         if step is not full:
             shown.add_column("of full", justify="right")
 

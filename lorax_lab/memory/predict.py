@@ -58,9 +58,12 @@ class Plain:
         loss.backward()
 
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
+NF4 = "nf4"
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16, NF4: torch.bfloat16}
 """What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, and LoRA's frozen matrices are
-in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
+in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32. `nf4` is
+`bf16-true` with the frozen matrices of the body in 4 bits (`nf4.py`); full fine-tuning, which cannot train 4 bits, is
+then that of `bf16-true`."""
 CHOICES: dict[str, Collection[Any]] = {
     "optimizer": OPTIMIZERS, "precision": PRECISIONS, "attention": ATTENTION, "head": HEADS,
     "checkpointing": (True, False),
@@ -118,15 +121,16 @@ class Step:
         Raises:
             ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
         """
+        from lorax_lab.memory.nf4 import hold_frozen_in_nf4
         from lorax_lab.methods import METHODS
         from lorax_lab.methods.lora_layer import lora_layers
-        from lorax_lab.models import checkpoint_layers, head_modules, keep_frozen_in_bf16, select
+        from lorax_lab.models import adaptable, checkpoint_layers, head_modules, keep_frozen_in_bf16, select
 
         shape = self.shape()
         model = skeleton(shape, self.attention, PRECISIONS[self.precision])
         method = "full" if self.rank is None else "lora"
         settings = METHODS[method].settings(target_modules=list(self.target_modules))
-        names = select(model, settings.target_modules)
+        body, names = list(adaptable(model)), select(model, settings.target_modules)
         METHODS[method].attach(model, names, settings, self.rank, torch.Generator().manual_seed(0))
         if self.rank is not None:
             if shape.head == "lm":  # a pretrained head: frozen as all that is pretrained
@@ -134,6 +138,8 @@ class Step:
                     model.get_submodule(name).requires_grad_(False)
             for layer in lora_layers(model).values():
                 layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.float(), layer.lora_B.data.float()
+            if self.precision == NF4:
+                hold_frozen_in_nf4(model, body)
         if self.precision == "bf16" and METHODS[method].multiplies_only:
             keep_frozen_in_bf16(model)
         if self.checkpointing:

@@ -91,8 +91,9 @@ def folder(tmp_path: Path) -> Path:
 CELLS = [
     *[(kind, rank, {}) for kind in TINY for rank in (None, 8)],
     *[(kind, rank, {"checkpointing": True}) for kind in ("bert", "llama") for rank in (None, 1)],
-    *[("llama", rank, {"precision": precision}) for rank in (None, 8) for precision in ("bf16", "bf16-true")],
-    ("llama", 8, {"target_modules": ["q_proj"]}),
+    *[("llama", rank, {"precision": precision}) for rank in (None, 8) for precision in ("bf16", "bf16-true", "nf4")],
+    *[(kind, 8, {"precision": "nf4", "checkpointing": True}) for kind in ("bert", "gpt2", "falcon")],
+    ("llama", 8, {"precision": "nf4", "target_modules": ["q_proj"]}),
     *[("gpt2", 64, {"attention": attention, "batch": 1, "sequence": 64}) for attention in ("eager", "flash")],
     *[("bert", None, {"optimizer": optimizer, "head": "lm"}) for optimizer in OPTIMIZERS],
 ]
@@ -194,3 +195,15 @@ def test_the_table_has_full_and_each_rank(folder: Path, capsys: pytest.CaptureFi
         assert word in text
     assert entry.main(["--help"]) == 0
     assert "llama-2-70b" in capsys.readouterr().out
+
+
+def test_four_bits_by_hand() -> None:
+    """Llama-3-8B: 32 layers of 218,103,808 weights take half a byte and 1/64 of an fp32 scale each."""
+    matrices, vectors, rank = 32 * 218_103_808, 65 * 4096, 16
+    factors = 32 * rank * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = step("llama-3-8b", rank, precision="nf4").build()
+        held = sum(p.nbytes for p in model.parameters())
+    assert held == matrices // 2 + 4 * matrices // 64 + 2 * (2 * 128256 * 4096 + vectors) + 4 * factors
+    full = step("llama-3-8b", None, precision="nf4").predict()
+    assert full == step("llama-3-8b", None, precision="bf16-true").predict()
