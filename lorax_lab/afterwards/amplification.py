@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,6 @@ from lorax_lab.models import layer_number, short_name
 from lorax_lab.spectra import Amplification, amplification, singular_values, svd
 from lorax_lab.streams import generator
 
-KEPT = ("factor", "random_factor", "base_factor", "delta_norm", "base_in_delta", "base_in_random", "base_in_base")
-"""What is kept of an `Amplification`."""
-
 
 def amplifications(runs: Runs, ranks: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Any]]:
     """One row for each run, matrix and r.
@@ -26,7 +24,7 @@ def amplifications(runs: Runs, ranks: Mapping[str, Sequence[int]]) -> Iterator[d
             one that counts, as in the paper, where each r is a training of its own.
 
     Yields:
-        `arm, seed, matrix, module, layer, r`; the numbers of `KEPT`; `gaussian_factor`, the factor in the top r
+        `arm, seed, matrix, module, layer, r`; those of `Amplification`; `gaussian_factor`, the factor in the top r
         directions of a Gaussian matrix, at the same norm; it is drawn from the run's seed.
 
     Raises:
@@ -51,7 +49,7 @@ def amplifications(runs: Runs, ranks: Mapping[str, Sequence[int]]) -> Iterator[d
                 norm = float(update_svd[1][:r].norm())
                 in_update = _in_top(update_svd, base[matrix], base_sigma[matrix], r, norm)
                 in_noise = _in_top(noise_svd, base[matrix], base_sigma[matrix], r, norm)
-                numbers = {key: _six_digits(getattr(in_update, key)) for key in KEPT}
+                numbers = {key: _six_digits(value) for key, value in dataclasses.asdict(in_update).items()}
                 row = place | {"layer": layer_number(matrix), "r": r} | numbers
                 yield row | {"gaussian_factor": _six_digits(in_noise.factor)}
 

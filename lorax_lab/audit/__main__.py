@@ -24,7 +24,7 @@ QUESTION = "How low is the rank of ΔW = TUNED − BASE? Every 2-D weight is mea
 AUDIT = """
   python -m lorax_lab.audit base-folder tuned-folder
   python -m lorax_lab.audit meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-1B-Instruct
-  python -m lorax_lab.audit base-folder adapter-folder --directions
+  python -m lorax_lab.audit base-folder adapter-folder
   python -m lorax_lab.audit lora.bin --alpha 32
   python -m lorax_lab.audit card --help
 
@@ -63,8 +63,7 @@ def _audit(options: argparse.Namespace) -> int:
     updates = open_updates(options.base, options.tuned, options.alpha)
     identity = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
     folder = open_store(options.out or Path("audits") / updates.slug, identity | {"alpha": options.alpha})
-    wanted = {"directions": options.directions, "nulls": not options.no_nulls}
-    measured, failures = measure_all(updates, folder, "report.md", fastest_device(), **wanted)
+    measured, failures = measure_all(updates, folder, "report.md", fastest_device(), nulls=not options.no_nulls)
     findings.close(updates, measured, failures, folder)
     return 1 if failures or not measured else 0
 
@@ -110,8 +109,6 @@ def _parser(is_card: bool) -> argparse.ArgumentParser:
     else:
         add("base", metavar="BASE", help="the model that was tuned, or an adapter alone")
         add("tuned", metavar="TUNED", nargs="?", help="the tuned model, or an adapter on BASE")
-        directions = "measure intruder dimensions and amplification too, which takes several times as long"
-        add("--directions", action="store_true", help=directions)
         nulls = "draw no noise with the update's own scales, magnitudes or entries (a fifth of the time of an audit)"
         add("--no-nulls", action="store_true", help=nulls)
     return parser

@@ -66,7 +66,7 @@ def frame(measured: Iterable[Measured]) -> pd.DataFrame:
 
 def as_written(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of `frame` as `audit.csv` has them."""
-    return rows.drop(columns=["sigma", "directions", DRAWN], errors="ignore")
+    return rows.drop(columns=["sigma", DRAWN], errors="ignore")
 
 
 def complete(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from lorax_lab import spectra
 from lorax_lab.audit import store
-from lorax_lab.audit.directions import OnDevice, directions_of
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Difference, Matrix, Updates
 from lorax_lab.console import bar, say
@@ -71,12 +70,22 @@ class Watched:
         return math.sqrt(self.base_energy)
 
 
+class OnDevice:
+    """The blocks of a difference on a device."""
+
+    def __init__(self, update: Difference, device: torch.device) -> None:
+        self.update, self.shape, self.device = update, tuple(update.shape), device
+
+    def block(self, dim: int, start: int, stop: int) -> Tensor:
+        """Rows (dim 0) or columns (dim 1) from start to stop."""
+        return self.update.block(dim, start, stop).to(self.device)
+
+
 def measure_all(
     updates: Updates,
     folder: Path,
     page: str,
     device: torch.device,
-    directions: bool = False,
     nulls: bool = True,
 ) -> tuple[dict[str, Measured], list[str]]:
     """Measure every matrix that `folder` does not have yet, and keep each as soon as it is measured. First all notes
@@ -103,9 +112,6 @@ def measure_all(
                 measured = before or measure(matrix, device)
                 if nulls and DRAWN not in measured.row:
                     measured = Measured(measured.row | _nulls(matrix, measured.sigma, device), measured.sigma)
-                if directions and not measured.row.get("directions"):
-                    columns = directions_of(matrix, measured.row["frobenius_norm"], device)
-                    measured = Measured(measured.row | columns | {"directions": True}, measured.sigma)
             except (ValueError, ArithmeticError) as error:
                 failures.append(f"{matrix.name}: {error}")
             else:

@@ -13,19 +13,13 @@
 | `structured` | the measures on noise with an update's own scales or entries |
 | `rounding` | what storage in a narrow format adds to an update |
 | `row` | all of these in one row, from σ and the few facts that need the weights |
-| `subspaces`, `directions` | what two updates share, and what an update does with the directions of its base |
+| `subspaces`, `directions` | what two updates share, and how much an update amplifies its base |
 """
 
 from lorax_lab.spectra.blocks import Blocks, piece, times
-from lorax_lab.spectra.directions import (
-    Amplification,
-    Intruders,
-    amplification,
-    cosines_through,
-    intruders,
-)
+from lorax_lab.spectra.directions import Amplification, amplification
 from lorax_lab.spectra.exact import Spectrum, spectrum
-from lorax_lab.spectra.gram import all_directions, short_directions, top_directions
+from lorax_lab.spectra.gram import all_directions, top_directions
 from lorax_lab.spectra.matrix import LowRank, OneByOne, Update, svd
 from lorax_lab.spectra.measures import (
     MEASURES,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lorax_lab.spectra.blocks import Blocks, device_of, piece, shape_of, tall, times
-from lorax_lab.spectra.matrix import svd, times_power_of_two
+from lorax_lab.spectra.matrix import svd
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -100,24 +100,6 @@ def gram_error(shape: tuple[int, int]) -> float:
     return 16 * UNIT * math.sqrt(sum(shape))
 
 
-def short_directions(x: Tensor | Blocks) -> tuple[Float64[Tensor, "m m"], Float64[Tensor, " m"]]:
-    """All singular vectors of the smaller side as columns, and the singular values, from the Gram matrix.
-
-    They are right vectors of a tall matrix and left vectors of a wide one. The vectors of the other side are x v / σ.
-    Directions below √`gram_error` · σ_1 are arbitrary.
-
-    Raises:
-        ValueError: as `spectrum`.
-
-    >>> short_directions(torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]]))[1].tolist()
-    [4.0, 3.0]
-    """
-    product = gram(x)
-    eigenvalues, vectors = torch.linalg.eigh(product.matrix)
-    sigma = times_power_of_two(eigenvalues.flip(0).clamp(min=0).sqrt(), product.exponent)
-    return vectors.flip(1), sigma
-
-
 def top_directions(
     x: Tensor | Blocks, k: int
 ) -> tuple[Float64[Tensor, "out k"], Float64[Tensor, " k"], Float64[Tensor, "k in"]]:
@@ -137,7 +119,7 @@ def top_directions(
     shape = shape_of(x)
     if not 0 <= k <= min(shape):
         raise ValueError(f"k is {k}; a {shape} matrix has 0 to {min(shape)} directions")
-    short = short_directions(x)[0][:, :k]
+    short = torch.linalg.eigh(gram(x).matrix)[1].flip(1)[:, :k]
     tall = shape[0] >= shape[1]
     long, sigma, turn = torch.linalg.svd(times(x, short, transposed=not tall), full_matrices=False)
     short = short @ turn.T

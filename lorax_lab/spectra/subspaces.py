@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,56 +60,6 @@ def subspace_similarities(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) 
     return squared.cumsum(0).cumsum(1) / torch.minimum(i[:, None], j)
 
 
-def random_max_cosine(p: int, d: int) -> float:
-    """Expected max_i |cos| of a random direction with p fixed orthonormal ones in d dimensions.
-
-    Exactly E max_{i≤p} |g_i| / E‖g‖, since the length of a Gaussian g is independent of its direction: .121 for
-    p = d = 768, .108 for 1024, .059 for 4096; 0 for p = 0, 1 for p = d = 1.
-
-    Raises:
-        ValueError: unless 0 ≤ p ≤ d and d ≥ 1.
-
-    >>> round(random_max_cosine(1, 3), 5)  # uniform in [0, 1] (Archimedes)
-    0.5
-    """
-    _check_fixed_directions(p, d)
-    x = torch.linspace(0, 12, 8193, dtype=torch.float64)
-    largest = torch.trapezoid(1 - torch.erf(x / math.sqrt(2)) ** p, x).item()
-    return largest * math.exp(math.lgamma(d / 2) - math.lgamma((d + 1) / 2)) / math.sqrt(2)
-
-
-@cache
-def random_cosines_below(epsilon: float, p: int, d: int) -> float:
-    """Chance that a random direction has all |cos| < ε with p fixed orthonormal ones in d dimensions.
-
-    The part of the sphere |x|² = 1 in the box |x_i| < ε, i ≤ p. The box has the Laplace transform in |x|²
-    (π/z)^(d/2) erf(ε√z)^p, and its inverse is exactly
-
-        P = Γ(d/2) / (2πi) ∫ e^z z^(−d/2) erf(ε√z)^p dz,   along Re z = d/2, the saddle point,
-
-    summed to 1e-8 for d ≥ 5, 2e-4 for 3 and .01 for 2. At ε = .5 and p = d: .03 for 8, .90 for 32, .9986 for 64.
-    With q = P(|cos| ≥ ε) for one direction, 1 − pq ≤ P ≤ (1 − q)^p, which is .22 for 8.
-
-    Raises:
-        ValueError: unless 0 < ε ≤ 1, 0 ≤ p ≤ d and d ≥ 1.
-
-    >>> round(random_cosines_below(0.25, 1, 3), 3)  # uniform in [0, 1] (Archimedes)
-    0.25
-    """
-    _check_fixed_directions(p, d)
-    if not 0 < epsilon <= 1:
-        raise ValueError(f"epsilon is {epsilon}; expected a cosine in (0, 1], such as 0.5")
-    if p == 0 or (p == d and p * epsilon**2 <= 1):  # the largest cosine of a whole basis is at least 1/√d
-        return float(p == 0)
-    import numpy as np
-    from scipy.special import erf
-
-    step = math.sqrt(d) / 4
-    z = d / 2 + 1j * step * (np.arange(8192) + 0.5)
-    integrand = np.exp(z - d / 2 * np.log(z) + p * np.log(erf(epsilon * np.sqrt(z))) + math.lgamma(d / 2))
-    return min(max(float(integrand.real.sum()) * step / math.pi, 0.0), 1.0)
-
-
 def column_share(delta_weight: Update, other: LowRank) -> float:
     """Share of ‖ΔW‖²_F inside the column space of another update, ‖Qᵀ ΔW‖²_F / ‖ΔW‖²_F.
 
@@ -159,11 +108,6 @@ def _same_space(U_a: Tensor, U_b: Tensor) -> tuple[Float64[Tensor, "d i"], Float
     if len(U_a) != len(U_b):
         raise ValueError(f"U_a has {len(U_a)} rows and U_b {len(U_b)}; compare left with left, right with right")
     return U_a, U_b
-
-
-def _check_fixed_directions(p: int, d: int) -> None:
-    if not (0 <= p <= d and d >= 1):
-        raise ValueError(f"p is {p} and d is {d}; expected 0 ≤ p ≤ d and d ≥ 1: at most d directions are orthonormal")
 
 
 def _orthonormal(U: Float[Tensor, "d k"], name: str) -> Float64[Tensor, "d k"]:

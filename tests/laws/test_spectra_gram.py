@@ -187,12 +187,6 @@ def test_top_directions(shape: tuple[int, int], size: float, blocks: str) -> Non
             )
             for vectors in (U, Vh.T):
                 torch.testing.assert_close(vectors.T @ vectors, torch.eye(k).double(), rtol=0, atol=1e-13)
-    short, sigma = spectra.short_directions(Sliced(size * x))
-    torch.testing.assert_close(sigma / size, whole[1], rtol=1e-9, atol=0)
-    image = x @ short if shape[0] >= shape[1] else x.T @ short
-    torch.testing.assert_close(
-        image.T @ image, torch.diag(whole[1].square()), rtol=0, atol=1e-12 * float(whole[1][0]) ** 2
-    )
     for bad in (-1, m + 1):
         with pytest.raises(ValueError, match=rf"k is {bad}; .* 0 to {m} directions"):
             top_directions(x, bad)

@@ -11,7 +11,7 @@ from matrices import gaussian, orthonormal
 
 from lorax_lab import spectra
 from lorax_lab.spectra import LowRank
-from lorax_lab.spectra.subspaces import random_cosines_below, random_max_cosine, subspace_similarities
+from lorax_lab.spectra.subspaces import subspace_similarities
 
 laws = settings(max_examples=30, deadline=None, derandomize=True)
 sizes = st.integers(1, 7)
@@ -55,51 +55,6 @@ def test_similarity_grid_at_the_extremes() -> None:
         subspace_similarities(U, orthonormal(20, 4))
     shared = [spectra.subspace_similarity(orthonormal(20, 3, s), orthonormal(20, 6, 1000 + s)) for s in range(600)]
     assert sum(shared) / 600 == pytest.approx(6 / 20, rel=0.05)
-
-
-def random_cosines(p: int, d: int, draws: int = 40_000) -> torch.Tensor:
-    x = gaussian(draws, d, seed=p + 100 * d)
-    return x[:, :p].abs().amax(1) / torch.linalg.vector_norm(x, dim=1)
-
-
-@pytest.mark.parametrize(("p", "d"), [(1, 1), (1, 2), (2, 3), (5, 5), (4, 8), (8, 8), (6, 12), (16, 16), (32, 32)])
-def test_random_cosines_against_draws(p: int, d: int) -> None:
-    from scipy.special import betainc
-
-    cosines = random_cosines(p, d)
-    assert random_max_cosine(p, d) == pytest.approx(cosines.mean().item(), abs=4 * cosines.std().item() / 200 + 1e-6)
-    for epsilon in (0.3, 0.5, 0.8, 1.0):
-        chance = random_cosines_below(epsilon, p, d)
-        below = (cosines < epsilon).double().mean().item() if d > 1 else 0.0
-        summed = 1e-8 if d >= 5 else 2e-4 if d > 2 else 0.01
-        assert chance == pytest.approx(below, abs=4 * math.sqrt(chance * (1 - chance)) / 200 + summed)
-        one = betainc(0.5, (d - 1) / 2, epsilon**2) if d > 1 else 0.0
-        assert 1 - p * (1 - one) - summed <= chance <= one**p + summed
-
-
-def test_random_cosines_in_closed_form() -> None:
-    for epsilon in (0.1, 0.5, 0.9):
-        assert random_cosines_below(epsilon, 1, 3) == pytest.approx(epsilon, abs=2e-4)
-        assert random_cosines_below(epsilon, 1, 5) == pytest.approx((3 * epsilon - epsilon**3) / 2, abs=1e-8)
-        assert random_cosines_below(epsilon, 1, 2) == pytest.approx(2 / math.pi * math.asin(epsilon), abs=5e-4)
-        assert random_cosines_below(epsilon, 0, 4) == 1.0
-    assert [random_cosines_below(0.5, d, d) for d in (1, 2, 3, 4)] == [0.0] * 4
-    assert [random_cosines_below(0.5, d, d) for d in (384, 768, 4096, 12288)] == pytest.approx([1.0] * 4, abs=1e-10)
-    assert random_cosines_below(0.5, 64, 64) == pytest.approx(0.99857, abs=1e-5)
-    assert random_max_cosine(1, 1) == pytest.approx(1.0, abs=1e-6)
-    assert random_max_cosine(2, 2) == pytest.approx(2 * math.sqrt(2) / math.pi, abs=1e-6)
-    assert random_max_cosine(0, 5) == 0.0
-
-
-def test_random_cosines_refuse() -> None:
-    for p, d in ((-1, 4), (5, 4), (0, 0)):
-        with pytest.raises(ValueError, match="p ≤ d"):
-            random_max_cosine(p, d)
-        with pytest.raises(ValueError, match="p ≤ d"):
-            random_cosines_below(0.5, p, d)
-    for epsilon in (0.0, -0.5, 1.1, math.nan):
-        with pytest.raises(ValueError, match=r"epsilon is .* \(0, 1\]"):
-            random_cosines_below(epsilon, 3, 4)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-200, 1e200])

@@ -199,7 +199,7 @@ def adapter(folder: str, **settings: Any) -> tuple[Path, Path, dict[str, Tensor]
 @pytest.mark.filterwarnings("ignore")
 def test_an_adapter_is_its_merged_weights(settings: dict[str, Any]) -> None:
     base, folder, merged = adapter("adapter", **settings)
-    assert main([str(base), str(folder), "--out", "out", "--directions"]) == 0
+    assert main([str(base), str(folder), "--out", "out"]) == 0
     rows = pd.read_csv("out/audit.csv")
     pair = write("merged", {n: t.clone() for n, t in merged.items()})
     assert main([str(base), str(pair), "--out", "pair"]) == 0
@@ -209,7 +209,6 @@ def test_an_adapter_is_its_merged_weights(settings: dict[str, Any]) -> None:
         assert rows[name].to_numpy() == pytest.approx(expected[name].to_numpy(), rel=1e-4), name
     if not settings:
         assert list(rows["numerical_rank"]) == [3, 3]
-        assert (rows["amplification.rank"] == 3).all()
 
 
 def test_an_adapter_alone_is_measured_unless_it_needs_its_base(capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,20 +232,6 @@ def test_an_extracted_adapter_is_the_truncated_update() -> None:
     for name, W in base.items():
         U, sigma, Vh = torch.linalg.svd((tuned[name] - W).double(), full_matrices=False)
         torch.testing.assert_close((merged[name] - W).double(), (U[:, :7] * sigma[:7]) @ Vh[:7], rtol=0, atol=1e-6)
-
-
-def test_a_planted_intruder_is_counted() -> None:
-    base, tuned = planted(1e-1)
-    U, V = (torch.linalg.qr(gaussian(d, 1, seed=7)).Q for d in (96, 96))
-    tuned["layers.1.q.weight"] = base["layers.1.q.weight"] + 2.0 * U @ V.T
-    folders = written(base, tuned)
-    rows = audit(*folders, "--directions").set_index("matrix")
-    assert rows.loc["layers.1.q.weight", "intruders.left.count"] == 1
-    assert rows.loc["layers.1.q.weight", "intruders.right.count"] == 1
-    assert rows.loc["layers.0.q.weight", "intruders.left.count"] == 0
-    W = tuned["layers.1.q.weight"]
-    share = float(torch.linalg.svdvals(W)[0] ** 2 / W.square().sum())
-    assert rows.loc["layers.1.q.weight", "intruders.left.energy_share"] == pytest.approx(share, rel=1e-4)
 
 
 # ---- noise that is not iid: the nulls that keep its structure beside it, and no count of signal
