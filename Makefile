@@ -8,7 +8,7 @@ WORKERS ?= 4
 # Threads of several test processes would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses $(WORKERS) --dist loadfile
 
-.PHONY: run pages test test-slow nightly mutants lint format bench clean
+.PHONY: run pages test test-slow test-gpu nightly mutants lint format bench bench-gpu clean
 
 run: $(VENV)/run.stamp
 	$(PYTHON) -m lorax_lab.run rank=4,8,16 -m
@@ -50,6 +50,14 @@ format: $(VENV)/dev.stamp
 
 bench: $(VENV)/test.stamp
 	$(PYTHON) -m benchmarks
+
+# What needs a CUDA device: skipped where there is none.
+test-gpu: $(VENV)/test.stamp
+	$(PYTHON) -m pytest -m gpu tests
+
+bench-gpu: $(VENV)/test.stamp
+	@$(PYTHON) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "bench-gpu needs a CUDA device")'
+	$(PYTHON) -m benchmarks sweep spectra
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

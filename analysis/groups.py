@@ -221,11 +221,11 @@ def is_shared(key: str) -> bool:
 
 
 def _doubles(done: dict[Path, Record], settings: dict[str, Settings]) -> dict[str, str]:
-    """Each run whose training was recorded once more, and the run that stands for both: the one with controls, else the
-    older one. A model's folder under a second name makes such a run, which would count its seed twice."""
+    """Each run whose training was recorded once more, and the run that stands for both: the one that measured more, or
+    the older one. A model's folder under a second name makes such a run, which would count its seed twice."""
 
-    def place(record: Record) -> tuple[bool, str, str]:
-        return record.config.get(variation.MEASURE) != "controls", record.written, record.run_id
+    def place(record: Record) -> tuple[int, str, str]:
+        return -variation.extent(record.config), record.written, record.run_id
 
     first: dict[str, str] = {}
     doubles = {}

@@ -35,6 +35,8 @@ SETTLED = ("completed", "diverged")
 Line = dict[str, Any]
 FULL = "full"
 """The name of the arm that fine-tunes fully, which the others are compared with."""
+VALIDATED = ("train.validations=3",)
+"""How often every run of a study is validated, unless the study says otherwise: as often as the first ones were."""
 ALONE = "reference=false"
 """A study compares its runs itself: none is trained with a reference of its own."""
 WRONG, STOPPED = 2, 130
@@ -70,13 +72,13 @@ class Plan(Design):
     def overrides(self, cell: Cell) -> list[str]:
         """The override list of one run."""
         listed = self.overrides_of_cell(cell.condition, self.protocol.arm(cell.arm))
-        stage = ("measure=trial",) if cell.stage == "trial" else self.final.get(cell.arm, ())
+        stage = ("measure=trial",) if cell.stage == "trial" else self.final.get(cell.arm, ("measure=curve",))
         return [*listed, f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}", *stage, ALONE]
 
     def overrides_of_cell(self, condition: str, arm: Arm) -> list[str]:
         """What all runs of an arm have under a condition. They are in fp32 where no precision is named: what `auto`
         stands for differs between machines."""
-        listed = [*self.conditions[condition], *arm.overrides, *self.common]
+        listed = [*VALIDATED, *self.conditions[condition], *arm.overrides, *self.common]
         names_one = any(override.startswith("train.precision=") for override in listed)
         return listed if names_one else [*listed, "train.precision=fp32"]
 

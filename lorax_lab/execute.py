@@ -17,6 +17,7 @@ from lorax_lab import train as training
 from lorax_lab.comparison import read_reference
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned, plain
+from lorax_lab.config.measured import TRIAL
 from lorax_lab.console import Show, say, unseen
 from lorax_lab.findings import Findings, measure, without_labels
 from lorax_lab.methods import METHODS, count_parameters, make_trainable
@@ -78,7 +79,7 @@ class Prepared:
     @property
     def is_trial(self) -> bool:
         """Whether only the validation score counts."""
-        return self.config.measure == "trial"
+        return self.config.measure == TRIAL
 
 
 def execute(
@@ -108,8 +109,9 @@ def execute(
     validation = trained.metrics("validation") or run.splits["validation"].score(run.model)
     findings = Findings()  # a trial is scored on validation alone
     if not run.is_trial:
-        controls, parts = config.measure == "controls", (run.original, run.full_update, run.splits, validation)
-        findings = measure(run.model, run.method, *parts, controls, config.seed, show)
+        zero = run.baselines.get(f"{files.HEAD_ON_VALIDATION}/{run.task.metric}")
+        parts = (run.original, run.full_update, run.splits, validation, zero)
+        findings = measure(run.model, run.method, *parts, config.measure, config.seed, show)
     return _record(run, trained, validation, findings, reference)
 
 
@@ -159,7 +161,7 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     """Scores of the bare base on the test split, by the names that the kind of task gives them; none for a trial. The
     base is on the CPU before and after."""
     chosen = {}
-    if config.measure != "trial" and distributed.is_first():
+    if config.measure != TRIAL and distributed.is_first():
         test = splits["test"]
         chosen = baselines_of(splits, models.most_tokens(config.model, test.processor, test.task.kind.model_class))
     if not chosen:
@@ -174,7 +176,7 @@ def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], d
     """What a head that is fitted alone says to validation and test, in the run that others are compared with; the base
     is on the CPU before and after."""
     is_reference = METHODS[config.method.name].is_reference
-    if config.measure == "trial" or not is_reference or not distributed.is_first():
+    if config.measure == TRIAL or not is_reference or not distributed.is_first():
         return None
     outputs = fitted_head(model.to(device), models.head_modules(model), splits)
     model.to("cpu")

@@ -11,11 +11,25 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from lorax_lab.config.measured import CONTROLS, K90
 from lorax_lab.console import Show
 from lorax_lab.measure import rows
-from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored, seen_under
+from lorax_lab.measure.truncation import (
+    Decomposition,
+    bisected,
+    controls,
+    cuts,
+    cuts_at,
+    gaussian_like,
+    ranks_of,
+    scored,
+    seen_under,
+    under,
+)
 from lorax_lab.methods.method import Method
+from lorax_lab.record.direction import oriented
 from lorax_lab.record.result import Matrix
+from lorax_lab.record.share import needed
 from lorax_lab.streams import generator
 from lorax_lab.tasks.split import Split
 
@@ -42,7 +56,8 @@ def measure(
     full_update: Mapping[str, Tensor] | None,
     splits: dict[str, Split],
     validation: dict[str, float],
-    with_controls: bool,
+    zero: float | None,
+    measured: str,
     seed: int,
     show: Show,
 ) -> Findings:
@@ -52,7 +67,8 @@ def measure(
         original: the base's matrices, each (out, in).
         full_update: of the full fine-tune that the run is compared with.
         validation: the score of the trained model on validation.
-        with_controls: score the controls of truncation too, and draw the nulls that keep an update's structure.
+        zero: what a head alone scores on validation, on the task's metric; None where none was fitted.
+        measured: one of `MEASURED`. With controls also the nulls are drawn that keep an update's structure.
         show: is told how far the truncation is.
     """
     updates = method.updates(model, original)
@@ -65,25 +81,59 @@ def measure(
         spectra=rows.to_save(decomposed),
     )
     if method.is_reference:
-        began, changes = time.perf_counter(), cuts(decomposed)
-        if with_controls:
+        began, on_validation = time.perf_counter(), splits["validation"]
+        if measured == K90:
+            findings.truncation = _find_k90(model, original, decomposed, validation, on_validation, zero, show)
+            findings.truncation_seconds = time.perf_counter() - began
+            return findings
+        changes = cuts(decomposed)
+        if measured == CONTROLS:
             noise = gaussian_like(decomposed, generator(seed, "gaussian"))
             nulls = rows.structured(updates, lambda name: generator(seed, f"nulls/{name}"))
             findings.matrices = rows.with_stand_ins(findings.matrices, noise, original)
             findings.spectra = rows.to_save(decomposed, noise, nulls)
             changes += controls(decomposed, generator(seed, "directions"), noise)
         on_score = partial(show, "truncating the update")
-        findings.truncation = scored(model, original, changes, validation, splits["validation"].score, on_score)
-        if with_controls:
+        findings.truncation = scored(model, original, changes, validation, on_validation.score, on_score)
+        if measured == CONTROLS:
             findings.cut_outputs = _cut_on_test(model, original, decomposed, splits["test"], outputs, show)
         findings.truncation_seconds = time.perf_counter() - began
     return findings
 
 
+def _find_k90(
+    model: nn.Module,
+    original: dict[str, Tensor],
+    decomposed: dict[str, Decomposition],
+    uncut: dict[str, float],
+    split: Split,
+    zero: float | None,
+    show: Show,
+) -> list[dict[str, Any]]:
+    """Rows as of `scored`: the cuts by which the smallest k is found that keeps 90 % of what the whole update brings,
+    and k = 0. What it brings is counted from a head alone or, where none was fitted, from k = 0."""
+    ranks, metric, higher = ranks_of(decomposed), split.task.metric, split.task.higher_is_better
+    most = len(ranks).bit_length() + 2
+    with under(model, original, uncut, split.score) as score:
+        by_k = {ranks[-1]: uncut}
+
+        def value(k: int) -> float:
+            if k not in by_k:
+                by_k[k] = score(*cuts_at(decomposed, [k]))
+                show("truncating the update", min(len(by_k) - 1, most), most)
+            return by_k[k][metric]
+
+        enough = needed(value(0) if zero is None else zero, uncut[metric], higher)
+        if enough is not None:
+            bisected(ranks[:-1], lambda k: oriented(value(k), higher) >= oriented(enough, higher))
+        value(0)
+    return [{"part": "cut", "k": k, "module": None, **by_k[k]} for k in sorted(by_k)]
+
+
 def _cut_on_test(
     model: nn.Module,
     original: dict[str, Tensor],
-    decomposed: dict[str, Any],
+    decomposed: dict[str, Decomposition],
     test: Split,
     uncut: np.ndarray,
     show: Show,

@@ -114,10 +114,12 @@ def table_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = draw.choices(PLAIN, k=draw.randint(2, 9)) + draw.choices(GOOD if label == "positive" else BAD, k=3)
         draw.shuffle(words)
         rows[" ".join(words)] = label
+    return write_csv(path, ("sentence", "label"), *rows.items())
+
+
+def write_csv(path: Path, *rows: tuple[str, str]) -> Path:
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["sentence", "label"])
-        writer.writerows(rows.items())
+        csv.writer(file).writerows(rows)
     return path
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import BAD, GOOD, PLAIN, tiny_config
+from conftest import BAD, GOOD, PLAIN, tiny_config, write_csv
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -74,11 +73,7 @@ def write_table(path: Path, count: int = 200) -> Path:
         words = [*draw.choices(PLAIN, k=draw.randint(1, 6)), word]
         draw.shuffle(words)
         rows[" ".join(words)] = f"{word} {draw.choice(BAD)}" if len(words) % 2 else word
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["question", "answer"])
-        writer.writerows(rows.items())
-    return path
+    return write_csv(path, ("question", "answer"), *rows.items())
 
 
 def words_of(base: Path, table: Path) -> list[str]:

@@ -52,7 +52,7 @@ class Store:
         memory: tuple[int, ...] = (10, 1, 2, 5, 0),
         metric: str = "accuracy",
         with_spectra: bool = True,
-        measure: str = "standard",
+        measure: str = "k90",
         baselines: dict[str, float] | None = None,
         method: str = "",
         collapsed: list[str] | None = None,

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.folder import HEAD_ON_VALIDATION
-from lorax_lab.record.share import MOST
+from lorax_lab.record.share import MOST, from_where, needed
 
 from .. import constant, scores, style
 from ..groups import CannotDraw, Group
@@ -47,6 +47,8 @@ def table(group: Group) -> pd.DataFrame:
     cuts = cuts[cuts["part"].isin(PARTS) & (cuts["module"].isna() if "module" in cuts else True)]
     cuts = cuts[["run_id", "part", "k"]].assign(score=cuts[group.metric])
     cuts = full[["run_id", *group.columns]].merge(cuts, on="run_id")
+    seeds = cuts.groupby(["part", "k"])["run_id"].transform("nunique")
+    cuts = cuts[seeds == cuts["run_id"].nunique()]  # a search scores other cuts of each seed, and means are over all
     trained = scores.scores(group, "validation").dropna(subset="rank")
     trained = trained.assign(part="trained", k=trained["rank"].astype(int))
     columns = [*group.columns, "part", "k", "score"]
@@ -64,7 +66,7 @@ def table(group: Group) -> pd.DataFrame:
 
 def finding(table: pd.DataFrame) -> str:
     """What the figure shows, in a sentence, from the means of its table: the smallest k and rank from which on all keep
-    `share.MOST` of what fine-tuning brings over the head alone. Nothing is told where that is not known, or nothing is
+    `MOST` of what fine-tuning brings over the head alone. Nothing is told where that is not known, or nothing is
     brought, and by a full fine-tune that collapsed."""
     cuts = table[table["part"] == "cut"]
     if COLLAPSED in cuts and cuts[COLLAPSED].all():
@@ -75,10 +77,9 @@ def finding(table: pd.DataFrame) -> str:
     higher = scores.higher_is_better(table)
     if math.isnan(zero):
         return f"the whole update reaches {uncut:.3f}"
-    if oriented(uncut - zero, higher) <= 0:
+    if (enough := needed(zero, uncut, higher)) is None:
         return f"full fine-tuning brings nothing: {uncut:.3f}, where a head alone has {zero:.3f}"
-    needed = zero + MOST * (uncut - zero)
-    k = _from_where(means, needed, higher)
+    k = from_where(_by_size(means), enough, higher)
     first = f"the top {k:,} of each matrix's {full:,} directions keep" if k else "all else as trained keeps"
     first += f" {MOST:.0%} of what fine-tuning brings".replace("%", " %")
     trained = table[table["part"] == "trained"]
@@ -87,16 +88,12 @@ def finding(table: pd.DataFrame) -> str:
     by_variant = oriented(trained.groupby(["k", "variant"])["score"].mean(), higher).groupby("k").max()
     names = list(dict.fromkeys(trained["variant"]))
     who = names[0] if len(names) == 1 else "the best variant trained at each rank"
-    rank = _from_where(oriented(by_variant, higher), needed, higher)
+    rank = from_where(_by_size(oriented(by_variant, higher)), enough, higher)
     return f"{first}; {who} does " + (f"from rank {rank:,}" if rank else f"not up to rank {trained['k'].max():,}")
 
 
-def _from_where(means: pd.Series[float], needed: float, higher_is_better: bool) -> int | None:
-    """The smallest size of which the mean score, and those of all larger ones, reach what is needed; None where the
-    largest does not."""
-    short = means.index[oriented(means, higher_is_better) < oriented(needed, higher_is_better)]
-    reached = means.index[means.index > max(short, default=-1)]
-    return int(reached.min()) if len(reached) else None
+def _by_size(means: pd.Series[float]) -> dict[int, float]:
+    return dict(zip(means.index.tolist(), means.tolist(), strict=True))
 
 
 @style.styled
@@ -110,7 +107,8 @@ def draw(table: pd.DataFrame) -> Figure:
     if ZERO in table:
         axes.axhline(table[ZERO].iloc[0], color="0.5", linewidth=0.8, linestyle=":", label="head alone, fitted")
     for (part, (label, look)), colour in zip(PARTS.items(), style.distinct(2), strict=True):
-        _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
+        if (table["part"] == part).any():
+            _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
     _draw_trained(axes, table[table["part"] == "trained"])
     style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from lorax_lab.config.checks import FROM_ZERO, POSITIVE, check_fields, one_of, require, require_name, require_path
 from lorax_lab.config.identity import NO_RESULT
+from lorax_lab.config.measured import CURVE, MEASURED, current
 from lorax_lab.errors import ConfigError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -81,10 +82,12 @@ class MethodConfig:
     Attributes:
         target_modules: ends of the names of the matrices whose update is measured, or `all-linear`.
         HASHED_AS_NULL: settings that the method once recorded as null; they stay in run identity.
+        IS_CUT: whether the update is cut to k directions, so that it matters which cuts are scored.
         PACKAGES: packages that decide the method's numbers, beside those of every run; the record has their versions.
     """
 
     HASHED_AS_NULL: ClassVar[tuple[str, ...]] = ()
+    IS_CUT: ClassVar[bool] = False
     PACKAGES: ClassVar[tuple[str, ...]] = ()
 
     name: str
@@ -131,8 +134,8 @@ class TrainConfig:
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "a share of the steps, 0 ≤ warmup < 1")
         more = f"it is below train.validations, which is {self.validations}; for instance train.validations=20"
         require(self.patience is None or self.patience < self.validations, "train.patience", self.patience, more)
-        none = "nothing is validated with train.validations=0; for instance train.validations=20"
-        require(self.keep == LAST or self.validations > 0, "train.keep", self.keep, none)
+        one = f"train.validations={self.validations} leaves no choice; for instance train.validations=20"
+        require(self.keep == LAST or self.validations > 1, "train.keep", self.keep, one)
 
     @property
     def follows_validation(self) -> bool:
@@ -174,7 +177,7 @@ class RunConfig:
     method: MethodConfig
     rank: int | None
     seed: int
-    measure: str = field(metadata={"neutral": "standard"} | one_of("trial", "standard", "controls"))
+    measure: str = field(metadata={"neutral": CURVE} | one_of(*MEASURED))
     train: TrainConfig
     reference: bool = field(metadata=NO_RESULT)
     force: bool = field(metadata=NO_RESULT)
@@ -185,6 +188,7 @@ class RunConfig:
     tracking: TrackingConfig = field(metadata=NO_RESULT)
 
     def __post_init__(self) -> None:
+        self.measure = current(self.measure)
         require_path("model", self.model, "minilm")
         require_path("runs_dir", self.runs_dir, "runs")
         require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295; for instance seed=0")

@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 from lorax_lab.config import RunConfig, TrackingConfig, TrainConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import defaults, flat, method_defaults
+from lorax_lab.config.measured import CONTROLS, CURVE
 from lorax_lab.config.overrides import CONF, parsed, quoted, said_plainly
 from lorax_lab.errors import ConfigError, first_line, suggest
 
@@ -248,8 +249,8 @@ def _check_method(config: RunConfig) -> None:
         ranked = next(f"method={candidate}" for candidate in METHODS if METHODS[candidate].has_rank)
         no_rank = f"this method has no rank; leave rank out, or type {ranked}"
         require(rank is None, f"method={name} rank", rank, no_rank)
-    no_cuts = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"
-    require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, no_cuts)
+    no_cuts = f"only the update of method={REFERENCE} is truncated; type measure={CURVE}, or method={REFERENCE}"
+    require(config.measure != CONTROLS or method.is_reference, f"method={name} measure", config.measure, no_cuts)
 
 
 def reference_of(config: RunConfig) -> RunConfig:

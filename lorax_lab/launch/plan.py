@@ -78,12 +78,17 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
     return sizes
 
 
-def check_together(runs: Sequence[Run]) -> None:
+def check_together(runs: Sequence[Run], has_launcher: bool = False) -> None:
     """Refuse what several processes cannot train: more than one run, and settings that need one process.
+
+    Args:
+        has_launcher: a launcher of Hydra's is to start the runs.
 
     Raises:
         ConfigError: it says what to type instead.
     """
+    if has_launcher:
+        raise ConfigError("hydra/launcher is not possible with torchrun, which has started the processes; leave it out")
     if len(runs) > 1:
         references = [run for run in runs if any(other.reference == run.run_id for other in runs)]
         instead = "train the full fine-tune first, or type reference=false" if references else "start each by itself"

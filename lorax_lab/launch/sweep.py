@@ -71,7 +71,7 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
         grid = [with_reference(run_of(config)) for config in configs]
         sweep = Sweep(each_once(grid))
         if distributed.processes() > 1:
-            check_together(sweep.waiting)
+            check_together(sweep.waiting, launcher is not None)
         workers, unmeasured = _outlook(sweep)
     if sweep.waiting and not dry_run:
         _make_store(sweep.runs_dir)

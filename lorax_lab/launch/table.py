@@ -22,7 +22,7 @@ from lorax_lab.record.direction import labelled, oriented, scored_on
 from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import Result
-from lorax_lab.record.share import MOST, reference_of, share_kept
+from lorax_lab.record.share import MOST, from_where, needed, reference_of, share_kept
 
 DIFFERENCE, SHARE = "from full", "share kept"
 """The headings of a run's difference from full fine-tuning, above 0 is better, and of the share that it keeps of what
@@ -146,10 +146,10 @@ def _directions(rows: list[Row]) -> list[str]:
         if not result or zero is None:
             continue
         cuts = [cut for cut in result.truncation or [] if cut["part"] == "cut" and cut.get("module") is None]
-        by_k = {cut["k"]: oriented(cut[result.metric] - zero, result.higher_is_better) for cut in cuts}
-        if by_k and by_k[max(by_k)] > 0:
-            short = max((k for k, gain in by_k.items() if gain < MOST * by_k[max(by_k)]), default=-1)
-            k = min(k for k in by_k if k > short)
+        by_k = {cut["k"]: cut[result.metric] for cut in cuts}
+        enough = needed(zero, by_k[max(by_k)], result.higher_is_better) if by_k else None
+        if enough is not None:
+            k = from_where(by_k, enough, result.higher_is_better)
             kept = f"the top {k} of {max(by_k)} directions keep {MOST:.0%}".replace("%", " %")
             lines.append(f"method full, seed {row.config.seed}: {kept} of what its update brings (validation)")
     return lines

@@ -12,7 +12,8 @@ the cut in matrices of one type alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ PERCENT = (50, 70, 80, 90)
 NEGLIGIBLE = 1e-6
 """A singular value up to this share of the largest is rounding, and its direction none of the update's."""
 Seen = TypeVar("Seen")
+Replacement = Callable[[str, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,11 @@ class Decomposition:
     sigma: Tensor
     Vh: Tensor
 
-    def cut(self, k: int) -> Tensor:
-        """[ΔW]_k = U_k diag(σ_k) V_kᵀ, (out, in)."""
-        return self.part(slice(k))
-
-    def part(self, indices: slice | Tensor) -> Tensor:
-        """Σ σ_i u_i v_iᵀ over these indices, (out, in)."""
-        return (self.U[:, indices] * self.sigma[indices].to(self.U)) @ self.Vh[indices]
+    def added_to(self, weight: Tensor, indices: slice | Tensor, factor: float = 1.0) -> Tensor:
+        """weight + factor · Σ σ_i u_i v_iᵀ over these indices, (out, in), in the weight's precision and on its device:
+        an error there is far below the rounding of the sum."""
+        left = (self.U[:, indices] * self.sigma[indices].to(self.U)).to(weight)
+        return torch.addmm(weight, left, self.Vh[indices].to(weight), alpha=factor)
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Change:
     Attributes:
         part: `cut`, `remainder`, or a control's name.
         k: of how many directions.
-        update: from a matrix's name and its whole ΔW (out, in) to what is put there, fp64.
+        weight: from a matrix's name, its W0 and its tuned W (out, in) to the weight that is put there.
         module: the type of matrix (`short_name`) that is changed while the others stay whole; None changes all.
     """
 
     part: str
     k: int
-    update: Callable[[str, Tensor], Tensor]
+    weight: Replacement
     module: str | None = None
 
 
@@ -80,10 +80,9 @@ def cuts_at(decompositions: dict[str, Decomposition], ranks: Iterable[int]) -> l
 def cuts(decompositions: dict[str, Decomposition]) -> list[Change]:
     """The cut and the remainder at each k of `cut_ranks`."""
     return [
-        Change(part, k, update)
+        Change(part, k, make(decompositions, k))
         for part, make in (("cut", _cut), ("remainder", _remainder))
-        for k in _ranks(decompositions)
-        for update in [make(decompositions, k)]
+        for k in ranks_of(decompositions)
     ]
 
 
@@ -106,7 +105,7 @@ def controls(
     all matrices, k for each matrix on average. `shrunk`: ΔW times k percent. `cut` of one `module`, from k = 0 on.
     `gaussian`: `noise`, once.
     """
-    full = _ranks(decompositions)[-1]
+    full = ranks_of(decompositions)[-1]
     ranks = control_ranks(full)
     drawn = {name: torch.randperm(len(d.sigma), generator=generator) for name, d in decompositions.items()}
     last = {
@@ -119,7 +118,7 @@ def controls(
     changes += [Change("shrunk", k, _times(k / 100)) for k in PERCENT]
     modules = dict.fromkeys(short_name(name) for name in decompositions)
     changes += [Change("cut", k, _cut(decompositions, k), module) for module in modules for k in (0, *ranks)]
-    return [*changes, Change("gaussian", full, lambda name, _: noise[name])]
+    return [*changes, Change("gaussian", full, lambda name, base, _: base + noise[name].to(base))]
 
 
 def gaussian_like(decompositions: Mapping[str, Decomposition], generator: torch.Generator) -> OneByOne:
@@ -147,7 +146,7 @@ def gaussian_like(decompositions: Mapping[str, Decomposition], generator: torch.
 def scored(
     model: nn.Module,
     base: dict[str, Tensor],
-    changes: Iterable[Change],
+    changes: Sequence[Change],
     uncut: dict[str, float],
     score: Callable[[nn.Module], dict[str, float]],
     on_score: Callable[[int, int], None] = lambda done, total: None,
@@ -162,18 +161,17 @@ def scored(
     Returns:
         Rows `{"part": …, "k": …, "module": …, **metrics}`, in the order of the changes.
     """
-    wanted = list(changes)
-    metrics = seen_under(model, base, wanted, uncut, score, on_score)
+    metrics = seen_under(model, base, changes, uncut, score, on_score)
     return [
         {"part": change.part, "k": change.k, "module": change.module, **of_change}
-        for change, of_change in zip(wanted, metrics, strict=True)
+        for change, of_change in zip(changes, metrics, strict=True)
     ]
 
 
 def seen_under(
     model: nn.Module,
     base: dict[str, Tensor],
-    changes: Iterable[Change],
+    changes: Sequence[Change],
     uncut: Seen,
     see: Callable[[nn.Module], Seen],
     on_score: Callable[[int, int], None] = lambda done, total: None,
@@ -181,70 +179,101 @@ def seen_under(
     """What is seen of the model under each change, in their order.
 
     Args:
-        model: the tuned model; its weights are put back, to the bit, before this returns.
+        model, base, uncut, see: as of `under`.
+        on_score: called with the number of changes done and in all.
+    """
+    seen: list[Seen] = []
+    with under(model, base, uncut, see) as seen_with:
+        for change in changes:
+            seen.append(seen_with(change))
+            on_score(len(seen), len(changes))
+    return seen
+
+
+@contextmanager
+def under(
+    model: nn.Module, base: dict[str, Tensor], uncut: Seen, see: Callable[[nn.Module], Seen]
+) -> Iterator[Callable[[Change], Seen]]:
+    """Inside it, what is seen of the model under a change can be asked for.
+
+    Args:
+        model: the tuned model; its weights are put back, to the bit, at the end.
         base: W0 of each measured matrix, (out, in).
         uncut: what is seen of the tuned model; what changes nothing is not seen again.
-        on_score: called with the number of changes done and in all.
     """
     views = {name: delta_view(model.get_submodule(name)) for name in base}
     tuned = {name: view.detach().clone() for name, view in views.items()}
     full = max(min(weight.shape) for weight in base.values())
-    wanted = list(changes)
-    seen: list[Seen] = []
+
+    def seen_with(change: Change) -> Seen:
+        if (change.part, change.k) in (("cut", full), ("remainder", 0)):
+            return uncut
+        with torch.no_grad():
+            for name, view in views.items():
+                whole = change.module not in (None, short_name(name))
+                before = base[name].to(view.device)
+                view.copy_(tuned[name] if whole else change.weight(name, before, tuned[name].to(before.dtype)))
+        return see(model)
+
     try:
-        for change in wanted:
-            if (change.part, change.k) in (("cut", full), ("remainder", 0)):
-                seen.append(uncut)
-            else:
-                for name, view in views.items():
-                    _put(view, change, name, base[name], tuned[name])
-                seen.append(see(model))
-            on_score(len(seen), len(wanted))
+        yield seen_with
     finally:
         with torch.no_grad():
             for name, view in views.items():
                 view.copy_(tuned[name])
-    return seen
 
 
-@torch.no_grad()
-def _put(view: Tensor, change: Change, name: str, base: Tensor, tuned: Tensor) -> None:
-    if change.module not in (None, short_name(name)):
-        view.copy_(tuned)
-        return
-    update = change.update(name, tuned.cpu().double() - base.double())
-    view.copy_(base.double() + update.cpu())
+def bisected(sizes: Sequence[int], keeps: Callable[[int], bool]) -> int | None:
+    """The smallest of some ascending sizes that keeps enough, found by bisection; None where none does.
+
+    The size below it does not keep enough, and the size above it does. Where that one does not, enough is no matter of
+    size alone, and the search goes on above.
+
+    >>> bisected([0, 1, 2, 4, 8], lambda size: size >= 2)
+    2
+    """
+    low, high = -1, len(sizes)
+    while True:
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if keeps(sizes[middle]) else (middle, high)
+        if high == len(sizes):
+            return None
+        if high + 1 == len(sizes) or keeps(sizes[high + 1]):
+            return sizes[high]
+        low, high = high + 1, len(sizes)
 
 
-def _ranks(decompositions: dict[str, Decomposition]) -> list[int]:
+def ranks_of(decompositions: dict[str, Decomposition]) -> list[int]:
+    """`cut_ranks` of the largest matrix."""
     return cut_ranks(max(len(d.sigma) for d in decompositions.values()))
 
 
-Replacement = Callable[[str, Tensor], Tensor]
-
-
 def _cut(decompositions: dict[str, Decomposition], k: int) -> Replacement:
-    return lambda name, delta: delta if k >= len(decompositions[name].sigma) else decompositions[name].cut(k)
+    def weight(name: str, base: Tensor, tuned: Tensor) -> Tensor:
+        d = decompositions[name]
+        return tuned if k >= len(d.sigma) else d.added_to(base, slice(k))
+
+    return weight
 
 
 def _remainder(decompositions: dict[str, Decomposition], k: int) -> Replacement:
-    cut = _cut(decompositions, k)
-    return lambda name, delta: delta - cut(name, delta)
+    def weight(name: str, base: Tensor, tuned: Tensor) -> Tensor:
+        d = decompositions[name]
+        return base if k >= len(d.sigma) else d.added_to(tuned, slice(k), -1.0)
+
+    return weight
 
 
 def _at_norm(decompositions: dict[str, Decomposition], order: dict[str, Tensor], k: int) -> Replacement:
     """The first k directions of an order, at the norm of the top k."""
 
-    def update(name: str, _: Tensor) -> Tensor:
-        decomposition, indices = decompositions[name], order[name][:k]
-        norm = decomposition.sigma[indices].norm()
-        return (
-            decomposition.part(indices) * float(decomposition.sigma[:k].norm() / norm)
-            if norm > 0
-            else decomposition.cut(0)
-        )
+    def weight(name: str, base: Tensor, _: Tensor) -> Tensor:
+        d, indices = decompositions[name], order[name][:k]
+        norm = d.sigma[indices].norm()
+        return d.added_to(base, indices, float(d.sigma[:k].norm() / norm)) if norm > 0 else base
 
-    return update
+    return weight
 
 
 def _largest(decompositions: dict[str, Decomposition], k: int) -> Replacement:
@@ -255,16 +284,16 @@ def _largest(decompositions: dict[str, Decomposition], k: int) -> Replacement:
     counts = dict(
         zip(decompositions, torch.bincount(owners_of_largest, minlength=len(decompositions)).tolist(), strict=True)
     )
-    return lambda name, _: decompositions[name].cut(counts[name])
+    return lambda name, base, _: decompositions[name].added_to(base, slice(counts[name]))
 
 
 def _times(share: float) -> Replacement:
-    return lambda _, delta: delta * share
+    return lambda _, base, tuned: torch.lerp(base, tuned, share)
 
 
 def _scaled(decompositions: dict[str, Decomposition], k: int) -> Replacement:
-    def update(name: str, delta: Tensor) -> Tensor:
+    def weight(name: str, base: Tensor, tuned: Tensor) -> Tensor:
         sigma = decompositions[name].sigma
-        return delta * float(sigma[:k].norm() / sigma.norm()) if sigma.any() else delta
+        return torch.lerp(base, tuned, float(sigma[:k].norm() / sigma.norm())) if sigma.any() else tuned
 
-    return update
+    return weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lorax_lab.record.direction import oriented
@@ -11,6 +12,29 @@ from lorax_lab.record.result import Result
 
 SURE, MOST = 0.8, 0.9
 """The shares that the lab's answers speak of: kept surely, by the 95 % interval, and kept in the mean."""
+
+
+def needed(zero: float, whole: float, higher_is_better: bool) -> float | None:
+    """The score that keeps `MOST` of what the whole update brings over `zero`, the head alone; None where it brings
+    nothing.
+
+    >>> needed(0.5, 1.0, True), needed(0.5, 0.5, True)
+    (0.95, None)
+    """
+    return zero + MOST * (whole - zero) if oriented(whole - zero, higher_is_better) > 0 else None
+
+
+def from_where(scores: Mapping[int, float], score: float, higher_is_better: bool) -> int | None:
+    """The smallest size of which the score, and those of all larger ones, reach what is needed; None where the largest
+    does not.
+
+    >>> from_where({0: 0.5, 1: 0.9, 2: 0.7, 4: 0.8, 8: 0.9}, 0.75, True)
+    4
+    """
+    short = [
+        size for size, value in scores.items() if oriented(value, higher_is_better) < oriented(score, higher_is_better)
+    ]
+    return min((size for size in scores if size > max(short, default=-1)), default=None)
 
 
 def share_kept(record: Record, full: Result) -> float | None:

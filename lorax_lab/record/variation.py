@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.defaults import defaults, flat, task_preset
+from lorax_lab.config.measured import MEASURED, current
 
 Settings = dict[str, Any]
 """A run's settings by dotted key."""
@@ -40,6 +41,7 @@ def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None)
     """The settings in a run's recorded configuration that decide its result; `inputs`, hashes of the model's files and
     of the data, stand for their names where they are given."""
     recorded = flat(config)
+    recorded |= {MEASURE: current(recorded[MEASURE])} if MEASURE in recorded else {}
     task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
     usual = defaults(task, str(recorded.get("method.name")), recorded.get("task.kind"))
     deciding = _deciding({**usual, **recorded})
@@ -71,6 +73,11 @@ def arm(run: Settings) -> str:
 def training(run: Settings) -> Settings:
     """The settings that decide what is trained; `measure` only says what is measured of it."""
     return {key: value for key, value in run.items() if key != MEASURE}
+
+
+def extent(config: Mapping[str, Any]) -> int:
+    """How much is measured of a run of this configuration: the place of its `measure` among all."""
+    return MEASURED.index(current(config[MEASURE]))
 
 
 def digest(*content: Any) -> str:

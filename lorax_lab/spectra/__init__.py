@@ -32,7 +32,6 @@ from lorax_lab.spectra.measures import (
     summary,
 )
 from lorax_lab.spectra.noise import (
-    SpikeStrength,
     bulk_misfit,
     gavish_donoho_rank,
     noise_misfit,

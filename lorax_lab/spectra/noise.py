@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -122,42 +122,25 @@ def tells_spikes(misfit: float, std: float, shape: Sequence[int]) -> bool:
     return std == 0 or misfit <= TOLD * noise_misfit(shape)
 
 
-class SpikeStrength(NamedTuple):
-    """What each singular value says about its direction; all (m,) fp64 in descending order."""
-
-    theta: Tensor
-    """Singular value of the signal alone, in the unit of sigma."""
-    left: Tensor
-    """Expected ⟨u, û⟩² of the left singular vector with the true one, in [0, 1]."""
-    right: Tensor
-    """Expected ⟨v, v̂⟩² of the right one."""
-
-
-def spike_strength(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float) -> SpikeStrength:
-    """Strength of planted directions and what noise left of their vectors (Benaych-Georges & Nadakuditi 2012).
+def spike_strength(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float) -> Float64[Tensor, " m"]:
+    """Singular value θ of the signal alone for each singular value, descending (Benaych-Georges & Nadakuditi 2012).
 
     With s = σ/(std √n), m ≤ n the sides, β = m/n and Y = θ u vᵀ + X/√n: s = √((1 + θ²)(β + θ²)) / θ if θ > β^¼, so
 
-        θ² = (s² − 1 − β + √((s² − 1 − β)² − 4β)) / 2,
-        ⟨u,û⟩² = 1 − β(1 + θ²) / (θ²(θ² + β)) on the shorter side,  ⟨v,v̂⟩² = 1 − (β + θ²) / (θ²(θ² + 1)) on the longer.
+        θ² = (s² − 1 − β + √((s² − 1 − β)² − 4β)) / 2.
 
-    Above the edge θ starts at std (mn)^¼ and both overlaps at 0; far above it θ = σ and both are 1. At and below
-    `noise_edge` nothing can be known, and all three are 0. The limit for few spikes in a large matrix.
+    Above the edge θ starts at std (mn)^¼; far above it θ = σ. At and below `noise_edge` nothing can be known, and it is
+    0. The limit for few spikes in a large matrix.
 
-    >>> strength = spike_strength(torch.tensor([2.5, 2.0]), (100, 100), std=0.1)  # √(5 · 5) / 2 = 2.5
-    >>> [[round(x, 6) for x in values.tolist()] for values in strength]
-    [[2.0, 0.0], [0.75, 0.0], [0.75, 0.0]]
+    >>> spike_strength(torch.tensor([2.5, 2.0]), (100, 100), std=0.1).round(decimals=6).tolist()  # √(5 · 5) / 2 = 2.5
+    [2.0, 0.0]
     """
     sigma, n = _completed(sigma, shape)[: len(sigma)], max(*shape, 1)
     beta, above = min(shape) / n, sigma > noise_edge(shape, std)
     x = torch.where(above, std * math.sqrt(n) / sigma, 0).square()  # 1/s²: nothing overflows
     rest = 1 - (1 + beta) * x
     share = (rest + (rest.square() - 4 * beta * x.square()).clamp(min=0).sqrt()) / 2  # θ²/s²
-    t = x / share  # 1/θ²
-    shorter = (1 - beta * t * (1 + t) / (1 + beta * t)) * above
-    longer = (1 - t * (1 + beta * t) / (1 + t)) * above
-    left, right = (shorter, longer) if shape[0] <= shape[1] else (longer, shorter)
-    return SpikeStrength(sigma * share.sqrt() * above, left, right)
+    return sigma * share.sqrt() * above
 
 
 def signal_share(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | None = None) -> tuple[float, float]:
@@ -175,7 +158,7 @@ def signal_share(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | 
     sigma, std, k = _split(sigma, shape, std)
     if not sigma.any():
         return math.nan, math.nan
-    theta = spike_strength(sigma, shape, std).theta[:k]
+    theta = spike_strength(sigma, shape, std)[:k]
     relative = torch.stack((sigma[:k], theta)) / sigma[0]
     raw, cleaned = (relative.square().sum(1) / (sigma / sigma[0]).square().sum()).tolist()
     return raw, cleaned

@@ -66,11 +66,11 @@ def structured_spectra(
 
     Up to `WHOLE` entries a null is drawn at the update's size. Above, `scaled` and `signs` are drawn from some of its
     rows and columns, evenly chosen by size, and a value's ratio to that of iid noise is read at the same share of all
-    values. `permuted` entries are iid, so their spectrum is that of Gaussian noise (`gaussian_draw`). At 1024 × 2048,
-    an eighth of the entries gives effective ranks within .1 % of whole draws and energy ranks within .3 %. The largest
-    value is within 1.5 % in the mean, and scatters by 7 % where the sizes of rows have a spread of 20 %. Where a row
-    or column holds `HEAVY` times the mean, or an entry alone makes a singular value, this fails: such an update is
-    drawn whole, up to `MOST` entries. Nulls recorded before this rule were all drawn whole.
+    values. `permuted` entries are iid, so their spectrum is that of Gaussian noise (`gaussian_draw`). In a layer of
+    Llama-3.2-1B's shapes with a planted update, effective ranks were within .2 % of whole draws, energy ranks within
+    1.3 % and the largest value within 11 %; on iid noise within .1, .2 and .5 %. Where a row or column holds `HEAVY`
+    times the mean, or an entry alone makes a singular value, this fails: such an update is drawn whole, up to `MOST`
+    entries. Nulls recorded before this rule were all drawn whole.
 
     Args:
         delta_weight: (out, in), dense. A product of factors has another null: `gaussian_null` with its rank.

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from lorax_lab.tasks.kind import Task
-from lorax_lab.tasks.split import Split
+from lorax_lab.tasks.split import Split, in_order
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 """Inverse weights of the penalty, from strong to next to none."""
+TOGETHER = 16
+"""Examples whose features are read at once, padded: where the solver stops depends on how they round."""
 READS_TOKENS = "score"
 """What transformers calls the head of a decoder, which reads every token."""
 STEPS = 10_000
@@ -46,16 +48,16 @@ def fitted_head(model: Any, heads: list[str], splits: dict[str, Split]) -> dict[
 def _features(model: Any, head: str, split: Split) -> np.ndarray:
     """What a head reads of each example of a split, (n, width)."""
     features: list[torch.Tensor] = []
+    order = sorted(range(len(split.sizes)), key=split.sizes.__getitem__)
+    batches = [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]
 
     def keep(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         states = inputs[0]
         features.append((states[:, 0] if states.ndim == 3 else states.flatten(1)).float().cpu().clone())
 
     with model.get_submodule(head).register_forward_pre_hook(keep):
-        split.outputs(model)
-    order = torch.tensor(sorted(range(len(split.sizes)), key=split.sizes.__getitem__))  # as `outputs` reads them
-    read = torch.cat(features)
-    return torch.empty_like(read).index_copy_(0, order, read).numpy()
+        split.outputs(model, batches)
+    return in_order(torch.cat(features), batches).numpy()
 
 
 def _outputs(task: Task, read: dict[str, np.ndarray], labels: np.ndarray, strength: float) -> dict[str, np.ndarray]:

@@ -99,6 +99,10 @@ class Kind:
         outputs: Tensor = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits
         return outputs
 
+    def writes(self, row: Row) -> bool:
+        """Whether the model writes its answer to a row token by token when it is scored."""
+        return False
+
     def notes(self, rows: Sequence[Row], config: Any) -> list[str]:
         """What a person should know of the rows before anything trains, such as what was cut."""
         return []

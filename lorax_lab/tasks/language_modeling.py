@@ -187,6 +187,9 @@ class LanguageModeling(TextKind):
         ids: list[int] = row["input_ids"][: -row["completion"]]
         return ids
 
+    def writes(self, row: Row) -> bool:
+        return bool(row["greedy"])
+
     def notes(self, rows: Sequence[Row], config: Any) -> list[str]:
         cut = [row["cut"] for row in rows if row["cut"]]
         if not cut:

@@ -190,6 +190,9 @@ class SpeechRecognition(Kind):
         """Tokens that the decoder is given of a row."""
         return len(row["prompt"]) + len(row["text"]) - 1
 
+    def writes(self, row: Row) -> bool:
+        return True
+
     def tokens(self, inputs: Inputs) -> int:
         """Tokens of a batch that the model learns to write."""
         return int((inputs["labels"] != IGNORED).sum())

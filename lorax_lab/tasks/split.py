@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from lorax_lab.train import Batch
 
 LONGER = 4
 """How many times longer than the set one the proposed `task.max_length` is."""
-SCORED_TOGETHER = {"cpu": 16}
-"""Examples that are scored together, by the type of the device; 64 elsewhere. On a processor larger batches are slower:
-64 short texts at a time take a fifth longer than 16."""
+SCORED_TOGETHER, SIZE_TOGETHER = {"cpu": 16}, {"cpu": 512}
+"""Examples that are scored together at most, and the sum of their sizes, by the type of the device; 64 and 8,192
+elsewhere. A processor multiplies 128 tokens as fast as 4,096, and larger batches leave its caches."""
 DTYPES: dict[str, type[np.generic]] = {"classes": np.int64, "numbers": np.float32, "texts": np.str_}
 """Of the labels, by their form."""
 
@@ -64,28 +65,46 @@ class Split:
         order = sorted(range(len(self.rows)), key=sizes.__getitem__, reverse=True)
         return self.batch(order[:batch_size])
 
+    def scored_together(self, device: str) -> list[list[int]]:
+        """The indices of all examples in the batches in which they are scored on a type of device, the shortest first.
+
+        On a processor those of a batch have one size, so that no padding is computed and no output depends on a
+        neighbour. Where answers are written, they are padded there too: token by token, many at once are faster.
+        """
+        sizes, batches = self.sizes, list[list[int]]()
+        pads = device != "cpu" or self.task.kind.writes(self.rows[0])
+        most, room = SCORED_TOGETHER.get(device, 64), SIZE_TOGETHER.get(device, 8192)
+        for i in sorted(range(len(sizes)), key=sizes.__getitem__):
+            last = batches[-1] if batches else []
+            has_room = 0 < len(last) < most and (len(last) + 1) * sizes[i] <= room
+            if has_room and (pads or sizes[last[0]] == sizes[i]):
+                last.append(i)
+            else:
+                batches.append([i])
+        return batches
+
     @torch.inference_mode()
-    def outputs(self, model: nn.Module) -> Tensor:
+    def outputs(self, model: nn.Module, batches: list[list[int]] | None = None) -> Tensor:
         """What `model` says to each example, (n, width), fp32 on the CPU.
+
+        Args:
+            batches: in which the examples are read; None for `scored_together`.
 
         Raises:
             Diverged: an output that is not finite.
         """
-        sizes = self.sizes
-        order = sorted(range(len(self.rows)), key=sizes.__getitem__)
         was_training, device = model.training, next(model.parameters()).device
         model.eval()
-        parts, together = [], SCORED_TOGETHER.get(device.type, 64)
+        parts, batches = [], batches or self.scored_together(device.type)
         with self.autocast():
-            for start in range(0, len(order), together):
+            for indices in batches:
                 with torch.autocast("cpu", enabled=False):  # a processor of sounds multiplies too
-                    batch = self.batch(order[start : start + together]).to(device)
+                    batch = self.batch(indices).to(device)
                 parts.append(self.task.kind.outputs(model, batch.inputs, self.processor).float().cpu())
                 if not parts[-1].isfinite().all():
                     raise Diverged("outputs that are not finite")
         model.train(was_training)
-        outputs = torch.cat(parts)
-        return torch.empty_like(outputs).index_copy_(0, torch.tensor(order), outputs)
+        return in_order(torch.cat(parts), batches)
 
     def answered(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """What is kept of a model's outputs: `outputs` (n, width), the true `labels` (n,), where an answer is right or
@@ -98,6 +117,11 @@ class Split:
     def score(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of `model` on this split."""
         return self.task.score(self.outputs(model).numpy(), self.labels)
+
+
+def in_order(rows: Tensor, batches: list[list[int]]) -> Tensor:
+    """Rows (n, …) that were computed batch by batch, in the order of the examples."""
+    return torch.empty_like(rows).index_copy_(0, torch.tensor(list(chain(*batches))), rows)
 
 
 def encode(task: Task, processor: Any, model_sha256: str) -> dict[str, Split]:

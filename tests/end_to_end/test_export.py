@@ -169,7 +169,7 @@ def test_what_cannot_be_exported_is_refused_with_what_to_type(
 ) -> None:
     out = tmp_path / "out"
     assert "runs/RUN" in refused(capsys, tmp_path, out)
-    for word, allowed in (("task.pooling=mean", "task.pooling=own"), ("measure=trial", "measure=standard")):
+    for word, allowed in (("task.pooling=mean", "task.pooling=own"), ("measure=trial", "measure=k90")):
         run = trained(tmp_path / allowed.partition("=")[0], *small_words, "rank=2", "train.max_steps=1", word)
         assert allowed in refused(capsys, run, out)
     run = tmp_path / run_of("lora").name

@@ -71,7 +71,7 @@ def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(
     assert lab_here(*words, "rank=2", "task.metric=exact_match", "train.epochs=2").returncode == 0
 
 
-@pytest.mark.parametrize("measure", ["standard", "trial"])
+@pytest.mark.parametrize("measure", ["curve", "trial"])
 def test_the_weights_of_the_best_validation_are_measured_where_a_lower_score_is_better(
     lab_here: Lab, words: list[str], tmp_path: Path, measure: str
 ) -> None:
@@ -84,7 +84,7 @@ def test_the_weights_of_the_best_validation_are_measured_where_a_lower_score_is_
     assert curve.index(min(curve)) == len(curve) - 2 < 10
     assert record.completed.time.steps == len(curve)
     assert record.completed.metrics["validation/nats"] == min(curve)
-    if measure == "standard":
+    if measure == "curve":
         cuts = load_truncation(tmp_path / "runs")
         assert cuts[(cuts["part"] == "cut") & (cuts["k"] == cuts["k"].max())]["nats"].tolist() == [min(curve)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from conftest import Lab
 from here import plan
 from together import assert_same_run, run_in, together
+from torch.distributed import checkpoint
 
 from lorax_lab import distributed
 from lorax_lab.errors import ConfigError
@@ -107,6 +109,11 @@ def test_what_several_processes_cannot_train_is_refused(words: list[str], instea
         check_together(plan([*small_run, *words]))
 
 
+def test_a_launcher_of_hydra_starts_nothing_in_a_launch_of_torchrun(small_run: list[str]) -> None:
+    with pytest.raises(ConfigError, match="hydra/launcher is not possible"):
+        check_together(plan([*small_run, "method=full"]), has_launcher=True)
+
+
 @pytest.mark.parametrize(("rows", "processes"), [(7, 2), (8, 4), (3, 4), (1, 3)])
 def test_each_row_of_a_batch_is_of_one_process(rows: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = Batch({"x": torch.arange(1.0, rows + 1), "y": torch.ones(rows, 2)}, weight=1, examples=rows, tokens=rows)
@@ -120,3 +127,16 @@ def test_each_row_of_a_batch_is_of_one_process(rows: int, processes: int, monkey
     assert torch.equal(torch.cat([part.inputs["x"] for part in parts if part.share]), batch.inputs["x"])
     assert all(len(part.inputs["x"]) == len(part.inputs["y"]) >= 1 for part in parts), "each process takes every step"
     assert {(part.weight, part.examples, part.tokens) for part in parts} == {(batch.weight, rows, rows)}
+
+
+@pytest.mark.parametrize("name", [distributed.METADATA, "__0_0.distcp"])
+def test_a_checkpoint_of_several_processes_that_is_cut_short_is_refused(name: str, tmp_path: Path) -> None:
+    tensors = {"model/x": torch.arange(6.0).view(2, 3), "random/cpu": torch.ones(4, dtype=torch.uint8)}
+    with warnings.catch_warnings(action="ignore"):  # that this is one process
+        checkpoint.save(tensors, storage_writer=checkpoint.FileSystemWriter(tmp_path), no_dist=True)
+    read = distributed.load(tmp_path, lambda name: None)
+    assert all(torch.equal(read[key], tensor) for key, tensor in tensors.items())
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(ValueError, match="is not whole"):
+        distributed.load(tmp_path, lambda name: None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,8 +16,19 @@ from torch.utils._pytree import tree_leaves
 
 from lorax_lab.measure import rows
 from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, to_save, with_stand_ins
-from lorax_lab.measure.truncation import Change, Decomposition, controls, cuts, gaussian_like, scored
+from lorax_lab.measure.truncation import (
+    Change,
+    Decomposition,
+    bisected,
+    controls,
+    cut_ranks,
+    cuts,
+    gaussian_like,
+    scored,
+)
 from lorax_lab.models import base_weights, delta_view, select, short_name
+from lorax_lab.record.direction import oriented
+from lorax_lab.record.share import from_where
 from lorax_lab.spectra import LowRank, OneByOne, edge_of, rounding_energy
 from lorax_lab.streams import generator
 
@@ -112,15 +125,15 @@ def test_the_largest_values_over_all_matrices_are_as_many_as_those_of_each() -> 
         name: Decomposition(torch.eye(8), size * torch.linspace(1, 0.5, 8), torch.eye(8))
         for name, size in sizes.items()
     }
-    noise = dict.fromkeys(directions, torch.zeros(8, 8))
+    zero = torch.zeros(8, 8)
+    noise = dict.fromkeys(directions, zero)
     made = {(c.part, c.k): c for c in controls(directions, generator(0, "directions"), noise) if c.module is None}
     kept = {
-        k: {name: int((made["global", k].update(name, torch.zeros(0)) != 0).sum()) for name in directions}
-        for k in (1, 4)
+        k: {name: int((made["global", k].weight(name, zero, zero) != 0).sum()) for name in directions} for k in (1, 4)
     }
     assert kept == {1: {"large": 3, "small": 0, "zero": 0}, 4: {"large": 8, "small": 4, "zero": 0}}
     for part in ("random_at_norm", "bottom_at_norm"):
-        assert not made[part, 4].update("zero", torch.zeros(8, 8)).any()
+        assert not made[part, 4].weight("zero", zero, zero).any()
 
 
 def test_directions_that_are_rounding_are_not_the_bottom_ones() -> None:
@@ -128,7 +141,39 @@ def test_directions_that_are_rounding_are_not_the_bottom_ones() -> None:
     directions = {"a": Decomposition(torch.eye(5), sigma, torch.eye(5))}
     changes = controls(directions, generator(0, "directions"), {"a": torch.zeros(5, 5)})
     bottom = next(c for c in changes if (c.part, c.k) == ("bottom_at_norm", 1))
-    torch.testing.assert_close(bottom.update("a", torch.zeros(0)), torch.diag(torch.tensor([0, 0, 4.0, 0, 0])))
+    placed = bottom.weight("a", torch.zeros(5, 5), torch.zeros(5, 5))
+    torch.testing.assert_close(placed, torch.diag(torch.tensor([0, 0, 4.0, 0, 0])))
+
+
+def keeps_enough(curve: dict[int, float], needed: float, asked: set[int], size: int) -> bool:
+    asked.add(size)
+    return curve[size] >= needed
+
+
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize("is_monotone", [True, False])
+def test_bisection_finds_what_the_whole_curve_says(is_monotone: bool, higher: bool) -> None:
+    """Of a curve that rises and falls it finds a size that keeps enough between one that does not and one that does;
+    the scores that it asked for say the same."""
+    sizes, draw = cut_ranks(768)[:-1], random.Random(0)
+    for _ in range(300):
+        scores = [draw.random() for _ in sizes]
+        curve = dict(zip(sizes, sorted(scores) if is_monotone else scores, strict=True))
+        asked: set[int] = set()
+        needed = draw.uniform(0, 1.1)
+        smallest = bisected(sizes, partial(keeps_enough, curve, needed, asked))
+        by_all = {size: oriented(score, higher) for size, score in curve.items()} | {768: oriented(1.2, higher)}
+        by_asked = {size: by_all[size] for size in (*asked, 768)}
+        expected = from_where(by_all, oriented(needed, higher), higher)
+        assert from_where(by_asked, oriented(needed, higher), higher) == (768 if smallest is None else smallest)
+        if is_monotone:
+            assert len(asked) <= len(sizes).bit_length() + 1
+            assert expected == (768 if smallest is None else smallest)
+        elif smallest is not None:
+            place = sizes.index(smallest)
+            assert curve[smallest] >= needed
+            assert place == 0 or curve[sizes[place - 1]] < needed
+            assert place + 1 == len(sizes) or curve[sizes[place + 1]] >= needed
 
 
 def test_the_model_comes_back_when_scoring_fails() -> None:

@@ -12,6 +12,7 @@ import pytest
 import lorax_lab.methods as methods
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
+from lorax_lab.config.measured import MEASURED
 from lorax_lab.launch.compose import compose, typed
 from lorax_lab.study.published import read_lines
 
@@ -29,6 +30,10 @@ FROZEN = {
         "minilm-local-lora-r8-s0-bc649c3805",
 }  # fmt: skip
 """Names that runs of these overrides have had since the first version, for inputs of the hashes below."""
+
+
+THEN = ("train.validations=3", "measure=curve", "train.precision=fp32")
+"""What the defaults were then."""
 
 
 def named(config: RunConfig) -> str:
@@ -56,8 +61,8 @@ def test_places_windows_and_switches_do_not_make_another_run() -> None:
     ["rank=4", "seed=1", "train.epochs=2", "train.precision=bf16", "method.alpha=8", "method.rslora=true",
      "method.ranks=[query:4]",
      "task.train_examples=100", "task.split_seed=1", "task.max_length=64", "method=full", "train.warmup=0",
-     "measure=trial", "train.head=false", "train.optimizer=sgd", "train.schedule=cosine", "train.keep=best",
-     "train.patience=1"],
+     "measure=trial", "train.head=false", "train.optimizer=sgd", "train.schedule=cosine",
+     "train.validations=3"],
 )  # fmt: skip
 def test_everything_that_decides_the_result_makes_another_run(word: str) -> None:
     assert identity(word) != identity()
@@ -97,7 +102,15 @@ def test_the_names_of_published_runs_follow_from_what_they_recorded(folder: Path
 
 @pytest.mark.parametrize("words", FROZEN)
 def test_a_configuration_keeps_its_name_whatever_setting_is_new(words: str) -> None:
-    assert identity(*words.split()) == FROZEN[words]
+    then = [word for word in THEN if word.partition("=")[0] not in words]
+    assert identity(*then, *words.split()) == FROZEN[words]
+
+
+def test_how_an_update_is_cut_makes_another_run_of_full_fine_tuning_alone() -> None:
+    """An older record's `standard` is the whole curve."""
+    assert identity("method=full", "measure=standard") == identity("method=full", "measure=curve")
+    assert len({identity("method=full", f"measure={measure}") for measure in MEASURED}) == len(MEASURED)
+    assert identity("measure=k90") == identity("measure=curve") != identity("measure=trial")
 
 
 @pytest.mark.parametrize("name", ["x" * 250, "日本" * 60])

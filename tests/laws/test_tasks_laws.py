@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,33 @@ def test_the_outputs_are_in_the_order_of_the_examples(task: Task, folder: Path, 
     alone = [Split.encoded(task, [example], split.processor).outputs(model)[0] for example in task.train]
     torch.testing.assert_close(outputs, torch.stack(alone), rtol=1e-4, atol=1e-5)
     assert len(outputs.unique(dim=0)) == COUNT
+
+
+def test_examples_are_scored_without_padding_and_alike_with_it(task: Task, folder: Path, split: Split) -> None:
+    """On a processor; elsewhere, and where answers are written, the shortest are padded together."""
+    model, sizes = base_of(task, folder).model.eval(), split.sizes
+    writes = task.kind.writes(split.rows[0])
+    together, elsewhere = split.scored_together("cpu"), split.scored_together("cuda")
+    for batches in (together, elsewhere):
+        assert sorted(chain(*batches)) == list(range(COUNT))
+    assert elsewhere == [sorted(range(COUNT), key=sizes.__getitem__)]
+    assert (together == elsewhere) == (writes or len(set(sizes)) == 1)
+    assert writes or all(len({sizes[i] for i in indices}) == 1 for indices in together)
+    with torch.inference_mode():
+        padded = task.kind.outputs(model, split.batch(list(range(COUNT))).inputs, split.processor)
+    torch.testing.assert_close(split.outputs(model), padded, rtol=1e-5, atol=1e-5)
+
+
+def test_batches_that_are_scored_have_room_for_so_many(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = max(split.sizes)
+    monkeypatch.setattr("lorax_lab.tasks.split.SIZE_TOGETHER", {"cpu": 2 * largest, "cuda": 2 * largest})
+    monkeypatch.setattr("lorax_lab.tasks.split.SCORED_TOGETHER", {"cuda": 3})
+    for device, most in (("cpu", COUNT), ("cuda", 3)):
+        batches = split.scored_together(device)
+        assert sorted(chain(*batches)) == list(range(COUNT))
+        for indices in batches:
+            assert len(indices) <= most
+            assert len(indices) * max(split.sizes[i] for i in indices) <= 2 * largest
 
 
 def test_outputs_that_are_not_finite_are_no_score(task: Task, folder: Path, split: Split) -> None:

@@ -76,7 +76,7 @@ BAD = {word: word.split()[-1] for word in NAMED_AS_TYPED} | {
     "method.alpha=0": "method.alpha=0.0", "method.dropout=1": "method.dropout=1.0",
     "method=peft/adalora": "method=peft/adalora",
     "train.learning_rate=-1": "train.learning_rate=-1.0", "model=${no.such}": "no",
-    "train.keep=best train.validations=0": "train.keep=best",
+    "train.keep=best": "train.keep=best",
 }  # fmt: skip
 
 

@@ -65,13 +65,13 @@ def test_settings_of_a_method_part_variants_and_are_not_averaged(store: Store) -
 
 
 def test_what_is_measured_makes_no_variant(store: Store) -> None:
-    for measure in ("standard", "controls"):
+    for measure in ("k90", "controls"):
         store.run(rank=2, measure=measure)
-        store.run(seed=0 if measure == "standard" else 1, measure=measure)
+        store.run(seed=0 if measure == "k90" else 1, measure=measure)
     store.run(rank=2, seed=1)
     group = group_of(store)
     assert list(group.runs["arm"]) == ["LoRA r = 2"] * 2 + ["full fine-tuning"] * 2
-    assert list(group.runs["config.measure"]) == ["controls", "standard", "standard", "controls"]
+    assert list(group.runs["config.measure"]) == ["controls", "k90", "k90", "controls"]
     assert group.dials == ()
     assert gaps.missing(group) == []
 

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "train": {"config", "distributed", "errors", "record", "streams"},
     "measure": {"models", "record", "spectra"},
     "memory": {"config", "console", "errors", "methods", "models", "record", "train"},
-    "findings": {"console", "measure", "methods", "record", "streams", "tasks"},
+    "findings": {"config", "console", "measure", "methods", "record", "streams", "tasks"},
     "comparison": {"config", "measure", "methods", "models", "spectra", "record", "tasks"},
     "execute": {
         "comparison", "config", "console", "distributed", "findings", "memory", "methods", "models", "record",

@@ -78,14 +78,10 @@ def test_the_output_and_every_gradient_are_those_of_torch(shape: tuple[tuple[int
 
 X, W, B = drawn(2, 4), drawn(3, 4, seed=1), drawn(3, seed=2)
 NOT_ONEDNN: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {
-    "fp64": (X.double(), W.double(), B.double()),
-    "bf16": (X.bfloat16(), W.bfloat16(), None),
-    "no tokens": (X[:0], W, B),
-    "no inputs": (X[:, :0], W[:, :0], B),
-    "one dimension": (X[0], W, B),
-    "a bias with gaps": (X, W, drawn(6, seed=2)[::2]),
-    "a bias that is expanded": (X, W, torch.ones(()).expand(3)),
-}
+    "fp64": (X.double(), W.double(), B.double()), "bf16": (X.bfloat16(), W.bfloat16(), None),
+    "no tokens": (X[:0], W, B), "no inputs": (X[:, :0], W[:, :0], B), "one dimension": (X[0], W, B),
+    "a bias with gaps": (X, W, drawn(6, seed=2)[::2]), "a bias that is expanded": (X, W, torch.ones(()).expand(3)),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", NOT_ONEDNN)

@@ -161,13 +161,10 @@ def test_a_wrong_word_is_named(folder: Path, word: str, capsys: pytest.CaptureFi
 
 
 CONFIGS = {
-    '{"model_type": "mamba9", "hidden_size": 8}': "model_type=mamba9",
-    '{"hidden_size": 8}': "model_type=None",
-    "[1": "config.json",
-    '{"model_type": "t5"}': "encoder-decoder",
-    '{"model_type": "mixtral"}': "experts",
+    '{"model_type": "mamba9", "hidden_size": 8}': "model_type=mamba9", '{"hidden_size": 8}': "model_type=None",
+    "[1": "config.json", '{"model_type": "t5"}': "encoder-decoder", '{"model_type": "mixtral"}': "experts",
     '{"model_type": "bert", "hidden_size": "wide"}': "hidden_size=wide in .* whole numbers",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("content", CONFIGS)

@@ -45,14 +45,10 @@ def unlike_tasks() -> Records:
 
 
 STUDIES: dict[str, Callable[[], Records]] = {
-    "grown": grown,
-    "unlike_tasks": unlike_tasks,
-    "nats": lambda: in_nats(study()),
-    "lost": lambda: lost(with_losses(study(), 0.01, 0.02)),
-    "present": lambda: present(study()),
-    "head_alone": lambda: with_head(0.7),
-    "without_answer": without_answer,
-}
+    "grown": grown, "unlike_tasks": unlike_tasks, "nats": lambda: in_nats(study()),
+    "lost": lambda: lost(with_losses(study(), 0.01, 0.02)), "present": lambda: present(study()),
+    "head_alone": lambda: with_head(0.7), "without_answer": without_answer,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STUDIES)

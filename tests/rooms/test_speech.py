@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import soundfile
 import torch
 from bases import save_base, tone
-from conftest import Lab, tiny_speech_processor
+from conftest import Lab, tiny_speech_processor, write_csv
 from published import everything, settings
 from torch import nn
 from transformers import AutoModelForSpeechSeq2Seq
@@ -50,9 +49,7 @@ def table(
         sound = tone(300 + 50 * i, 0.4, rate(i))
         soundfile.write(folder / f"{i}.wav", sound.samples, sound.rate)
         lines.append((f"{i}.wav", text(i) if text else " ".join(WORDS[i % 5 : i % 5 + 1 + i % 2])))
-    with (folder / "table.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(lines)
-    return folder / "table.csv"
+    return write_csv(folder / "table.csv", *lines)
 
 
 def columns_of(path: Path) -> list[str]:

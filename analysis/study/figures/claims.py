@@ -77,7 +77,7 @@ def _rank(ranks: pd.Series) -> int:
 def cost(table: pd.DataFrame) -> str:
     """What LoRA of one rank costs as a share of full fine-tuning."""
     rank = _rank(table["rank"])
-    shares = {key: [] for key in COSTS}
+    shares: dict[str, list[float]] = {key: [] for key in COSTS}
     for _, rows in table.groupby("task"):
         for key in COSTS:
             shares[key].append(rows.loc[rows["rank"] == rank, key].iloc[0] / reference_of(rows)[key])
@@ -154,7 +154,8 @@ def arms(table: pd.DataFrame) -> str:
     """How many arms surely match, and the nearest."""
     rows = table[table["matches"].notna()]
     matching = f"{rows['matches'].eq(True).sum()} of {len(rows)} arms are surely within {rows['margin'].iloc[0]:g}"
-    nearest = rows.loc[(rows["difference"] if higher_is_better(rows) else -rows["difference"]).idxmax()]
+    gains = rows["difference"] if higher_is_better(rows) else -rows["difference"]
+    nearest = rows.iloc[int(gains.argmax())]
     return f"{matching} of full fine-tuning; the best, {nearest['arm']}, differs by {nearest['difference']:+.3f}"
 
 
@@ -163,7 +164,7 @@ def sets(table: pd.DataFrame) -> str:
 
     def where(side: str, is_so: Callable[[str], bool]) -> str:
         stars = table[table["side"] == side].groupby("set", sort=False)["enough"].first()
-        return ", ".join(name for name, star in stars.items() if is_so(star)) or "no set"
+        return ", ".join(str(name) for name, star in stars.items() if is_so(star)) or "no set"
 
     never, nothing = where("rank", lambda star: not star[0].isdigit()), where("k", lambda star: star[0] == "0")
     within = f"surely within {table['margin'].iloc[0]:g}"

@@ -36,15 +36,12 @@ def lab(*overrides: str, faults: dict[str, Any] | None = None, **variables: str)
 
 
 ENDS = {
-    1: ("exception", "failed", "RuntimeError: boom"),
-    2: ("sys.exit", "failed", "sys.exit(7) was called"),
+    1: ("exception", "failed", "RuntimeError: boom"), 2: ("sys.exit", "failed", "sys.exit(7) was called"),
     3: ("os._exit", "failed", "its process ended with status 0 and left no record"),
     4: ("segfault", "failed", "its process was ended by SIGSEGV"),
-    5: ("sigkill", "killed", "its process was ended by SIGKILL"),
-    6: ("memory", "oom", "memory"),
-    7: ("hang", "failed", "it did not end within time_limit_seconds=120"),
-    8: ("inf", "diverged", "training loss"),
-}
+    5: ("sigkill", "killed", "its process was ended by SIGKILL"), 6: ("memory", "oom", "memory"),
+    7: ("hang", "failed", "it did not end within time_limit_seconds=120"), 8: ("inf", "diverged", "training loss"),
+}  # fmt: skip
 
 
 def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
