@@ -12,7 +12,7 @@ from lorax_lab.record.files import write_csv, write_text
 
 from .. import style
 from . import page
-from .figures import FIGURES, STANDARD, latex
+from .figures import FIGURES, STANDARD
 from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
 from .validator import breaches, not_begun
 
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"figures of a study, of which each plan names its own or has all:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    outputs = "study: figures (PNG, PDF), tables (CSV, LaTeX) and verdicts; verdict: the verdicts alone"
+    outputs = "study: figures (PNG, PDF), tables (CSV) and verdicts; verdict: the verdicts alone"
     parser.add_argument("output", choices=("study", "verdict"), help=outputs)
     parser.add_argument("names", nargs="*", metavar="NAME", help="studies to draw, such as rank_sweep; none means all")
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
@@ -138,8 +138,6 @@ def _figure(records: Records, name: str, folder: Path, stamp: str) -> Iterator[o
         style.stamp(picture, stamp)
     folder.mkdir(parents=True, exist_ok=True)
     yield from style.save(table, picture, folder / name)
-    if text := latex(name, table):
-        write_text(folder / f"{name}.tex", text)
 
 
 def figures_of(records: Records) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.study import page
 from analysis.study.command import DOCS, PAGE, VERDICT, load_all
-from analysis.study.figures import FIGURES, latex
+from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS, Records, load, names_in
 from analysis.study.validator import breaches
 from lorax_lab.study.published import Afterwards, read_rows, write_rows
@@ -39,8 +39,6 @@ def test_the_comparison_is_fair_and_tables_and_page_are_byte_by_byte_what_the_re
     for path in sorted((DOCS / study).glob("*.csv")):
         table = tables[path.stem] if path.stem in tables else FIGURES[path.stem].table(of_study)
         assert table.to_csv(index=False).encode() == path.read_bytes(), path
-        if (printed := path.with_suffix(".tex")).is_file():
-            assert latex(path.stem, table) == printed.read_text(encoding="utf-8")
     assert page.write(of_study) == (DOCS / study / PAGE).read_text(encoding="utf-8")
 
 

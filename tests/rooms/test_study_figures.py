@@ -1,10 +1,9 @@
-"""The figures of studies: the title is what was found, legible with many tasks; LaTeX.
+"""The figures of studies: the title is what was found, legible with many tasks.
 
 Their tables are byte by byte those that are published (`test_published_study.py`)."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from synthetic import in_nats, of_one_seed, study, with_head
 
 from analysis import scores
 from analysis.study.command import DOCS
-from analysis.study.figures import FIGURES, latex
+from analysis.study.figures import FIGURES
 
 TABLES = [path for path in sorted(DOCS.glob("*/*.csv")) if path.stem in FIGURES]
 
@@ -33,22 +32,6 @@ def test_one_seed_has_no_interval_and_it_is_said(name: str) -> None:
     """Such a study breaks its protocol, and is drawn only where that is asked for."""
     figure = FIGURES[name].draw(FIGURES[name].table(of_one_seed(study())))
     assert "one seed, no interval" in " ".join([*words(figure), *legends(figure)]).replace("\n", " ")
-
-
-@pytest.mark.parametrize("name", [name for name in FIGURES if FIGURES[name].printed])
-def test_a_table_for_a_paper_is_whole(name: str) -> None:
-    """Each row has a cell for each column, and names of others are escaped."""
-    table = FIGURES[name].table(study()).assign(task="95 % of a_task")
-    text = latex(name, table)
-    assert text
-    rows = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {row.count(" & ") for row in rows} == {len(set(FIGURES[name].printed) & set(table)) - 1}
-    assert r"95 \% of a\_task" in text
-    assert text.count("{") == text.count("}")
-    assert not re.search(r"\bnan\b|None|<NA>", text)
-    if "matches" in table:
-        bold = set(re.findall(r"\\bfseries ([^&]+) &", text))
-        assert bold == set(table.loc[table["matches"].fillna(value=False), "arm"])
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}-{path.stem}")

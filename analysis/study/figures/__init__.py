@@ -1,6 +1,5 @@
 """The figures of studies: `facts(records)` makes the rows of a figure's CSV, or None where the study has nothing of it;
-`draw_table(table)` draws it; `claim(table)` says what it found; `printed` are the columns that a paper prints, where
-there are any.
+`draw_table(table)` draws it; `claim(table)` says what it found.
 
 To add one, write its three functions and its entry in `FIGURES`, and name it in the study's plan:
 `figures=("answer", "mine")`.
@@ -27,7 +26,6 @@ class Figure(NamedTuple):
     facts: Callable[[Records], pd.DataFrame | None]
     draw_table: Callable[[pd.DataFrame], Picture]
     claim: Callable[[pd.DataFrame], str]
-    printed: tuple[str, ...] = ()
 
     def draw(self, table: pd.DataFrame) -> Picture:
         """The figure under a title that begins with what it found."""
@@ -49,14 +47,12 @@ FIGURES: dict[str, Figure] = {
         answer.table,
         answer.draw,
         claims.answer,
-        ("task", "side", "size", "share", "difference", "full", "zero"),
     ),
     "cost": Figure(
         "what each arm scores, and what a rank costs in parameters, memory and time, the head not counted",
         cost.table,
         cost.draw,
         claims.cost,
-        ("task", "arm", "learning_rate", "test", "difference", "p_holm", "trained_body", "peak_mib", "train_seconds"),
     ),
     "spectral": Figure(
         "the full update's spectral ranks by type of matrix and layer, as shares of noise's",
@@ -120,39 +116,5 @@ FIGURES: dict[str, Figure] = {
         claims.sizes,
     ),
 }
-NO_NUMBER = "---"
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 """The figures of a study that names none."""
-
-
-def latex(name: str, table: pd.DataFrame) -> str | None:
-    r"""A figure's table as a paper prints it, with `\\usepackage{booktabs,longtable}`: a mean with its interval in one
-    cell, bold where the arm is surely not worse than the reference by more than the margin. None where the figure has
-    no such table."""
-    if not (columns := [column for column in FIGURES[name].printed if column in table]):
-        return None
-    rows = table[columns].copy()
-    for column in (column for column in columns if f"{column}_low" in table):
-        ends = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
-        rows[column] = [_interval(*row) for row in ends]
-    bold = table["matches"].eq(True).fillna(value=False) if "matches" in table else pd.Series(False, table.index)
-    rows = rows.reset_index(drop=True).drop_duplicates()
-    printed = rows.style.hide(axis="index").format(formatter=_cell, escape="latex").format_index(escape="latex", axis=1)
-    if "arm" in columns:
-        weights = ["font-weight: bold" if bold.iloc[place] else "" for place in rows.index]
-        printed = printed.apply(lambda _: weights, subset=["arm"])
-    body = printed.to_latex(hrules=True, convert_css=True, environment="longtable")
-    return "{\\footnotesize\\setlength{\\tabcolsep}{3pt}\n" + str(body) + "}\n"
-
-
-def _interval(mean: float, low: float, high: float) -> str:
-    if mean != mean:
-        return NO_NUMBER
-    return f"{mean:.3f}" if low != low else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _cell(value: object) -> str:
-    """Large numbers have commas, small ones four digits that count."""
-    if not isinstance(value, float | int):
-        return str(value)
-    return NO_NUMBER if value != value else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
