@@ -62,7 +62,7 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
         if last in frame:
             frame[last] = frame.pop(last)
     frame["status"] = ["collapsed" if row.collapsed else row.status.partition(":")[0] for row in rows]
-    shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
+    shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left", padding=(0, 0, 0, 1))
     for heading in frame:
         words = heading in ("scored", "status")
         justify: Literal["left", "right"] = "left" if words or heading in settings[0] else "right"
@@ -101,7 +101,7 @@ def _result(row: Row, kinds: set[str], runs_dir: Path) -> Cells:
     if len(kinds) < 2:
         result, ranks = record.completed, measures.effective_ranks(runs_dir / record.run_id)
         cells |= {
-            "trainable": f"{result.parameters.trainable / 1e6:,.2f} M",
+            "trained": f"{result.parameters.trainable / 1e6:,.2f} M",
             "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
             "effective rank": _number(ranks[0], 1) if ranks else "",
             "of noise's": _share(*ranks) if ranks else "",
