@@ -13,11 +13,10 @@
 | `structured` | the measures on noise with an update's own scales or entries |
 | `rounding` | what storage in a narrow format adds to an update |
 | `row` | all of these in one row, from σ and the few facts that need the weights |
-| `subspaces`, `directions` | what two updates share, and how much an update amplifies its base |
+| `subspaces` | what two updates share, and how much an update amplifies its base |
 """
 
 from lorax_lab.spectra.blocks import Blocks, piece, times
-from lorax_lab.spectra.directions import Amplification, amplification
 from lorax_lab.spectra.exact import Spectrum, spectrum
 from lorax_lab.spectra.gram import all_directions, top_directions
 from lorax_lab.spectra.matrix import LowRank, OneByOne, Update, svd
@@ -47,6 +46,8 @@ from lorax_lab.spectra.rounding import edge_of, rounding_energy, untrusted
 from lorax_lab.spectra.row import Rounding, Row, flatten, row_of
 from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_nulls, structured_spectra
 from lorax_lab.spectra.subspaces import (
+    Amplification,
+    amplification,
     column_share,
     row_share,
     subspace_similarities,

@@ -38,14 +38,11 @@ class Gram:
     energy: float
 
 
-def gram(x: Tensor | Blocks, name: str = "the matrix") -> Gram:
+def gram(x: Tensor | Blocks) -> Gram:
     """The Gram matrix over the smaller side, in fp64, from one pass over blocks along the longer one.
 
     Each block is checked. A block whose norm lies outside `PLAIN` is divided by a power of two, so neither
     1e-200 nor 1e200 leaves the fp64 range.
-
-    Args:
-        name: what a message calls x.
 
     Raises:
         ValueError: as `spectrum`.
@@ -54,7 +51,7 @@ def gram(x: Tensor | Blocks, name: str = "the matrix") -> Gram:
     total, exponent, energy = torch.zeros(m, m, dtype=torch.float64, device=device_of(x)), 0, 0.0
     half = _half(m)
     scratch = total.new_empty(m * m if m <= PANEL else half * max(m - half, half))
-    for block in tall(x, name):
+    for block in tall(x):
         norm, block_exponent = float(torch.linalg.vector_norm(block)), 0
         if not PLAIN[0] <= norm <= PLAIN[1]:
             if not block.any():
