@@ -41,7 +41,8 @@ def read_reference(
 
 def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
     """Compare a completed run with its reference from what both have saved, and write its record anew; nothing trains.
-    The numbers are those that the run would have recorded if the reference had been there.
+    The numbers are those that the run would have recorded if the reference had been there; to rounding where
+    a method's file leaves out directions that are zero, as AdaLoRA's does.
 
     Raises:
         DamagedRecord: the run's weights are not those that it saved. ConfigError: they cannot be read, or

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from lorax_lab.tasks.collapse import signs
 from lorax_lab.tasks.frozen_head import fitted_head
 from lorax_lab.tasks.split import Split, encode
 from lorax_lab.tasks.split import baselines as baselines_of
-from lorax_lab.train import Batch, TrainResult, make_accelerator, make_optimizer
+from lorax_lab.train import Batch, Loss, TrainResult, make_accelerator, make_optimizer
 
 Sink = Callable[[int, int, Mapping[str, float]], None]
 """Called after each training step as `sink(step, steps, metrics)`."""
@@ -190,8 +191,9 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
     if distributed.is_spread(model):
         return memory.peak_unseen(tuple(next(iter(batch.values())).shape))
     optimizer = make_optimizer(model.train(), config.train.optimizer, 0.0, config.train.weight_decay)
+    loss_of = _loss(METHODS[config.method.name], split.task)
     with global_stream(config.seed, "memory"):
-        return memory.record_step(model, optimizer, batch, accelerator, split.task.kind.loss).ledger()
+        return memory.record_step(model, optimizer, batch, accelerator, loss_of).ledger()
 
 
 def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
@@ -220,9 +222,16 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
         return oriented(validation[run.task.metric], run.task.higher_is_better)
 
     return training.train(
-        run.model, epoch, run.task.kind.loss, budget, config.seed, run.accelerator,
+        run.model, epoch, _loss(run.method, run.task), budget, config.seed, run.accelerator,
         lambda: distributed.seen(run.model, run.splits["validation"].score), score_of, sinks, checkpoints,
+        partial(run.method.stepped, run.model) if run.method.stepped else None,
     )  # fmt: skip
+
+
+def _loss(method: Method[Any], task: Task) -> Loss:
+    """The loss of the task, with what the method adds to it."""
+    loss, penalty = task.kind.loss, method.penalty
+    return loss if penalty is None else lambda model, batch: loss(model, batch) + penalty(model)
 
 
 def _record(

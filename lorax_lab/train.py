@@ -212,6 +212,7 @@ def train(
     score_of: Callable[[Metrics], float],
     sinks: Sequence[Callable[[int, int, Metrics], None]],
     checkpoints: Checkpoints,
+    after_step: Callable[[int, int], None] | None = None,
 ) -> TrainResult:
     """Train in place, from the newest checkpoint if there is one; `epoch_batches(epoch)` gives an epoch's batches in
     order, on the CPU, the same whenever it is asked.
@@ -222,6 +223,7 @@ def train(
         score_of: what `config.patience` and `config.keep` go by, of a validation's metrics; higher is better.
         sinks: each is called as `sink(step, steps, metrics)` after every step, with the validation's metrics where one
             was due.
+        after_step: called as `after_step(step, steps)` when the optimizer has stepped and the gradients are there.
 
     Raises:
         Diverged: a loss or gradient norm that is not finite, on a CPU before the optimizer uses it; parameters that are
@@ -259,6 +261,8 @@ def train(
             reads = settles or len(unread) >= READ_AFTER.get(accelerator.device.type, READ_LATER)
             rows = [_read(*values, steps, accelerator.scaler is None) for values in unread] if reads else []
             optimizer.step()
+            if after_step is not None:
+                after_step(at.step + 1, steps)
             optimizer.zero_grad()
             at.step, at.batch = at.step + 1, at.batch + config.gradient_accumulation
             at.examples += sum(batch.examples for batch in group)

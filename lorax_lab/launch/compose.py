@@ -251,6 +251,9 @@ def _check_method(config: RunConfig) -> None:
         require(rank is None, f"method={name} rank", rank, no_rank)
     no_cuts = f"only the update of method={REFERENCE} is truncated; type measure={CURVE}, or method={REFERENCE}"
     require(config.measure != CONTROLS or method.is_reference, f"method={name} measure", config.measure, no_cuts)
+    if method.stepped and (config.train.follows_validation or config.train.precision == "fp16"):
+        instead = "type train.patience=null train.keep=last train.precision=bf16"  # fp16 leaves out some steps
+        raise ConfigError(f"method={name} cuts its rank until the last step, and needs all of them; {instead}")
 
 
 def reference_of(config: RunConfig) -> RunConfig:

@@ -6,6 +6,8 @@ outcome. A worker may end at any moment; only its present run is hurt, and the p
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import io
 import os
 import signal
@@ -213,6 +215,9 @@ def main(pipe: Connection) -> int:
     try:
         while True:
             parent.report("end", status=attempt(pipe.recv(), parent.show))
+            gc.collect()  # a model and its optimizer are held in cycles, beside the next run's
+            with suppress(AttributeError):  # glibc's alone: what it keeps of freed memory goes back to the system
+                ctypes.CDLL(None).malloc_trim(0)
     except EOFError:
         windows.close()
         return 0

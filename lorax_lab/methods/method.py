@@ -44,6 +44,9 @@ class Method(Generic[Settings]):
         check: (settings, rank, shapes of the targets) raises a `ConfigError` for what `attach` cannot do.
         merge: writes W0 + ΔW into the weights; a second time it changes nothing.
         unmerge: undoes `merge`, to the bit.
+        penalty: (model) gives what is added to the loss of each training batch.
+        stepped: (model, step, steps) is called after each optimizer step, while the gradients are there. A method that
+            has it needs all the steps that were planned, and the weights of the last.
         start: ΔW right after `attach`: `zero`, `rounding` (zero but for fp32 rounding of W0) or `drawn` (not zero).
         update_rank: what rank ΔW has, in words, r being the run's rank: `≤ r`, `full`.
         most_rank: (settings, rank, shape of the matrix) gives the rank of ΔW at most.
@@ -66,6 +69,8 @@ class Method(Generic[Settings]):
     check: Callable[[Settings, int | None, Shapes], None] = _nothing
     merge: Callable[[nn.Module], None] = _nothing
     unmerge: Callable[[nn.Module], None] = _nothing
+    penalty: Callable[[nn.Module], Tensor] | None = None
+    stepped: Callable[[nn.Module, int, int], None] | None = None
     start: str = "zero"
     update_rank: str = "full"
     most_rank: Callable[[Settings, int | None, tuple[int, int]], int] = _smaller_side

@@ -19,16 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods import lora
+from lorax_lab.methods import lora, peft_adalora
 from lorax_lab.methods.adapters import PREFIX as KEY
-from lorax_lab.methods.adapters import SETTINGS, WEIGHTS, read_files
+from lorax_lab.methods.adapters import RANKNUM_EPS, SETTINGS, WEIGHTS, read_files
 from lorax_lab.methods.method import Method, Shapes
 from lorax_lab.methods.peft_settings import PREFIX, PeftSettings, config_class, refusal, settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, Entry
 from lorax_lab.models import Turned, head_modules, is_head, is_read, like, out_in, shape_of
 from lorax_lab.spectra import LowRank, Update
 
-NOISE = r".*(CUDA extension|boft_n_butterfly_factor|is_gradient_checkpointing|[Ss]parse|PRNG initiali[sz]ation).*"
+NOISE = (
+    r".*(CUDA extension|boft_n_butterfly_factor|is_gradient_checkpointing|[Ss]parse|PRNG initiali[sz]ation"
+    r"|rank_pattern keys did not match|LoRA tensor\(s\) have invalid shape).*"  # of matrices without a direction left
+)
 """Warnings of PEFT and of what it calls that ask for nothing."""
 REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError, AssertionError, Warning)
 """How PEFT says that it cannot."""
@@ -68,6 +71,8 @@ def _inject(model: nn.Module, config: Any, entry: Entry, names: list[str], gener
         for name in names:  # PEFT took these factors out of W0
             layer: Any = model.get_submodule(name)
             layer.started_from = _factors(layer)
+    if entry.cuts_rank:
+        peft_adalora.add_scores(model, wrapper.base_model.rankallocator)
     for name, parameter in model.named_parameters():
         if is_head(name, heads):
             parameter.requires_grad_(True)
@@ -106,7 +111,8 @@ def export(model: Any, settings: PeftSettings, base_name: str) -> dict[str, dict
     from peft import get_peft_model_state_dict
 
     wrapper, heads = model.peft_attached.wrapper, head_modules(model)
-    tensors = get_peft_model_state_dict(wrapper, save_embedding_layers=False)
+    with calm():
+        tensors = get_peft_model_state_dict(wrapper, save_embedding_layers=False)
     saved = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     saved |= {KEY + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
     config = {key: _plain(value) for key, value in wrapper.active_peft_config.to_dict().items()}
@@ -185,7 +191,11 @@ def calm() -> Iterator[None]:
 
 def update_of(layer: Any, has_factors: bool, base_weight: Tensor) -> Update:
     """ΔW (out, in) of one layer, on the CPU; `base_weight` is W0 (out, in). By its factors it is s B A, less the start
-    that was taken out of W0: s (B A − B₀ A₀)."""
+    that was taken out of W0: s (B A − B₀ A₀); AdaLoRA's is s B (E ∘ A) / (number of directions + 1e-5)."""
+    if has_factors and hasattr(layer, "ranknum"):
+        B, A, E = (part[ADAPTER].detach().cpu().clone() for part in (layer.lora_B, layer.lora_A, layer.lora_E))
+        divisor = float(layer.ranknum[ADAPTER]) + RANKNUM_EPS
+        return LowRank(B, E.double() * A.double(), float(layer.scaling[ADAPTER]) / divisor)
     if has_factors:
         B, A = _factors(layer)
         if hasattr(layer, "started_from"):
@@ -270,6 +280,8 @@ class PeftMethod(Method[PeftSettings]):
             "update_rank": "full" if entry.most is None else "bounded", "most_rank": most_rank,
             "update_dtype": entry.computed_in, "has_rank": bool(entry.rank),
         }  # fmt: skip
+        if entry.cuts_rank:
+            parts |= {"penalty": peft_adalora.penalty, "stepped": peft_adalora.stepped}
         for key, value in parts.items():
             object.__setattr__(self, key, value)
 

@@ -38,7 +38,8 @@ SEEDS = (
 )  # fmt: skip
 """Seeds of PEFT's own; null draws them from the run's seed."""
 ABOVE_ZERO = ("lora_alpha", "alpha", "randlora_alpha", "psoft_alpha", "delora_lambda", "scaling")
-"""Numbers that PEFT takes as they come: a scaling of 0 leaves ΔW at 0."""
+LOWEST = {"deltaT": 1, "tinit": 0, "tfinal": 0}
+"""Numbers that PEFT takes as they come: a scaling of 0 leaves ΔW at 0, and a step of 0 ends the run in an error."""
 STARTS = (True, "gaussian", "orthogonal")
 """Values of init_lora_weights that leave W0 as it is and start at ΔW = 0; the others are methods of their own."""
 EXAMPLE_RANK = 4
@@ -95,6 +96,8 @@ def _check_number(key: str, value: float) -> None:
         require(0 <= value < 1, name, value, f"0 ≤ dropout < 1, for instance {name}=0.1")
     if key in ABOVE_ZERO:
         require(value > 0, name, value, "it is a number above 0")
+    if key in LOWEST:
+        require(value >= LOWEST[key], name, value, f"it is a number of {LOWEST[key]} or more")
 
 
 def refusal(settings: PeftSettings, rank: int | None, error: Exception, where: str = "") -> ConfigError:

@@ -24,6 +24,7 @@ class Entry:
     computed_in: torch.dtype = torch.float64  # the precision of PEFT's merged weight, even if all parts are fp64
     has_factors: bool = False  # whether ΔW is read as LoRA's factors; else it is merged and subtracted
     quick: Mapping[str, Any] = field(default_factory=dict)  # for a trial of one layer, where the start takes an SVD
+    cuts_rank: bool = False  # whether it takes directions away between optimizer steps (`peft_adalora`)
 
 
 def _rank(settings: Any, rank: int) -> int:
@@ -44,6 +45,11 @@ TABLE: dict[str, Entry] = {
     "olora": _lora("rounding", lambda s, r: 2 * r, use_dora=False, init_lora_weights="olora"),
     "mica": _lora(quick=PLAIN, use_dora=False, init_lora_weights="mica"),
     "dora": Entry("LORA", fixed={"use_dora": True}, start="rounding"),
+    "adalora": Entry(
+        "ADALORA", {"target_r": 1.0, "init_r": 1.5},
+        {"use_dora": False, "use_rslora": False, "r": 8, "total_step": 2**31},  # r is not read; the loop says the steps
+        most=lambda s, r: 1.5 * r, has_factors=True, cuts_rank=True,
+    ),
     "vera": Entry("VERA", most=_rank),
     "pvera": Entry("PVERA", most=_rank),
     "vblora": Entry("VBLORA", start="drawn", most=_rank),
@@ -79,7 +85,6 @@ TABLE: dict[str, Entry] = {
 REASONS = {
     "eva, corda, lora_ga": "its start is computed from data, and a method here starts from weights",
     "loftq, qalora": "it needs a quantized base",
-    "adalora": "it changes its rank between the steps of training; lorax_lab.audit measures what it has trained",
     "osf": "it trains the matrices themselves, with more parameters than full fine-tuning, and cannot be unmerged",
     "beft, ln_tuning, trainable_tokens": "it trains biases, norms or embeddings, and no weight matrix",
     "lily, xlora, poly": "its update depends on the input: no one ΔW stands for it",

@@ -14,7 +14,7 @@ import torch
 from conftest import tiny_model
 from families import BY_NAME
 from recorded import measured_rows
-from test_methods import RANK, attach, dense, method_config, outputs, trained, weights
+from test_methods import BATCH, RANK, attach, dense, method_config, outputs, trained, weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -142,6 +142,61 @@ def test_an_adapter_of_another_method_is_refused(tmp_path: Path) -> None:
         METHODS["peft/boft"].load(tiny_model("bert"), tmp_path)
 
 
+def adalora() -> tuple[nn.Module, dict[str, torch.Tensor], torch.optim.Optimizer]:
+    model, base = attach("bert", "peft/adalora", method_config("peft/adalora", tinit=1, tfinal=2, deltaT=4))
+    return model, base, torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+
+
+def adalora_steps(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    method = METHODS["peft/adalora"]
+    for step in steps:
+        (model(**BATCH).loss + method.penalty(model)).backward()
+        optimizer.step()
+        method.stepped(model, step + 1, 8)
+        optimizer.zero_grad()
+
+
+def test_adalora_is_pefts_own_training_loop() -> None:
+    ours, base, optimizer = adalora()
+    adalora_steps(ours, optimizer, range(8))
+    theirs, _, optimizer = adalora()
+    tuner = theirs.peft_attached.wrapper.base_model
+    tuner.rankallocator.reset_ipt()
+    tuner.rankallocator.set_total_step(8)
+    for step in range(1, 9):
+        tuner(**BATCH).loss.backward()
+        optimizer.step()
+        tuner.update_and_allocate(step)
+        optimizer.zero_grad()
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q, msg=name)
+    patterns = [model.peft_attached.wrapper.active_peft_config.rank_pattern for model in (ours, theirs)]
+    assert patterns[0] == patterns[1]
+    left = [int((p != 0).sum()) for name, p in ours.named_parameters() if "lora_E" in name]
+    assert sum(left) == RANK * len(base)
+    assert max(left) <= 1.5 * RANK
+
+
+@pytest.mark.parametrize("cut", [3, 7])
+def test_adalora_resumes_to_the_same_bits(cut: int, tmp_path: Path) -> None:
+    at_once, _, optimizer = adalora()
+    adalora_steps(at_once, optimizer, range(8))
+    first, _, optimizer = adalora()
+    store = Checkpoints(tmp_path, {}, 0.0, print)
+    adalora_steps(first, optimizer, range(cut))
+    store.save(first, optimizer, None, Position(step=cut))
+    again, _, optimizer = adalora()
+    assert store.load(again, optimizer, None).step == cut
+    adalora_steps(again, optimizer, range(cut, 8))
+    assert all(torch.equal(p, q) for p, q in zip(again.parameters(), at_once.parameters(), strict=True))
+
+
+def test_a_schedule_without_a_step_for_cutting_is_refused() -> None:
+    model, _, _ = adalora()
+    with pytest.raises(ConfigError, match=r"method.tinit=1 method.tfinal=2 leave none of 3 steps"):
+        METHODS["peft/adalora"].stepped(model, 1, 3)
+
+
 @each
 def test_a_checkpoint_holds_what_trains_once_and_puts_it_back(name: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file
@@ -178,7 +233,7 @@ def test_settings_have_pefts_names_and_those_in_the_file_are_hashed(name: str) -
      "method=peft/deft method.decomposition_method=svd", "method=peft/oft rank=8", "method=peft/dora rank=null",
      "method=peft/lora method.lora_dropout=1.5",
      "method=peft/lora method.lora_alpha=0", "method=peft/vera method.d_initial=nan",
-     "method=peft/miss method.init_weights=maybe", "method=peft/adalora"],
+     "method=peft/miss method.init_weights=maybe", "method=peft/adalora method.deltaT=0"],
 )  # fmt: skip
 def test_bad_settings_are_refused_in_our_words(words: str) -> None:
     key = words.split()[-1].removeprefix("method.").partition("=")[0]
@@ -190,7 +245,8 @@ def test_bad_settings_are_refused_in_our_words(words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "rank"),
     [
-        ("peft/hra", {}, 3), ("peft/dora", {}, 40), ("peft/c3a", {"block_size": 24}, None),
+        ("peft/hra", {}, 3), ("peft/dora", {}, 40), ("peft/adalora", {"beta1": 2.0}, 4),
+        ("peft/c3a", {"block_size": 24}, None),
         ("peft/oft", {"oft_block_size": 7}, None), ("peft/boft", {"boft_block_size": 5}, None),
         ("peft/fourierft", {"n_frequency": 10**6}, None),
     ],

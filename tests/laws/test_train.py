@@ -146,6 +146,19 @@ def test_gradients_are_clipped_at_their_norm_over_all_parameters(limit: float, f
     assert result.history[0]["train/gradient_norm"] == pytest.approx(5)  # as it was before
 
 
+def test_what_follows_a_step_sees_the_weights_that_it_made_and_its_gradients() -> None:
+    model, config, seen = Line(), settings(), []
+    before = model.weight.detach().clone()
+
+    def after(step: int, steps: int) -> None:
+        assert model.weight.grad is not None
+        seen.append((step, steps, bool((model.weight.detach() != before).all())))
+
+    accelerator = make_accelerator(config)
+    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, score, [], NONE, after)
+    assert seen == [(1, 2, True), (2, 2, True)]
+
+
 class Killed(BaseException):
     """The end of a process, in the middle of training."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from conftest import Lab
 from here import store_of
+from safetensors.torch import load_file
 
 from lorax_lab.record.record import Record, scan
 
@@ -87,3 +89,19 @@ def test_a_reference_that_comes_later_gives_the_same_numbers(
     assert repaired.completed.comparison.code == repaired.code
     assert repaired.written == record.written
     assert lab_here(*overrides).returncode == 0
+
+
+def test_directions_that_a_file_leaves_out_are_counted(quick: list[str], tmp_path: Path, lab_here: Lab) -> None:
+    """AdaLoRA's file has fewer directions than what was measured: the others are zero."""
+    overrides = [*quick, "method=peft/adalora", "rank=2", "train.max_steps=8", "train.epochs=8"]
+    shares = []
+    for place, first in ((tmp_path / "a", []), (tmp_path / "b", ["reference=false"])):
+        here = [override for override in overrides if not override.startswith("runs_dir=")] + [f"runs_dir={place}"]
+        for more in (first, []):
+            assert lab_here(*here, *more).returncode == 0
+        folder, record = of_method(here, "peft/adalora")
+        saved = load_file(folder / "adapter_model.safetensors")
+        assert min(len(tensor) for name, tensor in saved.items() if name.endswith("lora_A")) < 3
+        captured = [value for matrix in record.completed.matrices.values() for value in vars(matrix.captured).values()]
+        shares.append([math.nan if value is None else value for value in captured])
+    assert shares[0] == pytest.approx(shares[1], rel=1e-9, nan_ok=True)

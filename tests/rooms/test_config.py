@@ -74,7 +74,8 @@ BAD = {word: word.split()[-1] for word in NAMED_AS_TYPED} | {
     "rnak=8": "rnak", "+rnak=8": "rnak", "train.learning_rat=1": "train.learning_rat",
     "method.name=lroa": "method=lroa", "rank=null": "rank=None", "method=full rank=8": "method=full rank=8",
     "method.alpha=0": "method.alpha=0.0", "method.dropout=1": "method.dropout=1.0",
-    "method=peft/adalora": "method=peft/adalora",
+    "method=peft/adalora train.keep=best train.validations=2": "method=peft/adalora",
+    "method=peft/adalora train.precision=fp16": "method=peft/adalora",
     "train.learning_rate=-1": "train.learning_rate=-1.0", "model=${no.such}": "no",
     "train.keep=best": "train.keep=best",
 }  # fmt: skip

@@ -210,7 +210,7 @@ def test_a_run_takes_as_long_as_those_like_it_and_else_as_all_do(tmp_path: Path)
         done = run_record(f"r{seconds}", config=plain(lora.config) | {"model": model})
         time_taken = replace(done.completed.time, total_seconds=seconds)
         record.write_record(tmp_path / done.run_id, replace(done, result=replace(done.completed, time=time_taken)))
-    assert seconds_of([lora, lora, trial]) == 15 + 15 + 20
+    assert seconds_of([lora, lora, trial]) == 15 + 15 + 15, "a trial was not recorded: as its method with its model"
 
 
 @pytest.mark.slow
