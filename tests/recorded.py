@@ -14,7 +14,7 @@ def run_record(run_id: str = "tiny-local-lora-r4-s0-0", **changes: Any) -> Recor
     fields: dict[str, Any] = {
         "run_id": run_id, "status": "completed", "written": "2026-11-25T00:00:00Z", "method": "lora", "rank": 4,
         "seed": 0, "versions": {}, "git": Git(None, None), "code": "c", "hardware": {},
-        "config": {"model": "tiny", "task": {"name": "local"}, "measure": "standard"},
+        "config": {"model": "tiny", "task": {"name": "local"}, "measure": "k90"},
     }  # fmt: skip
     fields |= changes
     if fields["status"] == "completed":
