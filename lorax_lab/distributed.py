@@ -156,6 +156,24 @@ def from_first(value: Any = None) -> Any:
     return pickle.loads(launch.store.get(key))
 
 
+def by_first(act: Callable[[], Any]) -> Any:
+    """What the first process alone computes, in every process.
+
+    Raises:
+        Diverged: in every process, if the first does.
+    """
+    outcome = None
+    if is_first():
+        try:
+            outcome = act()
+        except Diverged as error:
+            outcome = error
+    outcome = from_first(outcome)
+    if isinstance(outcome, Diverged):
+        raise outcome
+    return outcome
+
+
 def agreed(flag: bool) -> bool:
     """The first process's answer, in all of them; they are at one place of the training."""
     return bool(total(float(flag and is_first())))
@@ -211,7 +229,6 @@ def part(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def spread(model: nn.Module, device: torch.device, parallel: str) -> None:
     """Bring a model to the device, in place: all of it, or with `parallel` = `shard` this process's share."""
-    from_first()  # which may have scored the base meanwhile
     if processes() > 1 and parallel == "shard":
         _shard(model, device)
         return
@@ -274,16 +291,8 @@ def seen(model: nn.Module, see: Callable[[nn.Module], Any]) -> Any:
     Raises:
         Diverged: in every process, if the first does.
     """
-    at_once, outcome = whole(model), None
-    if is_first():
-        try:
-            outcome = see(at_once)
-        except Diverged as error:
-            outcome = error
-    outcome = from_first(outcome)
-    if isinstance(outcome, Diverged):
-        raise outcome
-    return outcome
+    at_once = whole(model)
+    return by_first(lambda: see(at_once))
 
 
 def sum_gradients(parameters: list[nn.Parameter]) -> None:

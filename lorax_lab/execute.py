@@ -138,9 +138,9 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     comparison, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
     accelerator = make_accelerator(config.train)
-    baselines = _baselines(config, model, splits, accelerator.device)
+    baselines = distributed.by_first(lambda: _baselines(config, model, splits, accelerator.device))
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
-    head_alone = _head_alone(config, model, splits, accelerator.device)
+    head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, accelerator.device))
     for split, outputs in (head_alone or {}).items():
         name = files.HEAD_ALONE if split == "test" else files.HEAD_ON_VALIDATION
         baselines |= _flat({name: task.score(outputs, splits[split].labels)})
@@ -162,7 +162,7 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     """Scores of the bare base on the test split, by the names that the kind of task gives them; none for a trial. The
     base is on the CPU before and after."""
     chosen = {}
-    if config.measure != TRIAL and distributed.is_first():
+    if config.measure != TRIAL:
         test = splits["test"]
         chosen = baselines_of(splits, models.most_tokens(config.model, test.processor, test.task.kind.model_class))
     if not chosen:
@@ -176,8 +176,7 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
 def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, Any] | None:
     """What a head that is fitted alone says to validation and test, in the run that others are compared with; the base
     is on the CPU before and after."""
-    is_reference = METHODS[config.method.name].is_reference
-    if config.measure == TRIAL or not is_reference or not distributed.is_first():
+    if config.measure == TRIAL or not METHODS[config.method.name].is_reference:
         return None
     outputs = fitted_head(model.to(device), models.head_modules(model), splits)
     model.to("cpu")

@@ -16,20 +16,22 @@ METHODS = {"full": ["method=full"], "lora": ["method=lora", "rank=2", "reference
 STEPS = ["train.max_steps=6", "train.learning_rate=1e-3"]
 
 
-def losses(store: Path) -> list[float | None]:
+def losses(store: Path) -> list[float]:
     return [row["train/loss"] for row in read_history(run_in(store))]
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 3e-2)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 5e-3)])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_gpu_trains_the_run_of_a_processor(
     method: str, precision: str, tolerance: float, steady_run: list[str], lab_here: Lab, tmp_path: Path
 ) -> None:
-    words = [*steady_run, *METHODS[method], *STEPS]
+    words = [*steady_run, *METHODS[method], *STEPS, "train.learning_rate=1e-2"]
     assert lab_here(*words, f"runs_dir={tmp_path / 'cpu'}").returncode == 0
     on_gpu = ["train.device=cuda", f"train.precision={precision}", f"runs_dir={tmp_path / 'cuda'}"]
     assert lab_here(*words, *on_gpu).returncode == 0
-    assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), abs=tolerance)
+    start, *_, end = expected = losses(tmp_path / "cpu")
+    assert start - end > tolerance, "weights that stay as they were would pass"
+    assert losses(tmp_path / "cuda") == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one card: nccl wants one for each process")

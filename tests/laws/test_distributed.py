@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import Lab
 from here import plan
+from safetensors.torch import load_file, save_file
 from together import assert_same_run, run_in, together
 from torch.distributed import checkpoint
 
@@ -63,6 +64,23 @@ def test_a_run_whose_process_is_killed_says_so_and_goes_on_in_any_number_of_them
         assert done.returncode == 0, done.stdout + done.stderr
     for name, processes in (("one", None), ("two", 2), ("four", 4)):
         assert_same_run(run_in(tmp_path / "alone"), run_in(tmp_path / name), processes)
+
+
+@pytest.mark.slow
+def test_a_base_that_diverges_before_it_trains_leaves_the_processes_together(
+    steady_run: list[str], tmp_path: Path
+) -> None:
+    """They end the run, and train the next one."""
+    sound = Path(next(word for word in steady_run if word.startswith("model=")).removeprefix("model="))
+    broken = shutil.copytree(sound, tmp_path / "broken" / "tiny-bert")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["encoder.layer.1.output.LayerNorm.weight"].fill_(3e38)
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    words = [*steady_run, "method=full", "train.max_steps=2"]
+    done = together(2, [[*words, f"model={base}", f"runs_dir={base.parent / 'runs'}"] for base in (broken, sound)])
+    records = [read_record(run_in(base.parent / "runs")) for base in (broken, sound)]
+    assert [record.status for record in records] == ["diverged", "completed"], done.stdout + done.stderr
+    assert records[0].reason == "outputs that are not finite"
 
 
 @pytest.mark.parametrize("name", distributed.COUNTS)
