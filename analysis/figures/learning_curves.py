@@ -66,7 +66,8 @@ def _columns(run: Record, group: Group) -> dict[str, Any]:
 
 
 def _progress(folder: Path) -> list[dict[str, Any]]:
-    """The steps of a `progress.jsonl`; of a step that was made again the last. A line cut short is left out."""
+    """The steps of a `progress.jsonl`; of a step that was made again the last. A line that is cut short, or that tells
+    of no step, is left out."""
     steps: dict[int, dict[str, Any]] = {}
     try:
         lines = (folder / "progress.jsonl").read_text(encoding="utf-8").splitlines()
@@ -77,7 +78,8 @@ def _progress(folder: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        steps[row[STEP]] = {key: value for key, value in row.items() if key == STEP or QUANTITY in key}
+        if STEP in row:
+            steps[row[STEP]] = {key: value for key, value in row.items() if key == STEP or QUANTITY in key}
     return [steps[step] for step in sorted(steps)]
 
 

@@ -193,7 +193,7 @@ def table(rows: pd.DataFrame) -> Table:
             _cell(members, "stable_rank"),
             "not told" if members["spikes_not_told"].notna().any() else _cell(members, "spikes", ",.0f"),
             *(_cell(members, f"energy_rank_{round(100 * share)}", ",.0f") for share in SHARES),
-            str(len(set(" ".join(members["untrusted"]).split()))),
+            str(len(set(" ".join(members["untrusted"]).split()) & set(MEASURES))),
         )
     return shown
 

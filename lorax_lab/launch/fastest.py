@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from statistics import median
 from typing import Any
 
 import torch
@@ -37,8 +38,8 @@ EXACT = 1e-5
 """Both kernels are exact to this, relative to the largest value; products in bf16 are not."""
 FASTER = 0.8
 """A ratio up to which `auto` chooses bf16; above it, casts between the precisions take what the products save."""
-SIDE, TRIES = 512, 6
-"""Of the square matrices that are multiplied in both precisions, and how often."""
+SIDE, WARM_UP = 512, 3
+"""Of the square matrices that are multiplied in both precisions, and how many turns do not count."""
 
 
 def on_a_processor(config: TrainConfig) -> bool:
@@ -107,10 +108,11 @@ def chosen(subject: str, options: tuple[str, ...], ratio_of: Callable[[], float 
 
 @lru_cache(maxsize=1)
 def bf16_ratio() -> float:
-    """Time of a bf16 product of square matrices on this processor over that of an fp32 one, the best of six each."""
-    matrices = [torch.full((SIDE, SIDE), 0.5, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
-    bf16, fp32 = (min(_seconds(torch.mm, matrix, matrix) for _ in range(TRIES)) for matrix in matrices)
-    return bf16 / fp32
+    """Time of a bf16 product of square matrices on this processor over that of an fp32 one right after it: the median
+    of several turns, so that a busy moment, which may slow either, decides nothing."""
+    bf16, fp32 = (torch.full((SIDE, SIDE), 0.5, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    turns = [_seconds(torch.mm, bf16, bf16) / _seconds(torch.mm, fp32, fp32) for _ in range(WARM_UP + TURNS)]
+    return median(turns[WARM_UP:])
 
 
 def _seconds(work: Callable[..., Any], *arguments: Any) -> float:

@@ -87,7 +87,12 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
         return 0
     if launcher and sweep.waiting:
         overrides = {runs[-1].run_id: job for runs, job in zip(grid, jobs, strict=True)}
-        pending = [overrides[run.run_id] for run in sweep.waiting if run.run_id in overrides]
+        # what `auto` stands for is settled here: another machine of the cluster might choose otherwise
+        pending = [
+            [*overrides[run.run_id], f"train.precision={run.config.train.precision}"]
+            for run in sweep.waiting
+            if run.run_id in overrides
+        ]
         try:
             launcher(pending, initial_job_idx=0)
         except Exception as error:  # such as a worker that the system has killed: the sweep goes on without it

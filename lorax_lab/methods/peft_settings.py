@@ -75,6 +75,10 @@ class PeftSettings(MethodConfig):
                 _check_number(key, value)
         self.peft(EXAMPLE_RANK, [])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name: the class is made at run time, and pickle, which hands runs to workers, imports classes."""
+        return _with_values, (self.name, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
     def peft(self, rank: int | None, names: list[str], generator: torch.Generator | None = None, **more: Any) -> Any:
         """PEFT's own configuration of these matrices; a ConfigError has PEFT's reason and the key here."""
         given = self.dials
@@ -142,6 +146,10 @@ def settings_of(name: str) -> type[PeftSettings]:
             neutral = dataclasses.field(default=field.default, metadata={"neutral": field.default})
             fields.append((key, _plain(hints[key], field.default), neutral))
     return dataclasses.make_dataclass("PeftSettings", fields, bases=(PeftSettings,), namespace={"__module__": __name__})
+
+
+def _with_values(name: str, values: dict[str, Any]) -> PeftSettings:
+    return settings_of(name)(**values)
 
 
 def _is_dial(field: Any) -> bool:

@@ -153,7 +153,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         if math.isnan(value):
             return None
-        return int(value) if value.is_integer() else value
+        return int(value) if value.is_integer() and abs(value) < 1e15 else value
     return value
 
 

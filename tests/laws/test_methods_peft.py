@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import re
 import warnings
 from pathlib import Path
@@ -32,6 +33,12 @@ from lorax_lab.record.folder import save_trained
 
 PEFTS = [name for name in METHODS if name.startswith(PREFIX)]
 each = pytest.mark.parametrize("name", PEFTS)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_settings_are_handed_to_a_worker_whole(name: str) -> None:
+    settings = settings_of(PREFIX + name)()
+    assert pickle.loads(pickle.dumps(settings)) == settings
 
 
 def rank_of(name: str) -> int | None:

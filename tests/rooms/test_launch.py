@@ -20,9 +20,10 @@ from lorax_lab.console import WorkerBars
 from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch import room, workers
 from lorax_lab.launch.compose import compose
+from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import seconds_of
 from lorax_lab.launch.runs import COMPARED, ELSEWHERE, NO_REFERENCE, RECORDED, Run, attempt, is_leased, lease
-from lorax_lab.launch.sweep import Sweep
+from lorax_lab.launch.sweep import Sweep, carry_out
 from lorax_lab.launch.workers import Workers
 from lorax_lab.record import record
 
@@ -41,6 +42,19 @@ Heard = list[tuple[str, str]]
 
 def unseen(*_: Any) -> None:
     """Show nothing."""
+
+
+def test_jobs_of_a_launcher_have_the_precision_that_auto_stands_for_here(small_run: list[str]) -> None:
+    words, received = [*small_run, "train.precision=auto", "reference=false"], []
+
+    def launcher(jobs: list[list[str]], initial_job_idx: int) -> None:
+        received.extend(jobs)
+        raise SystemExit
+
+    config = compose(words)
+    with pytest.raises(SystemExit):
+        carry_out([config], [words], launcher, dry_run=False)
+    assert received == [[*words, f"train.precision={precision_of(config.train)}"]]
 
 
 # ---- leases and attempts
