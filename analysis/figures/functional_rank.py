@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from itertools import cycle
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -29,12 +30,13 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "remainder": ("remainder: W₀ + ΔW − [ΔW]ₖ", {"marker": "s", "linestyle": "--", "fillstyle": "none"}),
 }
 ZERO = "head_alone"
-"""The column of what a head that was fitted alone scores on validation. A table has it where that is known."""
+"""The column of what a head that was fitted alone scores on validation, by seed. A table has it where that is known."""
 WHOLE = "whole update: W₀ + ΔW"
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per seed, part and k: `cut` and `remainder` of the full update, and `trained` at rank k.
+    """One row per seed, part and k: `cut` and `remainder` of the full update, and `trained` at rank k. A search scores
+    other cuts of each seed.
 
     Columns: model, task, settings, metric, examples, those of `group.columns`, part, k, score.
 
@@ -47,8 +49,6 @@ def table(group: Group) -> pd.DataFrame:
     cuts = cuts[cuts["part"].isin(PARTS) & (cuts["module"].isna() if "module" in cuts else True)]
     cuts = cuts[["run_id", "part", "k"]].assign(score=cuts[group.metric])
     cuts = full[["run_id", *group.columns]].merge(cuts, on="run_id")
-    seeds = cuts.groupby(["part", "k"])["run_id"].transform("nunique")
-    cuts = cuts[seeds == cuts["run_id"].nunique()]  # a search scores other cuts of each seed, and means are over all
     trained = scores.scores(group, "validation").dropna(subset="rank")
     trained = trained.assign(part="trained", k=trained["rank"].astype(int))
     columns = [*group.columns, "part", "k", "score"]
@@ -60,27 +60,30 @@ def table(group: Group) -> pd.DataFrame:
     rows = constant.with_constant(rows, group, "validation")
     column = f"baselines.{HEAD_ON_VALIDATION}/{group.metric}"
     if column in full and full[column].notna().all():
-        rows = rows.assign(**{ZERO: float(full[column].mean())})
+        rows[ZERO] = rows["seed"].map(full.set_index("seed")[column])
     return scores.directed(rows, group.higher_is_better)
 
 
 def finding(table: pd.DataFrame) -> str:
-    """What the figure shows, in a sentence, from the means of its table: the smallest k and rank from which on all keep
-    `MOST` of what fine-tuning brings over the head alone. Nothing is told where that is not known, or nothing is
-    brought, and by a full fine-tune that collapsed."""
+    """What the figure shows, in a sentence: the smallest k and rank from which on all keep `MOST` of what fine-tuning
+    brings over the head alone, k of each seed's own cuts, the rank of means. Nothing is told where that is not known,
+    or nothing is brought, and by a full fine-tune that collapsed."""
     cuts = table[table["part"] == "cut"]
     if COLLAPSED in cuts and cuts[COLLAPSED].all():
         return "every full fine-tune collapsed, so its cuts say nothing of the rank"
-    means = cuts.groupby("k")["score"].mean()
-    uncut, full = float(means.iloc[-1]), int(means.index.max())
-    zero = float(table[ZERO].iloc[0]) if ZERO in table else math.nan
-    higher = scores.higher_is_better(table)
-    if math.isnan(zero):
+    full, higher = int(cuts["k"].max()), scores.higher_is_better(table)
+    whole = cuts[cuts["k"] == full]
+    uncut = float(whole["score"].mean())
+    if ZERO not in whole:
         return f"the whole update reaches {uncut:.3f}"
+    zero = float(whole[ZERO].mean())
     if (enough := needed(zero, uncut, higher)) is None:
         return f"full fine-tuning brings nothing: {uncut:.3f}, where a head alone has {zero:.3f}"
-    k = from_where(_by_size(means), enough, higher)
-    first = f"the top {k:,} of each matrix's {full:,} directions keep" if k else "all else as trained keeps"
+    needs = _directions_needed(cuts, higher)
+    top = f"{median(needs):,g}"
+    if len(set(needs)) > 1:
+        top += f" ({min(needs):,} to {max(needs):,} over {len(needs)} seeds)"
+    first = f"the top {top} of each matrix's {full:,} directions keep" if any(needs) else "all else as trained keeps"
     first += f" {MOST:.0%} of what fine-tuning brings".replace("%", " %")
     trained = table[table["part"] == "trained"]
     if trained.empty:
@@ -92,6 +95,23 @@ def finding(table: pd.DataFrame) -> str:
     return f"{first}; {who} does " + (f"from rank {rank:,}" if rank else f"not up to rank {trained['k'].max():,}")
 
 
+def _directions_needed(cuts: pd.DataFrame, higher_is_better: bool) -> list[int]:
+    """Of each seed whose full update brings anything, the smallest k that keeps `MOST` of it."""
+    needs = []
+    for _, of_seed in cuts.groupby("seed"):
+        by_k = _by_size(of_seed.set_index("k")["score"])
+        enough = needed(of_seed[ZERO].iloc[0], by_k[max(by_k)], higher_is_better)
+        k = None if enough is None else from_where(by_k, enough, higher_is_better)
+        needs += [] if k is None else [k]
+    return needs
+
+
+def _of_all_seeds(update: pd.DataFrame) -> pd.DataFrame:
+    """The cuts and remainders that were scored of every seed, so that each mean is over all."""
+    seeds = update.groupby(["part", "k"])["seed"].transform("nunique")
+    return update[seeds == update["seed"].nunique()]
+
+
 def _by_size(means: pd.Series[float]) -> dict[int, float]:
     return dict(zip(means.index.tolist(), means.tolist(), strict=True))
 
@@ -100,17 +120,18 @@ def _by_size(means: pd.Series[float]) -> dict[int, float]:
 def draw(table: pd.DataFrame) -> Figure:
     """Lines for cut and remainder over k, diamonds for trained ranks, and the whole update's score."""
     figure = style.canvas(style.PAGE, 3.9)
-    axes, first, cuts = figure.add_subplot(), table.iloc[0], table[table["part"] == "cut"]
-    axes.axhline(
-        cuts.groupby("k")["score"].mean().iloc[-1], color="0.25", linewidth=0.8, label=WHOLE + of_collapsed(cuts)
-    )
+    axes, first, trained = figure.add_subplot(), table.iloc[0], table[table["part"] == "trained"]
+    update = _of_all_seeds(table[table["part"].isin(PARTS)])
+    cuts = update[update["part"] == "cut"]
+    whole = cuts[cuts["k"] == cuts["k"].max()]
+    axes.axhline(whole["score"].mean(), color="0.25", linewidth=0.8, label=WHOLE + of_collapsed(cuts))
     if ZERO in table:
-        axes.axhline(table[ZERO].iloc[0], color="0.5", linewidth=0.8, linestyle=":", label="head alone, fitted")
+        axes.axhline(whole[ZERO].mean(), color="0.5", linewidth=0.8, linestyle=":", label="head alone, fitted")
     for (part, (label, look)), colour in zip(PARTS.items(), style.distinct(2), strict=True):
-        if (table["part"] == part).any():
-            _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
-    _draw_trained(axes, table[table["part"] == "trained"])
-    style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
+        if (update["part"] == part).any():
+            _draw_part(axes, update[update["part"] == part], label, {"color": colour, **look})
+    _draw_trained(axes, trained)
+    style.rank_axis(axes, sorted({*update["k"].astype(int), *trained["k"].astype(int)}))
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")
     constant.draw_line(axes, table, axes)
     has_error = not math.isnan(scores.standard_error(0.5, first["metric"], first["examples"]))

@@ -82,12 +82,10 @@ class MethodConfig:
     Attributes:
         target_modules: ends of the names of the matrices whose update is measured, or `all-linear`.
         HASHED_AS_NULL: settings that the method once recorded as null; they stay in run identity.
-        IS_CUT: whether the update is cut to k directions, so that it matters which cuts are scored.
         PACKAGES: packages that decide the method's numbers, beside those of every run; the record has their versions.
     """
 
     HASHED_AS_NULL: ClassVar[tuple[str, ...]] = ()
-    IS_CUT: ClassVar[bool] = False
     PACKAGES: ClassVar[tuple[str, ...]] = ()
 
     name: str

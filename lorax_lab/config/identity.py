@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.config.measured import K90
+from lorax_lab.config.measured import CUT, K90
 from lorax_lab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ LONGEST = 240
 def science(config: RunConfig, model_sha256: str, data_sha256: str) -> dict[str, Any]:
     """The part of a configuration that decides a run's result, with the hashes of its inputs."""
     content = _content(config)
-    if not config.method.IS_CUT and content.get("measure") == K90:
+    if config.method.name != CUT and content.get("measure") == K90:
         del content["measure"]
     return content | {"schema": FORM, "model_sha256": model_sha256, "data_sha256": data_sha256}
 

@@ -3,6 +3,8 @@
 TRIAL, K90, CURVE, CONTROLS = MEASURED = ("trial", "k90", "curve", "controls")
 """Its validation score alone; its test score and its update, and of a full update the cuts that find k90, the smallest
 k that keeps 90 % of what it brings; every cut and remainder; their controls."""
+CUT = "full"
+"""The one method whose update is cut to k directions: of the others k90 and curve are the same."""
 FORMER = {"standard": CURVE}
 """Names in older records."""
 

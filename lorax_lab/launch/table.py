@@ -147,11 +147,14 @@ def _directions(rows: list[Row]) -> list[str]:
             continue
         cuts = [cut for cut in result.truncation or [] if cut["part"] == "cut" and cut.get("module") is None]
         by_k = {cut["k"]: cut[result.metric] for cut in cuts}
-        enough = needed(zero, by_k[max(by_k)], result.higher_is_better) if by_k else None
-        if enough is not None:
+        if not by_k:
+            continue
+        sentence = "full fine-tuning brings nothing over the head"
+        if (enough := needed(zero, by_k[max(by_k)], result.higher_is_better)) is not None:
             k = from_where(by_k, enough, result.higher_is_better)
-            kept = f"the top {k} of {max(by_k)} directions keep {MOST:.0%}".replace("%", " %")
-            lines.append(f"method full, seed {row.config.seed}: {kept} of what its update brings (validation)")
+            kept = f"{MOST:.0%}".replace("%", " %")
+            sentence = f"the top {k} of {max(by_k)} directions keep {kept} of what its update brings"
+        lines.append(f"method full, seed {row.config.seed}: {sentence} (validation)")
     return lines
 
 

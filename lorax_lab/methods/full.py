@@ -27,7 +27,6 @@ class FullConfig(MethodConfig):
     alone."""
 
     HASHED_AS_NULL: ClassVar[tuple[str, ...]] = ("alpha", "dropout", "rslora")
-    IS_CUT: ClassVar[bool] = True
 
     name: str = "full"
     embeddings: bool = field(default=True, metadata={"neutral": True})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.defaults import defaults, flat, task_preset
-from lorax_lab.config.measured import MEASURED, current
+from lorax_lab.config.measured import CURVE, CUT, K90, MEASURED, current
 
 Settings = dict[str, Any]
 """A run's settings by dotted key."""
@@ -32,7 +32,7 @@ NO_RESULT = (
 )  # fmt: skip
 """Settings that decide no result: places, windows and switches."""
 PLACES = tuple(f"{name}." for name in NO_RESULT)
-OWNERS = {"task.": "task.name", "method.": "method.name", "rank": "method.name", "train.learning_rate": "method.name"}
+OWNERS = {"task.": "task.name"} | dict.fromkeys(("method.", "rank", "train.learning_rate", MEASURE), "method.name")
 """Settings whose default depends on another setting, their owner: a dial only if two runs with the same owner differ in
 it. LoRA has an alpha and full fine-tuning has none: that is no dial."""
 
@@ -41,7 +41,10 @@ def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None)
     """The settings in a run's recorded configuration that decide its result; `inputs`, hashes of the model's files and
     of the data, stand for their names where they are given."""
     recorded = flat(config)
-    recorded |= {MEASURE: current(recorded[MEASURE])} if MEASURE in recorded else {}
+    if MEASURE in recorded:
+        recorded[MEASURE] = current(recorded[MEASURE])
+        if recorded[MEASURE] == CURVE and recorded.get("method.name") != CUT:
+            recorded[MEASURE] = K90  # one run id, as no cuts are made
     task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
     usual = defaults(task, str(recorded.get("method.name")), recorded.get("task.kind"))
     deciding = _deciding({**usual, **recorded})

@@ -12,7 +12,7 @@ import pytest
 import lorax_lab.methods as methods
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
-from lorax_lab.config.measured import MEASURED
+from lorax_lab.config.measured import CUT, MEASURED
 from lorax_lab.launch.compose import compose, typed
 from lorax_lab.study.published import read_lines
 
@@ -108,6 +108,7 @@ def test_a_configuration_keeps_its_name_whatever_setting_is_new(words: str) -> N
 
 def test_how_an_update_is_cut_makes_another_run_of_full_fine_tuning_alone() -> None:
     """An older record's `standard` is the whole curve."""
+    assert methods.REFERENCE == CUT
     assert identity("method=full", "measure=standard") == identity("method=full", "measure=curve")
     assert len({identity("method=full", f"measure={measure}") for measure in MEASURED}) == len(MEASURED)
     assert identity("measure=k90") == identity("measure=curve") != identity("measure=trial")

@@ -153,6 +153,18 @@ def test_the_finding_follows_the_numbers(
     assert said.endswith(expected) or not trained
 
 
+def test_seeds_that_were_cut_elsewhere_each_have_their_own_k(store: Store) -> None:
+    """Both share the cuts at 0, 8 and 384 alone, of which only the last keeps 90 % of each."""
+    first = {0: 0.5, 2: 0.6, 3: 0.76, 4: 0.78, 8: 0.79, 384: 0.8}
+    for seed, cuts in enumerate((first, {0: 0.5, 8: 0.6, 12: 0.7, 16: 0.78, 384: 0.8})):
+        store.run(seed=seed, cuts=cuts, baselines=HEAD)
+    rows = FIGURES["functional_rank"].table(group_of(store))
+    assert finding(rows).startswith("the top 10 (4 to 16 over 2 seeds) of each matrix's 384 directions keep 90 %")
+    axes = FIGURES["functional_rank"].draw(rows).axes[0]
+    curve = next(line for line in axes.lines if str(line.get_label()).startswith("cut"))
+    assert list(curve.get_xdata()) == [0, 8, 384]
+
+
 def test_effective_rank_stands_beside_its_null(study: Store) -> None:
     rows = FIGURES["effective_rank"].table(group_of(study))
     assert len(rows) == 8 * 6

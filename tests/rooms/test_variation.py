@@ -73,6 +73,15 @@ def test_the_overrides_make_the_run_again(key: str) -> None:
     assert again.model == config.model
 
 
+@pytest.mark.parametrize("method", presets("method"))
+def test_runs_of_one_name_have_one_arm_whatever_is_cut(method: str) -> None:
+    k90, curve = (compose([f"method={method}", f"measure={measure}"]) for measure in ("k90", "curve"))
+    arms = {variation.arm(variation.settings(plain(config))) for config in (k90, curve)}
+    assert (len(arms) == 1) == (science(k90, "m", "d") == science(curve, "m", "d"))
+    settings = [variation.settings(plain(config)) for config in (compose(["measure=curve"]), curve)]
+    assert variation.MEASURE not in variation.dials(settings)
+
+
 def test_what_an_older_record_lacks_is_null_or_its_default() -> None:
     config = config_of("method=full")
     older, null = config_of("method=full"), config_of("method=full")
