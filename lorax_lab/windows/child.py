@@ -171,7 +171,8 @@ def _show_result(window: Window, record: Record, folder: Path, values: dict[str,
         matrices = window.library.Table(columns=columns, data=update["matrices"])
         spectrum = window.library.Table(columns=["index", "module", "sigma"], data=update["spectrum"])
         plot = window.line_plot(spectrum, x="index", y="sigma", stroke="module", title="Singular values of the update")
-        rows += [*update["curves"], {"matrices": matrices}, {"spectrum": plot}]
+        picture = window.library.Image(contents.heat_map(update["matrices"]))
+        rows += [*update["curves"], {"matrices": matrices}, {"update/effective_rank_map": picture}, {"spectrum": plot}]
     for row in rows:
         window.log(window.step + 1, at, row)
 

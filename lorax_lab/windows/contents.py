@@ -1,10 +1,10 @@
-"""What a window shows of a run: names, configuration, summary, tables and curves. Nothing here says where anything lies
-on this machine, and keys and passwords are hidden."""
+"""What a window shows of a run: names, configuration, summary, tables, curves and a heat map. Nothing here says where
+anything lies on this machine, and keys and passwords are hidden."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ from lorax_lab.config.defaults import flat
 from lorax_lab.record import variation
 from lorax_lab.record.files import write_json
 from lorax_lab.record.folder import SPECTRA, load_arrays
+from lorax_lab.record.palette import SEQUENTIAL
 from lorax_lab.record.record import DamagedRecord, Record, read_record
 from lorax_lab.record.redact import redact, redacted
 from lorax_lab.record.share import share_kept
@@ -167,3 +168,38 @@ def curves(record: Record, spectra: Spectra, share: float | None) -> list[dict[s
     scores = {"answer/score": result.metrics.get(f"{record.split}/{result.metric}")}
     scores |= {} if share is None else {"answer/share": share}
     return rows + [{AXES["answer"]: rank, **scores} for rank in ([1, most] if record.rank is None else [record.rank])]
+
+
+def heat_map(matrices: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Effective rank of ΔW, layers down, types of module across, as a picture (height, width, 4) uint8.
+
+    The colour is its share of noise's, from 0 to 1 in every run, and white where noise tells nothing; the number is the
+    effective rank itself. Matrices outside all layers have the last row; matrices of one cell show their mean.
+
+    Args:
+        matrices: rows (layer, module, share of noise, effective rank), as of `derived`.
+    """
+    import numpy as np
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    numbers = {"layer": float, "share": float, "rank": float}
+    frame = pd.DataFrame(matrices, columns=["layer", "module", "share", "rank"]).astype(numbers)
+    means = frame.fillna({"layer": float("inf")}).pivot_table(index="layer", columns="module", dropna=False)
+    shares = means["share"].rename(index=lambda layer: "outside" if layer == float("inf") else f"{layer:.0f}")
+    figure = Figure(figsize=(min(2.0 + 1.1 * shares.shape[1], 8.0), 1.6 + 0.3 * len(shares)), layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    colours, label = (
+        LinearSegmentedColormap.from_list("ranks", SEQUENTIAL),
+        {"label": "share of noise's effective rank"},
+    )
+    ranks = means["rank"].to_numpy()
+    sns.heatmap(shares, annot=ranks, fmt=".3g", vmin=0, vmax=1, cmap=colours, cbar_kws=label, ax=axes)
+    axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
+    axes.tick_params(axis="x", rotation=20)
+    axes.tick_params(axis="y", rotation=0)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())

@@ -237,7 +237,8 @@ def test_the_commit_and_whether_tracked_files_of_the_package_differ_from_it(chec
 
 def test_the_code_is_one_hash_of_the_rooms_that_decide_numbers(tmp_path: Path) -> None:
     assert all((HOME / name).exists() for name in (*ROOMS, *FILES))
-    assert provenance.versions(())["torch"] == torch.__version__
+    installed = provenance.versions(())["torch"]  # without "+cu130" in the wheel for CUDA
+    assert torch.__version__.startswith(installed)
 
     def version(name: str, *texts: str) -> str:
         for number, text in enumerate(texts):

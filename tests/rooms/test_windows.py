@@ -78,7 +78,7 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
     values = contents.record_values(read_record(folder), tmp_path)
     values |= contents.derived(read_record(folder), folder)["values"]
     summary = contents.summary(values)
-    own = shown["summary"].keys() - {"record", "spectrum_table", "matrices", "train/loss"}
+    own = shown["summary"].keys() - {"record", "spectrum_table", "matrices", "update/effective_rank_map", "train/loss"}
     assert {key for key in own if not key.startswith("_")} == summary.keys()
     assert shown["summary"].items() >= summary.items()
     assert dict(table_of(tmp_path, "record")["data"]) == {key: values[key] for key in values.keys() - summary}
@@ -88,6 +88,7 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
     assert [row[1] for row in table_of(tmp_path, "matrices")["data"]] == [matrix.module for matrix in MATRICES.values()]
     assert shown["config"].items() >= {"base_sha256": "m", "data_sha256": "d", "versions": {"torch": "2"}}.items()
     assert shown["config"]["git"] == {"commit": "a1b2", "dirty": False}
+    assert list(tmp_path.glob(f"wandb/offline-run-*-{RUN_ID}/files/media/images/update/effective_rank_map*.png"))
     assert not (folder / contents.UPDATE).exists()
     write_record(folder, replace(read_record(folder), written="2026-11-26T00:00:00Z"))  # such as by a comparison
     assert shown_in(folder, "offline") == {}
