@@ -72,11 +72,11 @@ def finding(table: pd.DataFrame) -> str:
     if COLLAPSED in cuts and cuts[COLLAPSED].all():
         return "every full fine-tune collapsed, so its cuts say nothing of the rank"
     full, higher = int(cuts["k"].max()), scores.higher_is_better(table)
-    whole = cuts[cuts["k"] == full]
-    uncut = float(whole["score"].mean())
-    if ZERO not in whole:
+    all_directions = cuts[cuts["k"] == full]
+    uncut = float(all_directions["score"].mean())
+    if ZERO not in all_directions:
         return f"the whole update reaches {uncut:.3f}"
-    zero = float(whole[ZERO].mean())
+    zero = float(all_directions[ZERO].mean())
     if (enough := needed(zero, uncut, higher)) is None:
         return f"full fine-tuning brings nothing: {uncut:.3f}, where a head alone has {zero:.3f}"
     needs = _directions_needed(cuts, higher)
@@ -123,10 +123,10 @@ def draw(table: pd.DataFrame) -> Figure:
     axes, first, trained = figure.add_subplot(), table.iloc[0], table[table["part"] == "trained"]
     update = _of_all_seeds(table[table["part"].isin(PARTS)])
     cuts = update[update["part"] == "cut"]
-    whole = cuts[cuts["k"] == cuts["k"].max()]
-    axes.axhline(whole["score"].mean(), color="0.25", linewidth=0.8, label=WHOLE + of_collapsed(cuts))
+    all_directions = cuts[cuts["k"] == cuts["k"].max()]
+    axes.axhline(all_directions["score"].mean(), color="0.25", linewidth=0.8, label=WHOLE + of_collapsed(cuts))
     if ZERO in table:
-        axes.axhline(whole[ZERO].mean(), color="0.5", linewidth=0.8, linestyle=":", label="head alone, fitted")
+        axes.axhline(all_directions[ZERO].mean(), color="0.5", linewidth=0.8, linestyle=":", label="head alone, fitted")
     for (part, (label, look)), colour in zip(PARTS.items(), style.distinct(2), strict=True):
         if (update["part"] == part).any():
             _draw_part(axes, update[update["part"] == part], label, {"color": colour, **look})

@@ -161,6 +161,6 @@ def _scores_as_its_cut(target: Path, scored: Scored, rank: int, device: torch.de
     if abs(value - expected) <= allowed:
         return True
     scores = f"its {metric} on test is {value:.4f}, the cut's {expected:.4f}, more than {allowed:.2g} apart"
-    beside = "biases, norms and embeddings that were tuned too are not in it"
-    say(f"error: {target} does not score as the cut that was measured: {scores}; {beside}", style="red")
+    not_in_the_cut = "biases, norms and embeddings that were tuned too are not in it"
+    say(f"error: {target} does not score as the cut that was measured: {scores}; {not_in_the_cut}", style="red")
     return False

@@ -156,8 +156,8 @@ def _no_key(key: str) -> str:
     if keys := meant(key):
         return f"there is no key {key}; did you mean {' or '.join(keys)}? --cfg job shows all"
     section = f"{key.partition('.')[0]}." if "." in key else ""
-    near = [name for name in known_keys() if name.startswith(section) and (section or "." not in name)]
-    (nearest, _, _), allowed = suggest(key, known_keys()).partition("allowed: "), ", ".join(near or known_keys())
+    in_section = [name for name in known_keys() if name.startswith(section) and (section or "." not in name)]
+    (nearest, _, _), allowed = suggest(key, known_keys()).partition("allowed: "), ", ".join(in_section or known_keys())
     return f"there is no key {key}; {nearest}allowed: {allowed}; --cfg job shows all"
 
 

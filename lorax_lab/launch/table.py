@@ -152,8 +152,8 @@ def _directions(rows: list[Row]) -> list[str]:
         sentence = "full fine-tuning brings nothing over the head"
         if (enough := needed(zero, by_k[max(by_k)], result.higher_is_better)) is not None:
             k = from_where(by_k, enough, result.higher_is_better)
-            kept = f"{MOST:.0%}".replace("%", " %")
-            sentence = f"the top {k} of {max(by_k)} directions keep {kept} of what its update brings"
+            percent = f"{MOST:.0%}".replace("%", " %")
+            sentence = f"the top {k} of {max(by_k)} directions keep {percent} of what its update brings"
         lines.append(f"method full, seed {row.config.seed}: {sentence} (validation)")
     return lines
 

@@ -210,9 +210,9 @@ def under(
             return uncut
         with torch.no_grad():
             for name, view in views.items():
-                whole = change.module not in (None, short_name(name))
+                is_left = change.module not in (None, short_name(name))
                 before = base[name].to(view.device)
-                view.copy_(tuned[name] if whole else change.weight(name, before, tuned[name].to(before.dtype)))
+                view.copy_(tuned[name] if is_left else change.weight(name, before, tuned[name].to(before.dtype)))
         return see(model)
 
     try:

@@ -72,9 +72,9 @@ def gaussian_draw(shape: tuple[int, int], index: int = 0) -> Float64[Tensor, " m
 
     m, n = min(shape), max(shape)
     generator = np.random.default_rng((index, m, n))
-    diagonal, beside = generator.chisquare(n - np.arange(m)), generator.chisquare(np.arange(m - 1, 0, -1))
-    energies = diagonal + np.append(0.0, beside)
-    eigenvalues = eigvalsh_tridiagonal(energies, np.sqrt(diagonal[:-1] * beside)) if m > 1 else energies
+    diagonal, off_diagonal = generator.chisquare(n - np.arange(m)), generator.chisquare(np.arange(m - 1, 0, -1))
+    energies = diagonal + np.append(0.0, off_diagonal)
+    eigenvalues = eigvalsh_tridiagonal(energies, np.sqrt(diagonal[:-1] * off_diagonal)) if m > 1 else energies
     return torch.from_numpy(eigenvalues[::-1].clip(min=0)).sqrt()
 
 

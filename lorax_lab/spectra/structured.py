@@ -114,10 +114,12 @@ def _part(x: Tensor | Blocks, generator: Generator) -> tuple[Float64[Tensor, "k 
         return None, 0.0
     if any(float(side.max()) > HEAVY * float(side.mean()) for side in sides):
         return None, 0.0
-    lines, others = (_evenly(side, round(share * len(side)), generator).to(short.device) for side in sides)
+    long_indices, short_indices = (
+        _evenly(side, round(share * len(side)), generator).to(short.device) for side in sides
+    )
     dim = 0 if x.shape[0] >= x.shape[1] else 1
-    chosen = torch.cat([piece(x, dim, line, line + 1) for line in lines.tolist()], dim)
-    return chosen.index_select(1 - dim, others).to(torch.float64), math.sqrt(float(short.sum()))
+    chosen = torch.cat([piece(x, dim, line, line + 1) for line in long_indices.tolist()], dim)
+    return chosen.index_select(1 - dim, short_indices).to(torch.float64), math.sqrt(float(short.sum()))
 
 
 def _evenly(sizes: Float64[Tensor, " n"], count: int, generator: Generator) -> Tensor:

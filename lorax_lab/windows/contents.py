@@ -42,6 +42,8 @@ CURVE = 160
 """Into so many steps, each a factor larger, the curve of singular values is cut; at its begin all values are shown."""
 NOT_SHOWN = ("runs_dir", "tracking", "force", "workers")
 """Settings that say where things lie and how a run was watched."""
+DARK = 0.35
+"""A share above which the heat map's colour asks for white letters."""
 TABLES = ("matrices", "truncation", "files")
 """Parts of a result that are no values of the whole run."""
 
@@ -181,7 +183,6 @@ def heat_map(matrices: Sequence[Sequence[Any]]) -> np.ndarray:
     """
     import numpy as np
     import pandas as pd
-    import seaborn as sns
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
@@ -192,14 +193,16 @@ def heat_map(matrices: Sequence[Sequence[Any]]) -> np.ndarray:
     shares = means["share"].rename(index=lambda layer: "outside" if layer == float("inf") else f"{layer:.0f}")
     figure = Figure(figsize=(min(2.0 + 1.1 * shares.shape[1], 8.0), 1.6 + 0.3 * len(shares)), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    colours, label = (
-        LinearSegmentedColormap.from_list("ranks", SEQUENTIAL),
-        {"label": "share of noise's effective rank"},
-    )
-    ranks = means["rank"].to_numpy()
-    sns.heatmap(shares, annot=ranks, fmt=".3g", vmin=0, vmax=1, cmap=colours, cbar_kws=label, ax=axes)
+    colours = LinearSegmentedColormap.from_list("ranks", SEQUENTIAL)
+    image = axes.imshow(shares, cmap=colours, aspect="auto", vmin=0, vmax=1)
+    is_dark = shares.to_numpy() > DARK
+    for (i, j), rank in np.ndenumerate(means["rank"].to_numpy()):
+        if np.isfinite(rank):
+            ink = "w" if is_dark[i, j] else "k"
+            axes.text(j, i, f"{rank:.3g}", ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xticks(range(shares.shape[1]), shares.columns, rotation=20, ha="right", parse_math=False)
+    axes.set_yticks(range(len(shares)), shares.index)
     axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
-    axes.tick_params(axis="x", rotation=20)
-    axes.tick_params(axis="y", rotation=0)
+    figure.colorbar(image, label="share of noise's effective rank")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())

@@ -143,11 +143,10 @@ def amplification(table: pd.DataFrame) -> str:
     rows = table[(table["task"] == table["task"].iloc[0]) & (table["r"] == table["r"].min())]
     rows = rows.drop_duplicates("arm")  # all types of matrix together come first
     factors = [f"{row.factor:.1f} times in {update_of(row.arm)}" for row in rows.itertuples()]
-    beside = [f"{gaussian:.1f}" for gaussian in rows["gaussian_factor"]]
+    of_gaussians = [f"{gaussian:.1f}" for gaussian in rows["gaussian_factor"]]
     place = f"On {rows['task'].iloc[0]} at r = {rows['r'].iloc[0]}"
-    return (
-        f"{place} an update is as large as W in its directions {listed(factors)} (Gaussian updates: {listed(beside)})"
-    )
+    of_updates = f"an update is as large as W in its directions {listed(factors)}"
+    return f"{place} {of_updates} (Gaussian updates: {listed(of_gaussians)})"
 
 
 def arms(table: pd.DataFrame) -> str:
