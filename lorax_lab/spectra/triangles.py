@@ -28,7 +28,7 @@ FEW = 12
 """Columns below which LAPACK's QR takes less time than the checks of Cholesky."""
 
 
-def triangles(factors: Sequence[Float[Tensor, "long rank"]]) -> list[Float64[Tensor, "k rank"]]:
+def triangles(factors: Sequence[Float[Tensor, "_ rank"]]) -> list[Float64[Tensor, "k rank"]]:
     """R of each factor F, up to a rotation from the left: RᵀR = FᵀF, k = min(long, rank).
 
     Nothing is checked: of a factor with nan or inf inside, R has no meaning.
@@ -53,7 +53,7 @@ def _by_qr(factor: Float[Tensor, "long rank"]) -> Float64[Tensor, "k rank"]:
     return torch.linalg.qr(columns.T, mode="r").R
 
 
-def _by_cholesky(factors: Sequence[Float64[Tensor, "long rank"]]) -> tuple[Float64[Tensor, "n rank rank"], list[bool]]:
+def _by_cholesky(factors: Sequence[Float64[Tensor, "_ rank"]]) -> tuple[Float64[Tensor, "n rank rank"], list[bool]]:
     """The triangles, and which of them keep the bound."""
     product = torch.stack([_product(factor) for factor in factors])
     norms = product.diagonal(dim1=1, dim2=2).sqrt()
