@@ -50,9 +50,9 @@ def measure(layers: int = LAYERS) -> dict[str, Any]:
         exact, _ = ours("exact", "--no-nulls")
         plain, plain_peak = _timed([sys.executable, str(PEERS), "plain", str(base), str(tuned)], environment)
         floor, _ = _timed([sys.executable, str(PEERS), "floor", str(base), str(tuned)], environment)
-        known = importlib.util.find_spec("weightwatcher") is not None
+        is_installed = importlib.util.find_spec("weightwatcher") is not None
         command = [sys.executable, str(PEERS), "weightwatcher", str(base), str(tuned)]
-        watcher, watcher_peak = _timed(command, environment) if known else (float("nan"), float("nan"))
+        watcher, watcher_peak = _timed(command, environment) if is_installed else (float("nan"), float("nan"))
     return {
         "title": f"Audit of a pair with a 1-billion-parameter Llama's shapes ({layers} layers, bf16)",
         "date": time.strftime("%Y-%m-%d"),

@@ -48,11 +48,11 @@ TWIN = "whole_twin"
 
 @dataclass
 class _Launch:
-    """What joins the processes: a store of words, how many the first has told the others, and whether these are where
+    """What joins the processes: a store of words, how many the first has sent, and whether these are where
     the first expects them."""
 
     store: Any
-    told: int = 0
+    messages: int = 0
     follow: bool = True
 
 
@@ -145,8 +145,8 @@ def from_first(value: Any = None) -> Any:
     if processes() == 1:
         return value
     launch, pause = _joined[0], 0.001
-    launch.told += 1
-    key = f"told/{launch.told}"
+    launch.messages += 1
+    key = f"message/{launch.messages}"
     if is_first():
         launch.store.set(key, pickle.dumps(value))
         return value

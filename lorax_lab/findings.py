@@ -24,7 +24,7 @@ from lorax_lab.measure.truncation import (
     ranks_of,
     scored,
     seen_under,
-    under,
+    with_changes,
 )
 from lorax_lab.methods.method import Method
 from lorax_lab.record.direction import oriented
@@ -114,7 +114,7 @@ def _find_k90(
     and k = 0. What it brings is counted from a head alone or, where none was fitted, from k = 0."""
     ranks, metric, higher = ranks_of(decomposed), split.task.metric, split.task.higher_is_better
     most = len(ranks).bit_length() + 2
-    with under(model, original, uncut, split.score) as score:
+    with with_changes(model, original, uncut, split.score) as score:
         by_k = {ranks[-1]: uncut}
 
         def value(k: int) -> float:

@@ -106,8 +106,8 @@ def _finished(run: Path) -> tuple[Record, RunConfig]:
     try:
         record = read_record(run)
         if record.status != "completed" or record.is_trial:
-            what = "a trial" if record.is_trial else f"a run that is {record.status}"
-            raise ConfigError(f"RUN={run} is {what} and has no weights; name a completed run of measure=k90")
+            ending = "a trial" if record.is_trial else f"a run that is {record.status}"
+            raise ConfigError(f"RUN={run} is {ending} and has no weights; name a completed run of measure=k90")
         for name in (METHODS[record.method].weights, SETTINGS, SPECTRA):
             if name in record.completed.files:
                 check_file(run, name)

@@ -179,11 +179,11 @@ def seen_under(
     """What is seen of the model under each change, in their order.
 
     Args:
-        model, base, uncut, see: as of `under`.
+        model, base, uncut, see: as of `with_changes`.
         on_score: called with the number of changes done and in all.
     """
     seen: list[Seen] = []
-    with under(model, base, uncut, see) as seen_with:
+    with with_changes(model, base, uncut, see) as seen_with:
         for change in changes:
             seen.append(seen_with(change))
             on_score(len(seen), len(changes))
@@ -191,7 +191,7 @@ def seen_under(
 
 
 @contextmanager
-def under(
+def with_changes(
     model: nn.Module, base: dict[str, Tensor], uncut: Seen, see: Callable[[nn.Module], Seen]
 ) -> Iterator[Callable[[Change], Seen]]:
     """Inside it, what is seen of the model under a change can be asked for.

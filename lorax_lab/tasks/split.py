@@ -186,12 +186,12 @@ def check_unlike(split: Split, limit: int | None) -> None:
     inputs = {() if unknown in ids and special.issuperset(ids) else tuple(ids) for ids in seen if ids is not None}
     if len(inputs) > 1:
         return
-    what = "are the same tokens to the model" if inputs != {()} else "have no token that the tokenizer knows"
+    fault = "are the same tokens to the model" if inputs != {()} else "have no token that the tokenizer knows"
     name = next(iter(split.task.train[0].inputs))
     instead = f"name another column in task.{name}, or a model whose tokenizer tells these texts apart"
     most = getattr(split.task.config, "max_length", 0)
     longer = min(LONGER * most, limit or LONGER * most)
     if inputs != {()} and most == kind.size(split.rows[0]) and longer > most:
         instead = f"they are cut at task.max_length={most}; type task.max_length={longer}"
-    every = f"all {len(seen)} training inputs of task={split.task.config.name} {what}"
+    every = f"all {len(seen)} training inputs of task={split.task.config.name} {fault}"
     raise ConfigError(f"{every}, and there is nothing to learn; {instead}")

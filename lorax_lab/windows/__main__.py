@@ -39,9 +39,9 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
     failed = len(damages)
     for number, folder in enumerate(lacking, 1):
         outcome, recorded = f"not {DONE[mode]}", over[folder].config.get("tracking") or {}
-        known = {field.name: recorded[field.name] for field in fields(TrackingConfig) if field.name in recorded}
+        tracked = {field.name: recorded[field.name] for field in fields(TrackingConfig) if field.name in recorded}
         try:
-            tracking = TrackingConfig(**TRACKING | known | typed | {"mode": mode})
+            tracking = TrackingConfig(**TRACKING | tracked | typed | {"mode": mode})
             show(folder, tracking, print)
             close()
             if shown_in(folder, mode):
