@@ -218,12 +218,13 @@ def _in_words(value: Any) -> str:
 
 def tables(records: Records) -> dict[str, pd.DataFrame]:
     """The tables beside a study's page, by name. `scores`: every arm, its score and difference, and its power at the
-    margin. `shares`: the smallest size that is enough for each share. `ranks`: r*, k* and the verdict, by type of
+    margin. `shares`: the smallest size that is enough for each share, and of subspaces for that
+    share of full fine-tuning's own score. `ranks`: r*, k* and the verdict, by type of
     matrix and at other margins. `spectra`: spectral ranks beside noise. `cuts`: what every changed update scores
     against the uncut one."""
     made = {"scores": every(records, _scores_of)}
     if (kept := share.table(records)) is not None:
-        made["shares"] = pd.DataFrame(_shares_of(kept)).astype({"surely": "Int64", "mean": "Int64"})
+        made["shares"] = (shares := pd.DataFrame(_shares_of(kept))).astype(dict.fromkeys(shares.columns[3:], "Int64"))
     if update.asks_how_low(records):
         made["ranks"] = pd.DataFrame(row for task in records.conditions for row in _ranks_of(records, task))
     if update.has_cuts(records):
@@ -242,7 +243,8 @@ def _scores_of(records: Records, task: str) -> pd.DataFrame:
 def _shares_of(table: pd.DataFrame) -> Iterable[Numbers]:
     for (task, side), rows in table.groupby(["task", "side"], sort=False):
         for of_share in share.SHARES:
-            yield {"task": task, "side": side, "share": of_share, **vars(share.enough(rows, of_share))}
+            row = {"task": task, "side": side, "share": of_share, **vars(share.enough(rows, of_share))}
+            yield row | ({"of_full": share.enough_of_full(rows, of_share)} if side == "dimension" else {})
 
 
 def _ranks_of(records: Records, task: str) -> Iterable[Numbers]:

@@ -1,9 +1,9 @@
 """The share of what fine-tuning brings, the scale of every answer. 0 is the head alone on the frozen base, trained to
 convergence (`experiments.converged_heads`); of a language model it is the model before training. 1 is full fine-tuning.
 
-A size, a rank of LoRA or a number of directions of the full update, *surely keeps* a share where the 95 % interval of
-`score − share · full − (1 − share) · zero` lies above 0 (retention of effect, Rothmann et al. 2003). The three scores
-are paired by seed and test example.
+A size is a rank of LoRA, a number of directions of the full update, or the dimension of a random subspace. It *surely
+keeps* a share where the 95 % interval of `score − share · full − (1 − share) · zero` lies above 0 (retention of effect,
+Rothmann et al. 2003). The three scores are paired by seed and test example.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from scipy.optimize import brentq
 from lorax_lab.record.folder import HEAD_ALONE
 from lorax_lab.record.share import MOST, SURE
 from lorax_lab.study.answers import OF_CUTS
+from lorax_lab.study.protocol import DIMENSION, RANK
 from lorax_lab.study.published import Line
 
 from .comparison import added, added_by_cuts, is_lost, seeds_of
@@ -33,7 +34,13 @@ from .words import SAMPLE
 
 SHARES = (0.5, SURE, MOST, 0.95, 0.99)
 """The shares that a page can name."""
-SIDES = {"rank": "rank of LoRA", "k": "directions kept of the full update, k"}
+SIDES = {
+    "rank": "rank of LoRA",
+    "k": "directions kept of the full update, k",
+    "dimension": "dimension of the random subspace, d",
+}
+KEYS = {"rank": RANK, "dimension": DIMENSION}
+"""What sets the sizes of a side that has arms."""
 SEARCHED = (-20.0, 20.0)
 """Shares between which the ends of an interval are looked for."""
 HEAD, BEFORE = "head alone", "before training"
@@ -137,10 +144,11 @@ def scores(records: Records, condition: str) -> Scores | None:
     reference = seeds_of(records, condition, records.protocol.reference)
     if is_lost(records, condition, records.protocol.reference) or (zero := _zero(records, condition)) is None:
         return None
-    ranked = {arm.rank: arm.name for arm in records.protocol.ranked() if arm.rank is not None}
-    lines = {("rank", rank): seeds_of(records, condition, arm) for rank, arm in ranked.items()}
+    protocol = records.protocol
+    names = {(side, arm.size(key) or 0): arm.name for side, key in KEYS.items() for arm in protocol.ranked(key)}
+    lines = {place: seeds_of(records, condition, name) for place, name in names.items()}
     arms = {
-        place: of_arm for place, of_arm in lines.items() if of_arm and not is_lost(records, condition, ranked[place[1]])
+        place: of_arm for place, of_arm in lines.items() if of_arm and not is_lost(records, condition, names[place])
     }
     return paired(reference, arms, zero, records.higher_is_better(condition), is_on_test(records, condition))
 
@@ -217,9 +225,22 @@ class Enough:
 
 
 def enough(rows: pd.DataFrame, share: float) -> Enough:
-    """Of the rows of one condition and side in `table`: r90 and k90 are of a share of .9."""
+    """Of the rows of one condition and side in `table`: r90, k90 and d90 are of a share of .9."""
     rows = rows.sort_values("size")
     return Enough(from_on(rows["size"], rows[column(share)]), from_on(rows["size"], rows["share"] >= share))
+
+
+def enough_of_full(rows: pd.DataFrame, share: float) -> int | None:
+    """The smallest size from which on the mean score is a share of full fine-tuning's own, as Li et al. 2018 and
+    Aghajanyan et al. 2020 define d90: the head's part counts too, so it asks less where chance scores .5. None where a
+    lower score is better, of which a share says nothing, and where not even the largest size does.
+
+    Args:
+        rows: of one condition and side in `table`.
+    """
+    rows = rows.sort_values("size")
+    score = rows["zero"] + rows["share"] * (rows["full"] - rows["zero"])
+    return from_on(rows["size"], (score >= share * rows["full"]) & (rows["full"] > rows["zero"]))
 
 
 def from_on(sizes: Iterable[int], passes: Iterable[bool]) -> int | None:

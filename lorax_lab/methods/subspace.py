@@ -126,10 +126,11 @@ class Subspace(nn.Module):
             self.made_from = [parameter.detach().clone() for parameter in self.parameters()]
         self.computes = True
 
-    def end(self, model: Any, *_: Any) -> None:
+    def end(self, model: nn.Module, *_: Any) -> None:
         """Leave weights that have gradients to the backward pass alone, unless its layers compute again."""
         self.computes = False
-        if torch.is_grad_enabled() and not getattr(model, "is_gradient_checkpointing", False):
+        computes_again = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        if torch.is_grad_enabled() and not computes_again:
             self.made = []
 
     def _is_current(self) -> bool:

@@ -166,7 +166,8 @@ class Exchange:
         the base's name."""
         record = read_record(folder) if (folder / RECORD).is_file() else None
         if record and (record.status, record.method) != ("completed", "lora"):
-            raise ConfigError(f"{folder}: a {record.status} run of method={record.method}, no trained adapter; name one of method=lora")
+            reason = f"a {record.status} run of method={record.method}, no trained adapter"
+            raise ConfigError(f"{folder}: {reason}; name a completed run of method=lora")
         saved = lora.read(folder, self._shapes)
         ours = (self.base_name, self.model_sha256)
         sha256 = record.completed.inputs.model_sha256 if record else self.model_sha256

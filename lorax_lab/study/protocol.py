@@ -15,6 +15,9 @@ from typing import Any
 
 from lorax_lab.record.direction import of_lines, oriented
 
+RANK, DIMENSION = "rank", "method.dimension"
+"""The keys of what arms differ in where a study asks which size is enough."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -27,8 +30,12 @@ class Arm:
     @property
     def rank(self) -> int | None:
         """The rank that the overrides set; None where they set none, as for full fine-tuning."""
-        ranks = [override.removeprefix("rank=") for override in self.overrides if override.startswith("rank=")]
-        return int(ranks[-1]) if ranks else None
+        return self.size(RANK)
+
+    def size(self, key: str) -> int | None:
+        """The number that the overrides set for a key; None where they set none."""
+        values = [override.partition("=")[2] for override in self.overrides if override.startswith(f"{key}=")]
+        return int(values[-1]) if values else None
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,12 @@ class Protocol:
         """The step whose rate this is, or lies nearest to."""
         return round(math.log(rate / self.arm(arm).lowest, self.factor))
 
-    def ranked(self) -> list[Arm]:
-        """The arms that differ only in their rank, for r*; none where arms of one rank differ in something else."""
-        with_rank = [arm for arm in self.arms if arm.rank is not None]
-        settings = {tuple(o for o in arm.overrides if not o.startswith("rank=")) for arm in with_rank}
-        return with_rank if len(settings) == 1 else []
+    def ranked(self, key: str = RANK) -> list[Arm]:
+        """The arms that differ only in their rank, for r*, or in the size that another key sets; none where arms of one
+        size differ in something else."""
+        with_size = [arm for arm in self.arms if arm.size(key) is not None]
+        settings = {tuple(o for o in arm.overrides if not o.startswith(f"{key}=")) for arm in with_size}
+        return with_size if len(settings) == 1 else []
 
 
 @dataclass(frozen=True)

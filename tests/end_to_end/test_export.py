@@ -29,7 +29,10 @@ from lorax_lab.record.record import Record, read_record
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.split import Split
 
-READ = {"lora": True, "full": True, "norms_and_biases": True, "peft/dora": True, "peft/pissa": True, "peft/vera": False}
+READ = {
+    "lora": True, "full": True, "norms_and_biases": True, "subspace": True, "peft/dora": True, "peft/pissa": True,
+    "peft/vera": False,
+}  # fmt: skip
 """Methods, and whether a pipeline reads what they leave."""
 CLOSE = 2e-6
 """What another order of sums may change of a probability or an output."""

@@ -56,6 +56,7 @@ def test_a_run_of_other_code_or_arithmetic_begins_anew_and_says_so(
     [
         (["method=full", "train.kernel=torch"], "", [1, 2, 3, 4, 5, 6]),
         (["rank=2", "train.kernel=onednn"], "state.safetensors", [1, 2, 3, 3, 4, 5, 6]),
+        (["method=subspace", "method.dimension=50", "train.kernel=torch"], "", [1, 2, 3, 4, 5, 6]),
         (["rank=2", "train.kernel=torch", "train.keep=best", "train.validations=6"], "", [1, 2, 3, 4, 5, 6]),
     ],
 )

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import in_nats, lost, present, study, with_head
+from synthetic import PROTOCOL, in_nats, lost, present, study, with_head
 
 from analysis.study import share
 from analysis.study.command import VERDICT
+from analysis.study.page import tables
 from analysis.study.share import Scores, column, enough, is_flat, plateau, scores, table
 from analysis.study.statistics import Interval
+from lorax_lab.study.protocol import DIMENSION, Arm, Cell
 
 ROOT = Path(__file__).parents[2]
 TASK = "reviews"
@@ -49,6 +51,31 @@ def test_the_smallest_size_is_one_from_which_on_every_size_passes() -> None:
         {"size": [8, 1, 2, 4], column(0.9): [True, True, False, True], "share": [0.89, 0.9, 0.91, 0.95]}
     )
     assert enough(rows, 0.9) == share.Enough(surely=4, mean=None)
+
+
+def test_d90_follows_the_rule_of_r90_with_the_papers_own_beside() -> None:
+    """Full fine-tuning .9 and the head .6: d keeps 90 % of the gain from .87 on, and 90 % of the score from .81 on."""
+    means = {100: 0.65, 1000: 0.82, 10_000: 0.84, 100_000: 0.895}
+    subspaces = tuple(Arm(f"d={d}", ("method=subspace", f"method.dimension={d}"), 1e-2) for d in means)
+    protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, *subspaces))
+    assert protocol.ranked(DIMENSION) == list(subspaces)
+    assert [arm.name for arm in protocol.ranked()] == ["LoRA r=1", "LoRA r=8"]
+
+    def truth(cell: Cell) -> float:
+        return means[int(cell.arm[2:])] if cell.arm.startswith("d=") else 0.9
+
+    records = replace(
+        study(truth, protocol=protocol), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
+    )
+    rows = table(records)
+    assert rows is not None
+    of_d = rows[rows["side"] == "dimension"]
+    assert list(of_d["size"]) == list(means)
+    assert enough(of_d, 0.9) == share.Enough(surely=100_000, mean=100_000)
+    assert share.enough_of_full(of_d, 0.9) == 1000
+    assert share.enough_of_full(of_d.assign(full=0.5, zero=0.9), 0.9) is None  # lower is better
+    (row,) = tables(records)["shares"].query("side == 'dimension' and share == 0.9").to_dict("records")
+    assert (row["surely"], row["of_full"]) == (100_000, 1000)
 
 
 def test_a_converged_head_comes_before_an_arm_and_an_arm_before_the_untrained_model() -> None:
