@@ -16,7 +16,7 @@ from torch import Tensor
 from lorax_lab.launch.compose import compose
 from lorax_lab.methods import METHODS
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
-from lorax_lab.models import Base, load_base, model_sha256, resolve, select
+from lorax_lab.models import Base, load_base, resolve, select
 from lorax_lab.record.folder import save_trained
 from lorax_lab.record.provenance import hardware
 from lorax_lab.serve.exchange import Batch, Exchange
@@ -40,7 +40,7 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         batch = _batch(base)
         tokens = batch["input_ids"].shape[1]
         _write_adapters(folder)
-        exchange = Exchange(base, model_sha256("minilm"))
+        exchange = Exchange(base)
         for name in NAMES:
             exchange.add(name, folder / name)
         theirs = _peft(folder)

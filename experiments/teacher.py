@@ -33,7 +33,8 @@ from lorax_lab.models import Base, load_base
 from lorax_lab.record.files import save_tensors
 from lorax_lab.streams import generator
 from lorax_lab.tasks import KINDS
-from lorax_lab.tasks.text import collate, tokenize
+from lorax_lab.tasks.greedy import pad
+from lorax_lab.tasks.text import tokenize
 
 MATRIX = "encoder.layer.{layer}.output.dense"
 BATCH, MAX_LENGTH = 64, 128
@@ -123,8 +124,7 @@ def batches(base: Base, texts: list[str]) -> Iterator[tuple[list[int], dict[str,
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
-        batch = collate(base.processor, [rows[i] for i in chosen], torch.zeros(len(chosen)))
-        yield chosen, {key: value for key, value in batch.items() if key != "labels"}
+        yield chosen, pad(base.processor, [rows[i] for i in chosen])
 
 
 @torch.inference_mode()

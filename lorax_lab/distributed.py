@@ -42,7 +42,7 @@ JOINING = timedelta(minutes=2)
 WORDS = 3.0
 """Seconds in which processes that end say why."""
 SILENT = "it ended without a word, as by SIGKILL or where memory ran out"
-TWIN = "whole_twin"
+TWIN = "empty_twin"
 """The attribute of a model in shares with a copy of it that has no weights."""
 
 
@@ -209,11 +209,11 @@ def is_of_others(error: BaseException) -> bool:
 def cause() -> str:
     """What ended other processes, in words; empty where none ended by itself. The first process asks."""
     until, words = time.monotonic() + WORDS, []
-    for launch, other in product(_joined, range(1, processes())):
-        while not (ended := launch.store.check([f"end/{other}"])) and time.monotonic() < until:
+    for launch, number in product(_joined, range(1, processes())):
+        while not (ended := launch.store.check([f"end/{number}"])) and time.monotonic() < until:
             time.sleep(0.1)
-        word = launch.store.get(f"end/{other}").decode() if ended else SILENT
-        words += [f"process {other} of {processes()}: {word}"] if word else []
+        word = launch.store.get(f"end/{number}").decode() if ended else SILENT
+        words += [f"process {number} of {processes()}: {word}"] if word else []
     return "; ".join(words)
 
 
@@ -263,18 +263,18 @@ def is_spread(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def whole(model: nn.Module) -> nn.Module:
+def gathered(model: nn.Module) -> nn.Module:
     """The model as one process has it, in the first process; the others help, and keep theirs. Shares are gathered
     matrix by matrix."""
     if not is_spread(model):
         return model
-    twin, gathered = copy.deepcopy(vars(model)[TWIN]), dict[int, nn.Parameter]()
+    twin, parameters = copy.deepcopy(vars(model)[TWIN]), dict[int, nn.Parameter]()
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) not in gathered:  # an output layer may have the embedding's
+        if id(parameter) not in parameters:  # an output layer may have the embedding's
             tensor = full(parameter.detach())
             tensor = tensor if is_first() else tensor.new_empty(0)
-            gathered[id(parameter)] = nn.Parameter(tensor, parameter.requires_grad)
-        _put(twin, name, gathered[id(parameter)])
+            parameters[id(parameter)] = nn.Parameter(tensor, parameter.requires_grad)
+        _put(twin, name, parameters[id(parameter)])
     for name, buffer in model.named_buffers(remove_duplicate=False):
         _put(twin, name, buffer)
     return twin if is_first() else model
@@ -291,8 +291,8 @@ def seen(model: nn.Module, see: Callable[[nn.Module], Any]) -> Any:
     Raises:
         Diverged: in every process, if the first does.
     """
-    at_once = whole(model)
-    return by_first(lambda: see(at_once))
+    whole_model = gathered(model)
+    return by_first(lambda: see(whole_model))
 
 
 def sum_gradients(parameters: list[nn.Parameter]) -> None:

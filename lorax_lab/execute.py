@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lorax_lab import distributed, memory, models
+from lorax_lab import distributed, models
 from lorax_lab import train as training
 from lorax_lab.comparison import read_reference
 from lorax_lab.config import RunConfig
@@ -21,6 +21,7 @@ from lorax_lab.config.identity import check_planned, plain
 from lorax_lab.config.measured import TRIAL
 from lorax_lab.console import Show, say, unseen
 from lorax_lab.findings import Findings, measure, without_labels
+from lorax_lab.memory import ledger as memory
 from lorax_lab.methods import METHODS, count_parameters, make_trainable
 from lorax_lab.methods.method import Method
 from lorax_lab.record import folder as files
@@ -104,9 +105,7 @@ def execute(
     """
     run = _prepare(config, run_id, folder, reference, kernel)
     trained = _train(run, sinks)
-    if distributed.is_spread(run.model):
-        run.ledger = memory.peak_unseen(run.ledger.batch_shape)
-    run.model = distributed.whole(run.model)
+    run.model = distributed.gathered(run.model)
     validation = trained.metrics("validation") or run.splits["validation"].score(run.model)
     findings = Findings()  # a trial is scored on validation alone
     if not run.is_trial:
@@ -120,7 +119,7 @@ def take_part(config: RunConfig, run_id: str, folder: Path, kernel: str) -> None
     """What every process but the first does of a run: its part of the training."""
     run = _prepare(config, run_id, folder, None, kernel)
     _train(run, ())
-    distributed.whole(run.model)
+    distributed.gathered(run.model)
 
 
 def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None, kernel: str) -> Prepared:
@@ -188,7 +187,7 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
     Of a model in shares nothing is known before it has trained."""
     batch = split.largest_batch(config.train.batch_size).mine(split.task.kind.weight).to(accelerator.device).inputs
     if distributed.is_spread(model):
-        return memory.peak_unseen(tuple(next(iter(batch.values())).shape))
+        return memory.uncategorized(0, tuple(next(iter(batch.values())).shape))
     optimizer = make_optimizer(model.train(), config.train.optimizer, 0.0, config.train.weight_decay)
     loss_of = _loss(METHODS[config.method.name], split.task)
     with global_stream(config.seed, "memory"):
@@ -200,7 +199,7 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     config, split = run.config, run.splits["train"]
     identity = {
         "run_id": run.run_id,
-        "versions": provenance.versions(config.method.PACKAGES),
+        "versions": provenance.versions(config.method.packages),
         "git": dataclasses.asdict(provenance.git()),
         "code": provenance.code_sha256(),
         "kernel": run.kernel,
@@ -220,11 +219,15 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     def score_of(validation: dict[str, float]) -> float:
         return oriented(validation[run.task.metric], run.task.higher_is_better)
 
-    return training.train(
+    trained = training.train(
         run.model, epoch, _loss(run.method, run.task), budget, config.seed, run.accelerator,
         lambda: distributed.seen(run.model, run.splits["validation"].score), score_of, sinks, checkpoints,
         partial(run.method.stepped, run.model) if run.method.stepped else None,
     )  # fmt: skip
+    if distributed.is_spread(run.model):
+        peaks = distributed.of_all(memory.peak_device_bytes() or memory.peak_resident_bytes())
+        run.ledger = memory.uncategorized(max(peaks), run.ledger.batch_shape)
+    return trained
 
 
 def _loss(method: Method[Any], task: Task) -> Loss:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 import transformers
 from conftest import tiny_config, tiny_speech_processor
+from families import SIZES
 from transformers import AutoConfig, AutoTokenizer
 
 from lorax_lab.data.media import Sound
 from lorax_lab.tasks import KINDS
 
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 CONFIGS = {
     "AutoModelForSequenceClassification": lambda: tiny_config("bert"),
     "AutoModelForCausalLM": lambda: tiny_config("gpt2"),

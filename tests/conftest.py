@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from families import FAMILIES
 from here import without_workers
 from hypothesis import settings
 from jaxtyping import install_import_hook
@@ -38,26 +39,18 @@ PLAIN = ["the", "film", "is", "a", "story", "of", "and", "very", "with", "quite"
 
 
 def tiny_config(kind: str, words: int = 64) -> object:
+    """The sizes of the family, for so many words; Whisper's fit `tiny_speech_processor`."""
     from transformers import AutoConfig
 
-    if kind == "gpt2":
-        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
-        return AutoConfig.for_model("gpt2", vocab_size=words, bos_token_id=0, eos_token_id=0, pad_token_id=0, **sizes)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    (family,) = [family for family in FAMILIES if family.kind == kind]
+    changes: dict[str, Any] = {"vocab_size": words}
     if kind == "whisper":
         tokenizer = tiny_speech_processor().tokenizer
-        widths = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_mel_bins": 16}
-        layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
-        ends = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), tokenizer.eos_token_id)
-        reach = {"max_source_positions": 50, "max_target_positions": 32, "begin_suppress_tokens": None}
-        start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
-        return AutoConfig.for_model(
-            "whisper", vocab_size=len(tokenizer), decoder_start_token_id=start, **widths, **layers, **ends, **reach
-        )
-    if kind == "llama":
-        sizes |= {"num_key_value_heads": 1}
-        return AutoConfig.for_model("llama", vocab_size=words, pad_token_id=0, bos_token_id=0, eos_token_id=0, **sizes)
-    return AutoConfig.for_model("bert", vocab_size=words, max_position_embeddings=64, pad_token_id=0, **sizes)
+        changes = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), tokenizer.eos_token_id)
+        changes |= {"vocab_size": len(tokenizer), "num_mel_bins": 16, "begin_suppress_tokens": None}
+        changes |= {"max_source_positions": 50, "max_target_positions": 32}
+        changes["decoder_start_token_id"] = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+    return AutoConfig.for_model(kind, **family.config | changes)
 
 
 def tiny_speech_processor() -> Any:
@@ -147,6 +140,23 @@ def steady_run(model_folder: Path, small_run: list[str], tmp_path: Path) -> list
     (folder / "config.json").write_text(json.dumps(config))
     changed = [word for word in small_run if not word.startswith(("model=", "runs_dir=", "task.train_examples="))]
     return [*changed, f"model={folder}", "train.kernel=torch", "task.train_examples=94"]
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of the lab's cache, which is the test's own."""
+    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the person's own W&B or Trackio."""
+    for key in [key for key in os.environ if key.startswith(("WANDB", "TRACKIO"))]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home-of-a-person"))
 
 
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]

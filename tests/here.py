@@ -28,6 +28,17 @@ def expand(overrides: list[str]) -> list[list[str]]:
     return jobs
 
 
+def needed(task: str) -> list[str]:
+    """Overrides of what a task needs beside its name: a path, and columns."""
+    from lorax_lab.config.defaults import defaults
+    from lorax_lab.data import SOURCES
+    from lorax_lab.tasks import KINDS
+
+    preset = defaults(task, "lora")
+    keys = SOURCES[str(preset["task.source"])].needed(KINDS[str(preset["task.kind"])].config)
+    return [f"task.{key}=my_{key}" for key in keys if preset.get(f"task.{key}") is None]
+
+
 def plan(overrides: list[str]) -> list[Run]:
     """Every run of overrides, each once, references first."""
     from lorax_lab.launch.compose import compose, spell_out

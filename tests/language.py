@@ -28,8 +28,8 @@ PLAIN_TEXTS = [Example({}, f"{prompt} {completion}") for prompt, completion in P
 MODELS = ("gpt2", "llama")
 
 
-def word_tokenizer(begins: bool = False, pad: str | None = None, end: str | None = "[END]") -> PreTrainedTokenizerFast:
-    """A token for each word and for a line break; none for padding unless it is named; `begins` puts `the` first."""
+def word_tokenizer(begins: bool = False) -> PreTrainedTokenizerFast:
+    """A token for each word and for a line break, and none for padding; `begins` puts `the` first."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
@@ -37,8 +37,8 @@ def word_tokenizer(begins: bool = False, pad: str | None = None, end: str | None
     if begins:
         start = [("the", WORDS.index("the"))]
         tokenizer.post_processor = processors.TemplateProcessing(single="the $A", special_tokens=start)
-    names = {"pad_token": pad, "eos_token": end, "bos_token": "the" if begins else None, "unk_token": "[UNK]"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{k: v for k, v in names.items() if v})
+    names = {"eos_token": "[END]", "unk_token": "[UNK]"} | ({"bos_token": "the"} if begins else {})
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
 def causal_model(kind: str, seed: int = 0, **changes: object) -> nn.Module:

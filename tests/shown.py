@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,3 +48,10 @@ def show(mode: str, *folders: Path) -> list[str]:
         windows.show(folder, TrackingConfig(mode, "lorax_lab", None), messages.append)
     windows.close()
     return messages
+
+
+def inspected(runs_dir: Path, run_id: str, *flags: str) -> str:
+    """The one offline window of a run in JSON, as W&B's own reader sees it."""
+    (place,) = runs_dir.glob(f"wandb/offline-run-*-{run_id}")
+    words = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", *flags, "--json", str(place)]
+    return subprocess.check_output(words, text=True)

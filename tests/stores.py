@@ -45,13 +45,11 @@ class Store:
         cuts: dict[int, float] | None = None,
         status: str = "completed",
         model: str = "minilm",
-        task: dict[str, Any] | None = None,
         train: dict[str, Any] | None = None,
         alpha: float = 16.0,
         targets: tuple[str, ...] = ("all-linear",),
         memory: tuple[int, ...] = (10, 1, 2, 5, 0),
         metric: str = "accuracy",
-        with_spectra: bool = True,
         measure: str = "k90",
         baselines: dict[str, float] | None = None,
         method: str = "",
@@ -61,7 +59,7 @@ class Store:
         update of a method that is named has full rank."""
         full_rank, method = bool(method), method or ("lora" if rank else "full")
         settings = {"name": method, "target_modules": list(targets), "alpha": alpha if rank else None}
-        config = {"model": model, "measure": measure, "task": TASK | (task or {}), "method": settings}
+        config = {"model": model, "measure": measure, "task": TASK, "method": settings}
         config |= {"train": TRAIN | (train or {})}
         words = [model, config["task"]["name"], method, *([f"r{rank}"] if rank else []), f"s{seed}"]
         digest = f"{zlib.crc32(json.dumps([config, rank, seed], sort_keys=True).encode()):x}"
@@ -72,8 +70,7 @@ class Store:
         parts |= {"rank": rank, "seed": seed}
         if status == "completed":
             matrices, saved = self.spectra(None if full_rank else rank, seed)
-            if with_spectra:
-                save_arrays(folder / SPECTRA, saved)
+            save_arrays(folder / SPECTRA, saved)
             body = 2 * (rank or 100) * 1000
             by_category = {c: n * MIB for c, n in zip(CATEGORIES, memory, strict=True)}
             parts |= {

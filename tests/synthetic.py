@@ -275,7 +275,7 @@ def with_losses(records: Records, worse: float, margin_in_nats: float | None) ->
     return again(records, [change(line) for line in records.lines], declared)
 
 
-def renewed(line: dict[str, Any], shrunk: dict[int, float] | None = None) -> dict[str, Any]:
+def renewed(line: dict[str, Any]) -> dict[str, Any]:
     """The line with the present controls of its cuts, which keep the score from k = 4 on, on validation and on test.
     The cut of all matrices together loses .05 at k = 1, where that of each loses .2; what is shrunk gains."""
     if "functional" not in line:
@@ -286,7 +286,7 @@ def renewed(line: dict[str, Any], shrunk: dict[int, float] | None = None) -> dic
     rows += [["bottom_at_norm", k, None, score - 0.3] for k in FOURS]
     rows += [["scaled", k, None, score - 0.2 * (k < 16)] for k in FOURS]
     rows += [["global", k, None, score - 0.05 * (k < 4)] for k in FOURS]
-    gains = shrunk or {50: -0.1, 70: -0.03, 80: 0.0, 90: 0.01}
+    gains = {50: -0.1, 70: -0.03, 80: 0.0, 90: 0.01}
     rows += [["shrunk", k, None, score + gain + jitter] for k, gain in gains.items()]
     rows += [["cut", k, module, score - 0.1 * (k < 4)] for module in MODULES for k in (0, *FOURS)]
     right = line[CORRECT]
@@ -295,21 +295,22 @@ def renewed(line: dict[str, Any], shrunk: dict[int, float] | None = None) -> dic
     return line | {"functional": rows, CUT_ANSWERS: answers}
 
 
-def present(records: Records, **how: Any) -> Records:
+def present(records: Records) -> Records:
     """The study with the present controls of its cuts."""
-    return again(records, [renewed(line, **how) for line in records.lines])
+    return changed(records, renewed)
 
 
-def lost(records: Records) -> Records:
-    """The study, one final run of rank 1 diverged."""
-    kept = ("run_id", "status", "method", "rank", "seed", "code", "git", "versions", "hardware", "written", "config")
+def lost(records: Records, seeds: tuple[int, ...] = (2,), **wanted: Any) -> Records:
+    """The study, the final runs with these seeds diverged that are as wanted, else those of rank 1."""
+    kept = ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "written", "config", "inputs")
+    wanted = wanted or {"rank": 1}
 
     def change(line: dict[str, Any]) -> dict[str, Any]:
-        if (line["rank"], line["seed"]) != (1, 2):
+        if line["seed"] not in seeds or any(line[key] != value for key, value in wanted.items()):
             return line
-        return {key: line[key] for key in (*kept, "inputs")} | {"status": "diverged", "reason": "the loss is NaN"}
+        return {key: line[key] for key in kept} | {"status": "diverged", "reason": "the loss is NaN"}
 
-    return again(records, [change(line) for line in records.lines])
+    return changed(records, change)
 
 
 HEADED = replace(PROTOCOL, arms=(*PROTOCOL.arms, Arm("head", ("method=head",), 1e-3)), extensions=0)
@@ -329,16 +330,23 @@ def with_head(of_head: float, trained: int = 100) -> Records:
     return changed(records, change)
 
 
-def in_nats(records: Records, are_kept: bool = True) -> Records:
-    """The study of a language model: 2 less each score in nats, and what each test example adds if they `are_kept`."""
+def mirrored(records: Records, name: str, above: float) -> Records:
+    """The study with each score taken from `above`, so that lower scores are better."""
     lines = copy.deepcopy(records.lines)
     for line in lines:
-        line["metrics"] = {key.replace("accuracy", "nats"): 2 - score for key, score in line["metrics"].items()}
-        line |= {"metric": "nats", "higher_is_better": False}
-        line["config"]["task"]["kind"] = "language_modeling"
+        line["metrics"] = {key.replace("accuracy", name): above - score for key, score in line["metrics"].items()}
+        line |= {"metric": name, "higher_is_better": False}
         if "functional" in line:
-            line["functional"] = [[*place, 2 - score] for *place, score in line["functional"]]
-        if line.pop(CORRECT, None) is not None and are_kept:
+            line["functional"] = [[*place, above - score] for *place, score in line["functional"]]
+    return again(records, lines)
+
+
+def in_nats(records: Records) -> Records:
+    """The study of a language model: 2 less each score in nats, and what each test example adds."""
+    lines = mirrored(records, "nats", 2.0).lines
+    for line in lines:
+        line["config"]["task"]["kind"] = "language_modeling"
+        if line.pop(CORRECT, None) is not None:
             draw = np.random.default_rng(zlib.crc32(line["run_id"].encode()))
             values = draw.gamma(4, 0.1, EXAMPLES["test"])
             line[PSEUDO_VALUES] = (values - values.mean() + line["metrics"]["test/nats"]).astype(np.float16)

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from safetensors.torch import load_file
 
@@ -30,7 +31,16 @@ def together(processes: int, commands: list[list[str]], *step: str) -> subproces
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     words = [*launcher, __file__, json.dumps(commands), *step]
-    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=300, env=environment)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=ROOT, env=environment, **pipes) as torchrun:
+        try:
+            output, errors = torchrun.communicate(timeout=300)
+        except BaseException:
+            # torchrun gives each of its processes a session of its own, so that no signal to a group reaches them
+            for process in (*psutil.Process(torchrun.pid).children(recursive=True), torchrun):
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(words, torchrun.returncode, output, errors)
 
 
 def run_in(store: Path) -> Path:

@@ -69,9 +69,9 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _card(options: argparse.Namespace) -> int:
-    is_margin = 0 <= options.margin < math.inf
-    _check_number("margin", options.margin, is_margin, "numbers ≥ 0, in the metric's unit; type --margin 0.02")
     _check_alpha(options.alpha)
+    if not 0 <= options.margin < math.inf:
+        raise ConfigError(f"--margin {options.margin:g}: allowed are numbers ≥ 0, in the metric's unit; as .02")
     if options.extract == "" and options.task is None:
         raise ConfigError("--extract needs a rank, or --task to choose one by; type --extract rank=16")
     from lorax_lab.audit.card import make
@@ -80,12 +80,8 @@ def _card(options: argparse.Namespace) -> int:
 
 
 def _check_alpha(alpha: float | None) -> None:
-    _check_number("alpha", alpha, alpha is None or 0 < alpha < math.inf, "numbers > 0; type --alpha 16")
-
-
-def _check_number(key: str, value: float | None, is_possible: bool, allowed: str) -> None:
-    if not is_possible:
-        raise ConfigError(f"--{key} {value:g}: allowed are {allowed}")
+    if alpha is not None and not 0 < alpha < math.inf:
+        raise ConfigError(f"--alpha {alpha:g}: allowed are numbers > 0; type --alpha 16")
 
 
 def _parser(is_card: bool) -> argparse.ArgumentParser:

@@ -36,7 +36,7 @@ class Checkpoint:
     files: tuple[Path, ...]  # the weights' files
     tensors: dict[str, Tensor]  # every tensor by name, aliases too
     config: dict[str, Any]  # the content of config.json; {} where there is none
-    tied: dict[str, str]  # {alias: name}, tensors that are bit for bit another one, see `find_tied`
+    tied: dict[str, str]  # {alias: name}, tensors that equal another one, see `find_tied`
 
 
 def fingerprint_of(files: Iterable[Path]) -> str:
@@ -98,7 +98,7 @@ def _shards(path: Path) -> tuple[list[Path], dict[str, Path]]:
 
 
 def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """`{alias: name}`: matrices with the very bits of an embedding, as an output layer that is the embedding under a
+    """`{alias: name}`: matrices with the very numbers of an embedding, as an output layer that is the embedding under a
     second name. Reads the embeddings and what has their shape."""
     matrices = [n for n in sorted(tensors, key=natural) if tensors[n].ndim == 2 and tensors[n].dtype in WEIGHT_DTYPES]
     tied: dict[str, str] = {}
@@ -110,11 +110,7 @@ def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
-    """Whether two matrices hold the same bits, nan too."""
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[first.itemsize]
-    return (first.shape, first.dtype) == (second.shape, second.dtype) and torch.equal(
-        first.view(bits), second.view(bits)
-    )
+    return (first.shape, first.dtype) == (second.shape, second.dtype) and torch.equal(first, second)
 
 
 # ---- which matrices of two checkpoints belong together

@@ -30,7 +30,7 @@ from lorax_lab.measure.truncation import Decomposition, cuts_at, seen_under
 from lorax_lab.methods import full
 from lorax_lab.methods.adapters import Adapter
 from lorax_lab.methods.names import plain_name
-from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head
+from lorax_lab.models import adaptable, base_weights, delta_view, head_parameters
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES
 from lorax_lab.spectra import Update
 from lorax_lab.tasks import Task
@@ -62,30 +62,19 @@ class Change(NamedTuple):
     """Two-sided 95 %."""
 
 
-def change(whole: np.ndarray | None, cut: np.ndarray | None, difference: float, higher_is_better: bool) -> Change:
-    """What a cut changes, from what each example adds to the score, (n,) bool or numbers, None where it is no mean, and
-    from the difference of the scores themselves, cut minus whole.
+def paired(uncut: np.ndarray, cut: np.ndarray) -> tuple[float, float]:
+    """The mean of what a cut adds to each example's part of the score, (n,) bool or numbers, and its standard error.
 
     >>> same = np.ones(500, dtype=bool)
-    >>> [round(value, 4) for value in change(same, same, 0.0, True)]
-    [0.0, -0.0033, -0.0039, 0.0039]
+    >>> [round(value, 4) for value in paired(same, same)]
+    [0.0, 0.002]
     """
-    sign = 1.0 if higher_is_better else -1.0
-    gained = sign * difference
-    if whole is None or cut is None:
-        return Change(gained, math.nan, math.nan, math.nan)
-    middle, error = _paired(whole, cut)
-    middle *= sign
-    return Change(gained, middle - Z_ONE * error, middle - Z_TWO * error, middle + Z_TWO * error)
-
-
-def _paired(whole: np.ndarray, cut: np.ndarray) -> tuple[float, float]:
-    if whole.dtype == bool and cut.dtype == bool:
-        won, lost = (float(changed.sum()) + PSEUDO for changed in (cut & ~whole, whole & ~cut))
-        n = len(whole) + 4 * PSEUDO
+    if uncut.dtype == bool:
+        won, lost = (float(changed.sum()) + PSEUDO for changed in (cut & ~uncut, uncut & ~cut))
+        n = len(uncut) + 4 * PSEUDO
         middle = (won - lost) / n
         return middle, math.sqrt(max((won + lost) / n - middle**2, 0.0) / n)
-    gains = cut.astype(float) - whole.astype(float)
+    gains = cut.astype(float) - uncut.astype(float)
     return float(gains.mean()), float(gains.std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
 
 
@@ -149,11 +138,8 @@ def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnS
         `Change` on test at the chosen k. notes: what a reader has to know.
 
     Raises:
-        ConfigError: an example that the model cannot read, or a split without examples.
+        ConfigError: an example that the model cannot read.
     """
-    for name in ("validation", "test"):
-        if not task.splits[name]:
-            raise ConfigError(f"task.{name}_examples=0: a cut is chosen on validation and judged on test; leave it out")
     validation, test = (Split.encoded(task, task.splits[name], processor) for name in ("validation", "test"))
     ranks = ranks_to_try(tuned.full)
     passes = len(ranks) + 1
@@ -185,10 +171,15 @@ def _seen(split: Split, model: torch.nn.Module) -> tuple[float, Answers]:
     return split.task.score(outputs, split.labels)[split.task.metric], split.answered(outputs)
 
 
-def _change(split: Split, whole: tuple[float, Answers], cut: tuple[float, Answers]) -> Change:
+def _change(split: Split, uncut: tuple[float, Answers], cut: tuple[float, Answers]) -> Change:
     """Answers that are right or wrong are compared where the score is their share, else what each adds to the score."""
     key = "correct" if split.task.metric == "accuracy" else "pseudo_values"
-    return change(whole[1].get(key), cut[1].get(key), cut[0] - whole[0], split.task.higher_is_better)
+    sign = 1.0 if split.task.higher_is_better else -1.0
+    gained = sign * (cut[0] - uncut[0])
+    if key not in uncut[1]:
+        return Change(gained, math.nan, math.nan, math.nan)
+    mean, error = paired(uncut[1][key], cut[1][key])
+    return Change(gained, sign * mean - Z_ONE * error, sign * mean - Z_TWO * error, sign * mean + Z_TWO * error)
 
 
 # ---- the tuned model, put together from a base and the tensors of an adapter or of a checkpoint
@@ -237,8 +228,7 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         changed = {name: updates.adapter.updates[module].update(original[name]) for name, module in places.items()}
         for name, update in changed.items():
             _weight(model, name).copy_(original[name] + (update if isinstance(update, Tensor) else update.dense()))
-    heads = head_modules(model)
-    head = {name: p.detach().clone() for name, p in model.named_parameters() if is_head(name, heads)}
+    head = {name: parameter.detach().clone() for name, parameter in head_parameters(model).items()}
     return Tuned(model.eval(), original, decompose(changed), head)
 
 
@@ -290,8 +280,7 @@ def _load(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
 def _check_head(model: nn.Module, saved: set[str], updates: Updates) -> None:
     """Refuse a head that nobody trained: neither what was tuned nor the base has it, so it was drawn at random."""
     stored = saved | {plain_name(name) for name in (updates.base.tensors if updates.base else ())}
-    heads = head_modules(model)
-    lacking = [n for n, _ in model.named_parameters() if is_head(n, heads) and plain_name(n) not in stored]
+    lacking = [name for name in head_parameters(model) if plain_name(name) not in stored]
     if lacking:
         raise ConfigError(
             f"--task: {updates.title} has no head for this task: {', '.join(lacking[:3])} is in no file; name the task "

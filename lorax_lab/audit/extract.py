@@ -50,12 +50,7 @@ def check(updates: Updates) -> None:
 
 
 def write_adapter(
-    folder: Path,
-    updates: Updates,
-    measured: dict[str, Measured],
-    rank: int,
-    device: torch.device,
-    tuned: Tuned | None,
+    folder: Path, updates: Updates, measured: dict[str, Measured], rank: int, device: torch.device, tuned: Tuned | None
 ) -> None:
     """Write [ΔW]_rank of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
@@ -112,7 +107,7 @@ def _factors(matrix: Matrix, rank: int, device: torch.device) -> tuple[Tensor, T
     if isinstance(update, LowRank):
         U, sigma, Vh = svd(update)
     else:
-        U, sigma, Vh = top_directions(update.to(device) if isinstance(update, Tensor) else update, rank)
+        U, sigma, Vh = top_directions(update.to(device), rank)
     root = sigma[:rank].sqrt()
     return (U[:, :rank] * root).cpu(), (root[:, None] * Vh[:rank]).cpu()
 

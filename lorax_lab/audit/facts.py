@@ -15,6 +15,7 @@ from scipy.stats import poisson
 from lorax_lab import spectra
 from lorax_lab.audit.findings import energy_held, median_of, uniform_ranks
 from lorax_lab.audit.updates import Updates
+from lorax_lab.record.files import plain_values
 from lorax_lab.spectra import LowRank
 
 HARDLY = 0.1
@@ -46,26 +47,24 @@ def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scor
     """
     by_type = verdicts(updates, rows)
     notes = [f"{note.kind}: {note.name}: {note.detail}" for note in updates.notes]
-    return _finite(
-        {
-            "title": updates.title,
-            "base": updates.base.name if updates.base else None,
-            "kinds": sorted(set(rows["kind"])),
-            "parameters": _parameters(updates, rows),
-            "verdict": overall(by_type)._asdict(),
-            "energy": uniform_ranks(rows),
-            "modules": [
-                _module(str(name), members, by_type[str(name)]) for name, members in rows.groupby("module", sort=False)
-            ],
-            "untested": {
-                reason: [module for module, verdict in by_type.items() if verdict.reason == reason]
-                for reason in dict.fromkeys(v.reason for v in by_type.values() if v.finding == UNTESTED)
-            },
-            "layers": _layers(rows),
-            "scores": scores,
-            "notes": notes + [f"not measured: {failure}" for failure in failures],
-        }
-    )
+    untested: dict[str, list[str]] = {}
+    for name, verdict in by_type.items():
+        if verdict.finding == UNTESTED:
+            untested.setdefault(verdict.reason, []).append(name)
+    facts: Facts = {
+        "title": updates.title,
+        "base": updates.base.name if updates.base else None,
+        "kinds": sorted(set(rows["kind"])),
+        "parameters": _parameters(updates, rows),
+        "verdict": overall(by_type)._asdict(),
+        "energy": uniform_ranks(rows),
+        "modules": [_module(name, rows[rows["module"] == name], verdict) for name, verdict in by_type.items()],
+        "untested": untested,
+        "layers": _layers(rows),
+        "scores": scores,
+        "notes": notes + [f"not measured: {failure}" for failure in failures],
+    }
+    return Facts(plain_values(facts))
 
 
 def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
@@ -87,10 +86,9 @@ def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
 
 
 def _module(name: str, members: pd.DataFrame, verdict: Verdict) -> Facts:
-    facts: Facts = {"module": name, "count": len(members), "verdict": verdict._asdict()}
-    facts |= {"energy": float((members["frobenius_norm"] ** 2).sum())} | {
-        key: median_of(members, key) for key in SUMMARY
-    }
+    energy = float((members["frobenius_norm"] ** 2).sum())
+    facts: Facts = {"module": name, "count": len(members), "verdict": verdict._asdict(), "energy": energy}
+    facts |= {key: median_of(members, key) for key in SUMMARY}
     if verdict.null:
         facts["null"] = {key: median_of(members, f"null.{key}") for key in SUMMARY[1:]}
     return facts | {"curve": _curve(members, verdict)}
@@ -111,7 +109,7 @@ def _curve(members: pd.DataFrame, verdict: Verdict) -> list[Facts]:
 
 def _null_shares(members: pd.DataFrame, verdict: Verdict, longest: int) -> np.ndarray:
     """The mean over the members' nulls; NaN where no null is valid."""
-    if verdict.null not in (PRODUCT, IID):
+    if not verdict.null:
         return np.full(longest, math.nan)
     total = np.zeros(longest)
     forms = members[["out", "in", "rank"]].fillna(0).astype(int).itertuples(index=False, name=None)
@@ -148,19 +146,6 @@ def layer_of(name: str) -> str:
     parts = name.split(".")
     first = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
     return ".".join(parts[: first + 1])
-
-
-def _finite(value: Any) -> Any:
-    """Plain values, None for NaN and infinite ones, which JSON lacks."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if isinstance(value, np.generic):
-        return _finite(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 # ---- whether an update is told from noise, module type by module type, each against a null that is valid for it

@@ -30,30 +30,27 @@ COARSE = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 class Watched:
-    """ΔW of two stored matrices as blocks on a device; a pass over the blocks also sums up how they were stored.
+    """The blocks of a difference; a pass over them also sums up how the two matrices were stored.
 
     TUNED's rounding always counts. BASE is what training started from, hence exact, unless it is kept coarser than
     TUNED: then it may be a rounded copy of the true start.
     """
 
-    def __init__(self, update: Difference, device: torch.device) -> None:
-        self.base, self.tuned, self.device = update.base, update.tuned, device
-        self.shape = (int(update.shape[0]), int(update.shape[1]))
-        self.rounded = [self.tuned]
-        if COARSE.index(self.base.dtype) < COARSE.index(self.tuned.dtype):
-            self.rounded.append(self.base)
+    def __init__(self, update: Difference) -> None:
+        self.update, self.shape, self.device = update, update.shape, update.device
+        self.rounded = [update.tuned]
+        if COARSE.index(update.base.dtype) < COARSE.index(update.tuned.dtype):
+            self.rounded.append(update.base)
 
     def block(self, dim: int, start: int, stop: int) -> Tensor:
         """The blocks of `Difference`; a solver that reads again begins the sums again."""
         if start == 0:
             self.base_energy, self.unchanged = 0.0, 0
             self.rounding = [torch.zeros(side, dtype=torch.float64) for side in self.shape]
-        base, tuned = (side.narrow(dim, start, stop - start) for side in (self.base, self.tuned))
-        difference = tuned.to(self.device, torch.float64, copy=True)
-        difference -= base.to(self.device)
+        difference, base = self.update.block(dim, start, stop), self.update.base.narrow(dim, start, stop - start)
         self.base_energy += float(torch.linalg.vector_norm(base, dtype=torch.float64)) ** 2
-        for weight in (tuned, base)[: len(self.rounded)]:
-            energy = spectra.rounding_energy(weight, weight.dtype)
+        for weight in self.rounded:
+            energy = spectra.rounding_energy(weight.narrow(dim, start, stop - start), weight.dtype)
             self.rounding[dim][start:stop] += energy[dim]
             self.rounding[1 - dim] += energy[1 - dim]
         self.unchanged += difference.numel() - int(difference.count_nonzero())
@@ -70,23 +67,8 @@ class Watched:
         return math.sqrt(self.base_energy)
 
 
-class OnDevice:
-    """The blocks of a difference on a device."""
-
-    def __init__(self, update: Difference, device: torch.device) -> None:
-        self.update, self.shape, self.device = update, tuple(update.shape), device
-
-    def block(self, dim: int, start: int, stop: int) -> Tensor:
-        """Rows (dim 0) or columns (dim 1) from start to stop."""
-        return self.update.block(dim, start, stop).to(self.device)
-
-
 def measure_all(
-    updates: Updates,
-    folder: Path,
-    page: str,
-    device: torch.device,
-    nulls: bool = True,
+    updates: Updates, folder: Path, page: str, device: torch.device, nulls: bool = True
 ) -> tuple[dict[str, Measured], list[str]]:
     """Measure every matrix that `folder` does not have yet, and keep each as soon as it is measured. First all notes
     are printed on tensors that are not measured or have another name, of each kind the first ones; `page` has all.
@@ -133,9 +115,9 @@ def measure(matrix: Matrix, device: torch.device) -> Measured:
     """
     update = matrix.update()
     if isinstance(update, Difference):
-        watched, entries = Watched(update, device), math.prod(update.shape)
+        watched, entries = Watched(update.to(device)), math.prod(update.shape)
         result = spectra.spectrum(watched, WANTED)
-        row = spectra.row_of(result.sigma, watched.shape, watched.base_norm, rounding=watched.stored) | _solved(result)
+        row = spectra.row_of(result.sigma, matrix.shape, watched.base_norm, rounding=watched.stored) | _solved(result)
         row["unchanged"] = watched.unchanged / entries if entries else math.nan
         return Measured(_place(matrix) | flatten(row), result.sigma.cpu().numpy())
     base_norm = math.nan if matrix.base is None else norm(matrix.base)
@@ -160,8 +142,7 @@ def _nulls(matrix: Matrix, sigma: np.ndarray, device: torch.device) -> Row:
     """Columns `nulls.<null>.<measure>` of a dense update; `DRAWN` is False where none could be drawn."""
     if isinstance(update := matrix.update(), LowRank):
         return {DRAWN: False}
-    dense = update.to(device) if isinstance(update, Tensor) else OnDevice(update, device)
-    drawn = spectra.structured_spectra(dense, generator(0, f"nulls/{matrix.name}"))
+    drawn = spectra.structured_spectra(update.to(device), generator(0, f"nulls/{matrix.name}"))
     nulls = {name: spectra.measures_of_null(torch.from_numpy(sigma), draws) for name, draws in drawn.items()}
     return flatten({"nulls": nulls}) | {DRAWN: bool(nulls)}
 

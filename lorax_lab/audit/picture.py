@@ -74,20 +74,15 @@ def _energies(part: Any, modules: list[Facts], rows: int) -> None:
         axes.set_title(_short(module["module"]))
         axes.set_ylim(0, 1.04)
         axes.set_yticks([0, 0.5, 0.9, 0.99], ["0", ".5", ".9", ".99"])
-        axes.set_xscale("log", base=2)
-        _ticks(axes, [tick for tick in (2**i for i in range(0, 32, 1 if max(k) <= 64 else 2)) if tick <= max(k)])
+        axes.set_xscale("log", base=2, subs=[])
+        ticks = [2**i for i in range(0, max(k).bit_length(), 1 if max(k) <= 64 else 2)]
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
     for axes in every[len(modules) :]:
         axes.remove()
-    shown = [pair for axes in every[: len(modules)] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
-    handles = {label: handle for handle, label in shown}
-    part.legend(handles.values(), handles.keys(), loc="outside lower right", ncols=2)
+    legends = [axes.get_legend_handles_labels() for axes in every[: len(modules)]]
+    part.legend(*max(legends, key=lambda legend: len(legend[1])), loc="outside lower right", ncols=2)
     part.supxlabel("top k directions (band: least and most over the layers)", fontsize=8)
     part.supylabel("share of ‖ΔW‖²", fontsize=8)
-
-
-def _ticks(axes: Axes, ticks: list[int]) -> None:
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.minorticks_off()
 
 
 def _cuts(axes: Axes, scores: Facts) -> None:
@@ -110,8 +105,8 @@ def _cuts(axes: Axes, scores: Facts) -> None:
         axes.set_title("lower ones are in the table", loc="right", fontsize=7)
     axes.set_xscale("symlog", base=2, linthresh=1)
     axes.set_xlim(-0.4, 1.25 * max(k))
-    powers = [tick for tick in k if tick == 0 or tick.bit_count() == 1]
-    _ticks(axes, [*(tick for tick in powers if tick == 0 or tick < max(k) / 1.5), max(k)])
+    ticks = [*(tick for tick in k if tick.bit_count() < 2 and tick < max(k) / 1.5), max(k)]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
     better = "" if scores["higher_is_better"] else " (above 0: better)"
     axes.set(xlabel="k directions in every matrix", ylabel=f"{scores['metric']}, cut − whole{better}")
     axes.set_title(f"score when cut: {scores['task']}")

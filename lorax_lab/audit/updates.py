@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lorax_lab.audit.checkpoint import Checkpoint, Note, fingerprint_of, open_checkpoint, pair
@@ -18,6 +19,7 @@ from lorax_lab.methods.names import plain_name
 from lorax_lab.models.tensor_files import as_matrix
 from lorax_lab.spectra import Update
 
+CPU = torch.device("cpu")
 COMMON = 0.5
 """Share of the matrices that a base and a model tuned from it have in common: layers may be cut away."""
 WITH_BASE = "type python -m lorax_lab.audit BASE ADAPTER, or python -m lorax_lab.audit card ADAPTER --base BASE"
@@ -27,21 +29,26 @@ IN_BOTH = ("tied", "unsupported dtype", "3-D")
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """TUNED − BASE of two stored matrices of one shape, (out, in), which stays on disk."""
+    """TUNED − BASE of two stored matrices of one shape, (out, in), which stays on disk; its blocks lie on `device`."""
 
     base: Tensor
     tuned: Tensor
+    device: torch.device = CPU
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(out, in)."""
         return tuple(self.base.shape)
 
+    def to(self, device: torch.device) -> Difference:
+        """The same difference, with its blocks on another device."""
+        return replace(self, device=device)
+
     def block(self, dim: int, start: int, stop: int) -> Tensor:
-        """The same slice of both, each upcast first: tuned.double() − base.double(), fp64. It is exact where both
-        entries and their difference span less than 2^53 in size, as weights do; beyond, rounded once (1.1e-16)."""
-        base, tuned = (side.narrow(dim, start, stop - start).double() for side in (self.base, self.tuned))
-        return tuned - base
+        """The same slice of both, each upcast first, fp64. It is exact where both entries and their difference span
+        less than 2^53 in size, as weights do; beyond, rounded once (1.1e-16)."""
+        base, tuned = (side.narrow(dim, start, stop - start) for side in (self.base, self.tuned))
+        return tuned.to(self.device, torch.float64, copy=True).sub_(base.to(self.device))
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,14 +82,17 @@ class MethodConfig:
     Attributes:
         target_modules: ends of the names of the matrices whose update is measured, or `all-linear`.
         HASHED_AS_NULL: settings that the method once recorded as null; they stay in run identity.
-        PACKAGES: packages that decide the method's numbers, beside those of every run; the record has their versions.
     """
 
     HASHED_AS_NULL: ClassVar[tuple[str, ...]] = ()
-    PACKAGES: ClassVar[tuple[str, ...]] = ()
 
     name: str
     target_modules: Any = "all-linear"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Those that decide the method's numbers, beside those of every run; the record has their versions."""
+        return ()
 
     def __post_init__(self) -> None:
         check_fields(self, "method.")

@@ -49,18 +49,16 @@ def content_key(example: Example) -> tuple[str, ...]:
     True
     """
     values = example.inputs.values() or [str(example.label)]
-    return tuple(_normal(value) if isinstance(value, str) else _content(value) for value in values)
+    return tuple(map(_content, values))
 
 
-def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _content(array: Any) -> str:
-    if isinstance(array, Sound):
-        return hashlib.sha256(f"{array.rate}:".encode() + array.samples.tobytes()).hexdigest()
-    assert array.dtype != object, f"an input is a text or an array of numbers, not {type(array)}"
-    return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()
+def _content(value: Any) -> str:
+    if isinstance(value, str):
+        return " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+    if isinstance(value, Sound):
+        return hashlib.sha256(f"{value.rate}:".encode() + value.samples.tobytes()).hexdigest()
+    assert value.dtype != object, f"an input is a text or an array of numbers, not {type(value)}"
+    return hashlib.sha256(f"{value.dtype}{value.shape}".encode() + value.tobytes()).hexdigest()
 
 
 def chosen_columns(config: TaskConfig) -> dict[str, str]:

@@ -231,7 +231,8 @@ def _checked(schema: type, prefix: str, pickled: bytes) -> Any:
         reason = first_line(error)
         if isinstance(error, ConfigKeyError) and dataclasses.is_dataclass(error.object_type):
             names = [field.name for field in dataclasses.fields(error.object_type)]
-            reason += f"; {suggest(key.rpartition('.')[2], names)}"
+            others = [name for name in presets("method") if prefix == "method." and key in method_defaults(name)]
+            reason += f"; {f'method={others[0]} has it; ' if others else ''}{suggest(key.rpartition('.')[2], names)}"
         shown = value if isinstance(value, str) else quoted(value)
         raise ConfigError(f"{prefix}{key}={shown} is not possible: {reason}; --cfg job shows all keys") from None
 

@@ -170,9 +170,8 @@ def _state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
 
-def peak_unseen(batch_shape: tuple[int, ...]) -> Ledger:
-    """The peak since `reset_peak` of a process whose storages come and go unseen, such as those that FSDP gathers."""
-    peak = peak_device_bytes() or peak_resident_bytes()
+def uncategorized(peak: int, batch_shape: tuple[int, ...]) -> Ledger:
+    """The peak, in bytes, of a run whose storages come and go unseen, such as those that FSDP gathers."""
     return Ledger(peak, dict.fromkeys(CATEGORIES, 0) | {"temporaries": peak}, "run", batch_shape)
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lorax_lab.config import BF16_WEIGHTS
+from lorax_lab.config.checks import require
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.memory.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
 from lorax_lab.memory.ledger import Ledger, record_step
@@ -43,19 +45,10 @@ def _gathered(model: nn.Module) -> int:
     return outside + 2 * max((sum(p.nbytes for p in layer.parameters()) for layer in layers), default=0)
 
 
-@dataclass(frozen=True)
-class Plain:
-    """What `record_step` needs of an accelerator, for one device, with or without bf16 products."""
-
-    mixed: bool
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Products in bf16 if the step is mixed."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.mixed)
-
-    def backward(self, loss: Tensor) -> None:
-        """The backward pass."""
-        loss.backward()
+def plain_accelerator(mixed: bool) -> Any:
+    """What `record_step` needs of an accelerator, for one device; products are in bf16 if the step is mixed."""
+    autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=mixed)
+    return SimpleNamespace(autocast=autocast, backward=Tensor.backward)
 
 
 NF4 = "nf4"
@@ -91,11 +84,11 @@ class Step:
         object.__setattr__(self, "target_modules", tuple(targets))
         for key in ("rank", "batch", "sequence"):
             value = getattr(self, key)
-            if value is not None and not (isinstance(value, int) and 0 < value < 2**31):
-                raise ConfigError(f"{key}={value} is not possible: a whole number above 0, for instance {key}=8")
+            is_count = isinstance(value, int) and 0 < value < 2**31
+            require(value is None or is_count, key, value, f"a whole number above 0, for instance {key}=8")
         for key, allowed in CHOICES.items():
-            if (value := getattr(self, key)) not in allowed:
-                raise ConfigError(f"{key}={value} is not possible; {suggest(str(value), list(map(str, allowed)))}")
+            value = getattr(self, key)
+            require(value in allowed, key, value, suggest(str(value), list(map(str, allowed))))
 
     @property
     def full(self) -> Step:
@@ -170,7 +163,7 @@ class Step:
             model, batch = self.build().train(), self.make_batch()
             trained = [p for p in model.parameters() if p.requires_grad]
             optimizer = make_optimizer(model, self.optimizer, 0.0, 0.0)
-            recorder = record_step(model, optimizer, batch, Plain(self.precision == "bf16"))
+            recorder = record_step(model, optimizer, batch, plain_accelerator(self.precision == "bf16"))
             ledger = recorder.ledger()
             count, stored = sum(p.numel() for p in trained), sum(p.nbytes for p in trained)
             return Prediction(ledger, recorder.moments(STATIC), _gathered(model), count, stored)

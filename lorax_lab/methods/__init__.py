@@ -5,6 +5,7 @@ A new method is one file with its settings and its `METHOD`, one line in `METHOD
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods import full, lora, norms_and_biases, part, peft_bridge, subspace
 from lorax_lab.methods.method import Method
-from lorax_lab.models import freeze_head, head_modules, is_head
+from lorax_lab.methods.quantized import QuantizedLinear
+from lorax_lab.models import head_parameters
 
 METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,
@@ -43,15 +45,15 @@ def make_trainable(model: nn.Module, names: list[str], config: RunConfig, genera
     trains with it, unless `train.head=false`."""
     METHODS[config.method.name].attach(model, names, config.method, config.rank, generator)
     if not config.train.head:
-        freeze_head(model)
+        for parameter in head_parameters(model).values():
+            parameter.requires_grad_(False)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """Numbers of parameters: `trainable` = `adapter` (what the method trains of the body) + `head`, and
     `total`, the adapter included."""
-    heads = head_modules(model)
-    trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    of_head = sum(n for name, n in trainable.items() if is_head(name, heads))
+    head = sum(p.numel() for p in head_parameters(model).values() if p.requires_grad)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    count = sum(trainable.values())
-    return {"trainable": count, "adapter": count - of_head, "head": of_head, "total": total}
+    total += sum(math.prod(module.shape) for module in model.modules() if isinstance(module, QuantizedLinear))
+    return {"trainable": trainable, "adapter": trainable - head, "head": head, "total": total}

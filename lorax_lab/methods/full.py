@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.method import Method
-from lorax_lab.models import delta_view, head_modules, is_head, out_in
+from lorax_lab.models import delta_view, head_parameters, out_in
 from lorax_lab.models.tensor_files import read_tensors
 from lorax_lab.spectra import OneByOne
 
@@ -50,9 +50,9 @@ def attach(
             if isinstance(module, nn.Embedding):
                 module.requires_grad_(False)
     if not settings.others:
-        heads, targets = head_modules(model), {f"{name}.weight" for name in names}
+        trained = {f"{name}.weight" for name in names} | head_parameters(model).keys()
         for name, parameter in model.named_parameters():
-            if name not in targets and not is_head(name, heads):
+            if name not in trained:
                 parameter.requires_grad_(False)
 
 

@@ -18,7 +18,9 @@ from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS, Adapter, number, read_adapter
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
 from lorax_lab.methods.method import Method, Shapes
-from lorax_lab.models import head_modules, is_head, shape_of, shapes_of
+from lorax_lab.methods.quantized import BITS, QuantizedLinear, check_installed
+from lorax_lab.models import head_modules, head_parameters, shape_of, shapes_of
+from lorax_lab.models.matrices import Turned, is_read
 from lorax_lab.spectra import Update
 
 OWN_RANK = re.compile(r"[^:\s]+:[1-9]\d*")
@@ -35,6 +37,7 @@ class LoraConfig(MethodConfig):
         rslora: Kalajdzievski 2023, https://arxiv.org/abs/2312.03732.
         ranks: of matrices that have another rank than the run's, by the ends of their names: `[query:12, value:4]`.
             The scaling is of each matrix's own rank.
+        bits: of the frozen matrices that are adapted; in fewer than 32 they are rounded after the base is scored.
     """
 
     name: str = "lora"
@@ -42,6 +45,12 @@ class LoraConfig(MethodConfig):
     dropout: float = 0.0
     rslora: bool = False
     ranks: Any = field(default_factory=list, metadata={"neutral": []})
+    bits: int = field(default=32, metadata={"neutral": 32})
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What rounds the base, where something does."""
+        return ("bitsandbytes",) if self.bits < 32 else ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,6 +59,7 @@ class LoraConfig(MethodConfig):
         ok = isinstance(self.ranks, list) and all(OWN_RANK.fullmatch(str(text)) for text in self.ranks)
         require(ok, "method.ranks", self.ranks, "ends of names and ranks, for instance method.ranks=[query:12,value:4]")
         self.ranks = sorted(set(self.ranks))
+        require(self.bits in BITS, "method.bits", self.bits, f"allowed: {', '.join(map(str, BITS))}")
 
     def every_rank(self, rank: int) -> list[int]:
         """The ranks that matrices may have, where the run's is `rank`."""
@@ -72,6 +82,7 @@ def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
     """The rank of each target is at most its smaller side, and `ranks` names targets: a ConfigError has the highest
     rank that is possible, or the entry that names none."""
     assert rank is not None, "LoRA has a rank"
+    check_installed(settings.bits)
     ranks = {name: settings.rank_of(name, rank) for name in shapes}
     for text in settings.ranks:
         end = text.rpartition(":")[0]
@@ -103,6 +114,8 @@ def attach(
     for name, module in targets.items():
         own_rank = settings.rank_of(name, rank)
         layer = LoRALinear(module, own_rank, scaling_of(settings.alpha, own_rank, settings.rslora), settings.dropout)
+        if settings.bits < 32 and not is_read(name):
+            layer.base = QuantizedLinear(module, settings.bits)
         nn.init.kaiming_uniform_(layer.lora_A, a=math.sqrt(5), generator=generator)
         layer.train(model.training)
         set_module(model, name, layer)
@@ -110,9 +123,9 @@ def attach(
 
 def freeze_body(model: nn.Module) -> None:
     """Train the head alone."""
-    heads = head_modules(model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_head(name, heads))
+    model.requires_grad_(False)
+    for parameter in head_parameters(model).values():
+        parameter.requires_grad_(True)
 
 
 def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
@@ -139,7 +152,7 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach()
-    tensors |= {PREFIX + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
+    tensors |= {PREFIX + name: parameter.detach() for name, parameter in head_parameters(model).items()}
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
     is_causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
     stated: dict[str, Any] = {
@@ -148,7 +161,7 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
         "lora_dropout": settings.dropout,
         "use_rslora": settings.rslora,
         "modules_to_save": heads,
-        "fan_in_fan_out": any(type(layer.base).__name__ == "Conv1D" for layer in layers.values()),
+        "fan_in_fan_out": any(isinstance(layer.shape, Turned) for layer in layers.values()),
     }
     return {WEIGHTS: tensors, SETTINGS: peft_settings(ranks, next(iter(ranks.values())), base_name) | stated}
 

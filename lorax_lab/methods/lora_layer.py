@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorax_lab.models import delta_view, kernel, out_in
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods.quantized import QuantizedLinear
+from lorax_lab.models import delta_view, kernel, out_in, shape_of
 from lorax_lab.spectra import LowRank
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class LoRALinear(nn.Module):
     def __init__(self, base: nn.Module, rank: int, scaling: float, dropout: float = 0.0) -> None:
         super().__init__()
         weight = delta_view(base)
+        self.shape = shape_of(base)
         self.base = base.requires_grad_(False)
         self.scaling = scaling
         self.dropout = dropout
@@ -92,7 +95,7 @@ class LoRALinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if self.merged:
             return self.base(x)
-        if (self.dropout and self.training) or not hasattr(self.base, "weight"):
+        if (self.dropout and self.training) or isinstance(self.base, QuantizedLinear):
             hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype)) * self.scaling
             return self.base(x) + F.linear(hidden, self.lora_B.to(x.dtype))
         weight, bias = self.base_weight, self.bias
@@ -134,9 +137,12 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Write W0 + ΔW into the base's weight; a second merge changes nothing."""
+        """Write W0 + ΔW into the base's weight; a second merge changes nothing. A ConfigError where W0 is rounded."""
         if self.merged:
             return
+        if isinstance(self.base, QuantizedLinear):
+            fp32 = "load the adapter on the base in fp32, and merge it there"
+            raise ConfigError(f"a base in {self.base.bits} bits takes no merge, which would be rounded again; {fp32}")
         self.base_bits = self.base_weight.clone()
         factors = LowRank(self.lora_B.detach(), self.lora_A.detach(), self.scaling)
         self.base_weight.copy_(merged_weight(self.base_bits, factors))

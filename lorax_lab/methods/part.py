@@ -14,7 +14,7 @@ from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import full
 from lorax_lab.methods.method import Method
-from lorax_lab.models import head_modules, is_head
+from lorax_lab.models import head_parameters
 from lorax_lab.spectra import Update
 
 Part = Callable[[nn.Module], set[str]]
@@ -27,10 +27,11 @@ def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> M
     weights = f"{name}.safetensors"
 
     def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-        heads, of_part = head_modules(model), part(model)
+        of_part = part(model)
         if words and not of_part:
             raise ConfigError(f"method={name} is not possible: the model has no {words}; type method=head")
-        return {key: p for key, p in model.named_parameters() if key in of_part or is_head(key, heads)}
+        names = of_part | head_parameters(model).keys()
+        return {name: parameter for name, parameter in model.named_parameters() if name in names}
 
     def attach(model: nn.Module, names: list[str], config: Any, rank: int | None, generator: torch.Generator) -> None:
         """Freeze all else. An output layer over a vocabulary is no head: it is pretrained."""

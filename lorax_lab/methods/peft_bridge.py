@@ -25,7 +25,7 @@ from lorax_lab.methods.adapters import RANKNUM_EPS, SETTINGS, WEIGHTS, read_file
 from lorax_lab.methods.method import Method, Shapes
 from lorax_lab.methods.peft_settings import PREFIX, PeftSettings, config_class, refusal, settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, Entry
-from lorax_lab.models import Turned, head_modules, is_head, is_read, like, out_in, shape_of
+from lorax_lab.models import Turned, head_modules, head_parameters, is_head, is_read, like, out_in, shape_of
 from lorax_lab.spectra import LowRank, Update
 
 NOISE = (
@@ -64,7 +64,7 @@ def attach(
 def _inject(model: nn.Module, config: Any, entry: Entry, names: list[str], generator: torch.Generator) -> None:
     from peft import PeftModel
 
-    heads = head_modules(model)
+    head = head_parameters(model)
     with drawn_from(generator), calm():
         wrapper = PeftModel(model, config)
     if entry.has_factors and entry.start != "zero":
@@ -73,9 +73,8 @@ def _inject(model: nn.Module, config: Any, entry: Entry, names: list[str], gener
             layer.started_from = _factors(layer)
     if entry.cuts_rank:
         peft_adalora.add_scores(model, wrapper.base_model.rankallocator)
-    for name, parameter in model.named_parameters():
-        if is_head(name, heads):
-            parameter.requires_grad_(True)
+    for parameter in head.values():
+        parameter.requires_grad_(True)
     wrapper.train(model.training)
     object.__setattr__(model, "peft_attached", Attached(wrapper, entry, names))  # no part of the model itself
 
@@ -114,7 +113,7 @@ def export(model: Any, settings: PeftSettings, base_name: str) -> dict[str, dict
     with calm():
         tensors = get_peft_model_state_dict(wrapper, save_embedding_layers=False)
     saved = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-    saved |= {KEY + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
+    saved |= {KEY + name: parameter.detach() for name, parameter in head_parameters(model).items()}
     config = {key: _plain(value) for key, value in wrapper.active_peft_config.to_dict().items()}
     ours = {"base_model_name_or_path": base_name, "modules_to_save": heads, "inference_mode": True}
     return {WEIGHTS: saved, SETTINGS: config | ours | {"target_modules": model.peft_attached.names}}
@@ -154,7 +153,7 @@ def _put(name: str, entry: Entry, model: Any, folder: Path) -> None:
             result: Any = set_peft_model_state_dict(model.peft_attached.wrapper, factors)
         misfits = [key for key, t in head.items() if model.get_parameter(key).shape != t.shape]
         wrong = [*result.unexpected_keys, *misfits]
-        if wrong or len(head) != sum(is_head(key, heads) for key, _ in model.named_parameters()):
+        if wrong or head.keys() != head_parameters(model).keys():
             raise ValueError(f"these tensors do not fit the model: {', '.join(wrong[:3]) or 'its head'}")
     except REFUSALS as error:
         raise ConfigError(f"{folder} cannot be put onto the model: {error}") from error

@@ -13,7 +13,7 @@ import traceback
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -50,7 +50,10 @@ EXAMPLE_RANK = 4
 class PeftSettings(MethodConfig):
     """The settings of the PEFT method of that name; see `settings_of`."""
 
-    PACKAGES: ClassVar[tuple[str, ...]] = ("peft",)
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """PEFT."""
+        return ("peft",)
 
     @property
     def entry(self) -> Entry:

@@ -92,10 +92,7 @@ def load_base(
 
 
 def check_base(
-    name: str,
-    head: Mapping[str, Any],
-    model_class: str = "AutoModelForSequenceClassification",
-    values: bool = False,
+    name: str, head: Mapping[str, Any], model_class: str = "AutoModelForSequenceClassification", values: bool = False
 ) -> bool:
     """Refuse a checkpoint that is not the base which its configuration says, from the files' headers alone; with
     `values` from the tensors' data too, where it is no preset's. A ConfigError as of `load_base`.

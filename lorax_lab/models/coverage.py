@@ -26,21 +26,19 @@ class Census:
     measured; all others by type of module and reason, `("mlp.experts.gate_up_proj", "3-D experts")`."""
 
     measured: list[nn.Parameter]
-    others: dict[tuple[str, str], list[nn.Parameter]]
+    unmeasured: dict[tuple[str, str], list[nn.Parameter]]
 
 
 def census(model: nn.Module, names: Sequence[str]) -> Census:
     """The parameters of a bare model by group; `names` are the matrices whose update is measured."""
-    weights = {id(model.get_submodule(name).weight) for name in names}
-    measured: list[nn.Parameter] = []
-    others: dict[tuple[str, str], list[nn.Parameter]] = {}
-    reason = _reasons(model)
+    weights, reason = {id(model.get_submodule(name).weight) for name in names}, _reasons(model)
+    bare = Census([], {})
     for name, parameter in model.named_parameters():
         if id(parameter) in weights:
-            measured.append(parameter)
+            bare.measured.append(parameter)
         else:
-            others.setdefault((_place(name), reason(name, parameter)), []).append(parameter)
-    return Census(measured, others)
+            bare.unmeasured.setdefault((_place(name), reason(name, parameter)), []).append(parameter)
+    return bare
 
 
 def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
     """
     parts: list[dict[str, Any]] = [
         {"module": module, "reason": reason, "parameters": _count(group), "trained": _count(group, trained=True)}
-        for (module, reason), group in before.others.items()
+        for (module, reason), group in before.unmeasured.items()
     ]
     adapted, trained = _count(before.measured), _count(model.parameters(), trained=True)
     base, measured = adapted + sum(p["parameters"] for p in parts), trained - sum(p["trained"] for p in parts)
@@ -63,13 +61,11 @@ def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
 def not_measured(before: Census) -> dict[str, float]:
     """The matrices of the body that are neither adapted nor measured: their share of the body's parameters by reason,
     the largest first."""
-    sizes: dict[str, int] = {}
-    for (_, reason), group in before.others.items():
-        if reason not in (HEAD, FIXED, *VECTORS):
-            sizes[reason] = sizes.get(reason, 0) + _count(group)
-    head = sum(_count(group) for (_, reason), group in before.others.items() if reason == HEAD)
-    body = _count(before.measured) + sum(_count(group) for group in before.others.values()) - head
-    return {reason: size / body for reason, size in sorted(sizes.items(), key=lambda item: -item[1])}
+    sizes = Counter[str]()
+    for (_, reason), group in before.unmeasured.items():
+        sizes[reason] += _count(group)
+    body = _count(before.measured) + sizes.total() - sizes[HEAD]
+    return {reason: size / body for reason, size in sizes.most_common() if reason not in (HEAD, FIXED, *VECTORS)}
 
 
 def in_words(shares: dict[str, float]) -> str:

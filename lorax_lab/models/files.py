@@ -23,23 +23,14 @@ HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.
 FORMS = ("model.safetensors", "pytorch_model.bin")
 """The names under which transformers looks for weights, in its order: first the file, then its index."""
 PRESETS = ("minilm", "smollm2")
-PUBLIC_NAMES = {
-    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
-    "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
-}
-MINILM = "f9bd6085d316534325517c97371c3052c24d02754f80379134b302744d49a3e0"
-"""`folder_sha256` of the files that `minilm`'s archive holds."""
+PUBLIC_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
 def resolve(name: str) -> Path:
     """The folder that holds the files of the model `name`, fetched first where that is needed; a ConfigError says that
-    there is no such model, or that a preset's files in the cache were changed."""
+    there is no such model."""
     if name == "minilm":
-        folder = fetch("minilm")
-        if folder_sha256(folder) != MINILM:
-            altered = f"model=minilm: the files in {folder} are not those that were fetched"
-            raise ConfigError(f"{altered}; delete that folder, and it is fetched again")
-        return folder
+        return fetch("minilm")
     if name == "smollm2":
         return _smollm2()
     folder = Path(os.path.expanduser(name))

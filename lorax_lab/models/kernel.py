@@ -51,13 +51,9 @@ def applies(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and weight.ndim == 2
         and x.shape[-1] == weight.shape[1]
         and x.numel() * len(weight) >= max(SMALL, 1)
-        and (bias is None or _fits(bias, weight))
+        and (bias is None or (bias.dtype == weight.dtype and bias.shape == weight.shape[:1] and bias.is_contiguous()))
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-def _fits(bias: Tensor, weight: Tensor) -> bool:
-    return bias.dtype == weight.dtype and bias.shape == weight.shape[:1] and bias.is_contiguous()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -49,18 +49,17 @@ def is_read(name: str) -> bool:
     return READ.fullmatch(name) is not None
 
 
-def freeze_head(model: nn.Module) -> None:
-    """Keep the head as it is: it is read, and not trained."""
-    for name in head_modules(model):
-        model.get_submodule(name).requires_grad_(False)
+def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The head's parameters by dotted name."""
+    heads = head_modules(model)
+    return {name: parameter for name, parameter in model.named_parameters() if is_head(name, heads)}
 
 
 def head_sha256(model: nn.Module) -> str:
     """What identifies the head's values: SHA-256 over the names, shapes and bytes of its parameters."""
-    digest, heads = hashlib.sha256(), head_modules(model)
-    for name, parameter in model.named_parameters():
-        if is_head(name, heads):
-            digest.update(f"{name}{tuple(parameter.shape)}".encode() + parameter.detach().cpu().numpy().tobytes())
+    digest = hashlib.sha256()
+    for name, parameter in head_parameters(model).items():
+        digest.update(f"{name}{tuple(parameter.shape)}".encode() + parameter.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

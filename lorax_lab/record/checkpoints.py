@@ -70,11 +70,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        identity: dict[str, Any],
-        seconds: float | None,
-        tell: Callable[[str], None],
+        self, folder: Path, identity: dict[str, Any], seconds: float | None, tell: Callable[[str], None]
     ) -> None:
         self.folder, self.seconds, self.tell = folder / FOLDER, seconds, tell
         self.identity = redacted(json.loads(json.dumps(identity)))  # as it is written

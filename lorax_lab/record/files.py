@@ -63,6 +63,16 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, lambda scratch: scratch.write_bytes(content))
 
 
+def plain_values(content: Any) -> Any:
+    """Nested values as JSON has them: a number of numpy or torch is Python's, and None where it is not finite.
+
+    >>> plain_values({"score": float("nan"), "ends": (0.5, float("inf"))})
+    {'score': None, 'ends': [0.5, None]}
+    """
+    text = json.dumps(content, default=lambda number: number.item())
+    return json.loads(text, parse_constant=lambda _: None)
+
+
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Write plain values as JSON, as `write_text`."""
     write_text(path, json.dumps(content, indent=indent) + "\n")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from lorax_lab.record.files import save_tensors, sha256_of, write_json, write_text, write_whole
+from lorax_lab.record.files import plain_values, save_tensors, sha256_of, write_json, write_text, write_whole
 from lorax_lab.record.record import RECORD, DamagedRecord, read_record
 from lorax_lab.record.result import File
 
@@ -43,8 +42,7 @@ def save_config(folder: Path, config: dict[str, Any]) -> None:
 
 def save_history(folder: Path, history: list[dict[str, float]]) -> None:
     """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite."""
-    finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in history]
-    write_text(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in finite))
+    write_text(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in plain_values(history)))
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:

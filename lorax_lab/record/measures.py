@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from lorax_lab import spectra
+from lorax_lab.record.files import plain_values
 from lorax_lab.record.folder import SPECTRA, load_arrays
 from lorax_lab.record.record import RECORD, read_record
 from lorax_lab.record.result import UNDEFINED, Captured, Matrix
@@ -41,24 +42,24 @@ def rows(folder: Path) -> dict[str, Row]:
     Raises:
         FileNotFoundError: the run or its spectra are gone. DamagedRecord: they are not what was written.
     """
-    return dict(_without_nan(_derived(folder.resolve(), _stamp(folder))[0]))
+    return dict(plain_values(_derived(folder.resolve(), _stamp(folder))[0]))
 
 
 def rows_of(matrices: Mapping[str, Matrix], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Row]:
     """As `rows`, of a run whose record and spectra are read already."""
-    return {name: dict(_without_nan(row(matrix, arrays[name]))) for name, matrix in matrices.items()}
+    return {name: dict(plain_values(row(matrix, arrays[name]))) for name, matrix in matrices.items()}
 
 
 def stand_in_rows(folder: Path) -> dict[str, Row]:
     """As `rows`, of the Gaussian matrices that stood in for the update; empty where none did."""
-    return dict(_without_nan(_derived(folder.resolve(), _stamp(folder))[1]))
+    return dict(plain_values(_derived(folder.resolve(), _stamp(folder))[1]))
 
 
 def means(folder: Path) -> dict[str, Any]:
     """The means over all matrices of a run by measure (`effective_rank`, `null.effective_rank`, …), and under
     `by_module` over each type of matrix; empty for a trial. None where a matrix has no value. Raises as `rows`."""
     table = _derived(folder.resolve(), _stamp(folder))[0]
-    return dict(_without_nan(summarise(table))) if table else {}
+    return dict(plain_values(summarise(table))) if table else {}
 
 
 def effective_ranks(folder: Path) -> tuple[float | None, float | None] | None:
@@ -70,7 +71,7 @@ def effective_ranks(folder: Path) -> tuple[float | None, float | None] | None:
     arrays = load_arrays(folder, SPECTRA, parts=("sigma",))
     updates = [spectra.effective_rank(torch.from_numpy(arrays[name]["sigma"])) for name in matrices]
     noise = [spectra.gaussian_null(matrix.shape, matrix.rank)["effective_rank"] for matrix in matrices.values()]
-    return _without_nan(statistics.fmean(updates)), _without_nan(statistics.fmean(noise))
+    return plain_values(statistics.fmean(updates)), plain_values(statistics.fmean(noise))
 
 
 def row(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
@@ -110,13 +111,14 @@ def _derived(folder: Path, stamp: tuple[int, ...]) -> tuple[dict[str, Row], dict
         return {}, {}
     arrays = load_arrays(folder, SPECTRA, parts=("sigma", STAND_IN, *NULLS))
     table = {name: row(matrix, arrays[name]) for name, matrix in matrices.items()}
-    drawn = {name: _stand_in(matrix, arrays[name]) for name, matrix in matrices.items() if matrix.stand_in}
+    drawn = {
+        name: row(
+            dataclasses.replace(matrix, rounding=matrix.stand_in, captured=None), {"sigma": arrays[name][STAND_IN]}
+        )
+        for name, matrix in matrices.items()
+        if matrix.stand_in
+    }
     return table, drawn
-
-
-def _stand_in(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
-    bare = dataclasses.replace(matrix, rounding=matrix.stand_in, captured=None, stand_in=None)
-    return row(bare, {"sigma": arrays[STAND_IN]})
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:
@@ -139,12 +141,6 @@ def _means(members: list[Row]) -> dict[str, Any]:
         for key, value in flat[0].items()
         if isinstance(value, (int, float)) and key != "layer" and all(key in member for member in flat)
     }
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def share_of_noise(row: Mapping[str, Any], method: str) -> float | None:

@@ -34,14 +34,9 @@ def new_record(config: RunConfig, run_id: str, status: Status, kernel: str, **ou
         outcome: the result of a completed run, or the reason and error of another.
     """
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    dials: dict[str, Any] = {
-        "method": config.method.name,
-        "rank": config.rank,
-        "seed": config.seed,
-        "config": plain(config),
-    }
-    made: dict[str, Any] = {"versions": versions(config.method.PACKAGES), "git": git(), "code": code_sha256()}
-    return Record(run_id=run_id, status=status, written=written, hardware=hardware(kernel), **dials, **made, **outcome)
+    dials = (plain(config), config.method.name, config.rank, config.seed)
+    code = (versions(config.method.packages), git(), code_sha256())
+    return Record(run_id, status, written, *dials, *code, hardware(kernel), **outcome)
 
 
 def versions(of_method: tuple[str, ...]) -> dict[str, str | None]:

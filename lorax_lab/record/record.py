@@ -4,7 +4,6 @@ types of `Record`, is damaged: it is reported and never averaged."""
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass as plain_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from lorax_lab.record.files import write_json
+from lorax_lab.record.files import plain_values, write_json
 from lorax_lab.record.result import MODEL, Git, Result
 
 VERSION: Literal[3] = 3
@@ -85,9 +84,7 @@ class Damage:
 
 def write_record(folder: Path, record: Record) -> None:
     """Write `record.json`; call it after every other file of the run. A number that is not finite becomes null."""
-    text = json.dumps(dataclasses.asdict(record), default=lambda number: number.item())  # numpy's and torch's too
-    content = {"schema": VERSION} | json.loads(text, parse_constant=lambda _: None)
-    write_json(folder / RECORD, content, indent=1)
+    write_json(folder / RECORD, {"schema": VERSION} | plain_values(dataclasses.asdict(record)), indent=1)
 
 
 def read_record(folder: Path) -> Record:

@@ -14,14 +14,14 @@ SURE, MOST = 0.8, 0.9
 """The shares that the lab's answers speak of: kept surely, by the 95 % interval, and kept in the mean."""
 
 
-def needed(zero: float, whole: float, higher_is_better: bool) -> float | None:
+def needed(zero: float, full: float, higher_is_better: bool) -> float | None:
     """The score that keeps `MOST` of what the whole update brings over `zero`, the head alone; None where it brings
     nothing.
 
     >>> needed(0.5, 1.0, True), needed(0.5, 0.5, True)
     (0.95, None)
     """
-    return zero + MOST * (whole - zero) if oriented(whole - zero, higher_is_better) > 0 else None
+    return zero + MOST * (full - zero) if oriented(full - zero, higher_is_better) > 0 else None
 
 
 def from_where(scores: Mapping[int, float], score: float, higher_is_better: bool) -> int | None:

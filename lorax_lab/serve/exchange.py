@@ -81,13 +81,13 @@ class Exchange:
     """A base held once, with adapters by name; the one in the slot is active. A call that is refused changes nothing.
 
     Args:
-        base: a bare model, which the exchange takes over; its head is only a pattern for the adapters' heads.
-        model_sha256: of the base's files, as in the records of the runs on it.
+        base: a bare model, which the exchange takes over; its head is only a pattern for the adapters' heads. Its name
+            and its files' hash are those that the records of the runs on it have.
     """
 
-    def __init__(self, base: Base, model_sha256: str) -> None:
+    def __init__(self, base: Base) -> None:
         self.model = base.model.eval().requires_grad_(False)
-        self.base_name, self.model_sha256 = base.name, model_sha256
+        self.base_name, self.model_sha256 = base.name, base.sha256
         self.adapters: dict[str, Adapter] = {}
         self._slot = Slot()
         names = head_modules(self.model)

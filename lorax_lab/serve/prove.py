@@ -59,7 +59,7 @@ def open_served(folders: list[Path]) -> Served:
     first = next(iter(configs.values()))
     base = _bare(first)
     base.model.to(make_accelerator(first.train).device)
-    exchange, tests = Exchange(base, base.sha256), {}
+    exchange, tests = Exchange(base), {}
     for folder, config in zip(folders, configs.values(), strict=True):
         exchange.add(folder.name, folder)
         task = load_task(config.task)
@@ -101,11 +101,8 @@ def _compared(test: Split, alone: Tensor, ways: dict[str, Tensor]) -> dict[str, 
         answers = torch.from_numpy(kind.answers(outputs.numpy()))
         close = torch.isclose(answers, expected, ROUNDING, ROUNDING) if answers.is_floating_point() else None
         row[f"same.{way}"] = int((answers == expected if close is None else close).sum())
-    return row | {"difference": max(_difference(outputs, alone) for outputs in ways.values())}
-
-
-def _difference(outputs: Tensor, expected: Tensor) -> float:
-    return float((outputs - expected).abs().max() / expected.abs().max())
+    largest = max(float((outputs - alone).abs().max()) for outputs in ways.values())
+    return row | {"difference": largest / float(alone.abs().max())}
 
 
 def _config(folder: Path) -> RunConfig:

@@ -29,13 +29,7 @@ UNTRAINED = "untrained"
 """The baseline of `Kind.baselines` that is the model as it was."""
 
 
-def signs(
-    split: Split,
-    name: str,
-    losses: Sequence[float],
-    score: float,
-    baselines: Mapping[str, float],
-) -> list[str]:
+def signs(split: Split, name: str, losses: Sequence[float], score: float, baselines: Mapping[str, float]) -> list[str]:
     """Why a run counts as collapsed, in words; empty where it does not.
 
     Args:

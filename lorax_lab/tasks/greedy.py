@@ -3,10 +3,11 @@ with the completions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.tasks.kind import Inputs
+from lorax_lab.tasks.kind import Inputs, Row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,20 +32,21 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     raise ConfigError(f"{where}; set eos_token in its tokenizer_config.json, or name another model")
 
 
-def pad(tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], side: str) -> dict[str, Tensor]:
-    """`input_ids` and `attention_mask` of rows, padded on one side to the longest: each (n, longest).
-
-    A row's own tokens are attended to, also where they have the padding's id.
-    """
+def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], side: str = "right") -> Inputs:
+    """What a tokenizer made of each row, padded on one side to the longest: each key as (n, longest), long."""
     import torch
 
-    filler = tokenizer.pad_token_id
-    if filler is None:
+    if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = end_token(tokenizer)
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # these are no texts: nothing is faster
-    rows = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
-    padded = tokenizer.pad(rows, padding_side=side, return_tensors="pt")
-    return {key: torch.as_tensor(padded[key]) for key in rows}
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    padded = tokenizer.pad(columns, padding_side=side, return_tensors="pt")
+    return {key: torch.as_tensor(padded[key]) for key in columns}
+
+
+def attended(ids: list[int]) -> Row:
+    """A row of tokens that are all attended to, also where they have the padding's id."""
+    return {"input_ids": ids, "attention_mask": [1] * len(ids)}
 
 
 def decode(model: Any, inputs: Inputs, longest: int, end: int, filler: int) -> Tensor:
@@ -84,7 +86,7 @@ def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> T
     labels, end = inputs["labels"], end_token(tokenizer)
     rows = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
     targets = [row[row != IGNORED].tolist() for row in labels]
-    prompts = [ids[: len(ids) - len(target)].tolist() for ids, target in zip(rows, targets, strict=True)]
+    prompts = [attended(ids[: len(ids) - len(target)].tolist()) for ids, target in zip(rows, targets, strict=True)]
     batch = {key: value.to(labels.device) for key, value in pad(tokenizer, prompts, "left").items()}
     made = decode(model, batch, max(map(len, targets)), end, int(tokenizer.pad_token_id))
 

@@ -40,6 +40,15 @@ class Metric:
     pseudo_values: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
+def ratio_of_sums(above: int, below: int) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The score that is the sum of one column of the outputs by that of another.
+
+    >>> ratio_of_sums(0, 1)(np.array([[3.0, 2.0], [1.0, 6.0]]), np.array(["a", "b"]))
+    0.5
+    """
+    return lambda outputs, labels: float(outputs[:, above].sum(dtype="f8") / outputs[:, below].sum(dtype="f8"))
+
+
 class Kind:
     """A kind of task, which says everything that differs between one form of learning and another.
 

@@ -20,7 +20,7 @@ from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks import greedy
 from lorax_lab.tasks.greedy import IGNORED, end_token
-from lorax_lab.tasks.kind import Inputs, Metric, Row
+from lorax_lab.tasks.kind import Inputs, Metric, Row, ratio_of_sums
 from lorax_lab.tasks.text import TextKind, require_length
 
 if TYPE_CHECKING:
@@ -106,32 +106,26 @@ def _predictions(model: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
     return model(**read).logits[:, places], labels[:, first:]
 
 
-def nats(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """−log p of the completions per token, the end tokens among them, 0 or more.
-
-    >>> import numpy as np
-    >>> nats(np.array([[3.0, 2.0], [1.0, 6.0]]), np.array(["a", "b"]))
-    0.5
-    """
-    return float(outputs[:, 0].sum(dtype="f8") / outputs[:, 1].sum(dtype="f8"))
+NATS, TOKENS, EXACT = range(3)
+"""What the columns of the outputs are: −log p of a completion, its number of tokens, the end token among them, and
+whether greedy decoding gives it, where that is asked for."""
+nats = ratio_of_sums(NATS, TOKENS)
 
 
 def pseudo_values_of_nats(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The pseudo-values of `nats`, a ratio of two sums, (n,).
+    """The pseudo-values of nats per token, (n,).
 
-    >>> import numpy as np
     >>> pseudo_values_of_nats(np.array([[3.0, 2.0], [1.0, 6.0]]), np.array(["a", "b"]))
     array([1., 0.])
     """
-    sums, tokens = outputs[:, 0].astype("f8"), outputs[:, 1].astype("f8")
-    score = sums.sum() / tokens.sum()
+    sums, tokens, score = outputs[:, NATS].astype("f8"), outputs[:, TOKENS].astype("f8"), nats(outputs, labels)
     values: np.ndarray = score + (sums - score * tokens) / tokens.mean()
     return values
 
 
 def exact_match(outputs: np.ndarray, labels: np.ndarray) -> float:
     """Share of completions that greedy decoding gives, in [0, 1]."""
-    return float(outputs[:, 2].mean(dtype="f8"))
+    return float(outputs[:, EXACT].mean(dtype="f8"))
 
 
 def commonest(labels: np.ndarray, classes: int) -> float:
@@ -153,7 +147,7 @@ class LanguageModeling(TextKind):
     metrics: ClassVar[Mapping[str, Metric]] = {
         "nats": Metric(nats, best=0.0, higher_is_better=False, pseudo_values=pseudo_values_of_nats),
         greedy.METRIC: Metric(
-            exact_match, constant=commonest, pseudo_values=lambda outputs, labels: outputs[:, 2].astype("f8")
+            exact_match, constant=commonest, pseudo_values=lambda outputs, labels: outputs[:, EXACT].astype("f8")
         ),
     }
     always = ("nats",)
@@ -227,7 +221,7 @@ class LanguageModeling(TextKind):
         """
         import torch
 
-        batch = greedy.pad(processor, [row["input_ids"] for row in rows], "right")
+        batch = greedy.pad(processor, [greedy.attended(row["input_ids"]) for row in rows])
         targets = torch.full_like(batch["input_ids"], IGNORED)
         for target, row in zip(targets, rows, strict=True):
             end, start = self.size(row), self.size(row) - row["completion"]
@@ -247,8 +241,7 @@ class LanguageModeling(TextKind):
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
 
     def outputs(self, model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
-        """For each example the −log p of its completion in nats, the completion's number of tokens and, where it is
-        asked for, whether greedy decoding gives the completion: (n, 2) or (n, 3)."""
+        """`NATS` and `TOKENS` of each example, (n, 2), with `EXACT` (n, 3)."""
         import torch
         from torch.nn import functional as F
 
@@ -267,5 +260,5 @@ class LanguageModeling(TextKind):
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """Nats per token of each completion, (n,)."""
-        nats_per_token: np.ndarray = outputs[:, 0] / outputs[:, 1]
+        nats_per_token: np.ndarray = outputs[:, NATS] / outputs[:, TOKENS]
         return nats_per_token

@@ -16,7 +16,7 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks.greedy import IGNORED, decode
-from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
+from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row, ratio_of_sums
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lorax_lab.data.media import Sound
 
 ERRORS, WORDS, NATS, TOKENS = range(4)
-"""What the columns of the outputs are, each counted over one transcript."""
+"""What the columns of the outputs are, each counted over one transcript; its end token is one."""
 
 
 @dataclass
@@ -108,26 +108,6 @@ def word_errors(reference: Sequence[str], written: Sequence[str]) -> tuple[int, 
     return counted.substitutions + counted.deletions + counted.insertions, len(reference)
 
 
-def word_error_rate(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Errors of all transcripts by their words, 0 or more: above 1 where more words are added than there are.
-
-    >>> import numpy as np
-    >>> word_error_rate(np.array([[1, 4, 0, 0], [2, 2, 0, 0]]), np.array(["a b c d", "e f"]))
-    0.5
-    """
-    return float(outputs[:, ERRORS].sum(dtype="f8") / outputs[:, WORDS].sum(dtype="f8"))
-
-
-def silence(labels: np.ndarray, classes: int) -> float:
-    """The word error rate of a model that writes nothing, 1: it leaves out every word."""
-    return 1.0
-
-
-def nats(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Mean −log p of a transcript's token, its end token among them, 0 or more."""
-    return float(outputs[:, NATS].sum(dtype="f8") / outputs[:, TOKENS].sum(dtype="f8"))
-
-
 class SpeechRecognition(Kind):
     """Transcripts of recordings; the output layer over the vocabulary is pretrained."""
 
@@ -135,8 +115,10 @@ class SpeechRecognition(Kind):
     model_class = "AutoModelForSpeechSeq2Seq"
     processor_class = "AutoProcessor"
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "word_error_rate": Metric(word_error_rate, best=0.0, higher_is_better=False, constant=silence),
-        "nats": Metric(nats, best=0.0, higher_is_better=False),
+        "word_error_rate": Metric(  # above 1 where more words are added than there are; 1 for silence
+            ratio_of_sums(ERRORS, WORDS), best=0.0, higher_is_better=False, constant=lambda labels, classes: 1.0
+        ),
+        "nats": Metric(ratio_of_sums(NATS, TOKENS), best=0.0, higher_is_better=False),
     }
     always = ("word_error_rate", "nats")
 

@@ -10,6 +10,7 @@ from lorax_lab.config import MEAN, OWN, TaskConfig
 from lorax_lab.config.checks import require, require_choice
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
+from lorax_lab.tasks.greedy import pad
 from lorax_lab.tasks.kind import Inputs, Kind, Row
 
 if TYPE_CHECKING:
@@ -62,33 +63,6 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], ma
     return rows
 
 
-def collate(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], labels: Any) -> Inputs:
-    """One batch, padded on the right to its longest row: `input_ids` with the tokenizer's padding, the rest with 0.
-
-    Args:
-        labels: (n,), whole numbers for classes or floats for numbers.
-
-    Returns:
-        Each key of the rows as (n, longest), long, and `labels` (n,).
-
-    >>> from types import SimpleNamespace
-    >>> rows = [{"input_ids": [5, 6]}, {"input_ids": [7]}]
-    >>> batch = collate(SimpleNamespace(pad_token_id=9), rows, [1, 0])
-    >>> batch["input_ids"].tolist(), batch["labels"].tolist()
-    ([[5, 6], [7, 9]], [1, 0])
-    """
-    import torch
-
-    pad = tokenizer.pad_token_id
-    fillers = {"input_ids": pad if isinstance(pad, int) else 0}
-    longest = max(len(row["input_ids"]) for row in rows)
-    batch = {}
-    for key in rows[0]:
-        padded = [row[key] + [fillers.get(key, 0)] * (longest - len(row[key])) for row in rows]
-        batch[key] = torch.tensor(padded, dtype=torch.long)
-    return batch | {"labels": torch.as_tensor(labels)}
-
-
 class TextKind(Kind):
     """A kind that reads texts by a tokenizer, and pads them."""
 
@@ -99,7 +73,10 @@ class TextKind(Kind):
         return len(row["input_ids"])
 
     def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
-        return collate(processor, rows, labels)
+        """One batch, padded on the right, and `labels` (n,): whole numbers for classes, floats for numbers."""
+        import torch
+
+        return pad(processor, rows) | {"labels": torch.as_tensor(labels)}
 
     def tokens(self, inputs: Inputs) -> int:
         return int(inputs["attention_mask"].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from lorax_lab.record.folder import read_history
 
 pytestmark = pytest.mark.gpu
 METHODS = {"full": ["method=full"], "lora": ["method=lora", "rank=2", "reference=false"]}
+if find_spec("bitsandbytes"):
+    METHODS |= {f"lora, {bits} bits": [*METHODS["lora"], f"method.bits={bits}"] for bits in (4, 8)}
 STEPS = ["train.max_steps=6", "train.learning_rate=1e-3"]
 
 

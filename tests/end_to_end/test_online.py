@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from here import store_of
 from shown import recorded, show
 from wandb_server import Server, wandb_server
 
+from lorax_lab.record.folder import read_history
 from lorax_lab.windows.child import shown_in
 from lorax_lab.windows.progress import written
 
@@ -24,11 +26,7 @@ KEY = "0123456789" * 4
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    for name in [name for name in os.environ if name.startswith("WANDB")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home-of-a-person"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+def server(no_login: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with wandb_server() as running:
         monkeypatch.setenv("WANDB_BASE_URL", running.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -91,8 +89,7 @@ def test_a_run_is_seen_live_killed_and_resumed_without_a_seam(server: Server, sm
     assert f"wandb: {server.url}/team/lorax_lab/runs/{name}" in done.stdout
     run = server.runs[name]
     until(lambda: run.exit_code == 0)
-    store = Path(next(word for word in small_run if word.startswith("runs_dir=")).partition("=")[2])
-    history = [json.loads(line) for line in (store / name / "metrics.jsonl").read_text().splitlines()]
+    history = read_history(store_of(small_run) / name)
     assert run.rows("train/loss") == [(row["step"], row["train/loss"]) for row in history]
     assert run.summary["status"] == "completed"
     assert len(run.config["data_sha256"]) == 64  # it is known when the run is over

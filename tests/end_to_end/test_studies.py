@@ -26,7 +26,7 @@ from experiments.study_records import StudyRecords, check_arms, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
 from lorax_lab.study.declaration import decisive, read_declaration, write_declaration
-from lorax_lab.study.protocol import Arm, Cell, Protocol
+from lorax_lab.study.protocol import Arm, Cell
 from lorax_lab.study.published import SHARED, read_lines
 from lorax_lab.study.tables import write_sums, write_table
 
@@ -285,24 +285,15 @@ def test_wrong_words_are_answered(words: list[str], said: str, capsys: pytest.Ca
     assert said in capsys.readouterr().err
 
 
-def tiny_study(model_folder: Path, table_file: Path) -> Any:
-    data = ("task=local", f"task.path={table_file}", "task.text=sentence", "task.label=label")
-    sizes = ("task.train_examples=96", "task.validation_examples=64", "task.test_examples=64", "train.device=cpu")
-    protocol = Protocol(
-        arms=(Arm("full", ("method=full",), 1e-3), Arm("LoRA r=2", ("method=lora", "rank=2"), 1e-2)),
-        reference="full",
-        rates=2,
-        factor=2.0,
-        selection_seeds=(100,),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=0.05,
-        extensions=1,
-    )
-    plan = Plan(
-        protocol=protocol,
+def tiny_study(words: list[str]) -> Any:
+    """Of two arms on the tiny table; `words` are those of its runs."""
+    data = tuple(word for word in words if word.startswith("task"))
+    arms = (Arm("full", ("method=full",), 1e-3), Arm("LoRA r=2", ("method=lora", "rank=2"), 1e-2))
+    plan = dataclasses.replace(
+        PLAN,
+        protocol=dataclasses.replace(PROTOCOL, arms=arms, rates=2, selection_seeds=(100,), margin=0.05),
         factors={"task": {"local": data}},
-        common=(f"model={model_folder}", *sizes),
-        final={"full": ("measure=controls",)},
+        common=tuple(word for word in words if word.startswith(("model=", "train.device="))),
         shared=True,
         afterwards={"similarities": lambda runs: similarities(runs, {"two seeds": ("full", "full")})},
     )
@@ -312,15 +303,11 @@ def tiny_study(model_folder: Path, table_file: Path) -> Any:
 
 @pytest.mark.slow
 def test_a_tiny_study_from_its_first_trial_to_its_verdict(
-    model_folder: Path,
-    table_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    small_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    study = tiny_study(model_folder, table_file)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    study = tiny_study(small_words)
     words = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path / "records"), "tracking=disabled"]
     assert main(study, [*words, "--only", "stage=trial"]) == 0
     assert main(study, words) == 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Lab
+from here import store_of
 
 from lorax_lab.record.record import scan
 from lorax_lab.tasks import KINDS
@@ -79,5 +79,5 @@ def test_a_run_at_a_rate_of_ten_is_flagged(small_run: list[str], lab_here: Lab) 
     done = lab_here(*small_run, "measure=trial", "train.learning_rate=10", "method=full", "train.max_steps=4")
     assert done.returncode == 0
     assert "collapsed" in done.stdout
-    (record,) = scan(Path(small_run[-1].removeprefix("runs_dir=")))[0].values()
+    (record,) = scan(store_of(small_run))[0].values()
     assert any("validation accuracy" in reason for reason in record.completed.collapsed)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from recorded import run_record
-from synthetic import PROTOCOL, again, peaked, study
+from synthetic import PROTOCOL, changed, mirrored, peaked, study
 
 from analysis.figures import accuracy_vs_rank
 from analysis.groups import load
@@ -23,7 +21,6 @@ from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import line_of
 
 TASK = "reviews"
-NAME = "nats_per_token"
 
 
 def uneven(cell: Cell) -> float:
@@ -36,25 +33,13 @@ def uneven(cell: Cell) -> float:
 
 def scored_alone(records: Records) -> Records:
     """The study without its single answers, so that differences are those of the scores."""
-    lines = [{key: value for key, value in line.items() if key != "correct"} for line in records.lines]
-    return replace(records, lines=lines)
-
-
-def mirrored(records: Records, name: str = NAME, above: float = 0.0) -> Records:
-    """The study with every score negated, `above` added, and lower scores better."""
-    lines = copy.deepcopy(records.lines)
-    for line in lines:
-        line["metrics"] = {key.replace("accuracy", name): above - score for key, score in line["metrics"].items()}
-        line |= {"metric": name, "higher_is_better": False}
-        if "functional" in line:
-            line["functional"] = [[*place, above - score] for *place, score in line["functional"]]
-    return again(records, lines)
+    return changed(records, lambda line: {key: value for key, value in line.items() if key != "correct"})
 
 
 @pytest.fixture(params=[peaked, uneven], ids=["in the middle", "at an edge"])
 def both(request: pytest.FixtureRequest) -> tuple[Records, Records]:
     higher = scored_alone(study(request.param))
-    return higher, mirrored(higher)
+    return higher, mirrored(higher, "nats_per_token", 0.0)
 
 
 def test_mirrored_scores_choose_the_same_rates(both: tuple[Records, Records]) -> None:

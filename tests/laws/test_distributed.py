@@ -120,16 +120,12 @@ def test_processes_that_do_not_come_are_not_waited_for(
         (["method=full", "time_limit_seconds=60"], "type timeout"),
         (["method=peft/oft", "reference=false", "train.parallel=shard"], "type train.parallel=data"),
         (["method=full", "train.optimizer=muon", "train.parallel=shard"], "type train.parallel=data"),
+        (["method=full"], "hydra/launcher is not possible"),
     ],
 )
 def test_what_several_processes_cannot_train_is_refused(words: list[str], instead: str, small_run: list[str]) -> None:
     with pytest.raises(ConfigError, match=instead):
-        check_together(plan([*small_run, *words]))
-
-
-def test_a_launcher_of_hydra_starts_nothing_in_a_launch_of_torchrun(small_run: list[str]) -> None:
-    with pytest.raises(ConfigError, match="hydra/launcher is not possible"):
-        check_together(plan([*small_run, "method=full"]), has_launcher=True)
+        check_together(plan([*small_run, *words]), has_launcher="launcher" in instead)
 
 
 @pytest.mark.parametrize(("rows", "processes"), [(7, 2), (8, 4), (3, 4), (1, 3)])

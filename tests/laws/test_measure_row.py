@@ -138,15 +138,6 @@ def test_a_stand_in_is_measured_as_its_update_is() -> None:
     assert matrix.rounding == measure(updates, base)["a"].rounding
 
 
-def test_the_summary_has_the_means_over_all_and_over_each_type() -> None:
-    updates = {"layer.0.query": spiked(), "layer.1.output.dense": gaussian(*SHAPE)}
-    rows = rows_of(measure(updates, {name: torch.ones(SHAPE) for name in updates}), to_save(decompose(updates)))
-    summary = summarise(rows)
-    assert summary["effective_rank"] == pytest.approx(sum(row["effective_rank"] for row in rows.values()) / 2)
-    assert summary["by_module"]["output.dense"]["stable_rank"] == rows["layer.1.output.dense"]["stable_rank"]
-    assert "layer" not in summary
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (1, 8), (8, 1), (2, 3)])
 def test_the_smallest_matrices_have_their_measures(shape: tuple[int, int]) -> None:
     for sigma in (torch.ones(min(shape), dtype=torch.float64), torch.zeros(min(shape), dtype=torch.float64)):

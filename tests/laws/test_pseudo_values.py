@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from synthetic import CUT_RANKS, EXAMPLES, PROTOCOL, again, line, present, study
+from synthetic import CUT_RANKS, EXAMPLES, PROTOCOL, changed, line, present, study
 from torch.nn.functional import cross_entropy
 
 from analysis.study import comparison, update
-from analysis.study.records import Records
 from lorax_lab.study.answers import (
     CORRECT,
     CUT_ANSWERS,
@@ -96,15 +95,11 @@ def correlated(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-def regression(records: Records) -> Records:
-    return again(records, [correlated(line) for line in records.lines])
-
-
 def test_r_and_k_are_decided_as_by_right_answers() -> None:
     """The same numbers, once as answers and once as pseudo-values, give the same intervals and ranks."""
     plain = study()
     counted = present(plain)
-    other = regression(counted)
+    other = changed(counted, correlated)
     for arm, gain in comparison.gains(counted, TASK).items():
         assert comparison.gains(other, TASK)[arm].low == pytest.approx(gain.low, abs=1e-6)
         assert comparison.gains(other, TASK)[arm].examples == COUNT

@@ -7,14 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 from matrices import gaussian, orthonormal, with_values
 
-from lorax_lab.spectra import (
-    Amplification,
-    LowRank,
-    Update,
-    amplification,
-    singular_values,
-    svd,
-)
+from lorax_lab.spectra import Amplification, LowRank, Update, amplification, singular_values, svd
 
 BAD_SHAPE = (ValueError, TypeCheckError)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from synthetic import publish, study
+from synthetic import changed, publish, study
 
 from analysis.__main__ import main
 from analysis.study import comparison, update
@@ -27,10 +26,6 @@ def page_of(records: Records, folder: Path, command: str) -> str:
     places = ["--records", str(folder), "--out", str(folder / "out"), "--verdict", str(folder / "VERDICT.md")]
     assert main([command, "made", *places]) == 0
     return (folder / "out" / "made" / "VERDICT.md").read_text()
-
-
-def changed(records: Records, change: Any) -> Records:
-    return dataclasses.replace(records, lines=[change(line) for line in records.lines])
 
 
 def zeroed(line: dict[str, Any]) -> dict[str, Any]:

@@ -64,10 +64,9 @@ def test_every_family_loads_as_transformers_loads_it(family: Family, form: str, 
         pytest.skip("it has no body of its own, or an output layer that the body lacks")
     if "bin" in form:
         model.config.save_pretrained(tmp_path)
-        kept = {
-            key: tensor for key, tensor in model.state_dict().items() if "classifi" not in key and "score" not in key
-        }
-        torch.save(kept, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=form == "bin")
+        content = model.state_dict()
+        of_body = {key: content[key] for key in content if "classifi" not in key and "score" not in key}
+        torch.save(of_body, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=form == "bin")
     else:
         saved = body if form == "body" else family.model(num_labels=3) if head else model
         saved.save_pretrained(tmp_path, max_shard_size="20KB" if form == "shards" else "1GB")
@@ -146,14 +145,11 @@ def test_a_causal_model_is_one_whatever_its_configuration_says(tmp_path: Path, m
 
 @pytest.mark.parametrize("form", ["safetensors", "bin", "old bin"])
 def test_a_wrong_byte_is_read_or_refused_never_a_crash(form: str, tmp_path: Path) -> None:
-    file, content_of = (
-        tmp_path / f"it.{form.split()[-1]}",
-        {"a.weight": torch.randn(5, 4), "b.weight": torch.ones(3, 3)},
-    )
+    file, weights = tmp_path / f"it.{form.split()[-1]}", {"a.weight": torch.randn(5, 4), "b.weight": torch.ones(3, 3)}
     if form == "safetensors":
-        save_file(content_of, file)
+        save_file(weights, file)
     else:
-        torch.save(content_of, file, _use_new_zipfile_serialization=form == "bin")
+        torch.save(weights, file, _use_new_zipfile_serialization=form == "bin")
     content = file.read_bytes()
     for is_plain in (False, True):
         refused = 0

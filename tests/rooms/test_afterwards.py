@@ -33,13 +33,11 @@ SEEDS = (0, 1)
 
 
 @pytest.fixture(scope="module")
-def runs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run]:
+def runs(small_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run]:
     """Full fine-tuning and LoRA of rank 2 and 8, two seeds each, trained by the command line."""
     store = tmp_path_factory.mktemp("afterwards") / "runs"
-    data = ["task=local", f"task.path={table_file}", "task.text=sentence", "task.label=label", "task.train_examples=64"]
-    sizes = ["task.validation_examples=32", "task.test_examples=64", "train.epochs=2", "train.device=cpu"]
-    shared = [f"model={model_folder}", *data, *sizes, "reference=false", "tracking=disabled", "workers=1"]
-    shared += ["seed=" + ",".join(map(str, SEEDS)), f"runs_dir={store}"]
+    sizes = ["task.train_examples=64", "task.validation_examples=32", "train.epochs=2", "reference=false"]
+    shared = [*small_words, *sizes, "seed=" + ",".join(map(str, SEEDS)), f"runs_dir={store}"]
     for method in (("method=lora", "rank=2,8"), ("method=full", "measure=controls", "train.learning_rate=1e-3")):
         done = launched(*shared, *method, "-m")
         assert done.returncode == 0, done.stdout + done.stderr

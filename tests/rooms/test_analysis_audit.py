@@ -78,12 +78,8 @@ def table_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> pd.DataFrame:
     return FIGURES[name].table(tidy(rows), sigma)
 
 
-def drawn(name: str, table: pd.DataFrame) -> Any:
-    return FIGURES[name].draw(table)
-
-
 def figure_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> Any:
-    return drawn(name, table_of(name, rows, sigma))
+    return FIGURES[name].draw(table_of(name, rows, sigma))
 
 
 def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
@@ -121,7 +117,7 @@ def test_the_fitted_noise_follows_the_spikes() -> None:
     assert noise["i"].tolist() == list(range(3, 17))
     assert noise["sigma"].to_numpy() == pytest.approx(STD * spectra.gaussian_singular_values((14, 22)).numpy())
     assert first["noise_edge"].iloc[0] == pytest.approx(STD * (4 + 24**0.5))
-    figure = drawn("singular_values", table)
+    figure = FIGURES["singular_values"].draw(table)
     heights = sorted(line.get_ydata()[0] for line in figure.axes[1].lines if len(set(line.get_ydata())) == 1)
     assert heights == pytest.approx([STD * (4 + 24**0.5)])
 

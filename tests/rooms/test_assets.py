@@ -66,14 +66,8 @@ def fake_asset(archive: bytes, *member: str, **changes: object) -> Asset:
     return Asset(**(settings | changes))  # type: ignore[arg-type]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def serve(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Put the asset `fake` in the table and its archive where pip would leave it; returns the list of calls."""
 
     def install(archive: bytes, asset: Asset | None = None, name: str = "fake-1.0-py3-none-any.whl") -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matrices import gaussian, with_values
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,25 +25,19 @@ RANK = 5
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
-
-
-def gaussian(*size: int, seed: int) -> Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+def own_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cache.parent)
 
 
 def planted(size: float = 1.0, noise: float = 0.0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A base (std .02) and the same plus rank-5 updates of `size` · ‖W‖ with noise of `noise` · ‖ΔW‖."""
     base, tuned = {}, {}
     for seed, (name, shape) in enumerate(SHAPES.items()):
-        W = 0.02 * gaussian(*shape, seed=seed)
-        U, V = (torch.linalg.qr(gaussian(d, RANK, seed=100 + seed)).Q for d in shape)
-        update = U * torch.arange(RANK, 0, -1) @ V.T
+        W = 0.02 * gaussian(*shape, seed=seed).float()
+        update = with_values(torch.arange(RANK, 0, -1), *shape, seed=100 + seed)
         E = gaussian(*shape, seed=200 + seed)
         update = update / update.norm() + noise * E / E.norm()
-        base[f"{name}.weight"], tuned[f"{name}.weight"] = W, W + size * W.norm() * update
+        base[f"{name}.weight"], tuned[f"{name}.weight"] = W, W + size * W.norm() * update.float()
     return base, tuned
 
 
@@ -241,25 +236,16 @@ WIDE = (96, 120)
 
 def pair_of(updates: dict[str, torch.Tensor]) -> tuple[str, str]:
     """A base and a tuned checkpoint in fp64, so that no rounding hides an update."""
-    base = {name: torch.randn(WIDE, generator=generator(0, name), dtype=torch.float64) for name in updates}
+    base = {name: gaussian(*WIDE, seed=seed) for seed, name in enumerate(updates)}
     save_file(base, "base.safetensors")
     save_file({name: base[name] + update for name, update in updates.items()}, "tuned.safetensors")
     return "base.safetensors", "tuned.safetensors"
 
 
-def noise(name: str) -> torch.Tensor:
-    draw = torch.randn(WIDE, generator=generator(1, name), dtype=torch.float64)
-    return draw * torch.randn(WIDE[0], 1, generator=generator(2, name), dtype=torch.float64).exp()
-
-
-def iid(name: str) -> torch.Tensor:
-    return torch.randn(WIDE, generator=generator(3, name), dtype=torch.float64)
-
-
 def test_iid_noise_and_a_signal_in_it_are_told_and_nulls_are_those_of_the_difference() -> None:
-    U, V = (torch.linalg.qr(iid("uv")[:, :4] if side == 0 else iid("uv").T[:, :4]).Q for side in (0, 1))
-    update = noise("x")
-    names = pair_of({"l.0.q.weight": iid("i"), "l.1.q.weight": iid("n") + 60 * U @ V.T, "l.2.q.weight": update})
+    iid, signal = gaussian(*WIDE, seed=10), gaussian(*WIDE, seed=11) + with_values([60.0] * 4, *WIDE)
+    update = gaussian(*WIDE, seed=12) * gaussian(WIDE[0], 1, seed=13).exp()
+    names = pair_of({"l.0.q.weight": iid, "l.1.q.weight": signal, "l.2.q.weight": update})
     rows, without = audit(*names), audit(*names, "--no-nulls", out="without")
     assert list(rows["spikes_told"])[:2] == [0, 4]
     assert math.isnan(rows.loc[2, "spikes_told"])

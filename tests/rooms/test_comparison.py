@@ -17,14 +17,6 @@ from safetensors.torch import load_file
 
 from lorax_lab.record.record import Record, scan
 
-QUICK = ["task.train_examples=16", "task.validation_examples=16", "task.test_examples=16", "train.max_steps=2"]
-
-
-@pytest.fixture
-def quick(small_run: list[str]) -> list[str]:
-    kept = [override for override in small_run if not override.startswith("task.") or "_examples" not in override]
-    return [*kept, *QUICK]
-
 
 def of_method(overrides: list[str], method: str) -> tuple[Path, Record]:
     ((folder, record),) = [(f, r) for f, r in scan(store_of(overrides))[0].items() if r.method == method]
@@ -61,10 +53,10 @@ def numbers(record: Record) -> str:
 
 @pytest.mark.parametrize("method", ["lora", "peft/boft"])
 def test_a_reference_that_comes_later_gives_the_same_numbers(
-    quick: list[str], tmp_path: Path, method: str, lab_here: Lab
+    tiny: list[str], tmp_path: Path, method: str, lab_here: Lab
 ) -> None:
     rank = [] if method == "peft/boft" else ["rank=2"]
-    overrides = [*quick, f"method={method}", *rank]
+    overrides = [*tiny, "train.max_steps=2", f"method={method}", *rank]
     at_once = [f"runs_dir={tmp_path / 'at-once'}" if o.startswith("runs_dir=") else o for o in overrides]
     assert lab_here(*at_once).returncode == 0
     with failing(trains_fully, OSError(28, "No space left on device")):
@@ -91,9 +83,9 @@ def test_a_reference_that_comes_later_gives_the_same_numbers(
     assert lab_here(*overrides).returncode == 0
 
 
-def test_directions_that_a_file_leaves_out_are_counted(quick: list[str], tmp_path: Path, lab_here: Lab) -> None:
+def test_directions_that_a_file_leaves_out_are_counted(tiny: list[str], tmp_path: Path, lab_here: Lab) -> None:
     """AdaLoRA's file has fewer directions than what was measured: the others are zero."""
-    overrides = [*quick, "method=peft/adalora", "rank=2", "train.max_steps=8", "train.epochs=8"]
+    overrides = [*tiny, "method=peft/adalora", "rank=2", "train.max_steps=8", "train.epochs=8"]
     shares = []
     for place, first in ((tmp_path / "a", []), (tmp_path / "b", ["reference=false"])):
         here = [override for override in overrides if not override.startswith("runs_dir=")] + [f"runs_dir={place}"]

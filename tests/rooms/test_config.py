@@ -6,15 +6,13 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from here import expand
+from here import expand, needed
 from omegaconf import OmegaConf
 
 from lorax_lab.config import RunConfig, TaskConfig
 from lorax_lab.config.overrides import CONF
-from lorax_lab.data import SOURCES
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import (
     GROUPS,
@@ -31,26 +29,15 @@ from lorax_lab.methods import REFERENCE
 from lorax_lab.record.folder import save_config
 from lorax_lab.tasks import KINDS
 
-LOCAL = ["task.path=x.csv", "task.text=a", "task.label=b"]
-
 
 def test_every_file_in_conf_composes() -> None:
     files = [f.relative_to(CONF) for f in CONF.rglob("*.yaml") if f.stem != "_base"]
     choices = [f for f in files if len(f.parts) > 1 and f.parts[0] not in ("hydra", "kind")]
     assert {f.parts[0] for f in choices} == set(GROUPS)
     for file in choices:
-        name = str(file.relative_to(file.parts[0]).with_suffix(""))
-        assert name in presets(file.parts[0])
-        own = [word for word in LOCAL if word[5:].partition("=")[0] in missing(OmegaConf.load(CONF / file))]
-        assert isinstance(compose([f"{file.parts[0]}={name}", *own]), RunConfig)
-
-
-def missing(stated: Any) -> list[str]:
-    """What a task's file leaves to the person."""
-    if stated.get("source") not in SOURCES:
-        return []
-    needed = SOURCES[stated.source].needed(KINDS[stated.get("kind", "classification")].config)
-    return [key for key in needed if stated.get(key) is None]
+        group, name = file.parts[0], str(file.relative_to(file.parts[0]).with_suffix(""))
+        assert name in presets(group)
+        assert isinstance(compose([f"{group}={name}", *(needed(name) if group == "task" else [])]), RunConfig)
 
 
 @pytest.mark.parametrize("name", KINDS)

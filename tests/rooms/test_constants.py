@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from synthetic import study
 
 from analysis import constant
@@ -19,16 +18,14 @@ from lorax_lab.tasks import KINDS
 
 WITHOUT = ("planted",)
 """Studies whose labels a teacher makes anew: the line is that of a guess."""
-BEFORE = constants.read()
 METRICS = [(kind, name) for kind in ("classification", "regression") for name in KINDS[kind].metrics]
 
 
 @pytest.mark.parametrize(("kind", "metric"), METRICS)
 @pytest.mark.parametrize("classes", [2, 5])
 def test_a_constant_answer_scores_what_the_tasks_own_metric_gives_it(kind: str, metric: str, classes: int) -> None:
-    labels = np.random.default_rng(classes).choice(
-        classes, 200, p=np.arange(1, classes + 1) / (classes + 1) / classes * 2
-    )
+    shares = np.arange(1, classes + 1) / (classes + 1) / classes * 2
+    labels = np.random.default_rng(classes).choice(classes, 200, p=shares)
     own = KINDS[kind].metrics[metric].constant
     found = constant.of_labels(metric, labels, classes)
     if own is None:
@@ -50,18 +47,13 @@ def test_every_published_accuracy_has_its_majority_class() -> None:
             )
 
 
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of constants of the test's own."""
-    path = tmp_path / "constants.csv"
+def test_the_command_writes_one_studys_rows_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = constants.read()
+    before.assign(constant=0.25).to_csv(tmp_path / "constants.csv", index=False)
     for module in (constants, command):
-        monkeypatch.setattr(module, "FILE", path)
-    return path
-
-
-def test_the_command_writes_one_studys_rows_and_keeps_the_others(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = BEFORE
-    made.write_text(before.assign(constant=0.25).to_csv(index=False))
+        monkeypatch.setattr(module, "FILE", tmp_path / "constants.csv")
     rows = before[before["study"] == "rank_sweep"].to_dict("records")
     monkeypatch.setattr(command, "rows_of", {"rank_sweep": rows}.__getitem__)
     assert command.main(["rank_sweep"]) == 0
@@ -72,9 +64,7 @@ def test_the_command_writes_one_studys_rows_and_keeps_the_others(made: Path, mon
     assert set(after[~mine]["constant"]) == {0.25}
 
 
-def levels(figure: Figure) -> list[float]:
-    return [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == constant.GUESS]
-
-
 def test_a_studys_scores_have_the_line() -> None:
-    assert levels(FIGURES["functional"].draw(FIGURES["functional"].table(study()))) == [0.5]
+    figure = FIGURES["functional"].draw(FIGURES["functional"].table(study()))
+    lines = [line for axes in figure.axes for line in axes.lines if line.get_label() == constant.GUESS]
+    assert [line.get_ydata()[0] for line in lines] == [0.5]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from shown import RUN_ID, recorded, show
+from shown import RUN_ID, inspected, recorded, show
 
 from lorax_lab.windows import dashboard
 from lorax_lab.windows.__main__ import main
@@ -19,19 +16,10 @@ from lorax_lab.windows.__main__ import main
 CUTS = [{"part": part, "k": k, "accuracy": 0.5} for part in ("cut", "remainder") for k in (1, 2)]
 
 
-@pytest.fixture(autouse=True)
-def _no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for key in [key for key in os.environ if key.startswith("WANDB")]:
-        monkeypatch.delenv(key)
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
-def runs(tmp_path: Path) -> Path:
+def runs(tmp_path: Path, no_login: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a run that shows all that there are panels of."""
+    monkeypatch.chdir(tmp_path)
     recorded(tmp_path / "runs", "full", metrics={"test/accuracy": 0.75}, baselines={"head/accuracy": 0.25})
     return recorded(tmp_path / "runs", truncation=CUTS, reference="full", baselines={"head/accuracy": 0.25}).parent
 
@@ -48,11 +36,8 @@ def test_every_key_that_a_panel_names_is_shown(runs: Path) -> None:
     panels = [panel for section in dashboard.sections().values() for panel in section]
     metrics = [metric for panel in panels for metric in (*getattr(panel, "metrics", ()), *_axes(panel))]
     show("offline", runs / RUN_ID)
-    wandb = str(Path(sys.executable).parent / "wandb")
-    words = [wandb, "leet", "inspect", "--json", *map(str, runs.glob("wandb/off*"))]
     shown: set[str] = set()
-    for line in subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines():
-        record = json.loads(line)
+    for record in map(json.loads, inspected(runs, RUN_ID).splitlines()):
         shown |= record.get("history", {}).get("item", {}).keys()
         shown |= record.get("summary", {}).get("update", {}).keys() if record["type"] == "summary" else set()
     named = {metric.name for metric in metrics if "captured" not in metric.name}  # of runs beside their reference

@@ -158,12 +158,10 @@ def training(*words: str) -> TrainConfig:
 
 
 @pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A cache folder of the test's own; oneDNN is there."""
-    for name in ("XDG_CACHE_HOME", "LORAX_LAB_CACHE"):
-        monkeypatch.setenv(name, str(tmp_path / "cache"))
+def trials(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where trials are kept; oneDNN is there."""
     monkeypatch.setattr(kernel, "has_onednn", lambda: True)
-    yield tmp_path / "cache"
+    yield cache
     fastest.chosen.cache_clear()
 
 
@@ -181,12 +179,12 @@ RATIOS += [("precision", 0.8, "bf16"), ("precision", 0.9, "fp32")]
 
 @pytest.mark.parametrize(("subject", "ratio", "chosen"), RATIOS)
 def test_it_has_to_win_by_a_margin_and_the_trial_is_kept(
-    subject: str, ratio: float | None, chosen: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+    subject: str, ratio: float | None, chosen: str, trials: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = "onednn_ratio" if subject == "kernel" else "bf16_ratio"
     monkeypatch.setattr(fastest, trial, lambda: ratio)
     assert choice(subject) == chosen
-    (path,) = cache.rglob(f"{subject}s/*.json")
+    (path,) = trials.rglob(f"{subject}s/*.json")
     assert json.loads(path.read_text())["ratio"] == ratio
     monkeypatch.setattr(fastest, trial, lambda: pytest.fail("it was tried again"))
     assert choice(subject) == chosen
@@ -204,7 +202,9 @@ def test_a_trial_leaves_chance_alone_and_what_is_not_exact_does_not_win(monkeypa
     assert fastest.onednn_ratio() is None
 
 
-def test_an_accelerator_is_known_by_its_units_and_needs_no_kernel(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_an_accelerator_is_known_by_its_units_and_needs_no_kernel(
+    monkeypatch: pytest.MonkeyPatch, trials: Path
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for units, chosen in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, units=units: units)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +16,12 @@ from recorded import run_record
 from lorax_lab.config.identity import plain
 from lorax_lab.console import WorkerBars
 from lorax_lab.errors import ConfigError, Diverged
-from lorax_lab.launch import room, workers
+from lorax_lab.launch import room
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import seconds_of
 from lorax_lab.launch.runs import COMPARED, ELSEWHERE, NO_REFERENCE, RECORDED, Run, attempt, is_leased, lease
-from lorax_lab.launch.sweep import Sweep, carry_out
+from lorax_lab.launch.sweep import carry_out
 from lorax_lab.launch.workers import Workers
 from lorax_lab.record import record
 
@@ -35,9 +33,6 @@ def planned(folder: Path, name: str = "the-run", reference: str | None = None, *
 
 def recorded(run: Run, **changes: Any) -> None:
     record.write_record(run.folder, run_record(run.run_id, **changes))
-
-
-Heard = list[tuple[str, str]]
 
 
 def unseen(*_: Any) -> None:
@@ -248,103 +243,3 @@ def test_a_store_that_cannot_be_written_is_named_before_anything_trains(small_ru
     done = lab_here(*small_run, "runs_dir=/proc/none", "reference=false")
     assert done.returncode == 2
     assert "runs_dir=/proc/none" in done.stdout
-
-
-# ---- workers that pretend
-
-PRETENDS = """
-import json, os, signal, sys, time
-from multiprocessing.connection import Connection
-
-pipe = Connection(int(sys.argv[1]))
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
-while True:
-    try:
-        run = pipe.recv()
-    except EOFError:
-        break
-    with open(os.environ["NOTES"], "a+") as notes:
-        notes.seek(0)
-        was_tried = f'"run": "{run.run_id}"' in notes.read()
-        print(json.dumps({"pid": os.getpid(), "run": run.run_id, "reference": run.reference,
-                          "threads": os.environ.get("OMP_NUM_THREADS")}), file=notes)
-    pipe.send({"kind": "say", "text": f"[..] {run.run_id}"})
-    pipe.send({"kind": "bar", "title": "training", "done": 1, "total": 2, "more": "loss 0.1", "line": ""})
-    action, _, seconds = ACTIONS.get(run.run_id, "").partition(" ")
-    time.sleep(float(seconds or 0))
-    if action == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if not action and not was_tried:
-        run.folder.mkdir(parents=True)
-        text, reference = open(os.environ["RECORD"]).read(), f'"reference": {json.dumps(run.reference)}'
-        (run.folder / "record.json").write_text(text.replace('"reference": null', reference))
-    pipe.send({"kind": "end", "status": action or ("compared" if was_tried else "completed")})
-"""
-
-
-@pytest.fixture
-def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """Let workers that pretend try a sweep's runs; gives what they noted. Actions: by run id, a status or `die`, and
-    seconds."""
-    tried = Sweep._tried
-
-    def train(runs: list[Run], count: int, actions: dict[str, str], heard: Heard) -> list[Any]:
-        program, notes = tmp_path / "pretends.py", tmp_path / "notes"
-        program.write_text(f"ACTIONS = {actions!r}\n{PRETENDS}")
-        monkeypatch.setattr(workers, "PROGRAM", [str(program)])
-        monkeypatch.setenv("NOTES", str(notes))
-        record.write_record(tmp_path, run_record("template", reference=None))
-        monkeypatch.setenv("RECORD", str(tmp_path / "record.json"))
-        monkeypatch.setattr(Sweep, "_result", lambda *_: "")
-
-        def note(self: Sweep, run: Run, status: str) -> None:
-            heard.append((run.run_id, status))
-            tried(self, run, status)
-
-        monkeypatch.setattr(Sweep, "_tried", note)
-        before = signal.getsignal(signal.SIGTERM)
-        heard.append(("interrupted", str(Sweep(runs).train([{"OMP_NUM_THREADS": str(n + 1)} for n in range(count)]))))
-        signal.signal(signal.SIGTERM, before)
-        return [json.loads(line) for line in notes.read_text().splitlines()]
-
-    return train
-
-
-@pytest.mark.slow
-def test_runs_begin_beside_their_reference_and_are_compared_when_it_is_there(tmp_path: Path, pretend: Any) -> None:
-    """By two processes that stay."""
-    heard: Heard = []
-    runs = [planned(tmp_path, "a", "ref"), planned(tmp_path, "b", "ref"), planned(tmp_path, "ref")]
-    notes = pretend(runs, 2, {"ref": " 2"}, heard)
-    tried = [(note["run"], note["reference"]) for note in notes]
-    assert sorted(tried, key=str) == sorted(
-        [("ref", None), *((run, ref) for run in "ab" for ref in (None, "ref"))], key=str
-    )
-    assert all(tried.index((run, None)) < tried.index((run, "ref")) for run in "ab")
-    ends = [("ref", "completed"), *((name, end) for name in "ab" for end in ("completed", "compared"))]
-    assert sorted(heard) == sorted([*ends, ("interrupted", "False")])
-    assert len({note["pid"] for note in notes}) == 2
-    assert {note["threads"] for note in notes} == {"1", "2"}
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_or_takes_too_long_hurts_its_run_alone(tmp_path: Path, pretend: Any) -> None:
-    heard: Heard = []
-    limited = planned(tmp_path, "late", None, "time_limit_seconds=1.5")
-    runs = [planned(tmp_path, "a"), planned(tmp_path, "dead"), limited, planned(tmp_path, "z")]
-    pretend(runs, 1, {"dead": "die", "late": "completed 60"}, heard)
-    assert heard[:-1] == [("a", "completed"), ("dead", "killed"), ("late", "failed"), ("z", "completed")]
-    assert record.read_record(tmp_path / "dead").status == "killed"
-    assert "time_limit_seconds=1.5" in str(record.read_record(tmp_path / "late").reason)
-
-
-@pytest.mark.slow
-def test_an_interrupted_sweep_leaves_no_process(tmp_path: Path, pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(workers.WorkerBars, "show", interrupted)
-    heard: Heard = []
-    (note,) = pretend([planned(tmp_path, "a")], 1, {"a": "completed 60"}, heard)
-    assert heard == [("interrupted", "True")]
-    assert not Path(f"/proc/{note['pid']}").exists()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Lab
-from synthetic import again, peaked, study
+from here import store_of
+from synthetic import changed, peaked, study
 from test_tasks import cut, pool, texts
 
 from analysis.groups import load
@@ -70,7 +70,7 @@ def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run
     done = lab_here(*words, "rank=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(MEMORISED) == 1
-    runs = Path(next(w for w in words if w.startswith("runs_dir=")).removeprefix("runs_dir="))
+    runs = store_of(words)
     for record in scan(runs)[0].values():
         result = record.completed
         assert record.config["task"]["memorise"] is True
@@ -87,12 +87,11 @@ def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run
 
 def memorising() -> Any:
     """A published study, whose lines say that its task is memorised."""
-    records = study(peaked)
-    lines = [
-        line | {"config": line["config"] | {"task": line["config"]["task"] | {"memorise": True}}}
-        for line in records.lines
-    ]
-    return again(records, lines, records.declared)
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        return line | {"config": line["config"] | {"task": line["config"]["task"] | {"memorise": True}}}
+
+    return changed(study(peaked), change)
 
 
 def test_no_page_calls_a_training_score_a_test_score() -> None:

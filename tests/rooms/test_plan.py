@@ -1,18 +1,25 @@
-"""What cannot train is refused before anything trains, and leaves no record."""
+"""What cannot train, or is no more what was planned, is refused before anything trains, and leaves no record."""
 
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import Lab, tiny_model
 from here import plan
 
+from lorax_lab import tasks
+from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError
+from lorax_lab.execute import execute
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.plan import check
+from lorax_lab.launch.plan import check, run_of
 from lorax_lab.models import matrix_shapes, shapes_of
 from lorax_lab.train import check_machine
 
@@ -63,6 +70,35 @@ def test_shapes_are_known_from_the_configuration_alone(kind: str, tmp_path: Path
     assert matrix_shapes(str(tmp_path)) == shapes_of(model)
     assert torch.equal(torch.get_rng_state(), state)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.fixture
+def growing(small_run: list[str], table_file: Path, tmp_path: Path) -> tuple[RunConfig, Callable[[], None]]:
+    """A run on a table of the test's own, and what adds a row to it."""
+    path = shutil.copy(table_file, tmp_path / "mine.csv")
+
+    def grow() -> None:
+        with path.open("a") as file:
+            file.write("quite a new film,positive\n")
+
+    return compose([*small_run, f"task.path={path}"]), grow
+
+
+def test_a_table_that_changes_after_the_run_was_planned_is_refused(growing: Any) -> None:
+    config, grow = growing
+    run = run_of(config)
+    grow()
+    with pytest.raises(ConfigError, match=rf"task=local changed after {run.run_id}"):
+        execute(run.config, run.run_id, run.folder, None)
+
+
+def test_a_table_that_changes_while_it_is_read_is_refused(growing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, grow = growing
+    source = tasks.source_of(config.task)
+    changing = replace(source, read=lambda config: (grow(), source.read(config))[1])
+    monkeypatch.setattr(tasks, "source_of", lambda config: changing)
+    with pytest.raises(ConfigError, match=r"mine\.csv changed while it was read"):
+        tasks.load_task(config.task)
 
 
 MACHINES = [

@@ -9,10 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from synthetic import PROTOCOL, line, study
+from synthetic import PROTOCOL, line, lost, study
 
 from analysis.study import comparison
-from analysis.study.records import Records
 from analysis.study.update import ALL
 from analysis.study.validator import breaches, marked, selection_of
 from analysis.study.verdict import NOT_SUPPORTED, rulings
@@ -133,21 +132,9 @@ def test_what_was_declared_can_break_the_protocol_too() -> None:
     )
 
 
-def diverging(records: Records, *seeds: int, method: str = "lora") -> Records:
-    """The study in which final runs of every arm of a method diverged with these seeds."""
-    kept = ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "config", "written")
-    lines = [
-        {key: line[key] for key in kept} | {"status": "diverged", "reason": "loss"}
-        if (line["method"], line["seed"]) in [(method, seed) for seed in seeds]
-        else line
-        for line in records.lines
-    ]
-    return replace(records, lines=lines)
-
-
 @pytest.mark.parametrize("seeds", [(2,), (1, 3)])
 def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...]) -> None:
-    whole, records = study(), diverging(study(), *seeds)
+    whole, records = study(), lost(study(), seeds, method="lora")
     assert breaches(records) == []
     assert comparison.table(whole, "reviews")["matches"].tolist()[1:] == [False, True]
     assert comparison.table(records, "reviews")["matches"].tolist()[1:] == [False, False]
@@ -158,5 +145,5 @@ def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...]) 
 
 
 def test_a_reference_that_diverged_is_nothing_to_compare_with() -> None:
-    found = breaches(diverging(study(), 2, method="full"))
+    found = breaches(lost(study(), method="full"))
     assert found == ["reviews: full: final runs diverged, seeds 2: the reference has no score to match"]

@@ -20,18 +20,10 @@ from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_
 
 
 @pytest.fixture(scope="module")
-def store(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(small_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two full fine-tunes with controls, one trial."""
     runs = tmp_path_factory.mktemp("published") / "runs"
-    words = [
-        f"model={model_folder}",
-        "task=local",
-        f"task.path={table_file}",
-        "task.text=sentence",
-        "tracking=disabled",
-    ]
-    words += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=60"]
-    words += ["train.device=cpu", f"runs_dir={runs}"]
+    words = [*small_words, "task.test_examples=60", f"runs_dir={runs}"]
     assert launched(*words, "method=full", "measure=controls", "seed=0,1", "-m").returncode == 0
     assert launched(*words, "rank=2", "measure=trial").returncode == 0
     return runs

@@ -257,15 +257,6 @@ def test_the_code_is_one_hash_of_the_rooms_that_decide_numbers(tmp_path: Path) -
     assert len({first, *others}) == 4
 
 
-def test_the_machine_in_words() -> None:
-    found = provenance.hardware()
-    stated = {"machine", "system", "processor", "instruction_set", "processors", "threads", "device"}
-    assert set(found) == stated
-    assert provenance.hardware("onednn") == found | {"kernel": "onednn"}
-    assert (found["processors"], found["threads"]) == (os.cpu_count(), torch.get_num_threads())
-    assert found["instruction_set"] == torch.backends.cpu.get_cpu_capability()
-
-
 def test_machines_are_compared_by_what_all_of_them_state() -> None:
     old, new = {"threads": 1, "device": "cpu"}, {"threads": 1, "device": "cpu", "blas": "mkl"}
     assert provenance.same_hardware([old, new, new]) == [["cpu", "torch", 1, 1]] * 3

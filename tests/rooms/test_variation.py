@@ -6,10 +6,10 @@ import dataclasses
 from typing import Any
 
 import pytest
+from here import needed
 
-from lorax_lab.config.defaults import defaults, flat
+from lorax_lab.config.defaults import flat
 from lorax_lab.config.identity import plain, science
-from lorax_lab.data import SOURCES
 from lorax_lab.launch.compose import compose, presets
 from lorax_lab.record import variation
 from lorax_lab.tasks import KINDS
@@ -19,15 +19,6 @@ OTHER = {
     "train.learning_rate": 0.5, "train.epochs": 2, "train.head": False, "task.max_length": 64,
     "task.train_examples": None, "measure": "trial",
 }  # fmt: skip
-
-
-def needed(task: str) -> list[str]:
-    """What a task needs beside its name: a path, and columns."""
-    preset = defaults(task, "lora")
-    source, kind = SOURCES[str(preset["task.source"])], KINDS[str(preset["task.kind"])]
-    columns = ("label", next(iter(kind.config.inputs))) if source.columns else ()
-    keys = {"path", *columns} & {*source.keys, *columns}
-    return [f"task.{key}=my_{key}" for key in keys if preset.get(f"task.{key}") is None]
 
 
 def config_of(*overrides: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from recorded import run_record
-from shown import MATRICES, RUN_ID, SIGMA, recorded, show
+from shown import MATRICES, RUN_ID, SIGMA, inspected, recorded, show
 
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
@@ -28,6 +28,7 @@ from lorax_lab.windows.child import shown_in
 from lorax_lab.windows.library import TRACKIO, resolve
 from lorax_lab.windows.progress import PROGRESS, Reader, Row, written
 
+pytestmark = pytest.mark.usefixtures("no_login")
 STUB = """
 import os, signal, sys, time
 class Settings:
@@ -38,19 +39,9 @@ def init(**_):
 """A wandb that does one thing wrong."""
 
 
-@pytest.fixture(autouse=True)
-def _no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for key in [key for key in os.environ if key.startswith(("WANDB", "TRACKIO"))]:
-        monkeypatch.delenv(key)
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
 def summary_of(runs_dir: Path, run_id: str = RUN_ID) -> dict[str, Any]:
-    """The summary of the one offline window of a run, as W&B's own reader sees it."""
-    (place,) = runs_dir.glob(f"wandb/offline-run-*-{run_id}")
-    words = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(place)]
-    return dict(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+    """The summary of the one offline window of a run."""
+    return dict(json.loads(inspected(runs_dir, run_id, "--summary")))
 
 
 def table_of(runs_dir: Path, name: str) -> dict[str, Any]:

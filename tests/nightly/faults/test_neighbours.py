@@ -47,7 +47,7 @@ ENDS = {
 def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
     overrides = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
     faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
-    done = lab(*overrides, "workers=2", "time_limit_seconds=120", "-m", faults=faults)
+    done = lab(*overrides, "workers=2", "time_limit_seconds=120", "-m", faults=faults, OMP_NUM_THREADS="2")
     assert done.returncode == 1
     frame = load_runs(store_of(overrides)).set_index("seed")
     shown = " ".join(done.stdout.split())
@@ -57,6 +57,7 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
         assert f"] lora r=1 seed={seed} {status}" in shown
         assert reason in shown
     assert set(frame.loc[[0, 9], "status"]) == {"completed"}
+    assert set(frame.loc[[0, 9], "hardware.threads"]) == {1}, "each worker has its share of the two"
     assert "8 failed" in done.stdout
     again = lab(*overrides, "-m")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -65,13 +66,14 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
 
 
 def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: list[str], tmp_path: Path) -> None:
-    """The full fine-tune is trained beside the first run that is compared with it."""
+    """The full fine-tune is trained beside the first run, which is compared with it when it is there."""
     stores = {}
     for workers in (1, 2):
         stores[workers] = tmp_path / str(workers)
         words = [f"runs_dir={stores[workers]}", f"workers={workers}", "rank=2,3", "-m"]
         done = lab(*small_run, *words, MKL_NUM_THREADS="1")
         assert done.returncode == 0, done.stdout + done.stderr
+        assert ("r=2 seed=0 compared with tiny-bert" in " ".join(done.stdout.split())) == (workers == 2)
     for path in sorted(stores[1].glob("*/record.json")):
         one, other = (read_record(stores[workers] / path.parent.name).completed for workers in (1, 2))
         for part in ("metrics", "matrices", "truncation", "reference", "parameters", "coverage"):

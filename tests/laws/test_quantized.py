@@ -1,0 +1,98 @@
+"""Bases in 4 and 8 bits below LoRA: the run of LoRA on the rounded base, which stays as it is (`lorax_lab[quantized]`).
+
+bitsandbytes works on a CPU too; tests/end_to_end/test_gpu.py compares a card with it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Lab, tiny_model
+from torch import nn
+
+from lorax_lab.config import MethodConfig
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods import METHODS, count_parameters, lora, quantized
+from lorax_lab.methods.lora_layer import lora_layers
+from lorax_lab.models import adaptable, shapes_of
+from lorax_lab.spectra import LowRank
+
+TOKENS = torch.tensor([[2, 5, 9, 12, 7, 3], [2, 30, 22, 3, 0, 0]])
+BATCH = {"input_ids": TOKENS, "attention_mask": (TOKENS != 0).long(), "labels": torch.tensor([0, 1])}
+SETTINGS = METHODS["lora"].settings
+LARGEST_ERROR = {4: 0.12, 8: 0.01}
+"""Of a matrix of Gaussian entries, as a share of its norm."""
+needs_bitsandbytes = pytest.mark.skipif(quantized.find_spec("bitsandbytes") is None, reason="no bitsandbytes here")
+
+
+def attached(kind: str, settings: MethodConfig) -> nn.Module:
+    model = tiny_model(kind)
+    METHODS["lora"].attach(model, list(adaptable(model)), settings, 4, torch.Generator().manual_seed(0))
+    return model
+
+
+def train(model: nn.Module, steps: int = 3) -> list[float]:
+    """The loss of each step."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model(**BATCH).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("bits", LARGEST_ERROR)
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
+def test_lora_trains_on_the_rounded_base_which_stays_as_it_is(kind: str, bits: int) -> None:
+    original, model = tiny_model(kind), attached(kind, SETTINGS(bits=bits))
+    assert count_parameters(model) == count_parameters(attached(kind, SETTINGS()))
+    in_fp32 = copy.deepcopy(model)
+    for name, layer in lora_layers(in_fp32).items():
+        assert isinstance(layer.base, quantized.QuantizedLinear)
+        rounded, weight = layer.base.weight, lora_layers(attached(kind, SETTINGS()))[name].base_weight
+        assert 0 < float((rounded - weight).norm() / weight.norm()) < LARGEST_ERROR[bits]
+        plain = nn.Linear(*rounded.t().shape)
+        plain.weight, plain.bias = nn.Parameter(rounded, requires_grad=False), layer.base.bias
+        layer.base = plain
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert len([name for name in before if name.endswith(("codes", "scales"))]) == 2 * len(adaptable(original))
+    assert train(model) == pytest.approx(train(in_fp32), rel=1e-5)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    expected = lora.updates(in_fp32, {})
+    for name, update in lora.updates(model, {}).items():
+        assert isinstance(update, LowRank)
+        assert float(update.dense().norm()) > 0
+        torch.testing.assert_close(update.dense(), expected[name].dense(), atol=1e-4, rtol=0)  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=f"{bits} bits takes no merge"):
+        lora.merge(model)
+
+
+@needs_bitsandbytes
+def test_a_run_records_its_bits_and_its_adapter_is_in_peft_s_format(small_run: list[str], lab_here: Lab) -> None:
+    words = [*small_run, "rank=2", "reference=false", "train.max_steps=4", "method.bits=4,8,32", "-m"]
+    done = lab_here(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = Path(small_run[-1].partition("=")[2])
+    records = [json.loads(path.read_text()) for path in store.glob("*/record.json")]
+    assert sorted(record["config"]["method"].get("bits", 32) for record in records) == [4, 8, 32]
+    for record in records:
+        assert ("bitsandbytes" in record["versions"]) == ("bits" in record["config"]["method"])
+        assert lora.read(store / record["run_id"], shapes_of(tiny_model("bert"))).factors
+
+
+def test_bits_are_refused_without_bitsandbytes_and_with_other_methods(
+    monkeypatch: pytest.MonkeyPatch, small_run: list[str], lab_here: Lab
+) -> None:
+    assert "allowed: 4, 8, 32" in lab_here(*small_run, "method.bits=3").stdout
+    assert "method=lora has it" in lab_here(*small_run, "method=full", "method.bits=4").stdout
+    monkeypatch.setattr(quantized, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"method.bits=4: bitsandbytes .*; type pip install .*quantized"):
+        lora.check(SETTINGS(bits=4), 2, {"a": (8, 8)})
