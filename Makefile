@@ -57,7 +57,7 @@ test-gpu: $(VENV)/test.stamp
 
 bench-gpu: $(VENV)/test.stamp
 	@$(PYTHON) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "bench-gpu needs a CUDA device")'
-	$(PYTHON) -m benchmarks sweep spectra
+	$(PYTHON) -m benchmarks step tokens passes sweep spectra
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.defaults import defaults
-from lorax_lab.record.provenance import git
+from lorax_lab.record.provenance import git, hardware
 
 HERE = Path(__file__).parent
-OF_DEFAULTS = ("step", "sweep", "tracking", "workers")
+OF_DEFAULTS = ("step", "tokens", "passes", "sweep", "tracking", "workers")
 """Benches that train by the lab's defaults: their results are stale once one of these has changed."""
 BENCHES = (
-    "step", "sweep", "spectra", "audit", "serving", "memory", "workers", "tracking",
+    "step", "tokens", "passes", "sweep", "spectra", "audit", "serving", "memory", "workers", "tracking",
 )  # fmt: skip
 
 
@@ -35,13 +35,19 @@ def main() -> None:
         result = bench.measure(arguments.rounds) if name == "step" else bench.measure()
         result |= {"commit": git().commit, "took_seconds": round(time.monotonic() - start)}
         result |= {"defaults": defaults_sha256()} if name in OF_DEFAULTS else {}
-        (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+        _path(name).write_text(json.dumps(result, indent=2) + "\n")
     write_table()
+
+
+def _path(name: str) -> Path:
+    """Where a bench's result is; one of a card has its name, and stands beside the processor's."""
+    device = hardware()["device"]
+    return HERE / "results" / (f"{name}.json" if device == "cpu" else f"{name}@{device.replace(' ', '-')}.json")
 
 
 def _expected(name: str) -> str:
     """`sweep: 412 s the last time`."""
-    path = HERE / "results" / f"{name}.json"
+    path = _path(name)
     seconds = json.loads(path.read_text()).get("took_seconds") if path.exists() else None
     return f"{name}: {seconds} s the last time" if seconds else f"{name}: minutes to half an hour, never timed"
 
@@ -61,7 +67,7 @@ def write_table() -> None:
         machine = result["hardware"]
         lines += [f"### {result['title']}", ""]
         made = f"{result['date']}, commit {(result.get('commit') or 'not noted')[:9]}"
-        is_stale = path.stem in OF_DEFAULTS and result.get("defaults") != defaults_sha256()
+        is_stale = path.stem.partition("@")[0] in OF_DEFAULTS and result.get("defaults") != defaults_sha256()
         stale = " **Stale**: defaults of a run have changed since." if is_stale else ""
         lines += [f"{_named(machine)}, {machine['processors']} cores, {machine['threads']} threads, {made}.{stale}"]
         lines += ["", *_table(result["rows"]), "", result["note"], ""]

@@ -20,7 +20,7 @@ from lorax_lab.models import Base, load_base, resolve, select
 from lorax_lab.record.folder import save_trained
 from lorax_lab.record.provenance import hardware
 from lorax_lab.serve.exchange import Batch, Exchange
-from lorax_lab.serve.prove import Contender, held_bytes, in_turn, requests
+from lorax_lab.serve.prove import held_bytes
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split
@@ -30,6 +30,8 @@ ROWS = 24
 """Of a request."""
 SWITCHES = 50
 """Number of switches that are timed together, for PEFT and for ours."""
+Contender = tuple[Callable[[], object], Callable[[], object]]
+"""A preparation, which is not timed, and the call that is."""
 
 
 def measure(rounds: int = 15) -> dict[str, Any]:
@@ -44,12 +46,12 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         for name in NAMES:
             exchange.add(name, folder / name)
         theirs = _peft(folder)
-        ours, peft = requests(exchange, batch, NAMES[0]), _peft_requests(theirs, batch)
+        ours, peft = _requests(exchange, batch, NAMES[0]), _peft_requests(theirs, batch)
         changed = _changed_by_merging(exchange, theirs)  # first: a second time round, rounding changes no more
         _check_answers(ours, peft)
         turns = {f"ours, {way}": ours[way] for way in peft} | {f"PEFT, {way}": peft[way] for way in peft}
         turns |= _switches(exchange, theirs) | {"load a full model": _full_load(folder)}
-        times = in_turn(turns, rounds)
+        times = _in_turn(turns, rounds)
         held = held_bytes(exchange) | {"PEFT": sum(p.nbytes for p in theirs.parameters())}
         disk = {"base": sum(file.stat().st_size for file in resolve("minilm").glob("*.safetensors"))}
         disk["adapters"] = sum((folder / name / file).stat().st_size for name in NAMES for file in (WEIGHTS, SETTINGS))
@@ -103,6 +105,40 @@ def _peft(folder: Path) -> Any:
     for name in NAMES[1:]:
         model.load_adapter(folder / name, adapter_name=name)
     return model.eval()
+
+
+def _requests(exchange: Exchange, batch: Batch, name: str) -> dict[str, Contender]:
+    """The ways to serve one batch by one adapter: unmerged and merged."""
+
+    def merge() -> None:
+        exchange.switch(name)
+        exchange.merge()
+
+    serve = lambda: exchange.serve(batch)  # noqa: E731
+    return {"unmerged": (lambda: exchange.switch(name), serve), "merged": (merge, serve)}
+
+
+def _in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender in each round. Each round begins with another one; a first round warms up."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for turn in range(rounds + 1):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            prepare, call = contenders[name]
+            prepare()
+            _wait()
+            start = time.perf_counter()
+            call()
+            _wait()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _peft_requests(model: Any, batch: Batch) -> dict[str, Contender]:

@@ -49,8 +49,8 @@ def measure(rounds: int) -> dict[str, Any]:
                 times[name].append(seconds)
     ours, theirs = f"({kernel})", "(torch)"
     rows = [
-        _row(f"our LoRA {ours} / PEFT {theirs}", times["ours"], times["peft"], "≤ 0.95"),
-        _row("our LoRA / PEFT, both in bf16", times[f"ours {BF16}"], times[f"peft {BF16}"], "≤ 0.90"),
+        _row(f"our LoRA {ours} / PEFT {theirs}", times["ours"], times["peft"], "≤ 0.85"),
+        _row("our LoRA / PEFT, both in bf16", times[f"ours {BF16}"], times[f"peft {BF16}"], "≤ 0.85"),
         _row(f"our LoRA in bf16 / {ours}", times[f"ours {BF16}"], times["ours"], "≤ 1.00"),
         _row(f"our LoRA {ours} / our full {ours}", times["ours"], times["our full"], "≤ 0.75"),
         _row(f"our full {ours} / PyTorch's {theirs}", times["our full"], times["full"], "≤ 1.00"),

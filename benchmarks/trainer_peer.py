@@ -1,14 +1,15 @@
 """The peer of the sweep bench: one fine-tune by transformers' Trainer, with PEFT for LoRA, grouped by length.
 
-`python benchmarks/trainer_peer.py MODEL_FOLDER DATA.json full|4|8|16 [all|one [fp32|bf16]]`: trains on the rows of
-`train`, takes the singular values of every update, prints one JSON line. It evaluates as often as the lab does (three
-times on `validation`, once more at the end, and on `test`), or as people do who want one number: 600 rows of `test`,
-once.
+`python benchmarks/trainer_peer.py MODEL_FOLDER DATA.json full|4|8|16 [all|one [fp32|bf16 [STEPS]]]`: trains on the
+rows of `train`, takes the singular values of every update, prints one JSON line. It evaluates as often as the lab does
+(three times on `validation`, once more at the end, and on `test`), or as people do who want one number: 600 rows of
+`test`, once. With a number of steps it trains that long, and prints how many tokens a second it read.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 
@@ -31,22 +32,26 @@ FEW = 600
 """Rows of `test` where there is one evaluation."""
 
 
-def main(folder: str, data: str, method: str, evaluations: str = "all", precision: str = "fp32") -> None:
+def main(
+    folder: str, data: str, method: str, evaluations: str = "all", precision: str = "fp32", steps: str = "-1"
+) -> None:
     set_seed(0)
     with open(data) as file:
         splits = json.load(file)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2, dtype=torch.float32)
-    base = {name: module.weight.detach().clone() for name, module in encoder_matrices(model).items()}
+    model.config.pad_token_id = tokenizer.pad_token_id
+    base = {name: module.weight.detach().clone() for name, module in matrices(model).items()}
     if method != "full":
         from peft import LoraConfig, get_peft_model
 
+        names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
         settings = LoraConfig(
             task_type="SEQ_CLS",
             r=int(method),
             lora_alpha=16,
             target_modules=list(base),
-            modules_to_save=["classifier", "pooler"],
+            modules_to_save=[name for name in ("classifier", "pooler", "score") if name in names],
         )
         model = get_peft_model(model, settings)
     is_one = evaluations == "one"
@@ -57,6 +62,8 @@ def main(folder: str, data: str, method: str, evaluations: str = "all", precisio
         arguments = TrainingArguments(
             output_dir=scratch,
             num_train_epochs=1,
+            max_steps=int(steps),
+            include_num_input_tokens_seen="non_padding",
             per_device_train_batch_size=16,
             per_device_eval_batch_size=64,
             learning_rate=LEARNING_RATE["full" if method == "full" else "lora"],
@@ -80,17 +87,21 @@ def main(folder: str, data: str, method: str, evaluations: str = "all", precisio
             data_collator=DataCollatorWithPadding(tokenizer),
             compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())},
         )
-        trainer.train()
+        seconds = trainer.train().metrics["train_runtime"]
+        if int(steps) > 0:
+            print(json.dumps({"tokens_per_second": trainer.state.num_input_tokens_seen / seconds}))
+            return
         scores = {name: trainer.evaluate(sets[name])["eval_accuracy"] for name in sets if name != "train"}
     if method != "full":
         model = model.merge_and_unload()
-    ranks = [effective_rank(m.weight.detach() - base[name]) for name, m in encoder_matrices(model).items()]
+    ranks = [effective_rank(m.weight.detach() - base[name]) for name, m in matrices(model).items()]
     print(json.dumps({"method": method, **scores, "effective_rank": float(np.mean(ranks))}))
 
 
-def encoder_matrices(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
+def matrices(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
+    """The linear layers of an encoder's or a decoder's layers."""
     linear = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    return {name: m for name, m in linear.items() if ".encoder." in name and "lora" not in name}
+    return {name: m for name, m in linear.items() if re.search(r"\.layers?\.", name) and "lora" not in name}
 
 
 def encode(tokenizer: object, rows: list[dict[str, object]]) -> Dataset:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,7 @@ from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned, plain
 from lorax_lab.config.measured import TRIAL
 from lorax_lab.console import Show, say, unseen
-from lorax_lab.findings import Findings, measure, without_labels
+from lorax_lab.findings import Findings, measure, scored_in, without_labels
 from lorax_lab.memory import ledger as memory
 from lorax_lab.methods import METHODS, count_parameters, make_trainable
 from lorax_lab.methods.method import Method
@@ -29,8 +31,8 @@ from lorax_lab.record import provenance
 from lorax_lab.record.checkpoints import FOLDER, Checkpoints
 from lorax_lab.record.direction import oriented, scored_on
 from lorax_lab.record.provenance import new_record
-from lorax_lab.record.record import Record, read_record, write_record
-from lorax_lab.record.result import Comparison, Coverage, Inputs, Memory, Parameters, Part, Result, Time
+from lorax_lab.record.record import DamagedRecord, Record, read_record, write_record
+from lorax_lab.record.result import Comparison, Coverage, Inputs, Memory, Parameters, Part, Result, Scoring, Time
 from lorax_lab.streams import generator, global_stream
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.collapse import signs
@@ -49,6 +51,7 @@ class Prepared:
 
     Attributes:
         original: the base's target matrices, each (out, in).
+        frozen: the weights that are kept in bf16, as they were.
         head_sha256: of the head as it was drawn or loaded.
         full_update: of the full fine-tune that the run is compared with, and `comparison` what identifies it.
         baselines: scores of the bare base on the test split, and of a head alone.
@@ -68,6 +71,7 @@ class Prepared:
     base_name: str
     base_sha256: str
     original: dict[str, Tensor]
+    frozen: dict[str, Tensor]
     census: models.Census
     head_sha256: str | None
     full_update: Mapping[str, Tensor] | None
@@ -106,13 +110,17 @@ def execute(
     run = _prepare(config, run_id, folder, reference, kernel)
     trained = _train(run, sinks)
     run.model = distributed.gathered(run.model)
-    validation = trained.metrics("validation") or run.splits["validation"].score(run.model)
+    scored = scored_in(run.model, run.splits, run.frozen, config.train.precision, trained.metrics("validation"))
+    run.splits, validation, scoring = scored
+    if scoring and scoring.flips is not None:
+        differ = f"{scoring.flips} of {scoring.examples} answers on validation differ between {config.train.precision}"
+        say(f"  {differ} and fp32: scored in {scoring.precision}")
     findings = Findings()  # a trial is scored on validation alone
     if not run.is_trial:
         zero = run.baselines.get(f"{files.HEAD_ON_VALIDATION}/{run.task.metric}")
         parts = (run.original, run.full_update, run.splits, validation, zero)
-        findings = measure(run.model, run.method, *parts, config.measure, config.seed, show)
-    return _record(run, trained, validation, findings, reference)
+        findings = measure(run.model, run.method, *parts, config.measure, config.seed, show, folder)
+    return _record(run, trained, validation, scoring, findings, reference)
 
 
 def take_part(config: RunConfig, run_id: str, folder: Path, kernel: str) -> None:
@@ -132,27 +140,31 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     check_planned(config, run_id, base.sha256, task.data_sha256)
     splits = encode(task, base.processor, base.sha256)
     names = models.select(base.model, config.method.target_modules)
-    original, head = models.base_weights(base.model, names), models.head_sha256(base.model)
+    measured = names if distributed.is_first() else []
+    original, head = models.base_weights(base.model, measured, folder), models.head_sha256(base.model)
     census = models.census(base.model, names)
     comparison, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
     accelerator = make_accelerator(config.train)
     baselines = distributed.by_first(lambda: _baselines(config, model, splits, accelerator.device))
+    inputs = [base.sha256, task.data_sha256, repr(config.task), kernel, accelerator.device.type]
+    head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, accelerator.device, folder, inputs))
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
-    head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, accelerator.device))
     for split, outputs in (head_alone or {}).items():
         name = files.HEAD_ALONE if split == "test" else files.HEAD_ON_VALIDATION
         baselines |= _flat({name: task.score(outputs, splits[split].labels)})
     make_trainable(model, names, config, generator(config.seed, "adapter"))
+    frozen: dict[str, Tensor] = {}
     if config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only:
-        models.keep_frozen_in_bf16(model)
+        before = models.keep_frozen_in_bf16(model)
+        frozen = {name: models.mapped(before.pop(name), folder) for name in list(before) if distributed.is_first()}
     if config.train.checkpointing:
         models.checkpoint_layers(model)
     distributed.spread(model, accelerator.device, config.train.parallel)
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(
         config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, accelerator, base.name,
-        base.sha256, original, census, head, full_update, comparison, baselines, head_alone, ledger, started,
+        base.sha256, original, frozen, census, head, full_update, comparison, baselines, head_alone, ledger, started,
         fresh_peak,
     )  # fmt: skip
 
@@ -172,13 +184,22 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     return _flat(scores)
 
 
-def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, Any] | None:
+def _head_alone(
+    config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any, folder: Path, inputs: list[str]
+) -> dict[str, Any] | None:
     """What a head that is fitted alone says to validation and test, in the run that others are compared with; the base
-    is on the CPU before and after."""
+    is on the CPU before and after. The store keeps it for the runs with the same inputs, whatever their seeds, on the
+    same machine by the same code."""
     if config.measure == TRIAL or not METHODS[config.method.name].is_reference:
         return None
+    machine = [provenance.hardware(), provenance.versions(("scikit-learn",)), provenance.code_sha256()]
+    name = f"{hashlib.sha256(repr([*inputs, *machine]).encode()).hexdigest()[:16]}.npz"
+    with suppress(FileNotFoundError, DamagedRecord):
+        return files.load_arrays(folder.parent / files.HEADS, name)[files.HEAD_ALONE]
     outputs = fitted_head(model.to(device), models.head_modules(model), splits)
     model.to("cpu")
+    if outputs is not None:
+        files.save_arrays(folder.parent / files.HEADS / name, {files.HEAD_ALONE: outputs})
     return outputs
 
 
@@ -237,7 +258,12 @@ def _loss(method: Method[Any], task: Task) -> Loss:
 
 
 def _record(
-    run: Prepared, trained: TrainResult, validation: dict[str, float], findings: Findings, reference: Path | None
+    run: Prepared,
+    trained: TrainResult,
+    validation: dict[str, float],
+    scoring: Scoring | None,
+    findings: Findings,
+    reference: Path | None,
 ) -> Record:
     """Write the run's files, and its record last."""
     config, task, folder, settings = run.config, run.task, run.folder, plain(run.config)
@@ -276,6 +302,7 @@ def _record(
         coverage=Coverage(**counts | {"parts": [Part(**part) for part in counts["parts"]]}),
         comparison=run.comparison,
         collapsed=_collapsed(run, settings, trained, validation, findings),
+        scoring=scoring,
     )
     write_record(folder, new_record(config, run.run_id, "completed", run.kernel, result=result))
     shutil.rmtree(folder / FOLDER, ignore_errors=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lorax_lab.config.measured import CONTROLS, K90
@@ -27,11 +30,53 @@ from lorax_lab.measure.truncation import (
     with_changes,
 )
 from lorax_lab.methods.method import Method
+from lorax_lab.models import keep_frozen_in_bf16, put_back
 from lorax_lab.record.direction import oriented
-from lorax_lab.record.result import Matrix
+from lorax_lab.record.result import Matrix, Scoring
 from lorax_lab.record.share import needed
 from lorax_lab.streams import generator
 from lorax_lab.tasks.split import Split
+
+FLIPS = 0.002
+"""A share of the answers on validation, a tenth of the margin of studies. A run whose precision changes so many of them
+is scored in fp32."""
+
+
+def scored_in(
+    model: nn.Module,
+    splits: dict[str, Split],
+    frozen: Mapping[str, Tensor],
+    precision: str,
+    validation: Mapping[str, float],
+) -> tuple[dict[str, Split], dict[str, float], Scoring | None]:
+    """The splits as the trained model is scored from here on, its score on validation, and what decided it.
+
+    A run in bf16 or fp16 is scored in it where fewer than `FLIPS` of its answers are others in fp32. An answer that is
+    a number, or text, has no flips: such a run is scored in fp32.
+
+    Args:
+        frozen: the weights that are kept in bf16, as they were.
+        validation: the last score on validation, in the run's own precision; empty where there is none.
+    """
+    of_run = splits["validation"]
+    if precision == "fp32":
+        return splits, dict(validation) or of_run.score(model), None
+    in_fp32 = {name: replace(split, autocast=nullcontext) for name, split in splits.items()}
+    kind, counts = of_run.task.kind, dict[str, int]()
+    rounded = of_run.outputs(model).numpy() if kind.correct else None
+    try:
+        put_back(model, frozen)
+        exact = in_fp32["validation"].outputs(model).numpy()
+        if rounded is not None:
+            flips = int((kind.answers(rounded) != kind.answers(exact)).sum())
+            counts = {"flips": flips, "examples": len(exact)}
+        if rounded is None or flips >= FLIPS * len(exact):
+            return in_fp32, of_run.task.score(exact, of_run.labels), Scoring("fp32", **counts)
+    except torch.OutOfMemoryError:
+        counts = {}
+    if frozen:
+        keep_frozen_in_bf16(model)
+    return splits, dict(validation) or of_run.score(model), Scoring(precision, **counts)
 
 
 @dataclass
@@ -60,6 +105,7 @@ def measure(
     measured: str,
     seed: int,
     show: Show,
+    folder: Path | None = None,
 ) -> Findings:
     """The update's measures, the test score, and for full fine-tuning the scores of the truncated update.
 
@@ -70,9 +116,10 @@ def measure(
         zero: what a head alone scores on validation, on the task's metric; None where none was fitted.
         measured: one of `MEASURED`. With controls also the nulls are drawn that keep an update's structure.
         show: is told how far the truncation is.
+        folder: on whose disk large factors are mapped.
     """
     updates = method.updates(model, original)
-    decomposed = rows.decompose(updates)
+    decomposed = rows.decompose(updates, folder)
     outputs = splits["test"].outputs(model).numpy()
     findings = Findings(
         scores={"test": splits["test"].task.score(outputs, splits["test"].labels)},

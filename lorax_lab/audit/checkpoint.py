@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from lorax_lab.methods.names import is_embedding, natural, renames
 from lorax_lab.models import PRESETS, resolve, tensor_files
 from lorax_lab.models.files import download
 from lorax_lab.models.tensor_files import SAFETENSORS, TORCH, WEIGHT_DTYPES, dtype_of, shards_of
+from lorax_lab.spectra import Update
 
 FORMS = {"model.safetensors": "*.safetensors", "pytorch_model.bin": "*.bin", "model.pt": "*.pt", "model.pth": "*.pth"}
 """What a folder is searched for, in order: a file of that name, its index, any file of the pattern."""
@@ -115,17 +117,47 @@ def _same(first: Tensor, second: Tensor) -> bool:
 
 # ---- which matrices of two checkpoints belong together
 
+CPU = torch.device("cpu")
 KINDS = ("renamed", "tied", "missing", "extra", "reshaped", "unsupported dtype", "3-D", "not 2-D")
 """The kinds of notes. `renamed` is measured; `tied` says whether it is; the others are not measured."""
 INDICES = (torch.int64, torch.bool)
 
 
-class Pair(NamedTuple):
-    """One matrix on both sides, of one shape, under the base's name."""
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """TUNED − BASE of two stored matrices of one shape, (out, in), which stays on disk; its blocks lie on `device`."""
 
-    name: str
     base: Tensor
     tuned: Tensor
+    device: torch.device = CPU
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(out, in)."""
+        return tuple(self.base.shape)
+
+    def to(self, device: torch.device) -> Difference:
+        """The same difference, with its blocks on another device."""
+        return replace(self, device=device)
+
+    def block(self, dim: int, start: int, stop: int) -> Tensor:
+        """The same slice of both, each upcast first, fp64. It is exact where both entries and their difference span
+        less than 2^53 in size, as weights do; beyond, rounded once (1.1e-16)."""
+        base, tuned = (side.narrow(dim, start, stop - start) for side in (self.base, self.tuned))
+        return tuned.to(self.device, torch.float64, copy=True).sub_(base.to(self.device))
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """One update to be measured; its data is read when `update` is called."""
+
+    name: str  # the weight's name in the base
+    kind: str  # `pair`, or the adapter's method
+    shape: tuple[int, int]  # (out, in)
+    base: Tensor | None  # W0 as it is stored, mapped; None where there is no base
+    tuned: Tensor | None
+    update: Callable[[], Difference | Update]  # ΔW: the difference on disk, factors, or a dense matrix
+    module: str = ""  # an adapter's own name of the module, which may have a wrapper's parts that the base's lacks
 
 
 class Note(NamedTuple):
@@ -139,7 +171,7 @@ class Note(NamedTuple):
 class Pairing(NamedTuple):
     """The matrices to measure, in the order of the layers, and the notes, by kind and then in that order."""
 
-    pairs: list[Pair]
+    pairs: list[Matrix]
     notes: list[Note]
 
 
@@ -182,7 +214,7 @@ def pair(base: Checkpoint, tuned: Checkpoint) -> Pairing:
     return Pairing(pairs, notes)
 
 
-def _compared(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> tuple[list[Pair], list[Note]]:
+def _compared(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> tuple[list[Matrix], list[Note]]:
     """What both sides have: the pairs to measure, and a note for the rest."""
     pairs, notes, flat = [], [], 0
     quantized = {name.rpartition(".")[0] for side in (left, right) for name in side if _is_quantized(side[name])}
@@ -200,7 +232,8 @@ def _compared(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> tuple[
         elif base.ndim == 3:
             notes.append(Note("3-D", name, f"{tuple(base.shape)}, a stack of matrices such as fused experts"))
         else:
-            pairs.append(Pair(name, base, tuned))
+            out, into = base.shape
+            pairs.append(Matrix(name, "pair", (out, into), base, tuned, partial(Difference, base, tuned)))
     if flat:
         several = f"{flat} tensors" if flat > 1 else "1 tensor"
         notes.append(Note("not 2-D", several, "norms, biases and the like, no matrices; not measured"))

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lorax_lab.audit.checkpoint import Matrix
 from lorax_lab.audit.cuts import Tuned
 from lorax_lab.audit.store import Measured
-from lorax_lab.audit.updates import Matrix, Updates
+from lorax_lab.audit.updates import Updates
 from lorax_lab.console import bar, say
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import lora

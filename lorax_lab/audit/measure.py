@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lorax_lab import spectra
 from lorax_lab.audit import store
+from lorax_lab.audit.checkpoint import Difference, Matrix
 from lorax_lab.audit.store import Measured
-from lorax_lab.audit.updates import Difference, Matrix, Updates
+from lorax_lab.audit.updates import Updates
 from lorax_lab.console import bar, say
 from lorax_lab.models import layer_number, short_name
 from lorax_lab.models.tensor_files import dtype_of, norm

@@ -13,7 +13,7 @@ import numpy as np
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.models.tensor_files import read_json
-from lorax_lab.record.files import write_json, write_whole
+from lorax_lab.record.files import write_arrays, write_json
 from lorax_lab.record.redact import redacted
 from lorax_lab.spectra import Row
 
@@ -49,12 +49,7 @@ def open_store(folder: Path, identity: dict[str, Any]) -> Path:
 
 def save(folder: Path, index: int, measured: Measured) -> None:
     """Write one matrix, whole."""
-
-    def write(scratch: Path) -> None:
-        with scratch.open("wb") as file:
-            np.savez(file, sigma=measured.sigma, row=np.array(json.dumps(measured.row)))
-
-    write_whole(_path(folder, index), write)
+    write_arrays(_path(folder, index), {"sigma": measured.sigma, "row": np.array(json.dumps(measured.row))})
 
 
 def load(folder: Path, index: int, name: str) -> Measured | None:

@@ -4,64 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from lorax_lab.audit.checkpoint import Checkpoint, Note, fingerprint_of, open_checkpoint, pair
+from lorax_lab.audit.checkpoint import Checkpoint, Matrix, Note, fingerprint_of, open_checkpoint, pair
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import GROUP, LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
 from lorax_lab.methods.names import plain_name
 from lorax_lab.models.tensor_files import as_matrix
 from lorax_lab.spectra import Update
 
-CPU = torch.device("cpu")
-COMMON = 0.5
-"""Share of the matrices that a base and a model tuned from it have in common: layers may be cut away."""
 WITH_BASE = "type python -m lorax_lab.audit BASE ADAPTER, or python -m lorax_lab.audit card ADAPTER --base BASE"
-IN_BOTH = ("tied", "unsupported dtype", "3-D")
-"""Notes on matrices that both sides have, and that are not measured, or under another name."""
-
-
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """TUNED − BASE of two stored matrices of one shape, (out, in), which stays on disk; its blocks lie on `device`."""
-
-    base: Tensor
-    tuned: Tensor
-    device: torch.device = CPU
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(out, in)."""
-        return tuple(self.base.shape)
-
-    def to(self, device: torch.device) -> Difference:
-        """The same difference, with its blocks on another device."""
-        return replace(self, device=device)
-
-    def block(self, dim: int, start: int, stop: int) -> Tensor:
-        """The same slice of both, each upcast first, fp64. It is exact where both entries and their difference span
-        less than 2^53 in size, as weights do; beyond, rounded once (1.1e-16)."""
-        base, tuned = (side.narrow(dim, start, stop - start) for side in (self.base, self.tuned))
-        return tuned.to(self.device, torch.float64, copy=True).sub_(base.to(self.device))
-
-
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """One update to be measured; its data is read when `update` is called."""
-
-    name: str  # the weight's name in the base
-    kind: str  # `pair`, or the adapter's method
-    shape: tuple[int, int]  # (out, in)
-    base: Tensor | None  # W0 as it is stored, mapped; None where there is no base
-    tuned: Tensor | None
-    update: Callable[[], Difference | Update]  # ΔW: the difference on disk, factors, or a dense matrix
-    module: str = ""  # an adapter's own name of the module, which may have a wrapper's parts that the base's lacks
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +63,12 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
         factor = f"{tuned_name} holds {factors[0]}, a factor of loralib: its weights may lack ΔW"
         raise ConfigError(f"{factor}; name the file itself, {tuned.files[0]}, with --alpha")
     pairing = pair(base, tuned)
-    matrices = []
-    for name, before, after in pairing.pairs:
-        out, into = before.shape
-        matrices.append(Matrix(name, "pair", (out, into), before, after, partial(Difference, before, after)))
-    if not matrices:
+    if not pairing.pairs:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
-    in_both = len(matrices) + sum(note.kind in IN_BOTH for note in pairing.notes)
-    fewest = min(sum(stored.ndim >= 2 for stored in side.tensors.values()) for side in (base, tuned))
-    if in_both < COMMON * fewest:
-        share = f"{base_name} and {tuned_name} have {in_both} of {fewest} matrices in common, by name and shape"
-        raise ConfigError(f"{share}; needed is half of them: name a base and a model that was tuned from it")
     fingerprint = fingerprint_of(base.files) + fingerprint_of(tuned.files)
     title = f"{tuned_name} against {base_name}"
-    return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, fingerprint, base, None)
+    return Updates(title, _slug(base_name, tuned_name), pairing.pairs, pairing.notes, fingerprint, base, None)
 
 
 def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:

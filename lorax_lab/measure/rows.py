@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lorax_lab import spectra
 from lorax_lab.measure.truncation import Decomposition
-from lorax_lab.models import layer_number, short_name
+from lorax_lab.models import layer_number, mapped, short_name
 from lorax_lab.record.measures import STAND_IN
 from lorax_lab.record.result import Captured, Matrix, Rounding
 from lorax_lab.spectra import (
@@ -32,31 +32,25 @@ from lorax_lab.spectra import (
 
 KEPT_DIRECTIONS = 32
 """Singular vectors saved per matrix: enough to compare subspaces later, a few MB per run."""
-MAPPED = 2**22
-"""Entries of a factor, 16 MiB in fp32, from which on it is mapped to a file."""
 
 
-def decompose(updates: Mapping[str, Update]) -> dict[str, Decomposition]:
+def decompose(updates: Mapping[str, Update], folder: Path | None = None) -> dict[str, Decomposition]:
     """The SVD of every update, matrix by matrix where it lies: σ in fp64, U and Vh in fp32, LoRA's through its factors.
+    Large ones of a processor's are `mapped` to files in a folder.
 
     A batch of one shape would gain nothing: LAPACK and cuSOLVER take its matrices one after another.
     """
-    return {name: _decomposed(update) for name, update in updates.items()}
+    return {name: _decomposed(update, folder) for name, update in updates.items()}
 
 
-def _decomposed(update: Update) -> Decomposition:
+def _decomposed(update: Update, folder: Path | None) -> Decomposition:
     U, sigma, Vh = svd(update) if isinstance(update, LowRank) else all_directions(update)
-    return Decomposition(_held(U), sigma, _held(Vh))
+    return Decomposition(_held(U, folder), sigma, _held(Vh, folder))
 
 
-def _held(factor: Tensor) -> Tensor:
-    """The factor in fp32. On the processor a large one is mapped to a file without a name: the cuts need the factors of
-    all matrices, and the system may write these out."""
-    if factor.device.type != "cpu" or factor.numel() < MAPPED:
-        return factor.float()
-    with tempfile.TemporaryFile() as file:
-        held = torch.from_numpy(np.memmap(file, np.float32, "w+", shape=tuple(factor.shape)))
-    return held.copy_(factor)
+def _held(factor: Tensor, folder: Path | None) -> Tensor:
+    """The factor in fp32. The cuts need those of all matrices, so that on the processor large ones are mapped."""
+    return mapped(factor.float(), folder) if factor.device.type == "cpu" else factor.float()
 
 
 def measure(

@@ -13,7 +13,7 @@ from torch import nn
 
 from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import full, lora, norms_and_biases, part, peft_bridge, subspace
+from lorax_lab.methods import full, lora, part, peft_bridge, subspace
 from lorax_lab.methods.method import Method
 from lorax_lab.methods.quantized import QuantizedLinear
 from lorax_lab.models import head_parameters
@@ -23,7 +23,7 @@ METHODS: dict[str, Method[Any]] = {
     "lora": lora.METHOD,
     "head": part.HEAD,
     "embeddings": part.EMBEDDINGS,
-    "norms_and_biases": norms_and_biases.METHOD,
+    "norms_and_biases": part.NORMS_AND_BIASES,
     "subspace": subspace.METHOD,
     **peft_bridge.METHODS,
 }

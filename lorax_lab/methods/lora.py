@@ -19,7 +19,7 @@ from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS, Adapter, numbe
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
 from lorax_lab.methods.method import Method, Shapes
 from lorax_lab.methods.quantized import BITS, QuantizedLinear, check_installed
-from lorax_lab.models import head_modules, head_parameters, shape_of, shapes_of
+from lorax_lab.models import head_modules, head_parameters, is_head, shape_of, shapes_of
 from lorax_lab.models.matrices import Turned, is_read
 from lorax_lab.spectra import Update
 
@@ -37,6 +37,7 @@ class LoraConfig(MethodConfig):
         rslora: Kalajdzievski 2023, https://arxiv.org/abs/2312.03732.
         ranks: of matrices that have another rank than the run's, by the ends of their names: `[query:12, value:4]`.
             The scaling is of each matrix's own rank.
+        others: whether all else trains too, in full: embeddings, norms and biases.
         bits: of the frozen matrices that are adapted; in fewer than 32 they are rounded after the base is scored.
     """
 
@@ -45,6 +46,7 @@ class LoraConfig(MethodConfig):
     dropout: float = 0.0
     rslora: bool = False
     ranks: Any = field(default_factory=list, metadata={"neutral": []})
+    others: bool = field(default=False, metadata={"neutral": False})
     bits: int = field(default=32, metadata={"neutral": 32})
 
     @property
@@ -100,7 +102,7 @@ def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
 def attach(
     model: nn.Module, names: list[str], settings: LoraConfig, rank: int | None, generator: torch.Generator
 ) -> None:
-    """Freeze the body, put a `LoRALinear` at each name, leave the head trainable.
+    """Freeze the body, or with `others` the matrices alone, and put a `LoRALinear` at each name. The head trains.
 
     A is Kaiming-uniform with a = √5, that is U(−1/√in, 1/√in), as in the paper's own code; B is zero.
 
@@ -110,7 +112,7 @@ def attach(
     targets = {name: model.get_submodule(name) for name in names}
     check(settings, rank, {name: shape_of(module) for name, module in targets.items()})
     assert rank is not None
-    freeze_body(model)
+    _freeze_body(model, beside=names if settings.others else None)
     for name, module in targets.items():
         own_rank = settings.rank_of(name, rank)
         layer = LoRALinear(module, own_rank, scaling_of(settings.alpha, own_rank, settings.rslora), settings.dropout)
@@ -121,11 +123,12 @@ def attach(
         set_module(model, name, layer)
 
 
-def freeze_body(model: nn.Module) -> None:
-    """Train the head alone."""
-    model.requires_grad_(False)
-    for parameter in head_parameters(model).values():
-        parameter.requires_grad_(True)
+def _freeze_body(model: nn.Module, beside: list[str] | None = None) -> None:
+    """Leave the head trainable, and what is trainable beside the named matrices, if they are named."""
+    heads, matrices = head_parameters(model), {f"{name}.weight" for name in beside or ()}
+    for name, parameter in model.named_parameters():
+        is_other = beside is not None and parameter.requires_grad and name not in matrices
+        parameter.requires_grad_(is_other or name in heads)
 
 
 def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
@@ -152,7 +155,12 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach()
-    tensors |= {PREFIX + name: parameter.detach() for name, parameter in head_parameters(model).items()}
+        if settings.others and layer.bias is not None:
+            tensors[f"{PREFIX}{name}.base_layer.bias"] = layer.bias.detach()
+    others = {key: p for key, p in model.named_parameters() if _module(key).removesuffix(".base") not in layers}
+    in_full = head_parameters(model) | (others if settings.others else {})
+    tensors |= {PREFIX + key: parameter.detach() for key, parameter in in_full.items()}
+    saved = dict.fromkeys([*heads, *(_module(key) for key in in_full if not is_head(key, heads))])
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
     is_causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
     stated: dict[str, Any] = {
@@ -160,10 +168,15 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
         "use_rslora": settings.rslora,
-        "modules_to_save": heads,
+        "bias": "all" if settings.others else "none",
+        "modules_to_save": list(saved),
         "fan_in_fan_out": any(isinstance(layer.shape, Turned) for layer in layers.values()),
     }
     return {WEIGHTS: tensors, SETTINGS: peft_settings(ranks, next(iter(ranks.values())), base_name) | stated}
+
+
+def _module(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
 
 
 def peft_settings(ranks: Mapping[str, int], rank: int, base_name: str | None) -> dict[str, Any]:
@@ -183,9 +196,7 @@ def read(folder: Path, shapes: Shapes) -> Adapter:
     """The plain LoRA saved in `folder`, by us or by PEFT, for a base whose matrices have these shapes. A ConfigError
     names what does not fit, or is no plain LoRA, or not finite."""
     adapter = read_adapter(folder)
-    bias, dropout = (adapter.settings.get(key, plain) for key, plain in (("bias", "none"), ("lora_dropout", 0.0)))
-    if bias != "none":
-        raise ConfigError(f"{folder}: bias={bias} is not possible; allowed: none")
+    dropout = adapter.settings.get("lora_dropout", 0.0)
     if not 0 <= number("lora_dropout", dropout) < 1:
         raise ConfigError(f"{folder}: lora_dropout={dropout} is not possible: it is from 0 to 1, without 1")
     for name, update in adapter.updates.items():
@@ -208,9 +219,9 @@ def load(model: nn.Module, folder: Path) -> None:
     adapter = read(folder, shapes_of(model))
     parameters = model.state_dict()
     if wrong := [k for k, saved in adapter.saved.items() if k not in parameters or parameters[k].shape != saved.shape]:
-        raise ConfigError(f"{folder}: the model's head does not fit these saved tensors: {', '.join(wrong)}")
+        raise ConfigError(f"{folder}: the model has no place for these saved tensors: {', '.join(wrong)}")
     model.load_state_dict(adapter.saved, strict=False)
-    freeze_body(model)
+    _freeze_body(model)
     for name, update in adapter.factors.items():
         dropout = adapter.settings.get("lora_dropout", 0.0)
         layer = LoRALinear(model.get_submodule(name), len(update.A), update.scaling, dropout)

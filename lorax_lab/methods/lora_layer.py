@@ -34,8 +34,9 @@ def add_low_rank(
 class _Fused(torch.autograd.Function):
     """y = x W0ᵀ + b + s (x Aᵀ) Bᵀ for a frozen W0, the low-rank part added in place in both directions.
 
-    With g = ∂L/∂y and h = x Aᵀ: ∂L/∂B = s gᵀ h, ∂L/∂A = s (g B)ᵀ x, ∂L/∂x = g W0 + s (g B) A. It saves one pass over
-    the outputs forward and one over the inputs backward. All products are in `dtype`: x is cast once for W0 and A.
+    With g = ∂L/∂y and h = x Aᵀ: ∂L/∂b = Σ g, ∂L/∂B = s gᵀ h, ∂L/∂A = s (g B)ᵀ x, ∂L/∂x = g W0 + s (g B) A. It saves
+    one pass over the outputs forward and one over the inputs backward. All products are in `dtype`: x is cast once for
+    W0 and A.
     """
 
     @staticmethod
@@ -54,7 +55,7 @@ class _Fused(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor, Tensor, None, None, None]:
         flat, weight, a, b, hidden = ctx.saved_tensors
         grad = grad.flatten(0, -2)  # (tokens, out)
         grad_hidden = (grad @ b).mul_(ctx.scaling)
@@ -63,7 +64,8 @@ class _Fused(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = kernel.product(grad.contiguous(), weight.t()) if ctx.onednn else grad @ weight
             grad_x = grad_x.addmm_(grad_hidden, a).view(ctx.shape)
-        return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None, None, None
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
+        return grad_x, None, grad_bias, grad_hidden.t() @ flat, grad_b, None, None, None
 
 
 def _own_product(x: Tensor, flat: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -76,7 +78,7 @@ def _own_product(x: Tensor, flat: Tensor, weight: Tensor, bias: Tensor | None) -
 
 
 class LoRALinear(nn.Module):
-    """y = W0 x + b + scaling · B A dropout(x), with W0 and b frozen.
+    """y = W0 x + b + scaling · B A dropout(x), with W0 frozen; b trains where it did.
 
     At the start B = 0, so the output is the base's to the bit. `lora_A` is (rank, in), `lora_B` (out, rank).
     """
@@ -85,7 +87,9 @@ class LoRALinear(nn.Module):
         super().__init__()
         weight = delta_view(base)
         self.shape = shape_of(base)
-        self.base = base.requires_grad_(False)
+        self.base = base
+        for name, parameter in base.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name == "bias")
         self.scaling = scaling
         self.dropout = dropout
         self.lora_A = nn.Parameter(weight.new_zeros(rank, weight.shape[1]))

@@ -1,4 +1,5 @@
-"""Methods that train a part of the model and none of its matrices, so that ΔW is zero: the head; the embeddings too."""
+"""Methods that train a part of the model and none of its matrices, so that ΔW is zero: the head; with it the
+embeddings, or norms and biases."""
 
 from __future__ import annotations
 
@@ -76,10 +77,26 @@ class EmbeddingsConfig(MethodConfig):
     name: str = "embeddings"
 
 
+@dataclass
+class NormsAndBiasesConfig(MethodConfig):
+    """`target_modules` says which updates are measured; all are zero."""
+
+    name: str = "norms_and_biases"
+
+
 def _embeddings(model: nn.Module) -> set[str]:
     """Of every `nn.Embedding`. An output layer that shares its weight with one trains with it."""
     return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
 
 
+def _norms_and_biases(model: nn.Module) -> set[str]:
+    """Every parameter called `bias`, and what belongs to a layer whose class is called a norm, as `LayerNorm` and
+    `LlamaRMSNorm` are. BitFit (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199) trains the biases alone."""
+    norms = [name for name, module in model.named_modules() if "Norm" in type(module).__name__]
+    places = {name: name.rpartition(".") for name, _ in model.named_parameters()}
+    return {name for name, (owner, _, last) in places.items() if last == "bias" or owner in norms}
+
+
 HEAD = method("head", HeadConfig, lambda model: set(), "")
 EMBEDDINGS = method("embeddings", EmbeddingsConfig, _embeddings, "embeddings")
+NORMS_AND_BIASES = method("norms_and_biases", NormsAndBiasesConfig, _norms_and_biases, "norms and biases")

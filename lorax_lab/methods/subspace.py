@@ -31,9 +31,8 @@ from lorax_lab.config import MethodConfig
 from lorax_lab.config.checks import one_of, require
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import full
-from lorax_lab.methods.lora import freeze_body
 from lorax_lab.methods.method import Method
-from lorax_lab.models import head_modules, is_head, layer_number
+from lorax_lab.models import head_parameters, layer_number
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -73,11 +72,11 @@ def shifted(model: nn.Module, names: Sequence[str], settings: SubspaceConfig) ->
     Raises:
         ConfigError: two layers share one of them, or they have fewer numbers than z.
     """
-    heads, inside = head_modules(model), {f"{name}.weight" for name in names}
+    heads, inside = head_parameters(model), {f"{name}.weight" for name in names}
     parameters = {
         name: parameter
         for name, parameter in model.named_parameters()
-        if (name in inside if settings.over == MATRICES else parameter.requires_grad and not is_head(name, heads))
+        if (name in inside if settings.over == MATRICES else parameter.requires_grad and name not in heads)
     }
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     instead = {BODY: "type method.over=matrices", MATRICES: "leave it out of method.target_modules"}[settings.over]
@@ -286,7 +285,9 @@ def attach(
         ConfigError: as `shifted`.
     """
     bases = shifted(model, names, settings)
-    freeze_body(model)
+    heads = head_parameters(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in heads)
     subspace: Subspace
     if settings.projection == GATHER:
         subspace = Gather(bases, settings.dimension, generator)

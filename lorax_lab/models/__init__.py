@@ -3,7 +3,7 @@
 from lorax_lab.models.base import Base, check_base, load_base, load_processor
 from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, preset_named, resolve
-from lorax_lab.models.kernel import checkpoint_layers, keep_frozen_in_bf16, use_kernel
+from lorax_lab.models.kernel import checkpoint_layers, keep_frozen_in_bf16, put_back, use_kernel
 from lorax_lab.models.matrices import (
     Turned,
     adaptable,
@@ -17,6 +17,7 @@ from lorax_lab.models.matrices import (
     is_read,
     layer_number,
     like,
+    mapped,
     out_in,
     select,
     shape_of,

@@ -9,6 +9,7 @@ up to sixty times slower: that one is copied first.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -109,9 +110,9 @@ def use_kernel(model: nn.Module, kernel: str) -> None:
             module.__class__ = after
 
 
-def keep_frozen_in_bf16(model: nn.Module) -> None:
-    """Round the frozen weights and biases of the model's linear layers to bf16, in place. Autocast would make these
-    copies at each call, of the same bits.
+def keep_frozen_in_bf16(model: nn.Module) -> dict[str, Tensor]:
+    """Round the frozen weights and biases of the model's linear layers to bf16, in place, and return what they were, by
+    dotted name. Autocast would make these copies at each call, of the same bits.
 
     fp32 stays what trains, what two layers share (an output layer and the embedding), what the model reads itself, the
     head, which is saved beside an adapter, and all that is no plain linear layer. GPT-2's `Conv1D` is one; Falcon's own
@@ -119,15 +120,24 @@ def keep_frozen_in_bf16(model: nn.Module) -> None:
     """
     layers = [module.parameters(recurse=False) for module in model.modules()]
     uses = Counter(id(parameter) for parameters in layers for parameter in parameters)
-    heads = head_modules(model)
+    heads, before = head_modules(model), dict[str, Tensor]()
     for name, module in model.named_modules():
         plain = type(module) in (nn.Linear, OneDnnLinear) or type(module).__name__ == "Conv1D"
         if not plain or is_read(name.removesuffix(".base")) or is_head(f"{name}.", heads):
             continue
-        parameters = list(module.parameters(recurse=False))
-        if all(p.dtype == torch.float32 and not p.requires_grad and uses[id(p)] == 1 for p in parameters):
-            for parameter in parameters:
+        parameters = dict(module.named_parameters(recurse=False))
+        if all(p.dtype == torch.float32 and not p.requires_grad and uses[id(p)] == 1 for p in parameters.values()):
+            for key, parameter in parameters.items():
+                before[f"{name}.{key}"] = parameter.data
                 parameter.data = parameter.data.to(torch.bfloat16)
+    return before
+
+
+def put_back(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Undo `keep_frozen_in_bf16`, which gave these weights."""
+    for name, weight in weights.items():
+        parameter = model.get_parameter(name)
+        parameter.data = weight.to(parameter.device)
 
 
 def checkpoint_layers(model: Any) -> None:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lorax_lab.errors import ConfigError, suggest
 
 POOLER = "pooler"
+MAPPED = 2**22
+"""Entries of a matrix, 16 MiB in fp32, from which on a copy of it is mapped to a file."""
 READ = re.compile(r".*(mixer|mamba)\.(dt_proj|x_proj|out_proj)")
 """Matrices of Mamba's mixers, whose weights its code reads, on some devices or on all, and does not call the layer."""
 
@@ -169,6 +175,23 @@ def delta_view(module: nn.Module) -> Tensor:
     return out_in(stored, weight)
 
 
-def base_weights(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
-    """Copies of the named weights W0, each (out, in), fp32, on the CPU."""
-    return {name: delta_view(model.get_submodule(name)).detach().cpu().clone() for name in names}
+def base_weights(model: nn.Module, names: list[str], folder: Path | None = None) -> dict[str, Tensor]:
+    """Copies of the named weights W0, each (out, in), fp32, on the CPU; large ones `mapped` to files in a folder."""
+    return {name: mapped(delta_view(model.get_submodule(name)).detach().cpu(), folder) for name in names}
+
+
+def mapped(matrix: Tensor, folder: Path | None = None) -> Tensor:
+    """A copy of an fp32 tensor of the processor's. A large one is mapped to a file without a name, which is gone with
+    the tensor: the system may write it out, so that no memory of the process's own holds it.
+
+    Args:
+        folder: on whose disk the file is; None for the system's folder of temporary files.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if matrix.numel() < MAPPED:
+        return matrix.clone()
+    with tempfile.TemporaryFile(dir=folder) as file:
+        matrix.numpy().tofile(file)
+        return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=tuple(matrix.shape)))

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,17 @@ def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
 
     contiguous_copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     write_whole(path, lambda scratch: save_file(contiguous_copies, scratch, metadata={"format": "pt"}))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays of numpy as one NPZ file, whole."""
+    import numpy as np
+
+    def write(scratch: Path) -> None:
+        with scratch.open("wb") as file:
+            np.savez(file, **arrays)
+
+    write_whole(path, write)
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from lorax_lab.record.files import plain_values, save_tensors, sha256_of, write_json, write_text, write_whole
+from lorax_lab.record.files import plain_values, save_tensors, sha256_of, write_arrays, write_json, write_text
 from lorax_lab.record.record import RECORD, DamagedRecord, read_record
 from lorax_lab.record.result import File
 
@@ -20,6 +20,8 @@ OUTPUTS = "outputs.npz"
 HEAD_ALONE, HEAD_ON_VALIDATION = "head", "head_validation"
 """The baselines of a head that was fitted alone, on test and on validation. In the outputs its answers to test stand as
 `head/0`, as those of a cut do."""
+HEADS = ".heads"
+"""The store's folder of what heads that were fitted alone say: one file for all runs of the same base and data."""
 HISTORY = "metrics.jsonl"
 NOT_RESULTS = (RECORD, "wandb.json", "progress.jsonl")
 
@@ -53,15 +55,7 @@ def read_history(folder: Path) -> list[dict[str, float | None]]:
 def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
     """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` by matrix,
     `outputs.npz` of the test split and by cut."""
-    import numpy as np
-
-    arrays = {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()}
-
-    def write(scratch: Path) -> None:
-        with scratch.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-
-    write_whole(path, write)
+    write_arrays(path, {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()})
 
 
 def files_of(folder: Path) -> dict[str, File]:

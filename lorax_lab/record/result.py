@@ -106,6 +106,17 @@ class Time:
 
 
 @dataclass(frozen=True, config=MODEL)
+class Scoring:
+    """The `precision` that a run which trained in bf16 or fp16 was scored in. `flips` counts the answers on validation
+    that differ between its own precision and fp32, of so many `examples`; None where that was not counted, since
+    answers are numbers, or fp32 had no room on the device."""
+
+    precision: str
+    flips: int | None = None
+    examples: int | None = None
+
+
+@dataclass(frozen=True, config=MODEL)
 class File:
     """Size and SHA-256 of one of the run's files."""
 
@@ -182,6 +193,7 @@ class Result:
         higher_is_better: of the primary metric.
         comparison: None where there is no reference.
         collapsed: why the run counts as collapsed, in words (`lorax_lab/tasks/collapse.py`); empty where it does not.
+        scoring: None of a run in fp32, and in records of before 2026-11-30.
     """
 
     inputs: Inputs
@@ -199,6 +211,7 @@ class Result:
     coverage: Coverage | None = None
     comparison: Comparison | None = None
     collapsed: list[str] = field(default_factory=list)
+    scoring: Scoring | None = None
 
     def score(self, split: str) -> float:
         """The primary metric on a split; NaN where it is not finite or was not taken."""

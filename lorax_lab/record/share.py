@@ -58,9 +58,3 @@ def reference_of(record: Record, runs_dir: Path) -> Result | None:
     if record.is_trial or reference is None or status_of(runs_dir / reference) != "completed":
         return None
     return read_record(runs_dir / reference).completed
-
-
-def share_of(record: Record, runs_dir: Path) -> float | None:
-    """`share_kept`, with the reference's record of the same store; None where it has no result there."""
-    full = reference_of(record, runs_dir)
-    return None if full is None else share_kept(record, full)

@@ -6,8 +6,10 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, resolve
 from lorax_lab.models.files import weight_files
 from lorax_lab.record.record import DamagedRecord, read_record
-from lorax_lab.serve.exchange import Batch, Exchange
+from lorax_lab.serve.exchange import Exchange
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.kind import Kind
 from lorax_lab.tasks.split import Split
@@ -41,15 +43,6 @@ class Served:
     folders: dict[str, Path]
     configs: dict[str, RunConfig]
     tests: dict[str, Split]
-
-    def batch(self, name: str, count: int) -> Batch:
-        """The first examples of a run's test split."""
-        return self.tests[name].batch(list(range(count))).inputs
-
-    def bare(self, name: str) -> nn.Module:
-        """A fresh base with a head for the run's task, untrained."""
-        model: nn.Module = _bare(self.configs[name]).model
-        return model.to(self.exchange.model.device)
 
 
 def open_served(folders: list[Path]) -> Served:
@@ -78,8 +71,8 @@ def prove(served: Served) -> dict[str, Any]:
     with bar("proving") as on_done:
         for number, (name, test) in enumerate(served.tests.items()):
             on_done(number, len(served.tests))
-            model = served.bare(name)
-            lora.load(model, served.folders[name])
+            model: nn.Module = _bare(served.configs[name]).model
+            lora.load(model.to(exchange.model.device), served.folders[name])
             alone = test.outputs(model.eval())
             exchange.switch(name)  # from another task's adapter, merged
             ways = {"exchanged": test.outputs(exchange.model)}
@@ -130,8 +123,6 @@ def _bare(config: RunConfig) -> Base:
 
 ROUNDS, SWITCHES, ROWS = 9, 1000, 16
 """Of timing; switches timed together, since one is too short; rows of the request that is timed."""
-Contender = tuple[Callable[[], object], Callable[[], object]]
-"""A preparation, which is not timed, and the call that is."""
 
 
 def costs(served: Served) -> dict[str, Any]:
@@ -140,50 +131,29 @@ def costs(served: Served) -> dict[str, Any]:
     names, model = itertools.cycle(exchange.adapters), served.configs[first].model
     base = sum(file.stat().st_size for file in weight_files(model, resolve(model)))
     adapters = sum((folder / part).stat().st_size for folder in served.folders.values() for part in (WEIGHTS, SETTINGS))
+    batch, times = served.tests[first].batch(list(range(ROWS))).inputs, defaultdict[str, list[float]](list)
 
     def switch() -> None:
         for name in itertools.islice(names, SWITCHES):
             exchange.switch(name)
 
-    merges = {"merge": (exchange.unmerge, exchange.merge), "unmerge": (exchange.merge, exchange.unmerge)}
-    turns = in_turn({"switch": (lambda: None, switch), **merges}, ROUNDS)
-    seconds = {name: statistics.median(times) for name, times in turns.items()}
-    ways = in_turn(requests(exchange, served.batch(first, ROWS), first), ROUNDS)
+    request = partial(exchange.serve, batch)
+    turn: dict[str, Callable[[], object]] = {"switch": switch, "request": request, "merge": exchange.merge}
+    turn |= {"merged request": request, "unmerge": exchange.unmerge}
+    for _ in range(ROUNDS):
+        for name, call in turn.items():
+            start = time.perf_counter()
+            call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
     return {
         "bytes_on_disk": {"base": base, "adapters": adapters, "full": base * len(served.folders)},
         "bytes_held": held_bytes(exchange),
         "seconds": seconds | {"switch": seconds["switch"] / SWITCHES},
-        "request": {"rows": ROWS, "seconds": {way: statistics.median(times) for way, times in ways.items()}},
+        "rows_of_a_request": ROWS,
     }
-
-
-def requests(exchange: Exchange, batch: Batch, name: str) -> dict[str, Contender]:
-    """The ways to serve one batch by one adapter: unmerged and merged."""
-
-    def merge() -> None:
-        exchange.switch(name)
-        exchange.merge()
-
-    serve = lambda: exchange.serve(batch)  # noqa: E731
-    return {"unmerged": (lambda: exchange.switch(name), serve), "merged": (merge, serve)}
-
-
-def in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round. Each round begins with another one; a first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
-    for turn in range(rounds + 1):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            prepare, call = contenders[name]
-            prepare()
-            _wait()
-            start = time.perf_counter()
-            call()
-            _wait()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return times
 
 
 def held_bytes(exchange: Exchange) -> dict[str, int]:
@@ -192,8 +162,3 @@ def held_bytes(exchange: Exchange) -> dict[str, int]:
     held = {name: sum(tensor.nbytes for tensor in tensors) for name, tensors in exchange.held().items()}
     exchange.unmerge()
     return held
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lorax_lab.record.direction import of_lines, oriented
+from lorax_lab.record.direction import of_line, of_lines, oriented
 
 RANK, DIMENSION = "rank", "method.dimension"
 """The keys of what arms differ in where a study asks which size is enough."""
@@ -50,6 +50,9 @@ class Protocol:
         extensions: how often the grids may grow.
         loss_margin: by how many nats the log loss on test, the second endpoint, may be higher than the reference's;
             None declares none, and the log loss is only reported.
+        chosen_by_loss: the metric on validation by which rates are chosen, the lower the better; None is the primary
+            metric.
+        ties_are_edges: whether a rate at the grid's edge that is as good as the chosen one extends the grid too.
     """
 
     arms: tuple[Arm, ...]
@@ -61,6 +64,8 @@ class Protocol:
     margin: float = 0.02
     extensions: int = 2
     loss_margin: float | None = None
+    chosen_by_loss: str | None = None
+    ties_are_edges: bool = False
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -105,11 +110,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Choice:
-    """An arm's chosen step, the mean validation score it had, and whether it stands at the grid's edge."""
+    """An arm's chosen step, the mean validation score it had, and whether it stands at an end of the grid.
+
+    Attributes:
+        low, high: whether it is the lowest, or highest, of the grid, or where ties count, as good as that one.
+    """
 
     step: int
     score: float
-    edge: bool
+    low: bool
+    high: bool
+
+    @property
+    def edge(self) -> bool:
+        """Whether it stands at one end or the other."""
+        return self.low or self.high
 
 
 @dataclass(frozen=True)
@@ -141,8 +156,7 @@ def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping
             return Selection(steps, missing, {})
         done = {trial: line for trial, line in lines.items() if line is not None}
         choices = {arm.name: _choose(protocol, arm.name, steps, done) for arm in protocol.arms}
-        low = any(choice.step == steps[0] for choice in choices.values())
-        high = any(choice.step == steps[-1] for choice in choices.values())
+        low, high = (any(getattr(choice, end) for choice in choices.values()) for end in ("low", "high"))
         if extension < protocol.extensions:
             if not low and not high:
                 break
@@ -150,11 +164,13 @@ def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping
     return Selection(steps, (), choices)
 
 
-def _gain(line: Mapping[str, Any], higher_is_better: bool) -> float:
-    """A trial's primary metric on the validation split, oriented; minus infinity of a run that diverged, or whose
-    score has no value, such as a correlation with answers that are all the same."""
-    score = line["metrics"].get(f"validation/{line['metric']}") if line["status"] == "completed" else None
-    return -math.inf if score is None else oriented(float(score), higher_is_better)
+def _gain(line: Mapping[str, Any], loss: str | None) -> float:
+    """A trial's primary metric, or that loss, on the validation split, oriented; minus infinity of a run that diverged,
+    or whose score has no value, such as a correlation with answers that are all the same."""
+    if line["status"] != "completed":
+        return -math.inf
+    score = line["metrics"].get(f"validation/{loss or line['metric']}")
+    return -math.inf if score is None else oriented(float(score), loss is None and of_line(line))
 
 
 def finals(protocol: Protocol, condition: str, selection: Selection) -> list[Cell]:
@@ -167,10 +183,12 @@ def finals(protocol: Protocol, condition: str, selection: Selection) -> list[Cel
 
 
 def _choose(protocol: Protocol, arm: str, steps: range, lines: Mapping[Cell, Mapping[str, Any]]) -> Choice:
-    higher_is_better, means = of_lines(lines.values()), dict[int, float]()
+    loss, means = protocol.chosen_by_loss, dict[int, float]()
     for step in steps:
         rate = protocol.rate(arm, step)
-        of_step = [_gain(lines[c], higher_is_better) for c in lines if c.arm == arm and c.rate == rate]
+        of_step = [_gain(lines[c], loss) for c in lines if c.arm == arm and c.rate == rate]
         means[step] = math.fsum(of_step) / len(of_step)
     best = max(steps, key=lambda step: means[step])  # the lowest rate of equal ones
-    return Choice(best, oriented(means[best], higher_is_better), best in (steps[0], steps[-1]))
+    ties = [step for step in steps if step == best or (protocol.ties_are_edges and means[step] == means[best])]
+    score = oriented(means[best], loss is None and of_lines(lines.values()))
+    return Choice(best, score, steps[0] in ties, steps[-1] in ties)

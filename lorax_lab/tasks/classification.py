@@ -40,6 +40,26 @@ def matthews(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(matthews_corrcoef(labels, outputs.argmax(axis=1)))
 
 
+def log_losses(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """−log softmax(outputs)[label] of each example in nats, (n,) fp64.
+
+    >>> import numpy as np
+    >>> log_losses(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([0, 1])).round(3).tolist()
+    [0.693, 0.313]
+    """
+    from scipy.special import log_softmax
+
+    losses: np.ndarray = -log_softmax(outputs.astype(float), axis=1)[range(len(labels)), labels]
+    return losses
+
+
+def entropy(labels: np.ndarray, classes: int) -> float:
+    """The log loss of the classes' own shares as the answer to every input, in nats."""
+    from scipy.stats import entropy as of_counts
+
+    return float(of_counts(np.bincount(labels, minlength=classes)))
+
+
 def best_class(score: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[np.ndarray, int], float]:
     """The best score of one class for every input, of the labels and the number of classes.
 
@@ -62,8 +82,12 @@ class OfClasses(Kind):
         "accuracy": Metric(accuracy, constant=best_class(accuracy)),
         "f1": Metric(f1, constant=best_class(f1)),
         "matthews": Metric(matthews, constant=lambda labels, classes: 0.0),
-    }
-    always = ("accuracy",)
+        "log_loss": Metric(
+            lambda outputs, labels: float(log_losses(outputs, labels).mean()),
+            best=0.0, higher_is_better=False, constant=entropy, pseudo_values=log_losses,
+        ),
+    }  # fmt: skip
+    always = ("accuracy", "log_loss")
 
     def head(self, classes: Sequence[str]) -> dict[str, Any]:
         return {"num_labels": len(classes), "problem_type": "single_label_classification"}

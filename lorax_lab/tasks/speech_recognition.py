@@ -66,14 +66,9 @@ def _words(tokenizer: Any, tokens: Any) -> list[str]:
 
 def at_rate(sound: Sound, rate: int) -> np.ndarray:
     """The samples (n,), fp32; of another rate they pass a low-pass filter and are taken anew (polyphase)."""
-    from math import gcd
-
     from scipy.signal import resample_poly
 
-    if sound.rate == rate:
-        return sound.samples
-    shared = gcd(rate, sound.rate)
-    samples: np.ndarray = resample_poly(sound.samples, rate // shared, sound.rate // shared)
+    samples: np.ndarray = resample_poly(sound.samples, rate, sound.rate)
     return samples.astype(sound.samples.dtype)
 
 

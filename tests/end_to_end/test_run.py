@@ -217,7 +217,7 @@ def test_a_run_multiplies_in_what_it_records(
     assert result.returncode == 0, result.stderr
     (folder,) = store_of(small_run).glob("tiny-bert-*")
     assert read_record(folder).config["train"]["precision"] == precision
-    assert seen == {True: DTYPES[precision], False: DTYPES[precision]}
+    assert seen == {True: DTYPES[precision], False: DTYPES[precision] | {torch.float32}}  # fp32 counts flips
     for weight in load_file(folder / "model.safetensors").values():  # the masters have more bits than bf16
         assert weight.dtype == torch.float32
         assert not torch.equal(weight, weight.bfloat16().float()) or not weight.any()

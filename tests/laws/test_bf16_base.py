@@ -10,7 +10,7 @@ from families import FAMILIES, Family
 from torch import Tensor, nn
 
 from lorax_lab.methods import METHODS
-from lorax_lab.models import adaptable, keep_frozen_in_bf16, use_kernel
+from lorax_lab.models import adaptable, keep_frozen_in_bf16, put_back, use_kernel
 
 SETTINGS = METHODS["lora"].settings()
 NO_AUTOCAST = ("DeBERTa",)
@@ -40,12 +40,15 @@ def step(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_the_bits_are_those_of_autocast(family: Family) -> None:
     model = attached(family)
     kept = copy.deepcopy(model)
-    keep_frozen_in_bf16(kept)
+    before = keep_frozen_in_bf16(kept)
     expected, got = step(model, family.batch), step(kept, family.batch)
     assert expected.keys() == got.keys()
     assert any(name.endswith("lora_A") for name in got)
     different = [name for name in got if not torch.equal(got[name], expected[name])]
     assert not different
+    put_back(kept, before)
+    state = model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in kept.state_dict().items())
 
 
 def test_what_trains_what_is_shared_and_what_is_no_linear_layer_stays_fp32() -> None:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lorax_lab.measure import rows
 from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, to_save, with_stand_ins
 from lorax_lab.measure.truncation import (
     Change,
@@ -26,7 +25,7 @@ from lorax_lab.measure.truncation import (
     gaussian_like,
     scored,
 )
-from lorax_lab.models import base_weights, delta_view, select, short_name
+from lorax_lab.models import base_weights, delta_view, matrices, select, short_name
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.share import from_where
 from lorax_lab.spectra import LowRank, OneByOne, edge_of, rounding_energy
@@ -257,17 +256,20 @@ class Live(TorchDispatchMode):
 
 
 def test_memory_is_bounded_by_the_largest_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MAPPED", 1)
+    monkeypatch.setattr(matrices, "MAPPED", 1)
     peaks = []
     for count in (1, 6):
-        names = [f"layer.{index}.dense" for index in range(count)]
+        names = [f"{index}.dense" for index in range(count)]
+        model = nn.ModuleList(nn.ModuleDict({"dense": nn.Linear(256, 192)}) for _ in names)
         updates = OneByOne(names, lambda name: torch.randn(192, 256, generator=generator(0, name)).double())
-        base = OneByOne(names, lambda name: torch.ones(192, 256))
         with Live() as live:
-            directions = decompose(updates)
-            matrices = with_stand_ins(measure(updates, base), gaussian_like(directions, generator(0, "noise")), base)
+            live.storages |= {weight.untyped_storage()._cdata for weight in model.parameters()}
+            base, directions = base_weights(model, names), decompose(updates)
+            table = with_stand_ins(measure(updates, base), gaussian_like(directions, generator(0, "noise")), base)
             kept = to_save(directions, gaussian_like(directions, generator(0, "noise")))
-        assert list(kept) == list(matrices) == names
+        assert list(kept) == list(table) == names
+        for name in names:
+            assert torch.equal(base[name], delta_view(model.get_submodule(name)))
         peaks.append(live.peak)
     assert peaks[1] < 1.2 * peaks[0], peaks
     assert peaks[0] < 10 * 192 * 256 * 8

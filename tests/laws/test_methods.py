@@ -259,14 +259,16 @@ def test_a_method_is_known_by_one_name_and_its_defaults_are_one_fact(name: str) 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rslora", [False, True])
-@pytest.mark.parametrize("own", [False, True])
-def test_our_adapter_loads_in_peft_with_the_same_outputs(kind: str, rslora: bool, own: bool, tmp_path: Path) -> None:
-    """Also where some targets have ranks of their own."""
+@pytest.mark.parametrize("case", ["plain", "ranks of their own", "others train"])
+def test_our_adapter_loads_in_peft_with_the_same_outputs(kind: str, rslora: bool, case: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    ranks = dict(zip(ENDS[kind], (2, 6), strict=True)) if own else {}
-    config = lora_config(rslora=rslora, ranks=[f"{end}:{rank}" for end, rank in ranks.items()])
-    model, _ = trained(kind, "lora", config)
+    ranks = dict(zip(ENDS[kind], (2, 6), strict=True)) if case == "ranks of their own" else {}
+    others = case == "others train"
+    config = lora_config(rslora=rslora, ranks=[f"{end}:{rank}" for end, rank in ranks.items()], others=others)
+    model, base = trained(kind, "lora", config)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert not others or frozen == {f"{name}.base.weight" for name in base}
     for name, layer in lora_layers(model).items():
         rank = ranks.get(name.rpartition(".")[2], RANK)
         assert len(layer.lora_A) == rank
@@ -336,7 +338,8 @@ def test_the_fused_gradients_are_those_of_the_formula(stored: str) -> None:
     x = torch.randn(2, 4, 5, generator=draw, dtype=torch.float64, requires_grad=True)
     plain = base(x) + 1.7 * (x @ layer.lora_A.t() @ layer.lora_B.t())
     torch.testing.assert_close(layer(x), plain)
-    trainable = (x, layer.lora_A, layer.lora_B)
+    biases = [] if layer.bias is None else [layer.bias]
+    trainable = (x, layer.lora_A, layer.lora_B, *biases)
     cotangent = torch.randn(plain.shape, generator=draw, dtype=torch.float64)
     exact = [plain, *torch.autograd.grad(plain, trainable, cotangent)]
     torch.testing.assert_close(list(torch.autograd.grad(layer(x), trainable, cotangent)), exact[1:])
@@ -344,7 +347,7 @@ def test_the_fused_gradients_are_those_of_the_formula(stored: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
         apart = base(x) + F.linear(F.linear(x, layer.lora_A) * layer.scaling, layer.lora_B)
-    trainable = (x, layer.lora_A, layer.lora_B)
+    trainable = (x, layer.lora_A, layer.lora_B, *biases)
     rounded = [[out, *torch.autograd.grad(out, trainable, cotangent.to(out.dtype))] for out in (y, apart)]
     for fused, separate, value in zip(*rounded, exact, strict=True):
         assert fused.dtype == separate.dtype

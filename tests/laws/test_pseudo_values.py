@@ -44,6 +44,9 @@ def outputs_of(kind: str, count: int, seed: int = 0) -> tuple[np.ndarray, np.nda
     if kind == "regression":
         labels = draw.standard_normal(count)
         return (0.5 * labels + draw.standard_normal(count))[:, None].astype("f4"), labels
+    if kind.endswith("classification"):
+        labels = draw.integers(0, 3, count)
+        return (draw.standard_normal((count, 3)) + np.eye(3)[labels]).astype("f4"), labels
     tokens = draw.integers(1, 9, count)
     columns = [draw.exponential(2.0, count) * tokens, tokens, draw.random(count) < 0.3]
     return np.stack(columns, 1).astype("f4"), np.full(count, "a")

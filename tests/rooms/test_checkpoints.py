@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lorax_lab.audit.checkpoint import Checkpoint, Pairing, open_checkpoint, pair
-from lorax_lab.audit.updates import Difference
+from lorax_lab.audit.checkpoint import Checkpoint, Difference, Pairing, open_checkpoint, pair
 from lorax_lab.errors import ConfigError
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES
 

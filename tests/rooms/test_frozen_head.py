@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from experiments.converged_heads import fitted
+from lorax_lab import execute
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import run_of
 from lorax_lab.models import head_modules, load_base
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.frozen_head import STRENGTHS, fitted_head
@@ -56,6 +58,22 @@ def test_no_seed_has_a_part_in_it_and_the_model_stays_as_it_was(small_run: list[
     assert second is not None
     np.testing.assert_array_equal(first["test"], second["test"])
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_the_store_keeps_it_for_runs_of_other_seeds_and_not_of_other_data(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def baselines(*more: str) -> dict[str, float | None]:
+        run = run_of(compose([*small_run, "method=full", "train.max_steps=1", *more]))
+        return {**execute.execute(run.config, run.run_id, run.folder, None).completed.baselines}
+
+    fits: list[int] = []
+    monkeypatch.setattr(execute, "fitted_head", lambda *inputs: fits.append(1) or fitted_head(*inputs))
+    first = baselines("seed=0")
+    assert baselines("seed=1") == first
+    assert len(fits) == 1
+    baselines("task.split_seed=1")
+    assert len(fits) == 2
 
 
 def test_a_head_that_reads_every_token_has_none(small_run: list[str]) -> None:

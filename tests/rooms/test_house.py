@@ -14,8 +14,9 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 ORDER = (
-    "errors", "streams", "spectra", "distributed", "config", "record", "console", "data", "windows", "study", "models",
-    "methods", "train", "tasks", "measure", "memory", "findings", "comparison", "afterwards", "execute", "launch",
+    "errors", "streams", "spectra", "distributed", "config", "record", "console", "data", "windows", "models",
+    "methods", "train", "tasks", "study", "measure", "memory", "findings", "comparison", "afterwards", "execute",
+    "launch",
 )  # fmt: skip
 """The rooms, each of which imports from those before it alone."""
 ENTRIES = ("run", "audit", "export", "serve")

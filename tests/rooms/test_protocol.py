@@ -64,6 +64,24 @@ def test_both_sides_are_extended_and_an_edge_that_stays_is_marked() -> None:
     assert {arm: c.edge for arm, c in chosen.choices.items()} == {"full": True, "LoRA r=1": True, "LoRA r=8": False}
 
 
+def test_a_rate_that_ties_with_the_edge_extends_the_grid_where_it_is_declared() -> None:
+    scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
+    scores |= {("full", 2, seed): scores["full", 1, seed] for seed in PROTOCOL.selection_seeds}
+    assert not any(c.edge for c in select(PROTOCOL, "t", lines_of(scores)).choices.values())
+    assert select(replace(PROTOCOL, ties_are_edges=True), "t", lines_of(scores)).steps == range(4)
+
+
+def test_rates_are_chosen_by_a_loss_where_it_is_declared() -> None:
+    scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
+
+    def line_of(cell: Cell) -> dict[str, Any] | None:
+        made, step = lines_of(scores)(cell), PROTOCOL.step(cell.arm, cell.rate)
+        return made and made | {"metrics": made["metrics"] | {"validation/log_loss": 1.0 + (step != 0)}}
+
+    chosen = select(replace(PROTOCOL, chosen_by_loss="log_loss", extensions=0), "t", line_of).choices["full"]
+    assert (chosen.step, chosen.score, chosen.low, chosen.high) == (0, 1.0, True, False)
+
+
 def test_an_edge_is_said() -> None:
     def rising(cell: Cell) -> float:
         return 0.5 + 0.02 * PROTOCOL.step(cell.arm, cell.rate)

@@ -278,9 +278,10 @@ def one_hot(classes: list[int], n: int = 2) -> list[list[float]]:
 
 def test_scores_worked_out_by_hand_and_a_constant_prediction_scores_zero():
     predicted, labels = one_hot([1, 1, 1, 0, 0]), [1, 1, 0, 1, 0]  # tp 2, fp 1, fn 1, tn 1
-    assert scored(predicted, labels) == {"accuracy": 3 / 5}
-    assert scored(predicted, labels, metric="f1") == pytest.approx({"f1": 4 / 6, "accuracy": 3 / 5})
-    assert scored(predicted, labels, metric="matthews") == pytest.approx({"matthews": 1 / 6, "accuracy": 3 / 5})
+    always = {"accuracy": 3 / 5, "log_loss": np.log1p(np.exp(-1)) + 2 / 5}
+    assert scored(predicted, labels) == pytest.approx(always)
+    assert scored(predicted, labels, metric="f1") == pytest.approx({"f1": 4 / 6} | always)
+    assert scored(predicted, labels, metric="matthews") == pytest.approx({"matthews": 1 / 6} | always)
     assert scored([[1], [2], [4]], [1.0, 2.0, 3.0], "regression", "spearman") == pytest.approx(
         {"spearman": 1.0, "pearson": 3 / np.sqrt(28 / 3)}
     )
