@@ -70,9 +70,11 @@ def groups(runs_dir: Path) -> list[Group]:
     """The completed runs of a folder by model, task and data, where two arms or more share a seed.
 
     Raises:
-        ConfigError: no runs, or no two arms to compare.
+        ConfigError: no such folder, or no two arms to compare.
     """
-    scanned, damages = scan(runs_dir) if runs_dir.is_dir() else ({}, [])
+    if not runs_dir.is_dir():
+        raise ConfigError(f"there is no folder {runs_dir}; type {command(FIRST, runs_dir)}, or name another folder")
+    scanned, damages = scan(runs_dir)
     for damage in damages:
         print(f"left out: {damage.reason}")
     done = {folder: record for folder, record in scanned.items() if record.result and not record.is_trial}

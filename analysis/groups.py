@@ -28,6 +28,8 @@ RUNS = Path("runs")
 """Where a run's record goes unless `runs_dir` says otherwise."""
 FIRST = ("rank=4,8,16",)
 """Overrides of the runs to begin with."""
+UNSAID = "train.precision=fp32"
+"""What `auto` becomes where bf16 is no faster: titles leave it out."""
 WANTED = (r"query|q_|c_attn|qkv", r"value|v_", r"intermediate|up_|c_fc|fc1|lin1")
 """Types of matrix that `representative` takes first: query, value, and the way into the feed-forward block."""
 MOST = 3
@@ -86,7 +88,10 @@ class Group:
     def title(self) -> dict[str, str]:
         """The columns that every table begins with: model, task, and the shared settings that are not the defaults."""
         first, inputs = self.runs.iloc[0], ("task", *variation.INPUTS)
-        settings = " ".join(override for override in self.shared if override.partition("=")[0] not in inputs)
+        of_note = (
+            override for override in self.shared if override.partition("=")[0] not in inputs and override != UNSAID
+        )
+        settings = " ".join(of_note)
         names = {"model": _short(first["config.model"]), "task": _short(first["config.task.name"])}
         return names | {"settings": settings or DEFAULTS}
 

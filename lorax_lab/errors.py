@@ -29,7 +29,7 @@ def named(place: object) -> Iterator[None]:
 
 def suggest(value: str, allowed: list[str] | tuple[str, ...]) -> str:
     """`did you mean 'x'? allowed: x, y`, for the end of an error message."""
-    close = get_close_matches(value, allowed, n=3, cutoff=0.5)
+    close = get_close_matches(value, allowed, n=3, cutoff=0.51)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return f"{hint}allowed: {', '.join(allowed)}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 def store_of(overrides: list[str]) -> Path:
     """The folder of the records that overrides name."""
     return Path(next(word for word in overrides if word.startswith("runs_dir=")).partition("=")[2])
+
+
+def until(happened: Callable[[], object], can_happen: Callable[[], bool] = lambda: True, seconds: float = 300) -> None:
+    """Wait until something has happened, as long as it can, and so long at most."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert can_happen()
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def expand(overrides: list[str]) -> list[list[str]]:

@@ -66,25 +66,24 @@ def table(group: Group) -> pd.DataFrame:
 
 def finding(table: pd.DataFrame) -> str:
     """What the figure shows, in a sentence: the smallest k and rank from which on all keep `MOST` of what fine-tuning
-    brings over the head alone, k of each seed's own cuts, the rank of means. Nothing is told where that is not known,
-    or nothing is brought, and by a full fine-tune that collapsed."""
+    brings over the head alone or, where none was fitted, over k = 0; k of each seed's own cuts, the rank of means.
+    Nothing is told where nothing is brought, and by a full fine-tune that collapsed."""
     cuts = table[table["part"] == "cut"]
     if COLLAPSED in cuts and cuts[COLLAPSED].all():
         return "every full fine-tune collapsed, so its cuts say nothing of the rank"
     full, higher = int(cuts["k"].max()), scores.higher_is_better(table)
     all_directions = cuts[cuts["k"] == full]
     uncut = float(all_directions["score"].mean())
-    if ZERO not in all_directions:
-        return f"the whole update reaches {uncut:.3f}"
-    zero = float(all_directions[ZERO].mean())
+    zero = float((cuts[ZERO] if ZERO in cuts else cuts.loc[cuts["k"] == 0, "score"]).mean())
     if (enough := needed(zero, uncut, higher)) is None:
-        return f"full fine-tuning brings nothing: {uncut:.3f}, where a head alone has {zero:.3f}"
+        nothing = "a head alone" if ZERO in cuts else "k = 0"
+        return f"full fine-tuning brings nothing: {uncut:.3f}, where {nothing} has {zero:.3f}"
     needs = _directions_needed(cuts, higher)
     top = f"{median(needs):,g}"
     if len(set(needs)) > 1:
         top += f" ({min(needs):,} to {max(needs):,} over {len(needs)} seeds)"
     first = f"the top {top} of each matrix's {full:,} directions keep" if any(needs) else "all else as trained keeps"
-    first += f" {MOST:.0%} of what fine-tuning brings".replace("%", " %")
+    first += f" {MOST:.0%} of what fine-tuning brings".replace("%", " %") + ("" if ZERO in cuts else " over k = 0")
     trained = table[table["part"] == "trained"]
     if trained.empty:
         return first
@@ -100,7 +99,8 @@ def _directions_needed(cuts: pd.DataFrame, higher_is_better: bool) -> list[int]:
     needs = []
     for _, of_seed in cuts.groupby("seed"):
         by_k = _by_size(of_seed.set_index("k")["score"])
-        enough = needed(of_seed[ZERO].iloc[0], by_k[max(by_k)], higher_is_better)
+        zero = of_seed[ZERO].iloc[0] if ZERO in of_seed else by_k[0]
+        enough = needed(zero, by_k[max(by_k)], higher_is_better)
         k = None if enough is None else from_where(by_k, enough, higher_is_better)
         needs += [] if k is None else [k]
     return needs

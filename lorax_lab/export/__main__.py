@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answer(run: Path, folder: Path, name: str | None) -> int:
     if name:
+        _finished(run)
         _check_login(name)
     export(run, folder)
     say(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -148,7 +148,7 @@ def _check_data(run: Run) -> int:
     if size is not None and token >= size:
         beyond = f"its tokenizer makes token {token} of task={settings.name}, and its embedding has {size} rows"
         raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
-    check_unlike(splits["train"], limit)
+    check_unlike(splits["train"])
     notes = [*task.notes, *task.kind.notes(rows, settings)]
     if task.left_out and not SOURCES[settings.source].is_built_in:
         counts = ", ".join(f"{count} {reason}" for reason, count in task.left_out.items())

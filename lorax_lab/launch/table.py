@@ -133,27 +133,29 @@ def _intervals(rows: list[Row], settings: list[Cells], runs_dir: Path) -> list[s
         if (seeds := len(gains)) > 1:
             middle, half = mean(gains), float(t.isf(0.025, seeds - 1)) * stdev(gains) / seeds**0.5
             interval = f"{middle:+.3f} [{middle - half:+.3f}, {middle + half:+.3f}]"
-            lines.append(f"{arm}: {interval} from full fine-tuning, {seeds} seeds")
+            lines.append(f"{arm}: {interval} from full fine-tuning, 95 % over {seeds} seeds alone")
     return lines
 
 
 def _directions(rows: list[Row]) -> list[str]:
-    """How many directions of each full update keep 90 % of what it brings over the head alone, on validation."""
+    """How many directions of each full update keep 90 % of what it brings, on validation, over the head alone or, where
+    none was fitted, as of a language model, over the cut at k = 0."""
     lines = []
     for row in rows:
         result = row.done.completed if row.done else None
-        zero = result.baselines.get(f"{HEAD_ON_VALIDATION}/{result.metric}") if result else None
-        if not result or zero is None:
+        if not result:
             continue
         cuts = [cut for cut in result.truncation or [] if cut["part"] == "cut" and cut.get("module") is None]
         by_k = {cut["k"]: cut[result.metric] for cut in cuts}
-        if not by_k:
+        if 0 not in by_k:
             continue
-        sentence = "full fine-tuning brings nothing over the head"
+        head = result.baselines.get(f"{HEAD_ON_VALIDATION}/{result.metric}")
+        zero, over = (by_k[0], "k = 0") if head is None else (head, "the head alone")
+        sentence = f"full fine-tuning brings nothing over {over}"
         if (enough := needed(zero, by_k[max(by_k)], result.higher_is_better)) is not None:
             k = from_where(by_k, enough, result.higher_is_better)
             percent = f"{MOST:.0%}".replace("%", " %")
-            sentence = f"the top {k} of {max(by_k)} directions keep {percent} of what its update brings"
+            sentence = f"the top {k} of {max(by_k)} directions keep {percent} of what its update brings over {over}"
         lines.append(f"method full, seed {row.config.seed}: {sentence} (validation)")
     return lines
 
@@ -168,7 +170,11 @@ def _next(rows: list[Row], runs_dir: Path) -> list[str]:
         return []
     runs = "" if runs_dir == Path("runs") else f" --runs {runs_dir}"
     seeds = len({row.config.seed for row in rows if row.done})
-    more = f"python -m analysis compare {runs_dir} (shares and intervals)" if seeds > 1 else "seed=0,1,2 for intervals"
+    more = (
+        f"python -m analysis compare {runs_dir} (shares; intervals over examples too)"
+        if seeds > 1
+        else "seed=0,1,2 for intervals"
+    )
     return [f"next: python -m analysis report{runs} (one page of all runs); {more}"]
 
 

@@ -239,6 +239,5 @@ def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> di
 
 METHOD = Method(
     LoraConfig, WEIGHTS, attach, updates, export, load, saved_updates, check=check, merge=merge, unmerge=unmerge,
-    update_rank="≤ r", most_rank=lambda settings, rank, shape: min(max(settings.every_rank(rank or 0)), *shape),
-    multiplies_only=True,
+    most_rank=lambda settings, rank, shape: min(max(settings.every_rank(rank or 0)), *shape), multiplies_only=True,
 )  # fmt: skip

@@ -50,7 +50,6 @@ class Method(Generic[Settings]):
         stepped: (model, step, steps) is called after each optimizer step, while the gradients are there. A method that
             has it needs all the steps that were planned, and the weights of the last.
         start: ΔW right after `attach`: `zero`, `rounding` (zero but for fp32 rounding of W0) or `drawn` (not zero).
-        update_rank: what rank ΔW has, in words, r being the run's rank: `≤ r`, `full`.
         most_rank: (settings, rank, shape of the matrix) gives the rank of ΔW at most.
         update_dtype: the precision that a dense ΔW was computed in; its rounding floor follows from it.
         has_rank: whether the run's `rank` is a dial of this method.
@@ -77,7 +76,6 @@ class Method(Generic[Settings]):
     penalty: Callable[[nn.Module], Tensor] | None = None
     stepped: Callable[[nn.Module, int, int], None] | None = None
     start: str = "zero"
-    update_rank: str = "full"
     most_rank: Callable[[Settings, int | None, tuple[int, int]], int] = _smaller_side
     update_dtype: torch.dtype = torch.float32
     has_rank: bool = True

@@ -53,7 +53,7 @@ def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> M
 
     return Method(
         settings, weights, attach, lambda model, base: _zeros(base), export, load,
-        lambda folder, model, base: _zeros(base), update_rank="0", most_rank=lambda config, rank, shape: 0,
+        lambda folder, model, base: _zeros(base), most_rank=lambda config, rank, shape: 0,
         has_rank=False, adapts=False, trains_body=bool(words), multiplies_only=True,
     )  # fmt: skip
 

@@ -275,8 +275,7 @@ class PeftMethod(Method[PeftSettings]):
         parts: dict[str, Any] = {
             "name": name, "weights": WEIGHTS, "attach": attach, "updates": updates, "export": export,
             "merge": merge, "unmerge": unmerge, "check": check, "load": partial(load, name, entry),
-            "saved_updates": partial(saved_updates, name, entry), "start": entry.start,
-            "update_rank": "full" if entry.most is None else "bounded", "most_rank": most_rank,
+            "saved_updates": partial(saved_updates, name, entry), "start": entry.start, "most_rank": most_rank,
             "update_dtype": entry.computed_in, "has_rank": bool(entry.rank),
         }  # fmt: skip
         if entry.cuts_rank:

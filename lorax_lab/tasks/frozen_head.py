@@ -66,14 +66,12 @@ def _outputs(task: Task, read: dict[str, np.ndarray], labels: np.ndarray, streng
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if not task.classes:
-        model = make_pipeline(StandardScaler(), Ridge(alpha=1 / strength))
-        model.fit(read["train"], labels)
-        return {name: model.predict(features)[:, None] for name, features in read.items()}
-    if len(set(labels.tolist())) < 2:  # nothing to tell
+    if task.classes and len(set(labels.tolist())) < 2:  # nothing to tell
         return {name: np.eye(len(task.classes))[[int(labels[0])] * len(features)] for name, features in read.items()}
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=STEPS))
-    model.fit(read["train"], labels)
+    head = LogisticRegression(C=strength, max_iter=STEPS) if task.classes else Ridge(alpha=1 / strength)
+    model = make_pipeline(StandardScaler(), head).fit(read["train"], labels)
+    if not task.classes:
+        return {name: model.predict(features)[:, None] for name, features in read.items()}
     return {name: _logits(model, features, len(task.classes)) for name, features in read.items()}
 
 

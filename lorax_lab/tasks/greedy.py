@@ -60,16 +60,10 @@ def decode(model: Any, inputs: Inputs, longest: int, end: int, filler: int) -> T
 
     settings, model.generation_config = model.generation_config, GenerationConfig()
     start = int(inputs["decoder_input_ids"][0, 0]) if "decoder_input_ids" in inputs else None
+    tokens: dict[str, Any] = {"eos_token_id": end, "pad_token_id": filler, "decoder_start_token_id": start}
     try:
         written: Tensor = GenerationMixin.generate(
-            model,
-            **inputs,
-            max_new_tokens=longest,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=end,
-            pad_token_id=filler,
-            decoder_start_token_id=start,
+            model, **inputs, **tokens, max_new_tokens=longest, do_sample=False, num_beams=1
         )
     finally:
         model.generation_config = settings

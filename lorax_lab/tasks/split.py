@@ -18,8 +18,6 @@ from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.tasks.kind import Row, Task
 from lorax_lab.train import Batch
 
-LONGER = 4
-"""How many times longer than the set one the proposed `task.max_length` is."""
 SCORED_TOGETHER, SIZE_TOGETHER = {"cpu": 16}, {"cpu": 512}
 """Examples that are scored together at most, and the sum of their sizes, by the type of the device; 64 and 8,192
 elsewhere. A processor multiplies 128 tokens as fast as 4,096, and larger batches leave its caches."""
@@ -173,17 +171,10 @@ def length_bucketed_batches(
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def check_unlike(split: Split, limit: int | None) -> None:
-    """Refuse training inputs that are all the same tokens, so that nothing can be learned.
-
-    Args:
-        split: the training examples.
-        limit: how many tokens the model reads; None where nothing bounds them.
-
-    Raises:
-        ConfigError: they are; it says what to type.
-    """
-    kind, seen = split.task.kind, [split.task.kind.seen(row) for row in split.rows]
+def check_unlike(split: Split) -> None:
+    """Refuse training inputs that are all the same tokens, or have none that the tokenizer knows; a ConfigError says
+    what to type."""
+    seen = [split.task.kind.seen(row) for row in split.rows]
     if None in seen or not split.task.train[0].inputs:
         return
     unknown, special = getattr(split.processor, "unk_token_id", None), set(split.processor.all_special_ids)
@@ -192,10 +183,6 @@ def check_unlike(split: Split, limit: int | None) -> None:
         return
     fault = "are the same tokens to the model" if inputs != {()} else "have no token that the tokenizer knows"
     name = next(iter(split.task.train[0].inputs))
+    every = f"all {len(seen)} training inputs of task={split.task.config.name} {fault}, and there is nothing to learn"
     instead = f"name another column in task.{name}, or a model whose tokenizer tells these texts apart"
-    most = getattr(split.task.config, "max_length", 0)
-    longer = min(LONGER * most, limit or LONGER * most)
-    if inputs != {()} and most == kind.size(split.rows[0]) and longer > most:
-        instead = f"they are cut at task.max_length={most}; type task.max_length={longer}"
-    every = f"all {len(seen)} training inputs of task={split.task.config.name} {fault}"
-    raise ConfigError(f"{every}, and there is nothing to learn; {instead}")
+    raise ConfigError(f"{every}; type a larger task.max_length, {instead}")

@@ -7,13 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from here import store_of
+from here import store_of, until
 from shown import recorded, show
 from wandb_server import Server, wandb_server
 
@@ -60,13 +58,6 @@ def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     assert all(folded in told for folded in (b'"groupName":"sweep"', b'"jobType":"lora"'))
     for place in (str(tmp_path), "home-of-a-person", str(ROOT), sys.executable):
         assert place.encode() not in told
-
-
-def until(ready: Any, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
 
 
 @pytest.mark.slow

@@ -7,12 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from here import store_of
+from here import store_of, until
 
 from lorax_lab.record import scan
 
@@ -33,11 +32,7 @@ def test_a_job_that_is_told_to_end_is_queued_again_and_its_run_goes_on(small_run
     command = [sys.executable, "-m", "lorax_lab.run", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     launcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    until = time.monotonic() + 200
-    while not list(store_of(words).glob("*/checkpoints/step-00003*")):
-        assert launcher.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    until(lambda: list(store_of(words).glob("*/checkpoints/step-00003*")), lambda: launcher.poll() is None)
     (job,) = jobs_of(launcher)
     for process in (*job.children(recursive=True), job):
         process.send_signal(signal.SIGUSR2)

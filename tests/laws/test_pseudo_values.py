@@ -58,7 +58,6 @@ def test_they_are_the_jackknife_s_and_their_standard_error_is_that_of_the_score(
 ) -> None:
     """n θ − (n − 1) θ without the example, to 1/n; the error over 600 samples of 200 examples."""
     outputs, labels = outputs_of(kind, 400)
-    assert metric.pseudo_values
     values, score = metric.pseudo_values(outputs, labels), metric.score(outputs, labels)
     assert values.mean() == pytest.approx(score, abs=1e-9)
     left_out = [metric.score(np.delete(outputs, i, 0), np.delete(labels, i)) for i in range(400)]
@@ -77,7 +76,6 @@ def test_a_line_keeps_them_to_half_precision() -> None:
     assert CORRECT not in line
     assert LOSSES not in line
     back = by_example(line, PSEUDO_VALUES)
-    assert back is not None
     np.testing.assert_allclose(back, values, rtol=2**-11, atol=1e-7)
     np.testing.assert_array_equal(cuts_by_example(line, PSEUDO_VALUES, "cut")[4], -back)
 
@@ -132,7 +130,6 @@ def test_log_losses_are_the_cross_entropies_in_nats(classes: int) -> None:
     assert packed[LOSSES].dtype == np.float16
     expected = cross_entropy(torch.from_numpy(test["outputs"]), torch.from_numpy(test["labels"]), reduction="none")
     losses = by_example(FINAL | packed, LOSSES)
-    assert losses is not None
     np.testing.assert_allclose(losses, expected.numpy(), rtol=1e-3, atol=1e-6)
     right = (FINAL | packed)[CORRECT]
     assert (right == (test["outputs"].argmax(1) == test["labels"])).all()

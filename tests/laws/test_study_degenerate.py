@@ -6,26 +6,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from synthetic import changed, publish, study
 
-from analysis.__main__ import main
-from analysis.study import comparison, update
-from analysis.study.records import Records
+from analysis.study import comparison, page, update
+from analysis.study.command import figures_of
+from analysis.study.figures import FIGURES
+from analysis.study.records import load
 from lorax_lab.record.result import UNDEFINED
 from lorax_lab.spectra import NULLS
 
 MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "relative_norm", "bulk_misfit")
 """Those that are null in a line where the update, or its base, is zero."""
-
-
-def page_of(records: Records, folder: Path, command: str) -> str:
-    """The study's page, as the command writes it; `study` draws the figures too."""
-    publish(folder / "made", records.lines, records.declared)
-    places = ["--records", str(folder), "--out", str(folder / "out"), "--verdict", str(folder / "VERDICT.md")]
-    assert main([command, "made", *places]) == 0
-    return (folder / "out" / "made" / "VERDICT.md").read_text()
 
 
 def zeroed(line: dict[str, Any]) -> dict[str, Any]:
@@ -43,18 +35,20 @@ def zeroed(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_updates_of_zero_are_drawn_and_have_no_rank(tmp_path: Path) -> None:
-    page_of(changed(study(), zeroed), tmp_path, "study")
-    rows = pd.read_csv(tmp_path / "out" / "made" / "spectra.csv").set_index(["group", "measure"])
-    row = rows.loc["all", "effective_rank"]
+    made = changed(study(), zeroed)
+    publish(tmp_path / "made", made.lines, made.declared)
+    records = load(tmp_path / "made")
+    tables = {name: FIGURES[name].table(records) for name in figures_of(records)}
+    assert [name for name, table in tables.items() if table is not None and FIGURES[name].draw(table)]
+    row = page.tables(records)["spectra"].set_index(["group", "measure"]).loc["all", "effective_rank"]
     assert (math.isnan(row["mean"]), row["null"]) == (True, pytest.approx(51.5, abs=0.1))
 
 
-def test_collapsed_runs_are_counted_and_none_is_left_out(tmp_path: Path) -> None:
+def test_collapsed_runs_are_counted_and_none_is_left_out() -> None:
     whole = study()
     victims = [line["run_id"] for line in whole.lines if line["rank"] == 1 and line["seed"] in (0, 1)]
     flagged = changed(whole, lambda line: line | ({"collapsed": ["why"]} if line["run_id"] in victims else {}))
-    page = page_of(flagged, tmp_path, "verdict")
-    assert "2 of 15 final runs collapsed; none is left out." in page
+    assert "2 of 15 final runs collapsed" in page.write(flagged)
     table = comparison.table(flagged, "reviews").set_index("arm")
     assert table["collapsed"].to_dict() == {"full": 0, "LoRA r=1": 2, "LoRA r=8": 0}
     assert table["test"].equals(comparison.table(whole, "reviews").set_index("arm")["test"])

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matrices import gaussian
 
 from analysis.__main__ import main
 from analysis.audit import FIGURES, draw_all, tidy
@@ -59,19 +60,13 @@ def full(layers: int = 3, **more: Any) -> tuple[pd.DataFrame, Sigma]:
     return join(pair("model.embed_tokens", noisy((90, 24)), (90, 24)), *parts)
 
 
-def lora(rank: int = 4) -> tuple[pd.DataFrame, Sigma]:
+def lora(shape: tuple[int, int], rank: int) -> tuple[pd.DataFrame, Sigma]:
     """An adapter whose factors are noise: no columns of noise or rounding, a rank instead."""
-    generator, parts = torch.Generator().manual_seed(3), []
-    for layer in range(2):
-        for module, (out, into) in MODULES.items():
-            B = torch.randn(out, rank, generator=generator, dtype=torch.float64)
-            A = torch.randn(rank, into, generator=generator, dtype=torch.float64)
-            sigma = spectra.singular_values(spectra.LowRank(B, A))
-            rows, values = pair(f"model.layers.{layer}.{module}", sigma, (out, into))
-            null = {f"null.{key}": value for key, value in spectra.gaussian_null((out, into), rank).items()}
-            row = {key: value for key, value in rows[0].items() if key not in (*FITTED, "spike_energy")}
-            parts.append(([row | null | {"kind": "lora", "rank": rank}], values))
-    return join(*parts)
+    product = spectra.LowRank(gaussian(shape[0], rank), gaussian(rank, shape[1], seed=1))
+    ((row,), sigma) = pair("model.layers.0.self_attn.q_proj", spectra.singular_values(product), shape)
+    row = {key: value for key, value in row.items() if key not in (*FITTED, "spike_energy")}
+    null = {f"null.{key}": value for key, value in spectra.gaussian_null(shape, rank).items()}
+    return join(([row | null | {"kind": "lora", "rank": rank}], sigma))
 
 
 def table_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> pd.DataFrame:
@@ -95,10 +90,8 @@ def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_compared_with_noise_of_its_rank() -> None:
-    rows, sigma = lora(rank=4)
-    values = table_of("singular_values", rows, sigma)
-    first = values[values["matrix"] == values["matrix"].iloc[0]]
-    by_series = {name: part["sigma"].to_numpy() for name, part in first.groupby("series")}
+    values = table_of("singular_values", *lora((24, 24), rank=4))
+    by_series = {name: part["sigma"].to_numpy() for name, part in values.groupby("series")}
     beside = by_series["noise of the same rank and norm"]
     assert len(beside) == 4
     assert np.linalg.norm(beside) == pytest.approx(np.linalg.norm(by_series["ΔW"]))

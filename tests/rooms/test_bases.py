@@ -33,9 +33,6 @@ def test_the_base_is_trained_by_a_run_and_kept_as_a_models_folder(
     assert bases.main([str(tmp_path / "base")]) == 0
 
 
-# ---- a head that is trained alone and kept
-
-
 @pytest.mark.slow
 def test_the_folder_has_the_pretrained_body_and_the_trained_head(
     model_folder: Path, small_words: list[str], tmp_path: Path

@@ -86,9 +86,6 @@ def steep(layer: int) -> Tensor:
     return 0.4 ** torch.arange(RANK)
 
 
-# noise
-
-
 def test_pure_noise_is_called_noise_and_a_steep_spectrum_is_not() -> None:
     facts = card(adapter(factors(1, even)))
     assert facts["verdict"]["finding"] == "noise"
@@ -154,9 +151,6 @@ def test_a_checkpoint_that_only_noise_changed_is_called_noise() -> None:
     assert card(tuned, "--base", base)["verdict"]["finding"] == "noise"
 
 
-# the page
-
-
 def test_a_card_is_the_golden_page() -> None:
     """All of its words: of a scored adapter, and the headline of every outcome. Write it with GOLDEN=write."""
     facts = card(adapter(factors(0, lambda layer: steep(layer) * (0.01 if layer == 2 else 1.0))))
@@ -177,8 +171,6 @@ def test_a_card_is_the_golden_page() -> None:
     check("card", steps.page(scored, [*headlines[:-1], *lines]))
 
 
-# extracts without a task
-
 LINEAR = ("mlp.shared_experts.gate_proj", "embeddings_project", "lm_head", "output")
 
 
@@ -193,9 +185,6 @@ def test_an_extract_holds_each_linear_layer_by_its_factors_and_no_embedding(caps
     written = load_file(Path("out/adapter-rank=2", WEIGHTS))
     assert {name.removeprefix(PREFIX).partition(".lora_")[0] for name in written} == set(LINEAR)
     assert "table.weight" in capsys.readouterr().out
-
-
-# wrong inputs
 
 
 def test_a_wrong_input_is_refused_by_name_and_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,9 +226,6 @@ def test_names_from_a_file_stay_text_on_the_page(monkeypatch: pytest.MonkeyPatch
     card(adapter({f"{name}.lora_A": torch.randn(RANK, 8), f"{name}.lora_B": torch.randn(8, RANK)}))
     assert Path("out/card.md").read_text().count("<script>") == Path("out/card.md").read_text().count("\\<script>") > 0
     assert Path("out/card.png").read_bytes()[:4] == b"\x89PNG"
-
-
-# scores
 
 
 @pytest.fixture
@@ -349,8 +335,6 @@ def test_a_run_s_folder_knows_its_base_and_its_task(method: str, small_run: list
     assert any(name.endswith("classifier.weight") for name in names)
     assert f"{PREFIX}bert.encoder.layer.0.output.dense.lora_A.weight" in names
 
-
-# the picture
 
 SPECTRA: dict[str, tuple[int, float, bool]] = {
     "a product of rank 16 that falls slowly": (16, 0.4, True),

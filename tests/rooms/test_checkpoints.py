@@ -66,9 +66,6 @@ def noted(found: Pairing, kind: str) -> dict[str, str]:
     return {note.name: note.detail for note in found.notes if note.kind == kind}
 
 
-# ---- forms
-
-
 FORMS = ["model.safetensors", "any.safetensors", "shards", "pytorch_model.bin", "any.pt", "bin shards"]
 
 
@@ -139,9 +136,6 @@ def test_the_hub_is_asked_for_torch_files_only_where_there_is_no_safetensors(
     assert asked == [("org/name", revision, p) for p in ("*.safetensors", "*.bin")[: 1 + only_bin]]
 
 
-# ---- blocks
-
-
 def test_a_difference_is_exact(tmp_path: Path) -> None:
     for dtype in WEIGHT_DTYPES:
         for other in WEIGHT_DTYPES:
@@ -156,9 +150,6 @@ def test_a_difference_is_exact(tmp_path: Path) -> None:
     tiny = {"a": torch.tensor([[1.0]])}, {"a": torch.tensor([[1.0 + 2**-23]])}
     found = pairing(tmp_path / "tiny", *tiny).pairs[0]
     assert Difference(found.base, found.tuned).block(0, 0, 1).item() == 2**-23
-
-
-# ---- pairs and notes
 
 
 def test_differently_sharded_sides_pair_in_the_order_of_the_layers(tmp_path: Path) -> None:
@@ -230,9 +221,6 @@ def test_stacks_kernels_scalars_and_quantized_weights_are_not_measured(tmp_path:
     assert set(noted(found, "unsupported dtype")) == {"q.weight", "k.weight", "q.weight_scale"}
 
 
-# ---- ties
-
-
 def tied(seed: int = 0) -> dict[str, Tensor]:
     return weights(seed) | {HEAD: numbers(7, 4, seed=seed)}
 
@@ -268,9 +256,6 @@ def test_a_tie_is_exact_and_of_an_embedding(tmp_path: Path) -> None:
          {"shared.weight": "decoder.embed_tokens.weight", HEAD: "decoder.embed_tokens.weight"}),
     ]:  # fmt: skip
         assert open_checkpoint(str(save(tmp_path, tensors))).tied == expected
-
-
-# ---- what cannot be read
 
 
 def fails(name: Path | str, named: str) -> None:

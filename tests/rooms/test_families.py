@@ -140,7 +140,6 @@ def test_a_run_records_what_it_covers_and_the_console_says_what_is_not_measured(
     assert {record.method for record in records} == {REFERENCE, LORA}
     for record in records:
         cover = record.completed.coverage
-        assert cover is not None
         assert cover.trained == record.completed.parameters.trainable
         assert cover.adapted == sum(math.prod(matrix.shape) for matrix in record.completed.matrices.values())
         assert "3-D experts" in {part.reason for part in cover.parts}

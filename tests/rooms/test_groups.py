@@ -27,9 +27,6 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "runs", size=8, layers=1)
 
 
-# ---- what shares a figure
-
-
 def test_only_runs_of_one_budget_share_a_figure(store: Store) -> None:
     for epochs in (1, 2):
         store.run(train={"epochs": epochs, "learning_rate": 5e-5})
@@ -88,9 +85,6 @@ def test_what_goes_with_the_rank_is_one_line_and_other_targets_are_another(store
     assert set(group_of(others).runs["variant"]) == {
         "LoRA (target modules [query,value])", "LoRA (target modules all-linear)",
     }  # fmt: skip
-
-
-# ---- laws over every figure
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -152,9 +146,6 @@ def test_runs_that_unlike_versions_made_are_named(store: Store) -> None:
     assert gaps.stamp(group, FIGURES["memory"].table(group)) == "2 versions of torch"
 
 
-# ---- what is missing
-
-
 def test_what_is_not_drawn_is_named_and_blocks_no_figure(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.run()
     done = store.run(rank=4)
@@ -203,9 +194,6 @@ def test_a_comparison_that_is_missing_is_named(store: Store) -> None:
     assert [line.partition(";")[0] for line in gaps.missing(group_of(store))] == [
         "the comparison with the reference: LoRA r = 2 of seed 0"
     ]
-
-
-# ---- the command line
 
 
 def test_bad_requests_say_what_to_type(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,9 +47,6 @@ def folder(tmp_path: Path) -> Folder:
     return make
 
 
-# ---- what of a file the model sees
-
-
 def turned() -> Image.Image:
     image = Image.new("RGB", (2, 3))
     image.getexif()[0x0112] = 6  # a quarter
@@ -99,9 +96,6 @@ def test_the_model_sees_the_pixels_that_the_processor_makes_of_a_batch(vit: Path
     assert inputs["labels"].tolist() == [task.train[i].label for i in (0, 1)]
 
 
-# ---- folders and tables
-
-
 def test_sub_folders_are_the_classes_inside_the_folders_own_splits_where_it_has_them(
     folder: Folder, tmp_path: Path
 ) -> None:
@@ -141,9 +135,6 @@ def test_a_table_of_paths_is_the_same_task(folder: Folder) -> None:
         load_task(config)
 
 
-# ---- faults, before anything trains
-
-
 def test_a_folder_that_is_no_task_of_images_is_named(folder: Folder) -> None:
     place = folder("cat", "dog")
     (place / "dog" / "3.png").write_bytes(b"no image")
@@ -159,9 +150,6 @@ def test_images_that_the_processor_leaves_at_two_sizes_are_refused(folder: Folde
     processor = transformers.ViTImageProcessorPil(do_resize=False)
     with pytest.raises(ConfigError, match="task=image_folder at 8×8 and 16×8"):
         Split.encoded(task, everything(task), processor)
-
-
-# ---- from the command line
 
 
 def test_a_vit_is_trained_measured_cut_and_scored(vit: Path, tmp_path: Path, lab_here: Lab) -> None:

@@ -150,9 +150,6 @@ def test_only_the_class_of_plain_linear_layers_changes_and_changes_back() -> Non
     assert str(model) == names
 
 
-# ---- the choice
-
-
 def training(*words: str) -> TrainConfig:
     return compose(list(words)).train
 

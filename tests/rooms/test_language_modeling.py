@@ -45,9 +45,6 @@ def ids(text: str) -> list[int]:
     return [WORDS.index(word) for word in text.split()]
 
 
-# ---- what counts
-
-
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_nats_of_a_padded_batch_are_those_taken_by_hand(kind: str, plain: bool) -> None:
@@ -75,9 +72,6 @@ def test_a_tokenizer_that_begins_texts_begins_each_row_once() -> None:
     assert cut["cut"] == 4
     plain = split_of(PLAIN_TEXTS[:2], word_tokenizer(begins=True)).rows[1]
     assert plain["input_ids"] == [*ids("the a bad dull end"), END]
-
-
-# ---- greedy decoding
 
 
 def taught(kind: str, split: Split, steps: int) -> nn.Module:
@@ -130,9 +124,6 @@ def test_the_generation_settings_of_a_base_change_no_answer() -> None:
         assert model.generation_config.to_dict() == before
 
 
-# ---- the model before it trains
-
-
 def test_baselines_are_the_test_rows_and_those_behind_training_rows() -> None:
     splits = {"train": split_of(EXAMPLES[:3]), "test": split_of(EXAMPLES[3:])}
     chosen = baselines(splits, None)
@@ -157,9 +148,6 @@ def test_a_few_shot_prompt_that_does_not_fit_has_fewer_shots_and_says_so(limit: 
     assert all(size <= limit for split in chosen.values() for size in split.sizes)
 
 
-# ---- what is cut, and what is refused
-
-
 def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
     split = split_of(EXAMPLES, max_length=8)
     whole = split_of(EXAMPLES)
@@ -174,7 +162,7 @@ def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
 
 def test_prompts_that_are_all_alike_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"task\.prompt"):
-        check_unlike(split_of([Example({"prompt": "the film is"}, word) for word in GOOD]), 64)
+        check_unlike(split_of([Example({"prompt": "the film is"}, word) for word in GOOD]))
 
 
 @pytest.mark.parametrize("label", ["", "  ", "zyx wvu"])

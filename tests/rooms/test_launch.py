@@ -52,9 +52,6 @@ def test_jobs_of_a_launcher_have_the_precision_that_auto_stands_for_here(small_r
     assert received == [[*words, f"train.precision={precision_of(config.train)}"]]
 
 
-# ---- leases and attempts
-
-
 @pytest.fixture
 def trains(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Training is writing a completed record; gives the runs that were trained."""
@@ -144,8 +141,6 @@ def test_a_recorded_run_is_compared_with_a_reference_that_can_be_used(
     assert not trains
 
 
-# ---- how many have room
-
 SIZES = {("m", "t"): 64}
 GIB = 2**30
 
@@ -207,9 +202,6 @@ def test_a_run_needs_more_when_its_update_is_measured_in_full(model_folder: Path
     full, lora = Run(compose(words), "full"), planned(tmp_path, "lora", None, words[0])
     sizes = {(full.config.model, repr(full.config.task)): 64}
     assert room.needed(full, sizes) > room.needed(lora, sizes) > room.LIBRARIES
-
-
-# ---- how long it may take
 
 
 def test_a_run_takes_as_long_as_those_like_it_and_else_as_all_do(tmp_path: Path) -> None:

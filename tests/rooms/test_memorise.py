@@ -23,14 +23,6 @@ from lorax_lab.record.record import scan
 SIZES = ("task.validation_examples=null", "task.test_examples=null")
 
 
-def memorised(words: list[str], *more: str) -> list[str]:
-    """The same run on its training examples."""
-    return [*(word for word in words if "n_examples" not in word and "test_examples" not in word), *SIZES, *more]
-
-
-# ---- the splits
-
-
 @pytest.mark.parametrize("groups", [None, 13])
 def test_validation_and_test_are_the_training_examples_in_their_order(groups: int | None) -> None:
     task = cut(pool(60, groups), train_examples=24, memorise=True)
@@ -62,11 +54,8 @@ def test_what_it_leaves_no_meaning_is_refused(words: list[str], named: str) -> N
         compose(spell_out([*words, "task.memorise=true"]))
 
 
-# ---- runs
-
-
 def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run: list[str], lab_here: Lab) -> None:
-    words = memorised(small_run, "task.memorise=true", "task.train_examples=48", "train.head=false")
+    words = [*small_run, *SIZES, "task.memorise=true", "task.train_examples=48", "train.head=false"]
     done = lab_here(*words, "rank=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(MEMORISED) == 1
@@ -80,9 +69,6 @@ def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run
         assert measures.means(runs / record.run_id)["relative_norm"] > 0
     group = load(runs).groups[0]
     assert set(scores(group, "test")["split"]) == {"training"}
-
-
-# ---- pages and figures of a study
 
 
 def memorising() -> Any:

@@ -61,8 +61,6 @@ def test_two_layers_by_hand(frozen: bool) -> None:
         assert by_category["temporaries"] - 4 * ROWS * HIDDEN < 64
 
 
-# ---- predicted
-
 TEXT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 160, "vocab_size": 96}
 TINY = {
     "bert": TEXT | {"model_type": "bert", "max_position_embeddings": 64},
@@ -133,7 +131,8 @@ def test_a_preset_has_the_published_number_of_parameters(name: str) -> None:
 def test_attention_that_transformers_has_not_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"attention=flash .*model=gemma-2-2b: .* type attention=eager"):
         step("gemma-2-2b", attention="flash").predict()
-    assert step("gemma-2-2b", attention="eager", batch=1).predict().trained > 0
+    with FakeTensorMode():
+        assert step("gemma-2-2b", attention="eager").build().config._attn_implementation == "eager"
 
 
 def test_gpus_by_hand() -> None:
@@ -194,7 +193,7 @@ def test_the_table_has_full_and_each_rank(folder: Path, capsys: pytest.CaptureFi
     assert "llama-2-70b" in capsys.readouterr().out
 
 
-def test_four_bits_by_hand() -> None:
+def test_four_bits_by_hand(folder: Path) -> None:
     """Llama-3-8B: 32 layers of 218,103,808 weights take half a byte and 1/64 of an fp32 scale each."""
     matrices, vectors, rank = 32 * 218_103_808, 65 * 4096, 16
     factors = 32 * rank * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336))
@@ -203,5 +202,5 @@ def test_four_bits_by_hand() -> None:
         rounded = [buffer for name, buffer in model.named_buffers() if name.endswith(("codes", "scales"))]
         held = sum(tensor.nbytes for tensor in [*model.parameters(), *rounded])
     assert held == matrices // 2 + 4 * matrices // 64 + 2 * (2 * 128256 * 4096 + vectors) + 4 * factors
-    full = step("llama-3-8b", None, precision="nf4").predict()
-    assert full == step("llama-3-8b", None, precision="bf16-true").predict()
+    full = step(str(folder / "llama"), None, precision="nf4").predict()
+    assert full == step(str(folder / "llama"), None, precision="bf16-true").predict()

@@ -76,9 +76,6 @@ def test_a_page_without_a_verdict_says_why() -> None:
     check("damaged", page.write_damaged("made", "its records are gone"))
 
 
-# ---- what no page shows
-
-
 def test_k_star_is_decided_on_validation_where_a_seed_lacks_the_answers() -> None:
     lacking = changed(present(study()), lambda x: {k: v for k, v in x.items() if (k, x["seed"]) != (CUT_ANSWERS, 3)})
     assert not update.is_on_test(lacking, TASK)

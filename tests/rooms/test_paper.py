@@ -49,9 +49,6 @@ def test_what_every_two_seeds_share_has_an_interval_over_seeds() -> None:
     assert above(of_every_two([0.4], 2), 0.1).outcome == NOT_TOLD  # two seeds have no interval
 
 
-# ---- which directions updates share
-
-
 def similar(at: dict[str, float], task: str = "sarcasm") -> list[dict[str, Any]]:
     """Similarities of two layers, each pair of runs apart by a little: `at` (i, j), .2 elsewhere."""
     draw = np.random.default_rng(1)
@@ -101,12 +98,8 @@ def test_a_control_that_has_more_than_half_leaves_no_sign_of_the_task(control: f
     assert [(row["side"], row["k"]) for row in found] == [(name, 1 if name == "A" else 64) for name in directions.SIDES]
     assert {row["sign"] for row in found} == {says}
     whole = directions.shared(records, "sarcasm", directions.SEEDS, directions.FACTOR, (1, 1), EVERY)
-    assert whole
     assert found[0]["beyond"][0] == whole.beyond
     assert list(details.sides_of_seeds(study(tasks=("sarcasm",)))) == []
-
-
-# ---- amplification
 
 
 def amplified(over_noise: float, fall: float = 10.0) -> Records:
@@ -130,9 +123,6 @@ def test_amplification_stands_beside_a_gaussian_of_its_norm(over_noise: float, s
     assert parts["r = 4"].value.mean == pytest.approx(1 / (over_noise * 1.002), rel=1e-5)
     assert outcome("factor_falls", amplified(over_noise)) == HOLDS
     assert outcome("factor_falls", amplified(over_noise, fall=1.5)) == FAILS
-
-
-# ---- arms against each other
 
 
 def outcomes(monkeypatch: pytest.MonkeyPatch, score: dict[str, float], half: float = 0.005) -> list[str]:
@@ -172,9 +162,6 @@ def test_the_rules_of_scores_hold_of_the_papers_own_numbers(monkeypatch: pytest.
     scores = {arm: score / 100 for arm, score in (table_6 | table_5).items()}
     assert outcomes(monkeypatch, scores, half=0.0005) == [HOLDS, NOT_TOLD, HOLDS, HOLDS, HOLDS]
     assert table_5["query and value r=4"] == table_5["attention r=2"] == max(table_5.values())
-
-
-# ---- the claims and the page
 
 
 def test_claims_name_arms_and_conditions_that_the_studies_have() -> None:

@@ -40,7 +40,6 @@ def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
     assert line[CORRECT].mean() == pytest.approx(record.completed.metrics["test/accuracy"])
     assert len(line[CORRECT]) == 60
     losses = by_example(line, LOSSES)
-    assert losses is not None
     assert len(losses) == 60
     assert (losses[line[CORRECT]] < np.log(2) + 1e-3).all()  # of two classes
     assert (losses[~line[CORRECT]] > np.log(2) - 1e-3).all()

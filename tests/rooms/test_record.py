@@ -201,9 +201,6 @@ def test_measures_are_derived_from_what_is_recorded(tmp_path: Path) -> None:
     assert "spikes" not in means  # only one of the two has them
 
 
-# ---- where a record comes from
-
-
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with the package's folder in it, in the place of the real one."""

@@ -169,9 +169,6 @@ def test_what_is_refused_leaves_the_adapter_in_place(case: str, tmp_path: Path) 
     assert torch.equal(exchange.serve(BATCH), before)
 
 
-# ---- the command
-
-
 @pytest.fixture(scope="module")
 def runs(small_words: list[str], table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two runs of small tasks: two classes, and a number."""

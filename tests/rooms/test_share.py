@@ -81,12 +81,10 @@ def test_d90_follows_the_rule_of_r90_with_the_papers_own_beside() -> None:
 def test_a_converged_head_comes_before_an_arm_and_an_arm_before_the_untrained_model() -> None:
     records = with_head(0.7)
     of_arm = scores(records, TASK)
-    assert of_arm
     assert of_arm.zero_is == "head"
     assert of_arm.zero.mean() == pytest.approx(0.7, abs=1e-3)
     line = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
     of_head = scores(replace(records, heads={TASK: line}), TASK)
-    assert of_head
     assert (of_head.zero_is, float(of_head.zero.mean())) == (share.HEAD, 0.6)
 
 
@@ -100,7 +98,6 @@ def test_there_is_no_share_of_what_is_not_surely_brought() -> None:
 
 def test_an_arm_of_which_a_run_diverged_keeps_nothing() -> None:
     rows = table(replace(lost(study()), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}))
-    assert rows is not None
     assert list(rows["size"]) == [8]
 
 
@@ -109,7 +106,6 @@ def test_cuts_have_shares_where_they_were_scored_on_test() -> None:
     records = present(study())
     examples = len(next(line["correct"] for line in records.lines if "correct" in line))
     rows = table(replace(records, heads={TASK: head | {"correct": np.arange(examples) < 0.6 * examples}}))
-    assert rows is not None
     by_k = rows[rows["side"] == "k"].set_index("size")["share"]
     assert by_k[4] == pytest.approx(1)
     assert by_k[1] < 0.5
@@ -119,7 +115,6 @@ def test_a_language_models_0_is_the_model_before_training() -> None:
     records = in_nats(study())
     lines = [line | {"baselines": {"untrained/nats": 3.0}} for line in records.lines]
     of_task = scores(replace(records, lines=lines), TASK)
-    assert of_task
     assert of_task.zero_is == share.BEFORE
     assert of_task.share_of(of_task.full)[0] == 1
 
@@ -163,5 +158,4 @@ def test_the_first_screen_is_made_of_the_published_records() -> None:
     assert len(rows) > 2
     assert "\n".join(rows) in readme
     claim = re.search(r"\*\*(LoRA of rank .+?\.)\*\*", verdict)
-    assert claim
     assert claim[1] in " ".join(readme.split())

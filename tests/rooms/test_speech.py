@@ -56,9 +56,6 @@ def columns_of(path: Path) -> list[str]:
     return [f"task.path={path}", "task.kind=speech_recognition", "task.audio=file", "task.label=words"]
 
 
-# ---- recordings
-
-
 def test_a_recording_is_read_as_it_is(tmp_path: Path) -> None:
     samples = np.array([[0.5, 0.25], [-1.0, 0.0], [0.0, 0.5]], np.float32)
     for ending in ("wav", "flac"):
@@ -78,9 +75,6 @@ def test_another_rate_is_the_same_sound() -> None:
         np.testing.assert_allclose(heard[inside], expected[inside], atol=5e-3)
     same = tone(440, 0.5)
     np.testing.assert_array_equal(speech.at_rate(same, RATE), same.samples)
-
-
-# ---- the loss, by hand
 
 
 def batch_of(texts: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -114,9 +108,6 @@ def test_the_loss_is_the_mean_over_letters_and_ends_and_nothing_else(model: nn.M
     whole = [loss for row in losses for loss in row]
     assert KIND.weight(inputs) == KIND.tokens(inputs) == len(whole) == 16
     assert float(KIND.loss(model, inputs).detach()) == pytest.approx(sum(whole) / 16, abs=1e-6)
-
-
-# ---- the score, by hand
 
 
 def greedy_by_hand(model: nn.Module, features: torch.Tensor) -> list[int]:
@@ -153,9 +144,6 @@ def test_a_score_has_the_nats_and_the_errors_of_what_is_written_greedily(model: 
     assert longest >= 3
 
 
-# ---- faults, before anything trains
-
-
 def write(sound: Any) -> Callable[[Path], object]:
     return lambda path: soundfile.write(path, sound, RATE)
 
@@ -181,9 +169,6 @@ def test_recordings_and_transcripts_that_cannot_be_used_are_named(fault: str, tm
     change(tmp_path / "4.wav")
     with pytest.raises(ConfigError, match=named):
         encoded(path)
-
-
-# ---- from the command line
 
 
 def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:

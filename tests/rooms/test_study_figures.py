@@ -57,9 +57,6 @@ def check_headings(figure: Any) -> None:
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-# ---- scores in nats per token
-
-
 def legends(figure: Any) -> list[str]:
     return [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
 
@@ -82,9 +79,6 @@ def words(figure: Any) -> list[str]:
     """What a figure's titles and axes say."""
     parts = [(a.get_title("left"), a.get_title(), a.get_xlabel(), a.get_ylabel()) for a in figure.axes]
     return [figure.get_suptitle(), *(text for of_axes in parts for text in of_axes)]
-
-
-# ---- the common look
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

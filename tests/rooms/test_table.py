@@ -115,15 +115,17 @@ def test_a_run_has_its_share_of_what_full_fine_tuning_brings_over_the_head_alone
 @pytest.mark.parametrize(
     ("head", "sentence"),
     [
-        (0.5, "the top 4 of 16 directions keep 90 % of what its update brings (validation)"),
-        (0.9, "full fine-tuning brings nothing over the head (validation)"),
+        (0.5, "the top 4 of 16 directions keep 90 % of what its update brings over the head alone (validation)"),
+        (0.9, "full fine-tuning brings nothing over the head alone (validation)"),
+        (None, "the top 4 of 16 directions keep 90 % of what its update brings over k = 0 (validation)"),
     ],
 )
 def test_each_full_update_says_how_many_directions_it_needs_or_that_it_brings_nothing(
-    head: float, sentence: str
+    head: float | None, sentence: str
 ) -> None:
     cuts = [{"part": "cut", "k": k, "accuracy": score} for k, score in ((0, 0.5), (4, 0.89), (16, 0.9))]
-    full = row("method=full", truncation=cuts, baselines={f"{HEAD_ON_VALIDATION}/accuracy": head})
+    baselines = {} if head is None else {f"{HEAD_ON_VALIDATION}/accuracy": head}
+    full = row("method=full", truncation=cuts, baselines=baselines)
     assert f"method full, seed 0: {sentence}" in printed([full])
 
 
@@ -138,6 +140,6 @@ def test_an_arm_of_several_seeds_has_an_interval_of_its_difference(tmp_path: Pat
     def below(shown: list[Row]) -> str:
         return "\n".join(map(str, table(shown, tmp_path).renderables[1:]))
 
-    assert "method lora, rank 4: -0.020 [-0.045, +0.005] from full fine-tuning, 3 seeds" in below(rows)
+    assert "method lora, rank 4: -0.020 [-0.045, +0.005] from full fine-tuning, 95 % over 3 seeds alone" in below(rows)
     assert "from full" not in below(rows[:1])
     assert "seed=0,1,2 for intervals" in below(rows[:1])

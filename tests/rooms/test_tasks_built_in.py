@@ -48,9 +48,6 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     return put
 
 
-# ---- the law
-
-
 OWN = {"local": local_table, "hub": hub_folder}
 
 
@@ -98,9 +95,6 @@ def test_the_content_made_here_would_leak_without_groups(name, serve):
     assert shared(task, origins(name, CONTENT[name]()))
 
 
-# ---- groups
-
-
 def test_retweets_and_louder_variants_are_one_group_and_smileys_none(serve):
     same = ["Yay. We won.", "YAY!! We won!!", "RT @anonymous Yay: we won", "@anonymous yay we won http://url_removed"]
     alone = ["@anonymous :)", "@anonymous :( :("]
@@ -110,9 +104,6 @@ def test_retweets_and_louder_variants_are_one_group_and_smileys_none(serve):
     assert len({groups[text] for text in same}) == 1
     assert [groups[text] for text in alone] == [None, None]
     assert len(set(groups.values())) == 42
-
-
-# ---- what is read
 
 
 @pytest.mark.parametrize("name", ["tweets", "editorials"])
@@ -160,9 +151,6 @@ print(sorted(heavy & set(sys.modules)))
     assert done.stdout.split("\n")[:-1] == [*(ASSETS[name].pinned[1] for name in PINNED), "[]"]
     assert done.stdout.startswith("c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350")
     assert not (tmp_path / "cache").exists()
-
-
-# ---- the real files
 
 
 REAL = [name for name in SOURCES if name in ASSETS or name == "boolq_lm"]

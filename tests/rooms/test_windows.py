@@ -153,9 +153,6 @@ def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.Monk
         resolve("auto")
 
 
-# what is shown
-
-
 def test_every_value_of_a_record_is_shown_and_no_matrix_by_itself(tmp_path: Path) -> None:
     cover = Coverage(100, 50, 40, 30, [Part("dense", "not a target", 60, 20)])
     record = run_record(matrices=MATRICES, coverage=cover, baselines={"untrained/accuracy": 0.4})
@@ -216,9 +213,6 @@ def test_no_share_is_kept_of_what_full_fine_tuning_does_not_bring(tmp_path: Path
         assert "share/kept" not in contents.record_values(run_record(reference=name), tmp_path)
 
 
-# progress.jsonl
-
-
 def clock(monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
     left = iter(times)
     monkeypatch.setattr(progress, "time", lambda: next(left))
@@ -234,9 +228,6 @@ def test_steps_are_read_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyP
         sink(2, 2, {"step": 2, "train/loss": float("nan")})
         assert reader.read()[1:] == [Row(2, 103.0, 3.0, {"train/loss": None})]
     assert reader.group == "sweep-1"
-
-
-# sync
 
 
 @pytest.fixture

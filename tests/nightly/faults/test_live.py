@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from here import store_of
 from launcher import Launch, Launchers, completed
@@ -55,14 +56,8 @@ def start(launchers: Launchers, words: list[str], address: str) -> Launch:
 
 def children(of: int) -> list[int]:
     """The processes that show runs, and W&B's own."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError, ValueError):
-            line = path.read_bytes()
-            parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"lorax_lab.windows.child" in line and of == parent:
-                found.append(int(path.parent.name))
-    return found
+    processes = [one for one in psutil.process_iter(["ppid", "cmdline"]) if one.info["ppid"] == of]
+    return [one.pid for one in processes if "lorax_lab.windows.child" in (one.info["cmdline"] or [])]
 
 
 def test_kills_while_runs_are_shown_change_no_run(

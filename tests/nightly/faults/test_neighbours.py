@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from here import store_of
+from here import store_of, until
 
 from lorax_lab.record import load_runs, read_record
 
@@ -83,6 +83,10 @@ def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: 
         assert {name: one.files[name] for name in weights} == {name: other.files[name] for name in weights}
 
 
+def has_new(store: Path, before: set[Path]) -> bool:
+    return bool(set(store.glob("*/checkpoints/step-*")) - before)
+
+
 def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background would ignore it
     overrides = [*small_run, "rank=2", "seed=0,1,2,3", "reference=false", "train.epochs=40", "checkpoint_seconds=0"]
@@ -92,19 +96,16 @@ def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: l
     for number, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         sweep = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
-        deadline = time.monotonic() + 120
-        begun = len(list(store.glob("*/checkpoints/step-*")))
-        while time.monotonic() < deadline and sweep.poll() is None:
-            if len(list(store.glob("*/checkpoints/step-*"))) > begun and sweep.poll() is None:
-                break
-            time.sleep(0.01)
+        before = set(store.glob("*/checkpoints/step-*"))
+        until(partial(has_new, store, before), lambda sweep=sweep: sweep.poll() is None)
         if number == signal.SIGTERM:
             sweep.terminate()  # the parent alone: it ends its workers
         else:
             os.killpg(sweep.pid, number)
         output, _ = sweep.communicate(timeout=60)
         assert sweep.returncode == code, output
-        assert not _processes(str(store)), "a worker was left"
+        lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+        assert not [line for line in lines if str(store) in line], "a worker was left"
         after = {path.parent.name: path.read_bytes() for path in store.glob("*/record.json")}
         done = {name: text for name, text in after.items() if b'"status": "completed"' in text}
         assert kept.items() <= done.items()
@@ -114,16 +115,6 @@ def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: l
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
     assert kept.items() <= {path.parent.name: path.read_bytes() for path in store.glob("*/record.json")}.items()
-
-
-def _processes(word: str) -> list[int]:
-    """Processes that have a word in their command line, or a parent that has it."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if word in path.read_bytes().decode(errors="replace"):
-                found.append(int(path.parent.name))
-    return found
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
