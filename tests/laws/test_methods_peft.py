@@ -27,6 +27,7 @@ from lorax_lab.methods import METHODS, method_named
 from lorax_lab.methods.peft_bridge import PREFIX, update_of
 from lorax_lab.methods.peft_settings import settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE
+from lorax_lab.methods.subspace import FASTFOOD, GATHER, SCALED
 from lorax_lab.models import shapes_of
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.record.folder import save_trained
@@ -324,4 +325,4 @@ def test_the_docs_name_no_method_that_there_is_not() -> None:
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith(("| `", "| [`"))]
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert len(named) > 50
-    assert set(named) <= {*TABLE, *LEFT_OUT}
+    assert set(named) <= {*TABLE, *LEFT_OUT, GATHER, FASTFOOD, SCALED}
