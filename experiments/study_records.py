@@ -324,7 +324,7 @@ def _promises(declared: Declaration) -> dict[str, object]:
     """What a declaration fixes, by name. Were three seeds added to five whose scores are known, an arm at the margin
     would pass in .041 of studies, and not in .025."""
     promises = {key: value for key, value in vars(declared.protocol).items() if key != "arms"}
-    promises |= {key: getattr(declared, key) for key in ("common", "control_of", "low_share")}
+    promises |= {key: getattr(declared, key) for key in ("common", "control_of")}
     promises |= {"factors": list(declared.factors)}
     for arm in declared.protocol.arms:
         promises |= {f"the arm {arm.name}": arm, f"final overrides of {arm.name}": declared.final.get(arm.name)}

@@ -20,16 +20,22 @@ class LoraxLabSweeper(BasicSweeper):
         max_batch_size: not used; it is an argument of every basic sweeper.
         params: lists of values by key, as an experiment's file has them.
         dry_run: list the runs and train nothing.
+        show: print the settings of the first run and do nothing.
     """
 
-    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        dry_run: bool = False,
+        show: bool = False,
+    ) -> None:
         super().__init__(max_batch_size, params)
-        self.dry_run = dry_run
+        self.dry_run, self.show = dry_run, show
 
     def sweep(self, arguments: list[str]) -> None:
         """Carry out the sweep of these overrides; ends the program with the sweep's exit code unless it is 0."""
-        from lorax_lab.launch.compose import content_of, spell_out, typed
-        from lorax_lab.launch.sweep import carry_out
+        from lorax_lab.launch.compose import content_of, spell_out, typed, with_kind
 
         config, launcher = self.config, self.launcher
         assert config is not None
@@ -44,7 +50,13 @@ class LoraxLabSweeper(BasicSweeper):
             content: Any = OmegaConf.to_container(loader.load_sweep_config(config, list(choices)))
             return {key: value for key, value in content.items() if key != "hydra"}
 
-        configs = [typed(content_of(job, composed)) for job in jobs]
+        contents = [content_of(job, composed) for job in jobs]
+        if self.show:
+            print(OmegaConf.to_yaml(OmegaConf.create(with_kind(contents[0]))), end="")
+            return
+        from lorax_lab.launch.sweep import carry_out  # imports torch
+
+        configs = [typed(content) for content in contents]
         if len(jobs) > 1 and "--multirun" not in sys.argv:  # hydra.mode says it of a single run too
             from lorax_lab.errors import ConfigError
 

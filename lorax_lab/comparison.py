@@ -71,8 +71,8 @@ def _with_zeros(update: Update, rank: int) -> Update:
     """A low-rank update with all the directions that were measured; those that its file left out are zero."""
     if not isinstance(update, LowRank) or len(update.A) >= rank:
         return update
-    missing = rank - len(update.A)
-    return LowRank(pad(update.B, (0, missing)), pad(update.A, (0, 0, 0, missing)), update.scaling)
+    zeros = rank - len(update.A)
+    return LowRank(pad(update.B, (0, zeros)), pad(update.A, (0, 0, 0, zeros)), update.scaling)
 
 
 def lacks_comparison(folder: Path, reference: str | None) -> bool:
@@ -88,10 +88,10 @@ def why_unusable(reference: Path) -> str | None:
     if status != "completed":
         reason = read_record(reference).reason
         return f"its reference {reference.name} is {status}" + (f" ({reason})" if reason else "")
-    if not (reference / weights).exists():
-        return f"the weights of its reference {reference.name} are gone; with force=true it is trained again"
     try:
         check_file(reference, weights)
+    except FileNotFoundError:
+        return f"the weights of its reference {reference.name} are gone; with force=true it is trained again"
     except DamagedRecord as error:
         return str(error)
     return None

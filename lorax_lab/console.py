@@ -30,12 +30,13 @@ def say(text: str, style: str | None = None) -> None:
 
 
 class Bars(Progress):
-    """Bars, each with its title, how much is done, and the time. They are shown inside a `with` block."""
+    """Bars, each with its title, how much is done, what `more` is to be said, and the time. They are shown inside a
+    `with` block."""
 
-    def __init__(self, *columns: TextColumn) -> None:
-        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    def __init__(self) -> None:
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns, *times,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[more]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=600,
         )  # fmt: skip
 
@@ -45,7 +46,7 @@ class WorkerBars(Bars):
     them."""
 
     def __init__(self, total: int) -> None:
-        super().__init__(TextColumn("{task.fields[more]}"))
+        super().__init__()
         self.runs = self.add_task("runs", total=total, more="")
         self.bars: dict[str, Any] = {}
         self.ended: set[str] = set()
@@ -89,5 +90,5 @@ def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for work that can be counted. The block calls what it is given with (done, total); the total is None where
     nobody knows it."""
     with Bars() as progress:
-        task = progress.add_task(title, total=None)
+        task = progress.add_task(title, total=None, more="")
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +18,7 @@ from lorax_lab.config.measured import CONTROLS, K90
 from lorax_lab.console import Show
 from lorax_lab.measure import rows
 from lorax_lab.measure.truncation import (
+    Change,
     Decomposition,
     bisected,
     controls,
@@ -35,6 +36,7 @@ from lorax_lab.record.direction import oriented
 from lorax_lab.record.result import Matrix, Scoring
 from lorax_lab.record.share import needed
 from lorax_lab.streams import generator
+from lorax_lab.tasks import Task
 from lorax_lab.tasks.split import Split
 
 FLIPS = 0.002
@@ -120,19 +122,22 @@ def measure(
     """
     updates = method.updates(model, original)
     decomposed = rows.decompose(updates, folder)
-    outputs = splits["test"].outputs(model).numpy()
+    test = splits["test"]
+    outputs = test.outputs(model).numpy()
     findings = Findings(
-        scores={"test": splits["test"].task.score(outputs, splits["test"].labels)},
-        outputs=splits["test"].answered(outputs),
+        scores={"test": test.task.score(outputs, test.labels)},
+        outputs=test.answered(outputs),
         matrices=rows.measure(updates, original, full_update, method.update_dtype),
         spectra=rows.to_save(decomposed),
     )
-    if method.is_reference:
-        began, on_validation = time.perf_counter(), splits["validation"]
-        if measured == K90:
-            findings.truncation = _find_k90(model, original, decomposed, validation, on_validation, zero, show)
-            findings.truncation_seconds = time.perf_counter() - began
-            return findings
+    if not method.is_reference:
+        return findings
+    began, on_validation = time.perf_counter(), splits["validation"]
+    on_score = partial(show, "truncating the update")
+    if measured == K90:
+        with with_changes(model, original, validation, on_validation.score) as score:
+            findings.truncation = _find_k90(decomposed, score, validation, test.task, zero, on_score)
+    else:
         changes = cuts(decomposed)
         if measured == CONTROLS:
             noise = gaussian_like(decomposed, generator(seed, "gaussian"))
@@ -140,64 +145,41 @@ def measure(
             findings.matrices = rows.with_stand_ins(findings.matrices, noise, original)
             findings.spectra = rows.to_save(decomposed, noise, nulls)
             changes += controls(decomposed, generator(seed, "directions"), noise)
-        on_score = partial(show, "truncating the update")
+            # the rank can then be told by examples that chose nothing
+            ranks, on_test = ranks_of(decomposed), partial(show, "truncating the update, test")
+            tops = cuts_at(decomposed, ranks)
+            seen = seen_under(model, original, tops, outputs, lambda cut: test.outputs(cut).numpy(), on_test)
+            answered = (without_labels(test.answered(cut)) for cut in seen)
+            findings.cut_outputs = {f"cut/{k}": answers for k, answers in zip(ranks, answered, strict=True)}
         findings.truncation = scored(model, original, changes, validation, on_validation.score, on_score)
-        if measured == CONTROLS:
-            findings.cut_outputs = _cut_on_test(model, original, decomposed, splits["test"], outputs, show)
-        findings.truncation_seconds = time.perf_counter() - began
+    findings.truncation_seconds = time.perf_counter() - began
     return findings
 
 
 def _find_k90(
-    model: nn.Module,
-    original: dict[str, Tensor],
     decomposed: dict[str, Decomposition],
+    score: Callable[[Change], dict[str, float]],
     uncut: dict[str, float],
-    split: Split,
+    task: Task,
     zero: float | None,
-    show: Show,
+    on_score: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
     """Rows as of `scored`: the cuts by which the smallest k is found that keeps 90 % of what the whole update brings,
     and k = 0. What it brings is counted from a head alone or, where none was fitted, from k = 0."""
-    ranks, metric, higher = ranks_of(decomposed), split.task.metric, split.task.higher_is_better
-    most = len(ranks).bit_length() + 2
-    with with_changes(model, original, uncut, split.score) as score:
-        by_k = {ranks[-1]: uncut}
+    ranks, higher = ranks_of(decomposed), task.higher_is_better
+    most, by_k = len(ranks).bit_length() + 2, {ranks[-1]: uncut}
 
-        def value(k: int) -> float:
-            if k not in by_k:
-                by_k[k] = score(*cuts_at(decomposed, [k]))
-                show("truncating the update", min(len(by_k) - 1, most), most)
-            return by_k[k][metric]
+    def value(k: int) -> float:
+        if k not in by_k:
+            by_k[k] = score(*cuts_at(decomposed, [k]))
+            on_score(min(len(by_k) - 1, most), most)
+        return by_k[k][task.metric]
 
-        enough = needed(value(0) if zero is None else zero, uncut[metric], higher)
-        if enough is not None:
-            bisected(ranks[:-1], lambda k: oriented(value(k), higher) >= oriented(enough, higher))
-        value(0)
+    enough = needed(value(0) if zero is None else zero, uncut[task.metric], higher)
+    if enough is not None:
+        bisected(ranks[:-1], lambda k: oriented(value(k), higher) >= oriented(enough, higher))
+    value(0)
     return [{"part": "cut", "k": k, "module": None, **by_k[k]} for k in sorted(by_k)]
-
-
-def _cut_on_test(
-    model: nn.Module,
-    original: dict[str, Tensor],
-    decomposed: dict[str, Decomposition],
-    test: Split,
-    uncut: np.ndarray,
-    show: Show,
-) -> dict[str, dict[str, np.ndarray]]:
-    """What the model says to the test split under each cut: its rank can then be told by examples that chose nothing.
-
-    Args:
-        uncut: what it says with the whole update.
-    """
-    changes = [change for change in cuts(decomposed) if change.part == "cut"]
-    on_score = partial(show, "truncating the update, test")
-    seen = seen_under(model, original, changes, uncut, lambda cut: test.outputs(cut).numpy(), on_score)
-    all_answered = (test.answered(outputs) for outputs in seen)
-    return {
-        f"{change.part}/{change.k}": without_labels(answered)
-        for change, answered in zip(changes, all_answered, strict=True)
-    }
 
 
 def without_labels(answered: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -37,7 +37,10 @@ def recorded(runs_dir: Path, run_id: str = RUN_ID, tracking: dict[str, Any] | No
     save_arrays(folder / SPECTRA, SIGMA)
     done = {} if "status" in changes else {"matrices": MATRICES}
     record = run_record(run_id, **done | changes)
-    write_record(folder, replace(record, config=record.config | {"tracking": tracking or {}}))
+    write_record(
+        folder,
+        replace(record, config=record.config | {"tracking": tracking or {"project": "lorax_lab", "entity": None}}),
+    )
     return folder
 
 

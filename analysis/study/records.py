@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, in_short, suggest
 from lorax_lab.record.direction import of_lines, scored_on
-from lorax_lab.study.declaration import DECLARATION, DamagedDeclaration, Declaration, read_declaration
+from lorax_lab.study.declaration import DECLARATION, Declaration, read_declaration
 from lorax_lab.study.protocol import Cell, Protocol
 from lorax_lab.study.published import COLLAPSED, HEADS, RUNS, SHARED, Afterwards, Line, names_of, read_lines, read_rows
 from lorax_lab.study.tables import altered, read_table
@@ -156,8 +156,6 @@ def load(folder: Path) -> Records:
         declared, lines = read_declaration(folder), read_lines(folder)
         measured = {name: read_rows(folder, name) for name in names_of(folder)}
         shared = _shared(folder / SHARED)
-    except DamagedDeclaration as error:
-        raise DamagedStudy(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = "; ".join(damages) or in_short(error)
         raise DamagedStudy(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None

@@ -36,16 +36,13 @@ def amplifications(runs: Runs, ranks: Mapping[str, Sequence[int]]) -> Iterator[d
         base = original(run)
         base_sigma = {matrix: singular_values(weight) for matrix, weight in base.items()}
         for matrix, update in updates(run).items():
-            noise = torch.randn(
-                tuple(update.shape), generator=generator(seed, f"amplification/{matrix}"), dtype=torch.float64
-            )
+            stream = generator(seed, f"amplification/{matrix}")
+            noise = torch.randn(tuple(update.shape), generator=stream, dtype=torch.float64)
             update_svd, noise_svd = svd(update), svd(noise)
             place = {"arm": arm, "seed": seed, "matrix": matrix, "module": short_name(matrix)}
             for r in ranks[arm]:
-                if r > len(update_svd[1]):
-                    raise ConfigError(
-                        f"{arm}: r={r} is above the {len(update_svd[1])} directions of its update of {matrix}"
-                    )
+                if r > (most := len(update_svd[1])):
+                    raise ConfigError(f"{arm}: r={r} is above the {most} directions of its update of {matrix}")
                 norm = float(update_svd[1][:r].norm())
                 in_update = _in_top(update_svd, base[matrix], base_sigma[matrix], r, norm)
                 in_noise = _in_top(noise_svd, base[matrix], base_sigma[matrix], r, norm)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from lorax_lab.afterwards.trained import Run, Runs
+from lorax_lab.config.identity import check_planned
 from lorax_lab.errors import ConfigError
 from lorax_lab.measure.rows import decompose
 from lorax_lab.measure.truncation import cuts_at, seen_under
 from lorax_lab.methods import METHODS
 from lorax_lab.models import base_weights, load_base, select, use_kernel
-from lorax_lab.record.folder import OUTPUTS, check_file, load_arrays
+from lorax_lab.record.folder import check_file
 from lorax_lab.record.record import read_record
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split
@@ -25,8 +26,6 @@ from lorax_lab.train import make_accelerator
 
 WHOLE = "whole"
 """Stands for k where nothing is cut."""
-TOLERANCE = 0.002
-"""Share of the answers that another processor may round to another class."""
 
 
 def sets(runs: Runs, arm: str, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -42,7 +41,7 @@ def sets(runs: Runs, arm: str, targets: Mapping[str, Sequence[str]], ranks: Sequ
         Each set begins with a row of k = `whole`, the uncut update.
 
     Raises:
-        ConfigError: an answer of the task is more or less right, or the answers are not those of the record.
+        ConfigError: an answer of the task is more or less right, or the base or the data are not the run's.
     """
     for (name, seed), run in runs.items():
         if name == arm:
@@ -55,6 +54,7 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
         raise ConfigError(f"task={task.config.name}: sets are cut where answers are right or wrong")
     check_file(run.folder, method.weights)
     base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    check_planned(config, run.folder.name, base.sha256, task.data_sha256)
     model = base.model
     use_kernel(model, read_record(run.folder).hardware.get("kernel", "torch"))
     original = base_weights(model, select(model, ["all-linear"]))
@@ -68,21 +68,9 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
         return test.answered(test.outputs(tuned).numpy())["correct"]
 
     uncut = right(model)
-    _refuse_others(run, test.labels, uncut)
     for name, ends in targets.items():
         weights = {matrix: original[matrix] for matrix in select(model, list(ends))}
         cuts = cuts_at({matrix: decompositions[matrix] for matrix in weights}, ranks)
         seen = seen_under(model, weights, cuts, uncut, right)
         for k, correct in zip([WHOLE, *ranks], [uncut, *seen], strict=True):
             yield {"set": name, "matrices": len(weights), "k": str(k), "correct": correct.astype(bool)}
-
-
-def _refuse_others(run: Run, labels: np.ndarray, uncut: np.ndarray) -> None:
-    recorded = load_arrays(run.folder, OUTPUTS)["test"]
-    same = np.array_equal(recorded["labels"], labels)
-    unlike = float((recorded["correct"] != uncut).mean()) if same else 1.0
-    if unlike > TOLERANCE:
-        raise ConfigError(
-            f"{run.folder.name} answers {unlike:.1%} of the test split otherwise than its record says: its model, data "
-            "or code are others now; train it again, with force=true"
-        )

@@ -50,19 +50,21 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
     arms = {arm for pair in pairs.values() for arm in pair}
     sides = {key: sides_of(run) for key, run in runs.items() if key[0] in arms}
     seeds = sorted({seed for _, seed in sides})
-    base = base_sides(next(iter(runs.values()))) if BASE in arms else {}
-    for name, (one, other) in pairs.items():
-        chosen = list(_seeds(one, other, seeds))
-        left = [base if one == BASE else sides[one, seed] for seed, _ in chosen]
-        right = [sides[other, seed] for _, seed in chosen]
+    if BASE in arms:
+        base = {name: _both(weight.double()) for name, weight in original(next(iter(runs.values()))).items()}
+        sides |= {(BASE, seed): base for seed in seeds}
+    for name, (first, second) in pairs.items():
+        of_runs = _seeds(first, second, seeds)
+        left, right = [sides[first, seed] for seed, _ in of_runs], [sides[second, seed] for _, seed in of_runs]
         common = [matrix for matrix in left[0] if matrix in right[0]]
         if not common:
-            raise ConfigError(f"{one} and {other} have no matrix in common; compare arms that adapt the same matrices")
+            alike = "compare arms that adapt the same matrices"
+            raise ConfigError(f"{first} and {second} have no matrix in common; {alike}")
         for matrix in common:
             for side in (s for s in left[0][matrix] if s in right[0][matrix]):
                 ends = [(a[matrix][side], b[matrix][side]) for a, b in zip(left, right, strict=True)]
-                place = {"pair": name, "side": side, "matrix": matrix}
-                yield place | {"module": short_name(matrix), "layer": layer_number(matrix)} | _shared(ends)
+                place = {"pair": name, "side": side, "matrix": matrix, "module": short_name(matrix)}
+                yield place | {"layer": layer_number(matrix)} | _shared(ends)
 
 
 def sides_of(run: Run) -> dict[str, Side]:
@@ -76,11 +78,6 @@ def sides_of(run: Run) -> dict[str, Side]:
     return sides
 
 
-def base_sides(run: Run) -> dict[str, Side]:
-    """The sides of each matrix of the run's base."""
-    return {name: _both(weight.double()) for name, weight in original(run).items()}
-
-
 def _both(update: Update) -> Side:
     U, _, Vh = spectra.svd(update)
     return {"row": Vh[:MOST].T.float(), "column": U[:, :MOST].float()}
@@ -90,13 +87,10 @@ def _rows(factor: Tensor) -> Tensor:
     return torch.linalg.svd(factor.double(), full_matrices=False).Vh[:MOST].T.float()
 
 
-def _seeds(one: str, other: str, seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
-    if one == BASE:
-        yield from ((seed, seed) for seed in seeds)
-    elif one == other:
-        yield from combinations(seeds, 2)
-    else:
-        yield from permutations(seeds, 2)
+def _seeds(first: str, second: str, seeds: Sequence[int]) -> list[tuple[int, int]]:
+    if first == BASE:
+        return [(seed, seed) for seed in seeds]
+    return list(combinations(seeds, 2) if first == second else permutations(seeds, 2))
 
 
 def _shared(ends: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
+from pydantic import ConfigDict
+
 from lorax_lab.config.checks import FROM_ZERO, POSITIVE, check_fields, one_of, require, require_name, require_path
 from lorax_lab.config.identity import NO_RESULT
 from lorax_lab.config.measured import CURVE, MEASURED, current
@@ -28,12 +30,16 @@ DATA, SHARD = "data", "shard"
 KERNELS = ("torch", "onednn")
 """What linear layers multiply with; they differ in rounding alone."""
 
+READING = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+"""How plain values become settings: an unknown key is an error, and a column may be called 1."""
+
 
 @dataclass
 class TaskConfig:
     """Which examples, and how many of each split. See `conf/task/`. A kind of task adds the settings that are its own:
     the columns of its inputs, how long they may be (`lorax_lab/tasks/`)."""
 
+    __pydantic_config__ = READING
     inputs: ClassVar[Mapping[str, str]] = {}
     """Name of each input of an example, and its form (`text`). Each is a key that names a column, too; the first one is
     needed, the others may be null."""
@@ -84,6 +90,7 @@ class MethodConfig:
         HASHED_AS_NULL: settings that the method once recorded as null; they stay in run identity.
     """
 
+    __pydantic_config__ = READING
     HASHED_AS_NULL: ClassVar[tuple[str, ...]] = ()
 
     name: str
@@ -109,6 +116,7 @@ class TrainConfig:
     inside windows of `length_window` batches; 1 leaves them to chance. `patience` is the number of validations without
     a better primary score that end the training."""
 
+    __pydantic_config__ = READING
     learning_rate: float = field(metadata=POSITIVE)
     batch_size: int = field(metadata=POSITIVE)
     epochs: int = field(metadata=POSITIVE)
@@ -154,6 +162,7 @@ class TrackingConfig:
         study: the study that the run belongs to, as a tag.
     """
 
+    __pydantic_config__ = READING
     mode: str = field(metadata=one_of("auto", "offline", "online", "trackio", "disabled"))
     project: str
     entity: str | None
@@ -173,6 +182,7 @@ class RunConfig:
     """Everything that one run is. The hashes of the model's files and of the data stand for `model`, `task.name` and
     `task.path` in run identity."""
 
+    __pydantic_config__ = READING
     model: str = field(metadata=NO_RESULT)
     task: TaskConfig
     method: MethodConfig

@@ -35,13 +35,18 @@ def defaults(task: str, method: str, kind: str | None = None) -> Mapping[str, An
     settings |= flat(_read("train/default.yaml"), "train.")
     presets = [{k: v for k, v in _read(f"task/{name}.yaml").items() if k != "defaults"} for name in ("_base", task)]
     preset = presets[0] | presets[1]
-    settings |= flat(_read(f"kind/{kind or preset['kind']}.yaml") | preset, "task.")
+    settings |= flat({**kind_defaults(kind or preset["kind"]), **preset}, "task.")
     return settings | flat(_read(f"method/{method}.yaml"))
 
 
 def method_defaults(method: str) -> Mapping[str, Any]:
     """What a method's file sets of the method's own settings, by name."""
     return dict(_read(f"method/{method}.yaml")["method"])
+
+
+def kind_defaults(kind: str) -> dict[str, Any]:
+    """The settings that belong to a kind of task, by name."""
+    return dict(_read(f"kind/{kind}.yaml"))
 
 
 @lru_cache(maxsize=256)

@@ -45,12 +45,11 @@ PIPELINES = {
 """transformers' name of the pipeline, by the class of a kind of task."""
 SIGNS = re.compile(r"([\\`*_<\[\]!|])")
 """Signs that mean something in Markdown."""
-DESCRIPTION = "Write a run's result as a folder that transformers and PEFT load, with a model card."
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the folder, and push it where that is asked for. Returns the exit code: 0 done, 2 a wrong input."""
-    parser = argparse.ArgumentParser("python -m lorax_lab.export", description=DESCRIPTION)
+    parser = argparse.ArgumentParser("python -m lorax_lab.export", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
     parser.add_argument("--push-to-hub", metavar="NAME", help="upload it as NAME or OWNER/NAME, made if missing")
@@ -59,9 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(run: Path, folder: Path, name: str | None) -> int:
-    if name:
-        _finished(run)
-        _check_login(name)
     export(run, folder)
     say(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     if name:
@@ -172,13 +168,6 @@ def _card(run: Path, record: Record, config: RunConfig, base_name: str, has_pipe
     return made.get_template("README.md.j2").render(facts)
 
 
-def _check_login(name: str) -> None:
-    from huggingface_hub import get_token
-
-    if not get_token():
-        raise ConfigError(f"--push-to-hub {name}: nobody is logged in to the hub; type hf auth login")
-
-
 def _push(folder: Path, name: str) -> str:
     """Upload the folder; the name of the repository, with its owner."""
     from huggingface_hub import HfApi
@@ -188,7 +177,7 @@ def _push(folder: Path, name: str) -> str:
         repository = str(HfApi().create_repo(name, exist_ok=True).repo_id)
         HfApi().upload_folder(repo_id=repository, folder_path=folder)
     except (HTTPError, OSError, ValueError) as error:
-        again = f"{folder} is whole: type hf upload {name} {folder}"
+        again = f"{folder} is whole: type hf auth login, and then hf upload {name} {folder}"
         raise ConfigError(f"--push-to-hub {name}: the hub refused it ({first_line(error)}); {again}") from error
     return repository
 

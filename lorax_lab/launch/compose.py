@@ -5,27 +5,26 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
-import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import lru_cache, reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from lorax_lab.config import RunConfig, TrackingConfig, TrainConfig
 from lorax_lab.config.checks import require
-from lorax_lab.config.defaults import defaults, flat, method_defaults
+from lorax_lab.config.defaults import defaults, flat, kind_defaults, method_defaults
 from lorax_lab.config.measured import CONTROLS, CURVE
 from lorax_lab.config.overrides import CONF, parsed, quoted, said_plainly
-from lorax_lab.errors import ConfigError, first_line, suggest
+from lorax_lab.errors import ConfigError, suggest
 
 GROUPS = ("task", "method", "train", "tracking")
 """The folders of `conf/`; a run takes one file of each."""
-METHOD_SETS = ("rank", "train.learning_rate")
-"""Settings that a method's file sets besides those of its own section."""
 VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]+=(?!\s*{{)")
 """How an override begins that only sets a value: it chooses no file, adds or deletes no key, is none of Hydra's, and is
 no mapping, which Hydra merges."""
@@ -42,10 +41,8 @@ def presets(group: str, folder: Path = CONF) -> list[str]:
 @lru_cache(maxsize=1)
 def known_keys() -> tuple[str, ...]:
     """Every dotted key that the command line accepts, the settings of every method and kind of task among them."""
-    from lorax_lab.tasks import KINDS
-
     keys = [key for name in presets("method") for key in defaults("local", name)]
-    keys += [f"task.{field.name}" for kind in KINDS.values() for field in dataclasses.fields(kind.config)]
+    keys += [f"task.{key}" for kind in presets("kind") for key in kind_defaults(kind)]
     return tuple(dict.fromkeys([*GROUPS, *keys]))
 
 
@@ -63,9 +60,9 @@ def spell_out(overrides: list[str], folder: Path = CONF) -> list[str]:
         if not task or task in presets("task", folder):
             spelled.append(f"++{override}" if key.startswith(("task.", "method.")) else override)
             continue
-        hint = suggest(task, [name for name in presets("task") if name != "hub"])
-        if "/" not in task and not Path(task).exists() and hint.startswith("did you mean"):
-            raise ConfigError(f"task={task} is not a preset; {hint}, or a data set id")
+        similar = get_close_matches(task, presets("task"), cutoff=0.5)
+        if similar and "/" not in task and not Path(task).exists():
+            raise ConfigError(f"task={task} is not a preset; did you mean {' or '.join(similar)}? or a data set id")
         spelled += ["task=hub", f"++task.path={quoted(task)}", f"++task.name={quoted(task)}"]
     return spelled
 
@@ -107,6 +104,11 @@ def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[
     return content
 
 
+def with_kind(content: dict[str, Any]) -> dict[str, Any]:
+    """A composed configuration with all settings of its kind of task."""
+    return content | {"task": kind_defaults(content["task"]["kind"]) | content["task"]}
+
+
 @contextmanager
 def in_our_words() -> Iterator[None]:
     """Errors of Hydra that a slip of the keyboard makes, as a `ConfigError` with what is allowed."""
@@ -137,10 +139,10 @@ def meant(key: str) -> list[str]:
     (['train.learning_rate'], ['train.batch_size'], ['method.alpha'])
     """
     last = key.rpartition(".")[2].removeprefix("lora_").removeprefix("num_train_")
-    names = {known: known.rpartition(".")[2] for known in known_keys()}
-    initials = {known: "".join(word[0] for word in name.split("_")) for known, name in names.items() if "_" in name}
-    by_name = [known for known, name in names.items() if name == last]
-    return by_name or [known for known, letters in initials.items() if letters == last]
+    names = {ours: ours.rpartition(".")[2] for ours in known_keys()}
+    initials = {ours: "".join(word[0] for word in name.split("_")) for ours, name in names.items() if "_" in name}
+    by_name = [ours for ours, name in names.items() if name == last]
+    return by_name or [ours for ours, letters in initials.items() if letters == last]
 
 
 def check_flags(flags: list[str]) -> None:
@@ -153,12 +155,9 @@ def check_flags(flags: list[str]) -> None:
 
 
 def _no_key(key: str) -> str:
-    if keys := meant(key):
-        return f"there is no key {key}; did you mean {' or '.join(keys)}? --cfg job shows all"
-    section = f"{key.partition('.')[0]}." if "." in key else ""
-    in_section = [name for name in known_keys() if name.startswith(section) and (section or "." not in name)]
-    (nearest, _, _), allowed = suggest(key, known_keys()).partition("allowed: "), ", ".join(in_section or known_keys())
-    return f"there is no key {key}; {nearest}allowed: {allowed}; --cfg job shows all"
+    keys = meant(key) or get_close_matches(key, known_keys(), cutoff=0.5)
+    hint = f"did you mean {' or '.join(keys)}? " if keys else ""
+    return f"there is no key {key}; {hint}--cfg job shows all"
 
 
 def typed(content: Any) -> RunConfig:
@@ -184,57 +183,39 @@ def typed(content: Any) -> RunConfig:
         "train": TrainConfig,
         "tracking": TrackingConfig,
     }
-    sections = {name: content.get(name, {}) for name in schemas}
+    sections = {name: dict(content.get(name, {})) for name in schemas}
     if sections["train"].get("dropout") == "torch":  # recorded runs state it; nothing else is possible now
-        sections["train"] = {key: value for key, value in sections["train"].items() if key != "dropout"}
-    dials = {key: value for key, value in content.items() if key not in schemas}
-    settings = {name: _checked(schemas[name], f"{name}.", pickle.dumps(sections[name])) for name in schemas}
-    config = RunConfig(**vars(_checked(_dials(), "", pickle.dumps(dials))), **settings)
+        del sections["train"]["dropout"]
+    settings = {name: _checked(schema, f"{name}.", sections[name]) for name, schema in schemas.items()}
+    config: RunConfig = _checked(RunConfig, "", {**content, **settings})
     _check_method(config)
     check(config.task)
     return config
 
 
-@lru_cache(maxsize=1)
-def _dials() -> type:
-    """The settings of a run that are in no section."""
-    types = get_type_hints(RunConfig)
-    return dataclasses.make_dataclass("Dials", [key for key in types.items() if not dataclasses.is_dataclass(key[1])])
-
-
 @lru_cache(maxsize=256)
-def _structured(schema: type) -> Any:
-    from omegaconf import OmegaConf
+def _reader(schema: type) -> TypeAdapter[Any]:
+    """What makes settings of plain values; it lets nothing pass that has another type, or that is no setting."""
+    return TypeAdapter(schema)
 
-    return OmegaConf.structured(schema)
 
-
-@lru_cache(maxsize=4096)
-def _checked(schema: type, prefix: str, pickled: bytes) -> Any:
-    """Plain settings as the dataclass that holds them to its types; the runs of a sweep share most of them.
-
-    Args:
-        prefix: of the settings' keys on the command line.
-        pickled: the settings.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
-    content = pickle.loads(pickled)
+def _checked(schema: Any, section: str, content: dict[str, Any]) -> Any:
+    """Plain settings as the dataclass that holds them to its types. Their keys on the command line begin with
+    `section`."""
     try:
-        return OmegaConf.to_object(OmegaConf.merge(_structured(schema), content))
-    except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        key = str(error.full_key or error.key).partition("[")[0]
-        value = flat(content).get(key)
-        reason = first_line(error)
-        if isinstance(error, ConfigKeyError) and dataclasses.is_dataclass(error.object_type):
-            names = [field.name for field in dataclasses.fields(error.object_type)]
-            others = [name for name in presets("method") if prefix == "method." and key in method_defaults(name)]
-            reason += f"; {f'method={others[0]} has it; ' if others else ''}{suggest(key.rpartition('.')[2], names)}"
+        return _reader(schema).validate_python(content)
+    except ValidationError as errors:
+        error = errors.errors()[0]
+        if isinstance(cause := error.get("ctx", {}).get("error"), ConfigError):
+            raise cause from None
+        key, reason = str(error["loc"][0]), error["msg"]
+        if error["type"] == "unexpected_keyword_argument":
+            having = [name for name in presets("method") if section == "method." and key in method_defaults(name)]
+            hint = f"method={having[0]} has it; " if having else ""
+            reason = f"{hint}{suggest(key, [field.name for field in dataclasses.fields(schema)])}"
+        value = content.get(key)
         shown = value if isinstance(value, str) else quoted(value)
-        raise ConfigError(f"{prefix}{key}={shown} is not possible: {reason}; --cfg job shows all keys") from None
+        raise ConfigError(f"{section}{key}={shown} is not possible: {reason}; --cfg job shows all keys") from None
 
 
 def _check_method(config: RunConfig) -> None:
@@ -278,18 +259,15 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     """
     from omegaconf import OmegaConf
 
-    path, typed_too = Path(os.path.expanduser(path)), typed_too or []
+    path, typed_too = path.expanduser(), typed_too or []
     path = path / "config.yaml" if path.is_dir() else path
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
         task, method = content.pop("task"), content.pop("method")
     except Exception as error:  # what is no YAML, or no mapping, has no common error
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"--config {path} is no run's configuration ({reason}); name the config.yaml of one"
-        ) from None
+        raise ConfigError(f"--config {path} is no run's configuration ({error}); name the config.yaml of one") from None
     chosen = {override.partition("=")[0] for override in typed_too}
-    dropped = {"force", *(METHOD_SETS if "method" in chosen else ())}
+    dropped = {"force", *(("rank", "train.learning_rate") if "method" in chosen else ())}  # a method's file sets these
     settings = {key: value for key, value in flat(content).items() if key not in dropped}
     if (path.parent / "record.json").exists():
         settings["runs_dir"] = str(path.resolve().parent.parent)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,9 @@ def launch() -> int:
     Returns:
         The exit code: 0 all completed, 1 some not, 2 a setting that is not possible, 130 interrupted.
     """
-    return answer(_launch, " before anything trained", sys.stdout)
+    # torchrun starts several processes with one command line: one of each machine says what is wrong with it
+    with nullcontext() if os.environ.get("LOCAL_RANK", "0") == "0" else redirect_stdout(io.StringIO()):
+        return answer(_launch, " before anything trained", sys.stdout)
 
 
 def _launch() -> int:
@@ -44,6 +48,7 @@ def for_hydra(words: list[str]) -> list[str]:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"lorax_lab {lorax_lab.__version__}")
+    parser.add_argument("--cfg", "-c")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--config-dir", "-cd", type=Path)
     parser.add_argument("--multirun", "-m", action="store_true")
@@ -56,8 +61,12 @@ def for_hydra(words: list[str]) -> list[str]:
         overrides = recorded(ours.config, overrides)
     overrides = spell_out(overrides, ours.config_dir or CONF)
     overrides += ["hydra.sweeper.dry_run=true"] if ours.dry_run else []
+    if ours.cfg == "job" and not flags:
+        overrides += ["hydra.sweeper.show=true"]  # Hydra would leave out what belongs to the kind of task
+    elif ours.cfg:
+        flags += ["--cfg", ours.cfg]
     flags += ["--config-dir", str(ours.config_dir)] if ours.config_dir else []
-    asks = any(flag.startswith(("--cfg", "-c", "--info", "-i", "--help", "-h")) for flag in flags)
+    asks = any(flag.startswith(("--cfg", "--info", "-i", "--help", "-h")) for flag in flags)
     if "--resolve" in flags and not asks:
         raise ConfigError("--resolve is not possible alone; type --cfg job --resolve")
     return [*overrides, *flags, *(["--multirun"] if ours.multirun and not asks else [])]

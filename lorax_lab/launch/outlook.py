@@ -9,26 +9,28 @@ from typing import Any
 
 from lorax_lab.comparison import lacks_comparison
 from lorax_lab.config.identity import plain
-from lorax_lab.launch.runs import Run, is_leased
-from lorax_lab.models import census, choose, in_words, matrix_shapes, not_measured, without_weights
+from lorax_lab.launch.runs import Run
+from lorax_lab.models import census, choose, matrix_shapes, not_measured, without_weights
 from lorax_lab.record import variation
+from lorax_lab.record.lease import is_leased
 from lorax_lab.record.record import read_record, scan, status_of
 from lorax_lab.tasks import kind_of
 
 
 def not_measured_lines(runs: Sequence[Run]) -> list[str]:
-    """A line for each model, class and choice of targets about the matrices that are neither adapted nor measured, from
-    the model's configuration alone; none where every matrix of the body is measured. A run's record has all groups."""
-    trains_others: dict[tuple[str, str, tuple[str, ...]], bool] = {}
-    for config in (run.config for run in runs):
-        key = (config.model, kind_of(config.task.kind).model_class, tuple(config.method.target_modules))
-        trains_others[key] = trains_others.get(key, False) or getattr(config.method, "others", False)
+    """A line for each model, class and choice of targets about the matrices that are not measured, from the model's
+    configuration alone; none where every matrix of the body is measured. A run's record has all groups."""
+    configs = [run.config for run in runs]
+    classes = {config.task.kind: kind_of(config.task.kind).model_class for config in configs}
+    choices = [(config.model, classes[config.task.kind], tuple(config.method.target_modules)) for config in configs]
     lines = []
-    for (model, model_class, targets), in_full in trains_others.items():
+    for model, model_class, targets in dict.fromkeys(choices):
         names = choose(list(matrix_shapes(model, model_class)), list(targets))
-        if shares := not_measured(census(without_weights(model, model_class), names)):
-            which = "not measured, though full fine-tuning trains it" if in_full else "neither adapted nor measured"
-            lines.append(f"model={model}: {len(names)} matrices are measured; {which}: {in_words(shares)}")
+        shares = not_measured(census(without_weights(model, model_class), names))
+        parts = ", ".join(
+            f"{reason} ({100 * share:.1f} % of the body's parameters)" for reason, share in shares.items()
+        )
+        lines += [f"model={model}: {len(names)} matrices are measured; not measured: {parts}"] if parts else []
     return lines
 
 
@@ -59,7 +61,7 @@ def _state(run: Run) -> tuple[str, str]:
     status = status_of(run.folder)
     if status == "completed" and not run.config.force:
         return "recorded", "not compared with its reference yet" if lacks_comparison(run.folder, run.reference) else ""
-    if is_leased(run):
+    if is_leased(run.folder):
         return "in progress", "in another launcher"
     if status == "completed":
         return "forced", "recorded; force=true trains it again"

@@ -90,8 +90,8 @@ def check_together(runs: Sequence[Run], has_launcher: bool = False) -> None:
     if has_launcher:
         raise ConfigError("hydra/launcher is not possible with torchrun, which has started the processes; leave it out")
     if len(runs) > 1:
-        references = [run for run in runs if any(other.reference == run.run_id for other in runs)]
-        instead = "train the full fine-tune first, or type reference=false" if references else "start each by itself"
+        full_first = "train the full fine-tune first, or type reference=false"
+        instead = full_first if any(run.reference for run in runs) else "start each by itself"
         raise ConfigError(f"{len(runs)} runs are to be trained, and several processes train one; {instead}")
     for config in (run.config for run in runs):
         method, train = METHODS[config.method.name], config.train
@@ -107,7 +107,6 @@ def check_together(runs: Sequence[Run], has_launcher: bool = False) -> None:
 def _check_settings(config: RunConfig) -> None:
     """What the machine, and the shapes of the model's matrices, say of a run's settings."""
     check_machine(config.train)
-    fastest.check_processor(config.train)
     fastest.kernel_of(config.train)  # where it is tried, it is tried here, so that all workers have one answer
     model_class, method = kind_of(config.task.kind).model_class, METHODS[config.method.name]
     bare = models.without_weights(config.model, model_class)
@@ -141,10 +140,8 @@ def _check_data(run: Run) -> int:
         instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
         raise ConfigError(f"{reason}; {instead}")
     rows = [row for split in splits.values() for row in split.rows]
-    size, token = (
-        models.vocabulary(model, model_class),
-        max((max(row.get("input_ids") or [0]) for row in rows), default=0),
-    )
+    size = models.vocabulary(model, model_class)
+    token = max((max(row.get("input_ids") or [0]) for row in rows), default=0)
     if size is not None and token >= size:
         beyond = f"its tokenizer makes token {token} of task={settings.name}, and its embedding has {size} rows"
         raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")

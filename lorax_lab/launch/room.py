@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -23,8 +25,6 @@ from lorax_lab.tasks import kind_of
 
 LIBRARIES = 750 * 2**20
 """Bytes that a process holds beside its model: the interpreter, the libraries, the data. 670 to 760 MiB on Linux."""
-LEFT_FREE = 0.1
-"""Share of the free memory that stays free."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a process learns how many threads its products of matrices may take."""
 Sizes = Mapping[tuple[str, str], int]
@@ -43,11 +43,32 @@ def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:
     """
     if not runs:
         return [{}]
-    on_cores = all(on_a_processor(run.config.train) for run in runs)
-    setting = runs[0].config.workers
+    setting, cores = runs[0].config.workers, torch.get_num_threads()
     wanted = planned if setting == AUTO else int(setting)
-    environments = _on_cores(setting, wanted, runs, sizes) if on_cores else _on_gpus(setting, wanted)
-    return environments[: len(runs)] if len(environments) > 1 else [{}]
+    on_cores = all(on_a_processor(run.config.train) for run in runs)
+    if on_cores:
+        wanted = min(cores, wanted) if setting == AUTO else wanted
+        fit, takes = _fit_in_memory(runs, sizes) if wanted > 1 else (1, "")
+    else:
+        fit = torch.cuda.device_count() if torch.cuda.is_available() else 1  # another accelerator counts as one GPU
+        takes = f"each takes a GPU, and there are {fit}"
+    if setting != AUTO and wanted > fit:
+        raise ConfigError(f"workers={setting} is not possible: {takes}; type workers={max(fit, 1)}")
+    workers = min(wanted, fit)
+    if workers < 2:
+        return [{}]
+    if on_cores:
+        return [dict.fromkeys(THREADS, str(max(cores // workers, 1)))] * min(workers, len(runs))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else [str(number) for number in range(fit)]
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: min(workers, len(runs))]]
+
+
+def _fit_in_memory(runs: Sequence[Run], sizes: Sizes) -> tuple[int, str]:
+    """How many of the runs, each as large as the largest, fit into the free memory, and why."""
+    largest = max(needed(run, sizes) for run in runs)
+    free = round(0.9 * free_bytes())
+    return free // largest, f"each takes about {size(largest)}, and {size(free)} are free"
 
 
 def shares_in_words(shares: Sequence[Variables]) -> list[str]:
@@ -56,33 +77,6 @@ def shares_in_words(shares: Sequence[Variables]) -> list[str]:
         return []
     part = f"threads of each: {shares[0][THREADS[0]]}" if THREADS[0] in shares[0] else "each with a GPU"
     return [f"runs side by side: {len(shares)}, {part} (workers=1: one after the other, with all of the machine)"]
-
-
-def _on_gpus(setting: int | str, wanted: int) -> list[Variables]:
-    """A GPU for each worker; any other accelerator counts as one GPU."""
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 1
-    if setting != AUTO and wanted > gpus:
-        takes = f"each takes a GPU, and there are {gpus}"
-        raise ConfigError(f"workers={setting} is not possible: {takes}; type workers={gpus}")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = visible.split(",") if visible else [str(number) for number in range(gpus)]
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: min(gpus, wanted)]]
-
-
-def _on_cores(setting: int | str, wanted: int, runs: Sequence[Run], sizes: Sizes) -> list[Variables]:
-    """Some threads for each worker."""
-    cores = torch.get_num_threads()
-    workers = min(cores, wanted) if setting == AUTO else wanted
-    if workers < 2:
-        return []
-    largest = max(needed(run, sizes) for run in runs)
-    free = round((1 - LEFT_FREE) * free_bytes())
-    fit = free // largest
-    if fit < workers and setting != AUTO:
-        takes = f"each takes about {size(largest)}, and {size(free)} are free"
-        raise ConfigError(f"workers={setting} is not possible: {takes}; type workers={max(fit, 1)}, or workers=auto")
-    workers = min(fit, workers)
-    return [dict.fromkeys(THREADS, str(max(cores // max(workers, 1), 1)))] * workers
 
 
 def needed(run: Run, sizes: Sizes) -> int:
@@ -95,30 +89,21 @@ def needed(run: Run, sizes: Sizes) -> int:
     weights = 4 * sum(p.numel() for p in without_weights(config.model, model_class).parameters())
     method = METHODS[config.method.name]
     is_full = method.is_reference
-    step = _step_bytes(
-        config.model,
-        None if is_full or method.steps_as_full else config.rank or 1,
-        config.train.batch_size,
-        sizes[config.model, repr(config.task)],
-        config.train.optimizer,
-        "lm" if "LM" in model_class else "classifier",
-        "fp32" if config.train.precision == "fp32" else "bf16",
-    )
+    step = Step(
+        model=str(resolve(config.model)), rank=None if is_full or method.steps_as_full else config.rank or 1,
+        batch=config.train.batch_size, sequence=sizes[config.model, repr(config.task)],
+        optimizer=config.train.optimizer, precision="fp32" if config.train.precision == "fp32" else "bf16",
+        attention="sdpa", checkpointing=False, head="lm" if "LM" in model_class else "classifier",
+        target_modules="all-linear",
+    )  # fmt: skip
+    peak = _peak(step) or _peak(replace(step, sequence=None))  # that of images
     measuring = weights + matrices * (6 * 8 if is_full else 8)
-    return LIBRARIES + 4 * matrices + max(step or (4 if is_full else 2) * weights, measuring)
+    return LIBRARIES + 4 * matrices + max(peak or (4 if is_full else 2) * weights, measuring)
 
 
 @lru_cache(maxsize=256)
-def _step_bytes(
-    model: str, rank: int | None, batch: int, longest: int, optimizer: str, head: str, precision: str
-) -> int | None:
-    """The peak of a training step, as `lorax_lab.memory` predicts it; None for what it does not know."""
-    for sequence in (longest, None):  # None is that of images
-        try:
-            step = Step(
-                str(resolve(model)), rank, batch, sequence, optimizer, precision, "sdpa", False, head, "all-linear"
-            )
-            return step.predict().ledger.peak_bytes
-        except ConfigError:
-            continue
+def _peak(step: Step) -> int | None:
+    """Bytes at the peak of a training step, as `lorax_lab.memory` predicts it; None for what it does not know."""
+    with suppress(ConfigError):
+        return step.predict().ledger.peak_bytes
     return None

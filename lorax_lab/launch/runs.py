@@ -6,13 +6,10 @@ import os
 import shutil
 import signal
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from lorax_lab import distributed, windows
 from lorax_lab.comparison import compare, lacks_comparison, why_unusable
@@ -21,6 +18,7 @@ from lorax_lab.console import Show, Steps, say
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.record.files import remove_scratch
+from lorax_lab.record.lease import lease
 from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import RECORD, Status, status_of, write_record
 from lorax_lab.record.redact import redact
@@ -29,8 +27,6 @@ ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """Outcomes besides a run's status: another process has the lease on the run; the run was completed before."""
 COMPARED, NO_REFERENCE = "compared", "no reference"
 """Outcomes for a run that was completed before: it was compared with its reference, or could not be."""
-LEASES = ".leases"
-"""The folder of the store with the locks."""
 
 
 @dataclass(frozen=True)
@@ -64,32 +60,6 @@ class Run:
         return f"{self.config.method.name}{rank} seed={self.config.seed}{rate}"
 
 
-@contextmanager
-def lease(run: Run) -> Iterator[bool]:
-    """Try to take the lease on a run for the block, which is told whether it has it.
-
-    The system frees the lock when the process ends, however it ends. Launchers on several machines need a shared file
-    system that locks files, as NFS version 4 does; where it does not, both train the run, to the same bits.
-    """
-    lock = FileLock(run.runs_dir / LEASES / f"{run.run_id}.lock")
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    with held:
-        yield True
-
-
-def is_leased(run: Run) -> bool:
-    """Whether a process has the lease on a run right now."""
-    if (run.runs_dir / LEASES / f"{run.run_id}.lock").exists():
-        with suppress(OSError), lease(run) as mine:  # OSError: the store can only be read
-            return not mine
-    return False
-
-
 def is_recorded_since(run: Run) -> bool:
     """Whether the run's record was written after its sweep began."""
     path = run.folder / RECORD
@@ -113,7 +83,7 @@ def attempt(run: Run, show: Show) -> str:
         The run's status, or one of the outcomes above.
     """
     try:
-        with lease(run) as mine:
+        with lease(run.folder) as mine:
             if not mine:
                 return ELSEWHERE
             if is_done(run):
@@ -125,10 +95,7 @@ def attempt(run: Run, show: Show) -> str:
 
 
 def _train(run: Run, show: Show) -> str:
-    earlier = status_of(run.folder)
-    if earlier == "damaged":
-        say(f"  the record in {run.folder} is damaged, and written anew")
-    if earlier == "completed":
+    if status_of(run.folder) == "completed":
         shutil.rmtree(run.folder)
     with windows.watched(run.folder, run.group, run.config.tracking, say) as sink:
         return _execute(run, [sink, Steps(run.run_id, show)], show)
@@ -152,17 +119,14 @@ def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
         if status_of(run.folder) != "completed":  # it may come when all is written
             record_status(run, "killed", distributed.cause() or "interrupted")
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         status: Status = "oom" if is_out_of_memory(error) else "failed"
         status, reason = "diverged" if isinstance(error, Diverged) else status, _reason(error)
         if status != "diverged":
             distributed.lose()
         if distributed.is_of_others(error):
             status, reason = "killed", distributed.cause() or "interrupted"
-        try:
-            record_status(run, status, reason, "".join(traceback.format_exception(error)))
-        except OSError as unwritten:
-            say(f"  this could not be recorded: {unwritten}")
+        record_status(run, status, reason, "".join(traceback.format_exception(error)))
         expected = isinstance(error, ConfigError | Diverged)
         say(f"  {status}: {reason}" + ("" if expected else f"; the traceback is in {run.folder / RECORD}"))
         return status
@@ -202,7 +166,7 @@ def follow() -> int:
     except KeyboardInterrupt:
         distributed.blame("")
         return 130
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         distributed.blame("" if distributed.is_of_others(error) else _reason(error))
         raise
 
@@ -216,7 +180,7 @@ def _compare(run: Run) -> str:
         try:
             remove_scratch(run.folder)
             compare(run.config, run.folder, reference)
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             reason = _reason(error)
     if reason:
         say(f"  {run.title} is not compared with {run.reference}: {reason}")
@@ -228,8 +192,6 @@ def _compare(run: Run) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, ConfigError | Diverged):
         return str(error)
-    if isinstance(error, SystemExit):
-        return f"sys.exit({error.code!r}) was called"
     notes = getattr(error, "__notes__", [])
     return " ".join([f"{type(error).__name__}: {' '.join(redact(str(error)).split())}", *notes])
 

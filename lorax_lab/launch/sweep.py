@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lorax_lab import distributed, windows
@@ -18,7 +16,7 @@ from lorax_lab.comparison import lacks_comparison, why_unusable
 from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.console import WorkerBars, console, say
 from lorax_lab.data.assets import NotFetched, offline
-from lorax_lab.errors import ConfigError, in_one_line
+from lorax_lab.errors import in_one_line
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
 from lorax_lab.launch.plan import check, check_together, each_once, run_of, with_reference
@@ -33,17 +31,15 @@ from lorax_lab.launch.runs import (
     follow,
     interrupt_once,
     is_done,
-    is_leased,
     is_recorded_since,
     is_settled,
     record_status,
 )
 from lorax_lab.launch.table import Row, table
 from lorax_lab.launch.workers import PATIENCE, Variables, Workers
-from lorax_lab.record.record import DamagedRecord, Record, read_record, status_of
+from lorax_lab.record.lease import is_leased
+from lorax_lab.record.record import Record, read_record, status_of
 
-POLL = 1.0
-"""Seconds between looks at a run that another launcher trains."""
 Launch = Callable[..., Sequence[Any]]
 """A launcher of Hydra's: called with the overrides of each job."""
 
@@ -74,7 +70,7 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
             check_together(sweep.waiting, launcher is not None)
         workers, unmeasured = _outlook(sweep)
     if sweep.waiting and not dry_run:
-        _make_store(sweep.runs_dir)
+        sweep.runs_dir.mkdir(parents=True, exist_ok=True)  # before hours are spent
     lacking = f", {len(sweep.uncompared)} of them not compared with the reference" if sweep.uncompared else ""
     say(f"{sum(map(is_settled, sweep.runs))} of {len(sweep.runs)} already recorded in {sweep.runs_dir}{lacking}")
     if configs[0].train.precision == AUTO:
@@ -118,16 +114,6 @@ def _outlook(sweep: Sweep) -> tuple[list[Variables], list[str]]:
         return [{}], []
 
 
-def _make_store(runs_dir: Path) -> None:
-    """Make the folder of the records, and try whether a file can be written there, before hours are spent."""
-    try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=runs_dir).close()
-    except OSError as error:
-        instead = "name another folder, as in runs_dir=runs"
-        raise ConfigError(f"runs_dir={runs_dir} cannot be written ({error.strerror}); {instead}") from None
-
-
 class Sweep:
     """The planned runs and what became of them.
 
@@ -137,12 +123,14 @@ class Sweep:
         left: those of them that are not over yet, references first.
         uncompared: ids of runs that have their result and still have to be compared with their reference.
         failed: how the attempts of this sweep ended that gave no result, by run id.
+        places: `[2/4] lora r=4 seed=0` by run id.
     """
 
     def __init__(self, runs: list[Run]) -> None:
         digest = hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()
         self.runs = [replace(run, group=f"sweep-{digest[:8]}", since=time.time()) for run in runs]
         self.runs_dir = runs[0].runs_dir
+        self.places = {run.run_id: f"[{n}/{len(runs)}] {run.title}" for n, run in enumerate(runs, 1)}
         self.waiting = [run for run in self.runs if not is_done(run)]
         references = {run.reference for run in runs}
         self.left = {run.run_id: run for run in sorted(self.waiting, key=lambda run: run.run_id not in references)}
@@ -162,11 +150,11 @@ class Sweep:
         waited_for = set[str]()
         try:
             with WorkerBars(len(self.left)) as bars:
-                while self.left and (workers.busy or workers.have_room):
+                while self.left:
                     run = self._next(workers.runs) if workers.have_room else None
                     if run:
                         if run.run_id not in self.uncompared:
-                            say(f"{self._place(run)}  {run.run_id}", style="bold")
+                            say(f"{self.places[run.run_id]}  {run.run_id}", style="bold")
                         workers.begin(replace(run, reference=None) if run.reference in self.left else run)
                     elif workers.busy:
                         for run, status in workers.over(bars):
@@ -176,7 +164,7 @@ class Sweep:
                         for run_id in self.left.keys() - waited_for:
                             say(f"  waiting for {run_id}, which another launcher trains")
                         waited_for |= self.left.keys()
-                        time.sleep(POLL)
+                        time.sleep(1.0)
             patience = None  # each ends in its own time
         except KeyboardInterrupt:
             return True
@@ -202,7 +190,7 @@ class Sweep:
     def _next(self, busy: set[str]) -> Run | None:
         """The next run to try; None where all that are left are tried right now, or wait for a run or a launcher."""
         for run in [run for run_id, run in self.left.items() if run_id not in busy]:
-            if is_leased(run) or (run.run_id in self.uncompared and run.reference in self.left):
+            if is_leased(run.folder) or (run.run_id in self.uncompared and run.reference in self.left):
                 continue
             if not self._is_over(run):  # asked last: it reads records
                 return run
@@ -216,15 +204,10 @@ class Sweep:
         has_failed = status_of(run.folder) in ("diverged", "failed", "oom", "killed")
         return is_done(run) or (has_failed and is_recorded_since(run))
 
-    def _place(self, run: Run) -> str:
-        """`[2/4] lora r=4 seed=0`."""
-        number = [planned.run_id for planned in self.runs].index(run.run_id) + 1
-        return f"[{number}/{len(self.runs)}] {run.title}"
-
     def _tried(self, run: Run, status: str) -> None:
         """Count an attempt, and print how it ended."""
         run = self.left[run.run_id]
-        has_result = status in ("completed", RECORDED) and is_settled(run)
+        has_result = status in ("completed", RECORDED)
         if has_result and run.reference not in self.failed and lacks_comparison(run.folder, run.reference):
             self.uncompared.add(run.run_id)
         elif status != ELSEWHERE:
@@ -232,36 +215,34 @@ class Sweep:
         if status not in ("completed", RECORDED, COMPARED, ELSEWHERE):
             self.failed[run.run_id] = status
         if status not in (ELSEWHERE, RECORDED):
-            say(f"{self._place(run)} {self._result(run, status)}")
+            say(f"{self.places[run.run_id]} {self._result(run, status)}")
 
     def _result(self, run: Run, status: str) -> str:
         """`accuracy .81 42 s · 1 failed`."""
         parts = [f"compared with {run.reference}" if status == COMPARED else status]
         if status == "completed":
-            content = read_record(run.folder)
-            result, split = content.completed, "validation " if content.is_trial else ""
-            parts = [f"{split}{result.metric} {result.score(content.split):.3f} {result.time.total_seconds:.0f} s"]
+            record = read_record(run.folder)
+            result, split = record.completed, "validation " if record.is_trial else ""
+            parts = [f"{split}{result.metric} {result.score(record.split):.3f} {result.time.total_seconds:.0f} s"]
             parts += ["collapsed"] if result.collapsed else []
         failed = sum(status != NO_REFERENCE for status in self.failed.values())
         parts += [f"{failed} failed"] if failed else []
         return " · ".join(parts)
 
     def _outcome(self, run: Run) -> tuple[Record | None, str]:
-        """A run's record, where there is one, and its status in words."""
-        try:
-            content = read_record(run.folder)
-        except FileNotFoundError:
-            return None, "not run"
-        except DamagedRecord:
-            return None, "damaged"
-        if content.status != "completed":
-            return content, f"{content.status}: {content.reason}" if content.reason else content.status
+        """A run's record, where it has a result, and its status in words."""
+        status = status_of(run.folder)
+        if status in (None, "damaged"):
+            return None, status or "not run"
+        record = read_record(run.folder)
+        if record.result is None:
+            return None, f"{record.status}: {record.reason}" if record.reason else record.status
         if lacks_comparison(run.folder, run.reference):
             assert run.reference is not None
             reason = why_unusable(run.runs_dir / run.reference) or "it is not compared with its reference yet"
             cure = "the same command tries again, and reference=false does without the comparison"
-            return content, f"{NO_REFERENCE}: {reason}; {cure}"
-        return content, content.status
+            return record, f"{NO_REFERENCE}: {reason}; {cure}"
+        return record, record.status
 
     def close(self) -> bool:
         """Print the closing table; returns whether every run is completed."""

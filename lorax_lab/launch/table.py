@@ -35,16 +35,11 @@ Cells = dict[str, str]
 
 @dataclass(frozen=True)
 class Row:
-    """A run of the sweep: its configuration, its record where there is one, and its status in words."""
+    """A run of the sweep: its configuration, its record where it has a result, and its status in words."""
 
     config: RunConfig
-    record: Record | None
+    done: Record | None
     status: str
-
-    @property
-    def done(self) -> Record | None:
-        """The record of a run that has a result."""
-        return self.record if self.record and self.record.result else None
 
     @property
     def collapsed(self) -> list[str]:
@@ -58,9 +53,6 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
     settings, kinds = _settings(rows), {score_name(row.done) for row in rows if row.done}
     cells = [dials | _result(row, kinds, runs_dir) for dials, row in zip(settings, rows, strict=True)]
     frame = pd.DataFrame(cells).fillna("")
-    for last in (DIFFERENCE, SHARE):
-        if last in frame:
-            frame[last] = frame.pop(last)
     frame["status"] = ["collapsed" if row.collapsed else row.status.partition(":")[0] for row in rows]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left", padding=(0, 0, 0, 1))
     for heading in frame:
@@ -104,14 +96,13 @@ def _result(row: Row, kinds: set[str], runs_dir: Path) -> Cells:
             "trained": f"{result.parameters.trainable / 1e6:,.2f} M",
             "peak memory": f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
             "effective rank": _number(ranks[0], 1) if ranks else "",
-            "of noise's": _share(*ranks) if ranks else "",
+            "of noise's": _percent(ranks[0] / ranks[1] if ranks[0] and ranks[1] else None) if ranks else "",
             "seconds": f"{result.time.total_seconds:.0f}",
         }
     if full := reference_of(record, runs_dir):
         share = share_kept(record, full)
-        cells |= {DIFFERENCE: f"{_difference(record, full):+.3f}"} | (
-            {} if share is None else {SHARE: _share(share, 1)}
-        )
+        cells[DIFFERENCE] = f"{_difference(record, full):+.3f}"
+        cells |= {} if share is None else {SHARE: _percent(share)}
     return cells
 
 
@@ -143,9 +134,9 @@ def _directions(rows: list[Row]) -> list[str]:
     lines = []
     for row in rows:
         result = row.done.completed if row.done else None
-        if not result:
+        if result is None or not result.truncation:
             continue
-        cuts = [cut for cut in result.truncation or [] if cut["part"] == "cut" and cut.get("module") is None]
+        cuts = [cut for cut in result.truncation if cut["part"] == "cut" and cut.get("module") is None]
         by_k = {cut["k"]: cut[result.metric] for cut in cuts}
         if 0 not in by_k:
             continue
@@ -154,14 +145,14 @@ def _directions(rows: list[Row]) -> list[str]:
         sentence = f"full fine-tuning brings nothing over {over}"
         if (enough := needed(zero, by_k[max(by_k)], result.higher_is_better)) is not None:
             k = from_where(by_k, enough, result.higher_is_better)
-            percent = f"{MOST:.0%}".replace("%", " %")
-            sentence = f"the top {k} of {max(by_k)} directions keep {percent} of what its update brings over {over}"
+            share = f"{_percent(MOST)} of what its update brings over {over}"
+            sentence = f"the top {k} of {max(by_k)} directions keep {share}"
         lines.append(f"method full, seed {row.config.seed}: {sentence} (validation)")
     return lines
 
 
-def _share(value: float | None, whole: float | None) -> str:
-    return "—" if value is None or not whole else f"{value / whole:.0%}".replace("%", " %")
+def _percent(share: float | None) -> str:
+    return "—" if share is None else f"{100 * share:.0f} %"
 
 
 def _next(rows: list[Row], runs_dir: Path) -> list[str]:

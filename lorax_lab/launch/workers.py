@@ -23,13 +23,12 @@ from typing import Any
 
 from lorax_lab import windows
 from lorax_lab.console import WorkerBars, say
-from lorax_lab.launch.runs import ELSEWHERE, Run, attempt, interrupt_once, is_settled, lease, record_status
+from lorax_lab.launch.runs import ELSEWHERE, Run, attempt, interrupt_once, is_settled, record_status
+from lorax_lab.record.lease import lease
 from lorax_lab.record.record import Status
 from lorax_lab.record.redact import guard
 
 PROGRAM = ["-m", "lorax_lab.launch.workers"]
-OFTEN = 0.2
-"""Seconds between two messages about how far a run is."""
 LOOK = 0.5
 """Seconds between looks at the time limits."""
 PATIENCE = 15.0
@@ -53,10 +52,9 @@ class Worker:
             self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=environment)
 
     def begin(self, run: Run) -> None:
-        """Give it a run. Where its process has ended, its pipe says so later."""
+        """Give it a run; a `BrokenPipeError` where its process has ended."""
         self.run, self.began = run, time.monotonic()
-        with suppress(BrokenPipeError):
-            self.pipe.send(run)
+        self.pipe.send(run)
 
     @property
     def is_late(self) -> bool:
@@ -88,25 +86,14 @@ class Workers:
         return bool(self.idle or self.shares)
 
     def begin(self, run: Run) -> None:
-        """Have a run tried, if a process can be started for it; where none can be, there is no room from then on."""
+        """Have a run tried."""
         try:
-            worker = self._free()
-        except OSError as error:
-            say(f"a worker could not be started: {error}")
-            self.shares.clear()
-            return
-        worker.begin(run)
-        self.busy[worker.pipe] = worker
-
-    def _free(self) -> Worker:
-        """A worker without a run; one whose process has ended meanwhile gives its share back."""
-        while self.idle:
-            worker = self.idle.pop()
-            if worker.process.poll() is None:
-                return worker
-            worker.pipe.close()
+            worker = self.idle.pop() if self.idle else Worker(self.shares.pop(0))
+            worker.begin(run)
+            self.busy[worker.pipe] = worker
+        except BrokenPipeError:  # it died while it was idle
             self.shares.append(worker.variables)
-        return Worker(self.shares.pop(0))
+            self.begin(run)
 
     def over(self, bars: WorkerBars) -> Iterator[tuple[Run, str]]:
         """The runs that are over by now, each with its outcome; what the others say is shown."""
@@ -139,7 +126,7 @@ class Workers:
         run, (status, reason) = worker.run, cause(worker.process.wait())
         if worker.is_late:
             status, reason = "failed", f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}"
-        with lease(run) as mine:
+        with lease(run.folder) as mine:
             if not mine:
                 return ELSEWHERE
             if is_settled(run):
@@ -150,15 +137,14 @@ class Workers:
 
     def end(self, patience: float | None) -> None:
         """Wait until every process has ended: in its own time, or within so many seconds of a signal."""
-        workers = (*self.busy.values(), *self.idle)
+        workers, began = (*self.busy.values(), *self.idle), time.monotonic()
         for worker in workers:
             worker.pipe.close()  # which ends one that is idle
             if patience is not None:
                 worker.process.terminate()
-        deadline = time.monotonic() + (patience or 0)
         for worker in workers:
             try:
-                worker.process.wait(patience and max(deadline - time.monotonic(), 0))
+                worker.process.wait(patience and max(began + patience - time.monotonic(), 0))
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
@@ -193,7 +179,7 @@ class Parent(io.TextIOBase):
 
     def show(self, title: str, done: int, total: int, more: str = "", line: str = "") -> None:
         """Show how far the work is, not more often than can be seen; a `line`, and the end, always."""
-        if line or done >= total or time.monotonic() - self.shown >= OFTEN:
+        if line or done >= total or time.monotonic() - self.shown >= 0.2:
             self.shown = time.monotonic()
             self.report("bar", title=title, done=done, total=total, more=more, line=line)
 

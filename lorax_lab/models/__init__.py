@@ -1,7 +1,7 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
 from lorax_lab.models.base import Base, check_base, load_base, load_processor
-from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
+from lorax_lab.models.coverage import Census, census, coverage, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, preset_named, resolve
 from lorax_lab.models.kernel import checkpoint_layers, keep_frozen_in_bf16, put_back, use_kernel
 from lorax_lab.models.matrices import (

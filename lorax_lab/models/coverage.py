@@ -68,17 +68,6 @@ def not_measured(before: Census) -> dict[str, float]:
     return {reason: size / body for reason, size in sizes.most_common() if reason not in (HEAD, FIXED, *VECTORS)}
 
 
-def in_words(shares: dict[str, float]) -> str:
-    """Shares of the body, in words.
-
-    >>> in_words({"3-D experts": 0.906, "routers": 0.0004})
-    "3-D experts (91 % of the body's parameters), routers (under 1 %)"
-    """
-    texts = [f"{100 * share:.0f} %" if share >= 0.01 else "under 1 %" for share in shares.values()]
-    texts[0] += " of the body's parameters"
-    return ", ".join(f"{reason} ({text})" for reason, text in zip(shares, texts, strict=True))
-
-
 def _reasons(model: nn.Module) -> Callable[[str, nn.Parameter], str]:
     """From a parameter and its dotted name to the reason why its update is not measured: the first that holds."""
     heads, linear = head_modules(model), adaptable(model)

@@ -35,9 +35,8 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
     for key, of_cuts in OF_CUTS.items():
         if key in test:
             answers[key] = _half(test[key])
-            places = [(cut.partition("/")[0], int(cut.partition("/")[2])) for cut in cuts]
-            halves = [_half(outputs[key]) for outputs in cuts.values()]
-            answers |= {of_cuts: dict(zip(places, halves, strict=True))} if cuts else {}
+            places = {cut: (cut.partition("/")[0], int(cut.partition("/")[2])) for cut in cuts}
+            answers |= {of_cuts: {places[cut]: _half(outputs[key]) for cut, outputs in cuts.items()}} if cuts else {}
     return answers
 
 

@@ -6,14 +6,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.defaults import flat
-from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.files import write_json
 from lorax_lab.study.protocol import Cell, Protocol
 
@@ -26,8 +25,6 @@ APART = (
 NEUTRAL: dict[str, Any] = {"train.head": True}
 """What an older record is taken to have for a setting that did not exist yet. A setting not listed here counts as
 null."""
-LOW_SHARE = 1 / 16
-"""The share of a matrix's smaller side up to which a rank is called low, in a declaration that states none."""
 TEXTS = ("study", "question", "prediction", "cost")
 ANSWER = "answer"
 """The figure of r* and k*."""
@@ -49,7 +46,6 @@ class Design:
         final: overrides of the final runs of an arm, by the arm's name.
         figures: names in `analysis.study.figures.FIGURES`; None means the standard ones.
         control_of: the study that it is a control of.
-        low_share: a rank up to this share of a matrix's smaller side is called low.
     """
 
     protocol: Protocol
@@ -58,7 +54,6 @@ class Design:
     final: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     figures: tuple[str, ...] | None = None
     control_of: str | None = None
-    low_share: float = LOW_SHARE
 
     @cached_property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -128,30 +123,20 @@ def same(one: Settings, another: Settings, key: str, neutral: Settings) -> bool:
     return bool(first == second)
 
 
-class DamagedDeclaration(ConfigError):
-    """A declaration that says too little, or that is no JSON; the message names it, and says what to type."""
-
-
 def read_declaration(folder: Path) -> Declaration:
     """The declaration in a study's folder.
 
     Raises:
-        DamagedDeclaration: it is not whole.
+        OSError, ValueError, KeyError: it is not whole.
     """
     from pydantic import TypeAdapter
 
-    path = folder / DECLARATION
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["texts"] = {key: content[key] for key in TEXTS if key in content}
-        declared = TypeAdapter(Declaration).validate_python(content | {"settings": {}})
-        arms = [arm.name for arm in declared.protocol.arms]
-        settings = {pair: _unfolded(content["settings"], pair) for pair in product(declared.conditions, arms)}
-        return TypeAdapter(Declaration).validate_python(content | {"settings": settings})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else in_short(error)
-        wrong = f"{folder.name}/{path.name}: it is no declaration of a study: {reason}"
-        raise DamagedDeclaration(f"{wrong}; restore it: git checkout -- {folder}") from error
+    content = json.loads((folder / DECLARATION).read_text(encoding="utf-8"))
+    content["texts"] = {key: content[key] for key in TEXTS if key in content}
+    declared = TypeAdapter(Declaration).validate_python(content | {"settings": {}})
+    arms = [arm.name for arm in declared.protocol.arms]
+    settings = {pair: _unfolded(content["settings"], pair) for pair in product(declared.conditions, arms)}
+    return replace(declared, settings=settings)
 
 
 def write_declaration(folder: Path, declared: Declaration) -> None:

@@ -35,14 +35,8 @@ COPIED = ("run_id", "status", "written", "reason", "code", "git", "versions", "h
 COPIED_COMPLETED = ("inputs", "parameters", "time", "metric", "metrics", "baselines", "collapsed")
 COLLAPSED = "collapsed"
 """The key of the reasons why a run counts as collapsed; a run has it only if there are any."""
-CONFIG = "config"
-"""The column of a run's configuration, as JSON: a setting of null is another than one that there was not yet."""
 SERIES = {"update": "matrices", "gaussian": "gaussian"}
 """A line's key of each series of matrices: the updates, and the Gaussian matrices that stood in for them."""
-CONDITION = "condition"
-"""The column that says of which condition a row's runs are."""
-MEASURED_RUNS = "runs"
-"""The key, in what the table says about all rows, of the runs by condition."""
 SHARED = "shared.parquet"
 """The table of the directions that full fine-tunes share; pairs of runs are measured one by one."""
 HEADS = "converged_heads.parquet"
@@ -72,7 +66,7 @@ def line_of(folder: Path) -> Line:
     """
     record = read_record(folder)
     parts = asdict(record)
-    line: Line = {key: parts[key] for key in COPIED if parts[key] is not None} | {CONFIG: portable(record.config)}
+    line: Line = {key: parts[key] for key in COPIED if parts[key] is not None} | {"config": portable(record.config)}
     line |= {"method": record.method, "rank": record.rank, "seed": record.seed}
     result = record.result
     if result is None:
@@ -128,12 +122,13 @@ def write_lines(folder: Path, lines: Iterable[Line]) -> None:
 
 
 def _run_row(line: Line) -> Row:
-    """All that is said of a run as a whole. Its texts, such as a reason, hold no secrets."""
+    """All that is said of a run as a whole. Its texts, such as a reason, hold no secrets. Its configuration is JSON: a
+    setting of null is another than one that there was not yet."""
     left_out = (*SERIES.values(), *OF_CUTS.values(), "functional", "method", "rank", "seed")
     parts = {key: value for key, value in line.items() if key not in left_out}
     arrays = {key: value for key, value in parts.items() if isinstance(value, np.ndarray)}
     shown = redacted({key: value for key, value in parts.items() if key not in arrays})
-    return flat(shown | {CONFIG: json.dumps(shown[CONFIG], ensure_ascii=False)}) | arrays
+    return flat(shown | {"config": json.dumps(shown["config"], ensure_ascii=False)}) | arrays
 
 
 def _matrix_rows(line: Line) -> Iterator[Row]:
@@ -143,10 +138,8 @@ def _matrix_rows(line: Line) -> Iterator[Row]:
 
 
 def _cut_rows(line: Line) -> Iterator[Row]:
-    head = (
-        [(HEAD_ALONE, 0, None, None)] if any((HEAD_ALONE, 0) in line.get(key, {}) for key in OF_CUTS.values()) else []
-    )
-    for part, k, module, score in (*line.get("functional", ()), *head):
+    has_head = any((HEAD_ALONE, 0) in line.get(key, {}) for key in OF_CUTS.values())
+    for part, k, module, score in (*line.get("functional", ()), *([(HEAD_ALONE, 0, None, None)] * has_head)):
         row = {"run_id": line["run_id"], "part": part, "k": k, "module": module, "score": score}
         if module is None:
             row |= {name: line.get(key, {}).get((part, k)) for name, key in OF_CUTS.items()}
@@ -176,9 +169,9 @@ def read_lines(folder: Path) -> list[Line]:
 
 
 def _line(row: Row) -> Line:
-    config = json.loads(row[CONFIG])
+    config = json.loads(row["config"])
     identity = {"method": config["method"]["name"], "rank": config["rank"], "seed": config["seed"]}
-    return nested(row) | {CONFIG: config} | identity
+    return nested(row) | {"config": config} | identity
 
 
 def shared_rows(first: Path, second: Path) -> list[Row]:
@@ -193,12 +186,12 @@ def shared_rows(first: Path, second: Path) -> list[Row]:
     for name, matrix in read_record(first).completed.matrices.items():
         out, into = matrix.shape
         place = {"matrix": name, "module": matrix.module, "layer": matrix.layer}
-        for k in SHARED_RANKS:
-            if k <= min(spectra[0][name]["U"].shape[1], out, into):
-                column = subspace_similarity(*(torch.from_numpy(each[name]["U"][:, :k]) for each in spectra))
-                row = subspace_similarity(*(torch.from_numpy(each[name]["Vh"][:k].T) for each in spectra))
-                shares = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
-                rows.append(place | shares)
+        U, V = ([torch.from_numpy(each[name][part]) for each in spectra] for part in ("U", "Vh"))
+        for k in (k for k in SHARED_RANKS if k <= min(U[0].shape[1], out, into)):
+            column = subspace_similarity(U[0][:, :k], U[1][:, :k])
+            row = subspace_similarity(V[0][:k].T, V[1][:k].T)
+            shares = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
+            rows.append(place | shares)
     return rows
 
 
@@ -224,17 +217,17 @@ def read_rows(folder: Path, name: str) -> dict[str, Afterwards]:
     path = folder / f"{name}.parquet"
     if not path.is_file():
         return {}
-    conditions = {condition: Afterwards(runs) for condition, runs in read_about(path)[MEASURED_RUNS].items()}
+    conditions = {condition: Afterwards(runs) for condition, runs in read_about(path)["runs"].items()}
     for row in map(nested, read_table(path)):
-        conditions[row[CONDITION]].rows.append({"layer": None} | row if "matrix" in row else row)
+        conditions[row["condition"]].rows.append({"layer": None} | row if "matrix" in row else row)
     return conditions
 
 
 def write_rows(folder: Path, name: str, conditions: Mapping[str, Afterwards]) -> None:
     """Write the rows of all conditions."""
-    rows = [flat({CONDITION: condition} | row) for condition, measured in conditions.items() for row in measured.rows]
+    rows = [flat({"condition": condition} | row) for condition, measured in conditions.items() for row in measured.rows]
     runs = {condition: measured.runs for condition, measured in conditions.items()}
-    write_table(folder / f"{name}.parquet", rows, {MEASURED_RUNS: runs})
+    write_table(folder / f"{name}.parquet", rows, {"runs": runs})
 
 
 # ---- measures, derived from what is published

@@ -16,10 +16,6 @@ import pyarrow.parquet as pq
 from lorax_lab.record.files import sha256_of, write_text, write_whole
 
 SUMS = "SHA256SUMS"
-LEVEL = 19
-"""Of zstd: published once, read often."""
-PAGE = 2**26
-"""Bytes of a column that are compressed at once: arrays of one run repeat in another's."""
 ARRAYS = (pa.bool_(), pa.float16(), pa.float32())
 """What lists have that are read as arrays: answers, losses, singular values. Other lists are short."""
 ABOUT = b"about"
@@ -28,17 +24,18 @@ HALVES = pa.list_(pa.float16())
 Row = dict[str, Any]
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> None:
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], shared: Mapping[str, Any] | None = None) -> None:
     """Write flat rows, whole; the same rows give the same bytes."""
     rows = list(rows)
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: _column([row.get(name) for row in rows]) for name in names}
-    table = pa.table(columns).replace_schema_metadata({ABOUT: json.dumps(about or {}).encode()})
+    table = pa.table(columns).replace_schema_metadata({ABOUT: json.dumps(shared or {}).encode()})
     # Half precision has no value twice, and its exponents compress apart from the rest; all else repeats.
     halves = [_leaf(name, column.type) for name, column in columns.items() if column.type == HALVES]
     repeated = [_leaf(name, column.type) for name, column in columns.items() if column.type != HALVES]
-    options = {"use_dictionary": repeated, "use_byte_stream_split": halves, "data_page_size": PAGE}
-    options |= {"compression": "zstd", "compression_level": LEVEL, "write_statistics": False}
+    # What is compressed at once is large, since arrays of one run repeat in another's.
+    options = {"use_dictionary": repeated, "use_byte_stream_split": halves, "data_page_size": 2**26}
+    options |= {"compression": "zstd", "compression_level": 19, "write_statistics": False}
     write_whole(path, lambda scratch: pq.write_table(table, scratch, **options))
 
 

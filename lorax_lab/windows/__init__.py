@@ -39,10 +39,12 @@ class Windows:
     """
 
     def __init__(self, say: Say) -> None:
-        words = [sys.executable, "-m", "lorax_lab.windows.child", str(DEADLINE)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self.process: Any = subprocess.Popen(words, start_new_session=True, bufsize=0, **pipes)  # type: ignore[call-overload]
-        os.set_blocking(self.process.stdin.fileno(), False)  # a pipe that is full loses a message and stops no run
+        self.process: Any = subprocess.Popen(
+            [sys.executable, "-m", "lorax_lab.windows.child", str(DEADLINE)], bufsize=0, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        # a pipe that is full loses a message and stops no run
+        os.set_blocking(self.process.stdin.fileno(), False)  # type: ignore[union-attr]
         self.say = say
         self.open: dict[str, tuple[Path, str]] = {}
         self.ears = threading.Thread(target=self._hear, daemon=True)
@@ -66,6 +68,7 @@ class Windows:
                     self.say(f"{message['library']}: {message['url']}")
                 elif "why" in message:
                     self._forget(message["run"], message["why"])
+        self.process.wait()
         for run_id in list(self.open):
             self._forget(run_id, f"the process that shows runs ended, or hung for {DEADLINE:g} s")
 
@@ -79,18 +82,11 @@ class Windows:
     def wait(self) -> None:
         """Wait until the runs that are over are shown. The child ends itself if it gets on with none for its deadline.
         Whoever interrupts the wait ends only the wait."""
-        try:
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(QUIET)
-            if self.process.poll() is None:
+        with suppress(KeyboardInterrupt):
+            self.ears.join(QUIET)
+            if self.ears.is_alive():
                 self.say(f"waiting about {DEADLINE:g} s at most until the last runs are shown; Ctrl-C does not wait")
-                self.process.wait(2 * DEADLINE)
-        except KeyboardInterrupt:
-            return
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.ears.join(QUIET)
+                self.ears.join(2 * DEADLINE)
 
 
 _CURRENT: list[Windows] = []

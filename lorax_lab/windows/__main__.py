@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TrackingConfig
-from lorax_lab.config.checks import require_name
 from lorax_lab.errors import ConfigError, answer
+from lorax_lab.record.lease import is_leased
 from lorax_lab.record.record import scan
 from lorax_lab.record.redact import guard
 from lorax_lab.windows import close, later, show
 from lorax_lab.windows.child import shown_in
 from lorax_lab.windows.library import TRACKIO
-from lorax_lab.windows.progress import is_written
 
-RUNS = Path("runs")
-TRACKING: dict[str, Any] = {"project": "lorax_lab", "entity": None}
-"""Of a run whose record does not say."""
 DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
 """What became of a run that is shown, by the mode of its window."""
 DASHBOARD = "lay panels over what runs show: a workspace in W&B, as JSON alone without a login"
@@ -29,26 +24,20 @@ DASHBOARD = "lay panels over what runs show: a workspace in W&B, as JSON alone w
 def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
     """Show every run whose record its window lacks; returns how many could not be, with those that are damaged. A run
     that still trains is left out: its sweep shows it. `typed` are keys of `tracking` that count before a run's own."""
-    TrackingConfig(**TRACKING | typed | {"mode": mode})  # refuses a wrong one
     records, damages = scan(runs_dir)
     for damage in damages:
         print(f"left out: {damage.reason}")
-    over = {folder: run for folder, run in records.items() if run.status != "running" or not is_written(folder)}
+    over = {folder: run for folder, run in records.items() if run.status != "running" or not is_leased(folder)}
     # what is online need not be written offline
     lacking = [folder for folder in over if shown_in(folder, mode).get("mode") not in ("online", mode)]
     failed = len(damages)
     for number, folder in enumerate(lacking, 1):
-        outcome, recorded = f"not {DONE[mode]}", over[folder].config.get("tracking") or {}
-        tracked = {field.name: recorded[field.name] for field in fields(TrackingConfig) if field.name in recorded}
-        try:
-            tracking = TrackingConfig(**TRACKING | tracked | typed | {"mode": mode})
-            show(folder, tracking, print)
-            close()
-            if shown_in(folder, mode):
-                outcome = f"{DONE[mode]}, {tracking.project}"
-        except ConfigError as error:
-            outcome += f": its record has {error}"
-        failed += outcome.startswith("not")
+        tracking = TrackingConfig(**over[folder].config["tracking"] | typed | {"mode": mode})
+        show(folder, tracking, print)
+        close()
+        is_shown = bool(shown_in(folder, mode))
+        outcome = f"{DONE[mode]}, {tracking.project}" if is_shown else f"not {DONE[mode]}"
+        failed += not is_shown
         print(f"[{number}/{len(lacking)}] {folder.name}: {outcome}", flush=True)
     print(f"{len(over) - len(lacking)} of {len(over) + len(damages)} were {DONE[mode]} before, {failed} could not be")
     if mode == "offline":
@@ -66,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     upload = commands.add_parser("sync", help="show every run that its window lacks, each once")
     board = commands.add_parser("dashboard", help=DASHBOARD, description=DASHBOARD)
-    upload.add_argument("runs", type=Path, nargs="?", default=RUNS, help="where the records are (runs)")
+    upload.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="where the records are (runs)")
     upload.add_argument("--mode", default="online", choices=DONE)
     for command in (upload, board):
         command.add_argument("--project", metavar="P", help="by default that of the runs")
@@ -75,9 +64,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> int:
-    project = options.project or TRACKING["project"]
-    require_name("--project", project)
-    require_name("--entity", options.entity, optional=True)
     if options.command == "sync":
         if not options.runs.is_dir():
             raise ConfigError(f"{options.runs} is no folder; name the one with the records, such as runs")
@@ -87,7 +73,7 @@ def _main(options: argparse.Namespace) -> int:
         from lorax_lab.windows import dashboard
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is not installed; type pip install lorax_lab[dashboards]") from None
-    return dashboard.make(project, options.entity or "")
+    return dashboard.make(options.project or "lorax_lab", options.entity or "")
 
 
 if __name__ == "__main__":

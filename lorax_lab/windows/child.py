@@ -7,7 +7,6 @@ is open then has the deadline to close, and this process ends, whatever a server
 
 from __future__ import annotations
 
-import calendar
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from queue import Empty, Queue
@@ -36,22 +36,13 @@ from lorax_lab.windows.progress import PROGRESS, Reader
 
 LOOK = 0.5
 """Seconds between looks at a run's steps."""
-NICE = 10
-"""What the priority is lowered by: training goes first."""
-GRACE = 8.0
-"""Seconds in which somebody else may still record how a run ended whose process is gone."""
-GONE = "its process is gone and left no record of its end: by a person, or because memory ran out"
-EXIT = {"completed": 0, "killed": 137}
-"""The exit code by which W&B tells how a run ended; 1 for every other end."""
 
 
 def shown_in(folder: Path, mode: str) -> dict[str, Any]:
     """The mark of a window that has all of a run's record as it is now, with `mode` and `url`; empty where none has."""
-    try:
-        mark = json.loads((folder / f"{library_of(mode)}.json").read_text(encoding="utf-8"))
-        return dict(mark) if mark["record_sha256"] == sha256_of(folder / RECORD) else {}
-    except (OSError, ValueError, TypeError, KeyError):
-        return {}
+    path = folder / f"{library_of(mode)}.json"
+    mark: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return mark if mark.get("record_sha256") == sha256_of(folder / RECORD) else {}
 
 
 class Child:
@@ -120,7 +111,7 @@ class Child:
                     self.tell({"library": library_of(mode), "url": window.url})
                 if window is not None:
                     for row in rows[bisect_right(rows, window.step, key=lambda row: row.step) :]:
-                        window.log(row.step, row.at, row.values | {"time/seconds": row.seconds})
+                        window.log(row.step, row.at, row.values)
             assert window is not None
             _show_end(window, folder, tracking)
 
@@ -140,25 +131,26 @@ def _show_end(window: Window, folder: Path, tracking: dict[str, Any]) -> None:
                 names = sorted(name for name in record.result.files if name.endswith((".safetensors", ".json")))
                 window.keep(record.run_id, [folder / name for name in names])
     finally:
-        window.close(EXIT.get(record.status, 1))
-    mark = {"mode": window.mode, "project": tracking["project"], "url": window.url, "record_sha256": digest}
+        window.close({"completed": 0, "killed": 137}.get(record.status, 1))
+    mark = {"mode": window.mode, "url": window.url, "record_sha256": digest}
     with suppress(OSError):
         write_json(folder / f"{library_of(window.mode)}.json", mark)
 
 
 def _final(folder: Path) -> Record:
-    """The record of a run that is over. One that was killed could not say so; perhaps whoever started it does."""
-    end = time.monotonic() + GRACE
+    """The record of a run that is over. One that was killed could not say so; perhaps whoever started it does soon."""
+    end = time.monotonic() + 8.0
     while (record := read_record(folder)).status == "running":
         if time.monotonic() > end:
-            return replace(record, status="killed", reason=GONE)
+            gone = "its process is gone and left no record of its end: by a person, or because memory ran out"
+            return replace(record, status="killed", reason=gone)
         time.sleep(LOOK)
     return record
 
 
 def _show_result(window: Window, record: Record, folder: Path, values: dict[str, Any], update: dict[str, Any]) -> None:
     """What only a completed run has: steps that `progress.jsonl` lacks, its update, and all its `values` as a table."""
-    at = float(calendar.timegm(time.strptime(record.written, "%Y-%m-%dT%H:%M:%SZ")))
+    at = datetime.fromisoformat(record.written).timestamp()
     for metrics in read_history(folder):
         if (step := int(metrics.pop("step") or 0)) > window.step:
             window.log(step, at, metrics)
@@ -179,9 +171,7 @@ def _show_result(window: Window, record: Record, folder: Path, values: dict[str,
 
 def main(deadline: float) -> None:
     """Serve the parent that wrote this command."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(NICE)
+    os.nice(10)  # training goes first
     os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": mkdtemp()}  # offline files quote where W&B stages tables
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     sys.stdout = sys.stderr  # libraries print

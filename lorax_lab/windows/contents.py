@@ -3,22 +3,21 @@ anything lies on this machine, and keys and passwords are hidden."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean as mean
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.defaults import flat
+from lorax_lab.config.identity import portable
 from lorax_lab.record import variation
 from lorax_lab.record.files import write_json
 from lorax_lab.record.folder import SPECTRA, load_arrays
 from lorax_lab.record.palette import SEQUENTIAL
-from lorax_lab.record.record import DamagedRecord, Record, read_record
+from lorax_lab.record.record import Record, read_record
 from lorax_lab.record.redact import redact, redacted
-from lorax_lab.record.share import share_kept
+from lorax_lab.record.share import reference_of, share_kept
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     Spectra = dict[str, dict[str, np.ndarray]]
 
 LONGEST = 64
-"""Letters of a tag, or of a job type, at most; W&B refuses more."""
+"""Letters of a tag at most; W&B refuses more."""
 UPDATE = ".update.json"
 """The file in a run's folder by which the process that trained hands its child what needs torch."""
 SUMMARY = (
@@ -40,12 +39,6 @@ AXES = {"truncation": "truncation/k", "answer": "answer/rank"}
 """Keys that begin with such a word are drawn against the key beside it, not against the training step."""
 CURVE = 160
 """Into so many steps, each a factor larger, the curve of singular values is cut; at its begin all values are shown."""
-NOT_SHOWN = ("runs_dir", "tracking", "force", "workers")
-"""Settings that say where things lie and how a run was watched."""
-DARK = 0.35
-"""A share above which the heat map's colour asks for white letters."""
-TABLES = ("matrices", "truncation", "files")
-"""Parts of a result that are no values of the whole run."""
 
 
 def arm_and_tags(record: Record) -> tuple[str, list[str]]:
@@ -55,31 +48,17 @@ def arm_and_tags(record: Record) -> tuple[str, list[str]]:
     typed = dict(override.split("=", 1) for override in variation.overrides(config))
     tags = [f"{key}={Path(value).name if key in variation.INPUTS else value}" for key, value in typed.items()]
     arm = " ".join(tag for tag in tags if not tag.startswith(("model=", "task=", "seed=")))
-    if len(arm) > LONGEST:
-        arm = f"{arm[: LONGEST - 7]} {variation.digest(arm)}"
     return arm, [redact(tag)[-LONGEST:] for tag in tags]
 
 
 def configuration(record: Record) -> dict[str, Any]:
-    """A run's configuration without places, and what it ran with: the commit, the versions of packages and, once it is
-    completed, the hashes of base and data."""
-    config = {key: value for key, value in record.config.items() if key not in NOT_SHOWN}
-    task = {key: _name(value) if key == "path" and value else value for key, value in config["task"].items()}
-    config |= {"task": task, "model": _name(config["model"])}
-    config |= {"git": asdict(record.git), "versions": record.versions, "code": record.code}
+    """A run's configuration as it is published, and what it ran with: the commit, the versions of packages and, once it
+    is completed, the hashes of base and data."""
+    ran_with = {"git": asdict(record.git), "versions": record.versions, "code": record.code}
+    config = portable(record.config) | ran_with
     if result := record.result:
         config |= {"base_sha256": result.inputs.model_sha256, "data_sha256": result.inputs.data_sha256}
     return dict(redacted(config))
-
-
-def _name(path: str) -> str:
-    """The last part of what is a path on this machine; the whole name of a model or data set on the hub.
-
-    >>> _name("org/name"), _name("/home/me/data.csv"), _name("clinic/patients.csv")
-    ('org/name', 'data.csv', 'patients.csv')
-    """
-    is_path = path.startswith(("/", "~", ".")) or re.search(r"\.[A-Za-z]\w*$", path) or Path(path).exists()
-    return Path(path).name if is_path else path
 
 
 def record_values(record: Record, runs_dir: Path) -> dict[str, Any]:
@@ -88,7 +67,7 @@ def record_values(record: Record, runs_dir: Path) -> dict[str, Any]:
     values: dict[str, Any] = {"status": record.status, "status/why": record.reason or ""}
     if (result := record.result) is None:
         return values
-    parts = {key: value for key, value in asdict(result).items() if key not in TABLES}
+    parts = {key: value for key, value in asdict(result).items() if key not in ("matrices", "truncation", "files")}
     values |= parts.pop("metrics")
     score = values.get(f"{record.split}/{result.metric}")
     for part in (parts["coverage"] or {}).pop("parts", []):
@@ -96,11 +75,9 @@ def record_values(record: Record, runs_dir: Path) -> dict[str, Any]:
     values |= {key.replace(".", "/"): value for key, value in flat(parts).items()}
     values |= {"collapsed": bool(result.collapsed), "collapsed/why": "; ".join(result.collapsed)}
     values |= {"score": score, "score/split": record.split}
-    if result.reference and score is not None:
-        with suppress(FileNotFoundError, DamagedRecord):
-            full = read_record(runs_dir / result.reference).completed
-            values |= {"reference/score": full.score(record.split), "share/kept": share_kept(record, full)}
-            values["difference/score"] = score - values["reference/score"]
+    if (full := reference_of(record, runs_dir)) and score is not None:
+        values |= {"reference/score": full.score(record.split), "share/kept": share_kept(record, full)}
+        values["difference/score"] = score - values["reference/score"]
     return dict(redacted({key: value for key, value in values.items() if not isinstance(value, list | None)}))
 
 
@@ -126,14 +103,11 @@ def derived(record: Record, folder: Path) -> dict[str, Any]:
     table = rows(folder)
     shown = {key: value for key, value in means(folder).items() if isinstance(value, int | float)}
     values = {f"update/{key.replace('.', '/')}": value for key, value in shown.items()}
-    matrices, modules = [], dict[str, list[float]]()
-    for row in table.values():
-        share = share_of_noise(row, record.method)
-        matrices.append((row["layer"], row["module"], share, row["effective_rank"]))
-        if share is not None:
-            modules.setdefault(f"update/noise_share/{row['module']}", []).append(share)
-    shares = {key: mean(shares) for key, shares in modules.items()}
-    values |= shares | ({"update/noise_share": mean(shares.values())} if shares else {})
+    shares = [share_of_noise(row, record.method) for row in table.values()]
+    if of_matrices := [share for share in shares if share is not None]:
+        values["update/noise_share"] = mean(of_matrices)
+    places = zip(table.values(), shares, strict=True)
+    matrices = [(row["layer"], row["module"], share, row["effective_rank"]) for row, share in places]
     spectra = load_arrays(folder, SPECTRA, parts=["sigma"])
     lines = curves(record, spectra, record_values(record, folder.parent).get("share/kept"))
     return {"values": values, "spectrum": spectrum(record, spectra), "curves": lines, "matrices": matrices}
@@ -156,11 +130,9 @@ def curves(record: Record, spectra: Spectra, share: float | None) -> list[dict[s
     """The rows of the curves that have an axis of their own (`AXES`): the truncation curve of a full update, and the
     score and the share that it keeps against the rank."""
     result = record.completed
-    by_part: dict[str, dict[int, float]] = {"cut": {}, "remainder": {}}
-    for row in result.truncation or []:
-        if row["part"] in by_part and row.get("module") is None and row.get(result.metric) is not None:
-            by_part[row["part"]][row["k"]] = row[result.metric]
-    cut, remainder = by_part.values()
+    scored = [row for row in result.truncation or [] if not row.get("module") and row.get(result.metric) is not None]
+    cut = {row["k"]: row[result.metric] for row in scored if row["part"] == "cut"}
+    remainder = {row["k"]: row[result.metric] for row in scored if row["part"] == "remainder"}
     rows: list[dict[str, float | None]] = []
     for k in sorted(cut):
         rest = {"truncation/remainder": remainder[k]} if k in remainder else {}
@@ -195,10 +167,9 @@ def heat_map(matrices: Sequence[Sequence[Any]]) -> np.ndarray:
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     colours = LinearSegmentedColormap.from_list("ranks", SEQUENTIAL)
     image = axes.imshow(shares, cmap=colours, aspect="auto", vmin=0, vmax=1)
-    is_dark = shares.to_numpy() > DARK
     for (i, j), rank in np.ndenumerate(means["rank"].to_numpy()):
         if np.isfinite(rank):
-            ink = "w" if is_dark[i, j] else "k"
+            ink = "w" if shares.to_numpy()[i, j] > 0.35 else "k"  # on a dark colour
             axes.text(j, i, f"{rank:.3g}", ha="center", va="center", fontsize=8, color=ink)
     axes.set_xticks(range(shares.shape[1]), shares.columns, rotation=20, ha="right", parse_math=False)
     axes.set_yticks(range(len(shares)), shares.index)

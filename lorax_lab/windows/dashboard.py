@@ -4,7 +4,6 @@ stays empty."""
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -14,8 +13,6 @@ from lorax_lab.errors import in_short
 from lorax_lab.record.files import write_json
 from lorax_lab.windows.library import resolve
 
-os.environ.setdefault("WANDB_SILENT", "true")
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
 with warnings.catch_warnings(action="ignore"):  # it still has validators of pydantic's first version
     import wandb_workspaces.reports.v2 as made
     import wandb_workspaces.workspaces as workspaces
@@ -24,10 +21,6 @@ with warnings.catch_warnings(action="ignore"):  # it still has validators of pyd
 OUT = Path("dashboard")
 """Where the JSON goes."""
 ANSWER = "Answer"
-GROUPS = ("task.name", "arm")
-"""Runs that differ in the seed alone are one line, their mean."""
-COLUMNS = ("summary:status", "summary:score", "summary:share/kept", "config:rank.value", "summary:status/why")
-"""Columns of the list of runs that stay in sight."""
 
 
 def make(project: str, entity: str) -> int:
@@ -35,11 +28,11 @@ def make(project: str, entity: str) -> int:
     view, place = workspace(project, entity), OUT / "workspace.json"
     write_json(place, json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True)), indent=1)
     print(place, flush=True)
-    if resolve("auto") != "online":
-        print("nothing was sent, for want of a login or by WANDB_MODE; log in with wandb login, then repeat this")
-        return 0
     try:
-        save(OUT / "saved.json", view)
+        if resolve("auto") == "online":
+            save(OUT / "saved.json", view)
+        else:
+            print("nothing was sent, for want of a login or by WANDB_MODE; log in with wandb login, then repeat this")
     except Exception as error:
         print(f"error: W&B did not save it ({in_short(error)}); the same command tries again", file=sys.stderr)
         return 1
@@ -102,9 +95,10 @@ def workspace(project: str, entity: str) -> Any:
         workspaces.Section(name=name, panels=panels, is_open=name == ANSWER, layout_settings=layout)
         for name, panels in sections().items()
     ]
-    groups: list[Any] = [Config(name) for name in GROUPS]
+    groups: list[Any] = [Config("task.name"), Config("arm")]  # seeds are one line, their mean
+    columns = ["summary:status", "summary:score", "summary:share/kept", "config:rank.value", "summary:status/why"]
     no_trials: Any = Config("measure.value") != "trial"
-    runs = workspaces.RunsetSettings(groupby=groups, pinned_columns=list(COLUMNS), filters=And(no_trials))
+    runs = workspaces.RunsetSettings(groupby=groups, pinned_columns=columns, filters=And(no_trials))
     return workspaces.Workspace(entity=entity, project=project, name="lorax_lab", sections=shown, runset_settings=runs)
 
 

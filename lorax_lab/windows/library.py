@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.defaults import flat
-from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.record import Record
 from lorax_lab.windows import contents
 
+os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
+"""Else W&B looks for the login's name, for seconds, and a report of its own faults quotes paths."""
 TRACKIO = "trackio"
 MODES = ("auto", "offline", "online", TRACKIO)
 """The values of `tracking.mode` that show something."""
@@ -39,13 +40,9 @@ def resolve(mode: str) -> str:
         return mode
     if os.environ.get("WANDB_MODE") in ("offline", "online", "disabled"):
         return os.environ["WANDB_MODE"]
-    os.environ["WANDB_SILENT"] = "true"  # else it looks for the login's name, for seconds
     import wandb
 
-    try:
-        return "online" if wandb.login(prompt=False, verify=False) else "offline"
-    except Exception as error:  # such as a key that is none
-        raise ConfigError(f"WANDB_API_KEY or netrc: W&B refuses the login ({in_short(error)}); mend it") from None
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
 class Window:
@@ -88,8 +85,6 @@ class Window:
         self.run = trackio.init(**self.settings, config=config)
 
     def _open_wandb(self, settings: dict[str, Any], entity: str | None) -> None:
-        os.environ["WANDB_SILENT"] = "true"
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
         import wandb
 
         run_id = settings["name"]
@@ -101,7 +96,7 @@ class Window:
         for prefix, axis in contents.AXES.items():
             self.run.define_metric(axis, hidden=True, summary="none")
             self.run.define_metric(f"{prefix}/*", step_metric=axis, summary="none")
-        for name in ("time/seconds", "train/gradient_norm", "train/learning_rate"):  # the last says nothing of a run
+        for name in ("train/gradient_norm", "train/learning_rate"):  # the last says nothing of a run
             self.run.define_metric(name, summary="none")
 
     def log(self, step: int, at: float, values: dict[str, Any]) -> None:

@@ -202,10 +202,6 @@ def test_a_folder_is_pushed_to_the_hub(
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     run, other = run_of("lora"), tmp_path / "other"
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    assert "hf auth login" in refused(capsys, run, other, "--push-to-hub", "tweets")
-    assert not other.exists()
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "token")
     folder = exported(run, tmp_path / "folder", "--push-to-hub", "tweets")
     assert [(push["repo_id"], push["folder_path"]) for push in asked] == [("me/tweets", folder)]
     assert "pushed to me/tweets" in capsys.readouterr().out

@@ -142,21 +142,6 @@ def test_what_was_declared_before_the_runs_may_not_change(
     assert said in capsys.readouterr().err
 
 
-def test_a_damaged_declaration_is_answered_with_what_to_type(
-    older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "records" / "made"
-    (folder / "declaration.json").write_text("{")
-    said = f"restore it: git checkout -- {folder}"
-    monkeypatch.setattr("experiments.study.RECORDS", folder.parent)
-    monkeypatch.setattr(replay, "RECORDS", folder.parent)
-    monkeypatch.setattr(replay, "plan_of", lambda name: PLAN)
-    typed = [*older, "--dry-run"]
-    for answered in (main(made(), ["--help"]), main(made(), typed), replay.main(["1", "--study", "made"])):
-        assert answered == 2
-    assert capsys.readouterr().err.count(said) == 3
-
-
 def test_a_study_grows_and_only_its_new_cells_run(
     older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

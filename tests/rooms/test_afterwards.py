@@ -100,7 +100,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs: dict[tuple[str, int], Ru
         list(amplifications(of_seeds(runs, SMALL), {SMALL: (4,)}))
     run = runs["full", 0]
     other = dataclasses.replace(run.config, task=dataclasses.replace(run.config.task, test_examples=48))
-    with pytest.raises(ConfigError, match=r"answers .* otherwise than its record says"):
+    with pytest.raises(ConfigError, match=r"changed after .* was planned"):
         list(sets({("full", 0): Run(other, run.folder)}, "full", {"query": ("query",)}, (0,)))
 
 

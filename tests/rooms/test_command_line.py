@@ -14,8 +14,9 @@ from here import plan, store_of
 from omegaconf import OmegaConf
 from recorded import run_record
 
-from lorax_lab.launch.runs import Run, lease
+from lorax_lab.launch.runs import Run
 from lorax_lab.record.folder import save_config
+from lorax_lab.record.lease import lease
 from lorax_lab.record.record import write_record
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,7 @@ def test_a_dry_run_knows_what_is_recorded_failed_and_in_progress(small_run: list
     record_as(first, "completed", time=dataclasses.replace(time, total_seconds=50.0))
     record_as(second, "failed", reason="an [odd] end")
     store = store_of(small_run)
-    with lease(third) as mine:
+    with lease(third.folder) as mine:
         assert mine
         before = files_in(store)
         done = lab_here(*small_run, "rank=1,2,3,4", "-m", "--dry-run")
@@ -132,7 +133,8 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], lab_here:
         for arm in ("full-s7", "lora-r4-s7", "full-s8", "lora-r4-s8", "lora-r8-s7", "lora-r8-s8")
     ]
     shown = lab_here(*typed, "+experiment=mine", "--config-dir", str(folder), "--cfg=job")
-    assert OmegaConf.create(shown.stdout).method.alpha == 32
+    shown_config = OmegaConf.create(shown.stdout)
+    assert (shown_config.method.alpha, shown_config.task.max_length) == (32, 128)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +155,12 @@ def test_a_slip_or_a_word_of_another_trainer_is_answered(lab_here: Lab, typed: l
     assert done.returncode == 2, shown
     assert named in shown
     assert "Traceback" not in shown
+
+
+def test_of_the_processes_of_a_machine_one_says_what_is_wrong(lab_here: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    done = lab_here("rnak=8")
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_help_answers_without_torch_from_any_folder(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_defaults_of_a_kind_are_those_of_its_file(name: str) -> None:
     shared = {field.name for field in dataclasses.fields(TaskConfig)}
     own = {f.name: f.default for f in dataclasses.fields(KINDS[name].config) if f.name not in shared}
     file = OmegaConf.to_container(OmegaConf.load(CONF / "kind" / f"{name}.yaml"))
-    assert file == {key: value for key, value in own.items() if value is not None}
+    assert file == own
 
 
 NAMED_AS_TYPED = [

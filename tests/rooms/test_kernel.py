@@ -185,9 +185,6 @@ def test_it_has_to_win_by_a_margin_and_the_trial_is_kept(
     assert json.loads(path.read_text())["ratio"] == ratio
     monkeypatch.setattr(fastest, trial, lambda: pytest.fail("it was tried again"))
     assert choice(subject) == chosen
-    monkeypatch.setattr(fastest, trial, lambda: 3.0)
-    path.write_text("")  # it names no choice
-    assert choice(subject) == {"kernel": "torch", "precision": "fp32"}[subject]
 
 
 @onednn
@@ -207,10 +204,11 @@ def test_an_accelerator_is_known_by_its_units_and_needs_no_kernel(
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, units=units: units)
         assert fastest.settled(compose(["train.precision=auto"])).train.precision == chosen
     assert fastest.kernel_of(training()) == "torch"
+    on_cpu = training("train.kernel=onednn", "train.device=cpu")
+    assert fastest.kernel_of(on_cpu) == "onednn"
     with pytest.raises(ConfigError, match=r"train\.kernel=onednn"):
-        fastest.check_processor(training("train.kernel=onednn"))
-    fastest.check_processor(training("train.kernel=onednn", "train.device=cpu"))
+        fastest.kernel_of(training("train.kernel=onednn"))
     monkeypatch.setattr(kernel, "has_onednn", lambda: False)
     with pytest.raises(ConfigError, match=r"train\.kernel=onednn"):
-        fastest.check_processor(training("train.kernel=onednn", "train.device=cpu"))
+        fastest.kernel_of(on_cpu)
     assert choice("kernel") == "torch"

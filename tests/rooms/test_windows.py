@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 from recorded import run_record
 from shown import MATRICES, RUN_ID, SIGMA, inspected, recorded, show
 
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
-from lorax_lab.errors import ConfigError
 from lorax_lab.record.folder import SPECTRA, save_arrays
 from lorax_lab.record.record import read_record, write_record
 from lorax_lab.record.result import Coverage, Git, Part
@@ -149,7 +149,7 @@ def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.Monk
     assert resolve("auto") == "disabled"
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "no key")
-    with pytest.raises(ConfigError, match="WANDB_API_KEY"):
+    with pytest.raises(wandb.Error, match="WANDB_API_KEY"):
         resolve("auto")
 
 
@@ -170,7 +170,7 @@ def test_the_mean_of_every_measure_the_curves_and_the_difference_from_the_refere
     update = contents.derived(read_record(folder), folder)
     shown, curves = update["values"], update["curves"]
     assert {f"update/{measure}" for measure in MEASURES} <= shown.keys()
-    assert (shown["update/stable_rank"], shown["update/noise_share"]) == (1.25, shown["update/noise_share/query"])
+    assert (shown["update/stable_rank"], shown["update/noise_share"]) == (1.25, update["matrices"][0][2])
     assert curves == [{"answer/rank": 4, "answer/score": 0.5}]
     recorded(tmp_path, "full", metrics={"test/accuracy": 0.75}, baselines={"head/accuracy": 0.25})
     values = contents.record_values(run_record(reference="full"), tmp_path)
@@ -194,12 +194,11 @@ def test_names_say_what_differs_from_the_defaults_and_nothing_names_a_place_or_a
     assert arms == {"method=lora rank=4 method.alpha=8"}
     assert "model=tiny" in contents.arm_and_tags(run_record(config=config))[1]
     long = config | {"method": {"name": "lora", "target_modules": [f"layer.{i}" for i in range(40)]}}
-    arm, tags = contents.arm_and_tags(run_record(config=long))
-    assert max(map(len, [arm, *tags])) <= contents.LONGEST
+    assert max(map(len, contents.arm_and_tags(run_record(config=long))[1])) <= contents.LONGEST
     task = {"name": "local", "source": "local", "path": "/home/me/clinic/patients.csv"}
     config = {"model": "/home/me/models/tiny", "task": task, "runs_dir": "/home/me/runs", "note": "hf_" + "Zz09" * 8}
     shown = contents.configuration(run_record(config=run_record().config | config))
-    assert (shown["model"], shown["task"]["path"]) == ("tiny", "patients.csv")
+    assert (shown["model"], "path" in shown["task"]) == ("tiny", False)
     assert not [word for word in ("/home", "Zz09") if word in str(shown)]
 
 
@@ -224,9 +223,9 @@ def test_steps_are_read_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert reader.read() == []
     with written(tmp_path, "sweep-1") as sink:
         sink(1, 2, {"step": 1, "train/loss": 0.5})
-        assert reader.read() == [Row(1, 101.5, 1.5, {"train/loss": 0.5})]
+        assert reader.read() == [Row(1, 101.5, {"train/loss": 0.5})]
         sink(2, 2, {"step": 2, "train/loss": float("nan")})
-        assert reader.read()[1:] == [Row(2, 103.0, 3.0, {"train/loss": None})]
+        assert reader.read()[1:] == [Row(2, 103.0, {"train/loss": None})]
     assert reader.group == "sweep-1"
 
 
@@ -273,13 +272,3 @@ def test_sync_shows_a_run_as_its_sweep_would_have(tmp_path: Path, synced: dict[s
         recorded(tmp_path, project, tracking)
         assert command.main(["sync", str(tmp_path), *words]) == 0
         assert synced[project] == TrackingConfig("online", project, "team", True, "planted")
-
-
-def test_what_is_wrong_in_one_record_leaves_the_others_their_window(
-    tmp_path: Path, synced: dict[str, TrackingConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, of_run in (("a", {"project": "a/b"}), ("b", {"of_another_version": 1, "project": "mine"}), ("c", {})):
-        recorded(tmp_path, name, of_run)
-    assert command.main(["sync", str(tmp_path)]) == 1
-    assert {name: tracking.project for name, tracking in synced.items()} == {"b": "mine", "c": "lorax_lab"}
-    assert "a: not uploaded: its record has" in capsys.readouterr().out

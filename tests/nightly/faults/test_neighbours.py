@@ -36,7 +36,7 @@ def lab(*overrides: str, faults: dict[str, Any] | None = None, **variables: str)
 
 
 ENDS = {
-    1: ("exception", "failed", "RuntimeError: boom"), 2: ("sys.exit", "failed", "sys.exit(7) was called"),
+    1: ("exception", "failed", "RuntimeError: boom"), 2: ("sys.exit", "failed", "its process ended with status 7"),
     3: ("os._exit", "failed", "its process ended with status 0 and left no record"),
     4: ("segfault", "failed", "its process was ended by SIGSEGV"),
     5: ("sigkill", "killed", "its process was ended by SIGKILL"), 6: ("memory", "oom", "memory"),
