@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from scipy.special import xlogy
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -41,9 +42,11 @@ def of_labels(metric: str, labels: np.ndarray, classes: int) -> tuple[float, str
         return 0.0, ANSWER
     if metric == "word_error_rate":
         return 1.0, "a model that writes nothing"
-    if metric not in ("accuracy", "f1") or not classes:
+    if metric not in ("accuracy", "f1", "log_loss") or not classes:
         return None
     shares = np.bincount(labels.astype(int), minlength=classes) / len(labels)
+    if metric == "log_loss":
+        return float(-xlogy(shares, shares).sum()), "the classes' own shares"
     if metric == "accuracy":
         return float(shares.max()), MAJORITY
     f1 = 2 * shares / (1 + shares)  # of the class that is always the answer; the others have 0
