@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from scipy.special import xlogy
 import pandas as pd
 from matplotlib.axes import Axes
+from scipy.special import xlogy
 
 from lorax_lab.record.folder import OUTPUTS, load_arrays
 
