@@ -19,7 +19,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.record import variation
 from lorax_lab.record.direction import oriented, scored_on
 from lorax_lab.record.record import Damage, Record, scan
-from lorax_lab.record.tables import matrices_of, runs_of, truncation_of
+from lorax_lab.record.tables import load_matrices, load_runs, load_truncation
 from lorax_lab.record.variation import Settings
 
 from .variants import COLLAPSED, DEFAULTS, REFERENCE, named
@@ -250,7 +250,7 @@ def group_of(records: dict[Path, Record], settings: dict[str, Settings], runs_di
     settings = {run_id: settings[run_id] for run_id in by_id}
     dials = tuple(key for key in variation.dials(list(settings.values())) if key not in ("method.name", "rank"))
     labels = dict(zip(settings, variation.labels(list(settings.values()), dials), strict=True))
-    runs = runs_of(records)
+    runs = load_runs(records, with_means=False)
     runs = named(runs.assign(rank=runs["rank"].astype(float)), settings)
     runs = runs.assign(**{key: [labels[run_id][key] for run_id in runs["run_id"]] for key in dials}, best=_best(runs))
     runs[COLLAPSED] = runs[COLLAPSED].map(bool)
@@ -260,8 +260,8 @@ def group_of(records: dict[Path, Record], settings: dict[str, Settings], runs_di
         shared=tuple(o for o in variation.overrides(config_of(oldest)) if _is_shared_override(o)),
         dials=dials,
         runs=runs,
-        matrices=matrices_of(records),
-        truncation=truncation_of(records),
+        matrices=load_matrices(records),
+        truncation=load_truncation(records),
         records=by_id,
         runs_dir=runs_dir,
     )

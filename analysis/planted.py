@@ -153,7 +153,8 @@ def estimates(update: Tensor, stream: Generator) -> dict[str, float]:
     sigma = spectra.singular_values(update)
     std, count = spectra.noise_scale(sigma, shape), float(spectra.spikes(sigma, shape))
     is_told = spectra.tells_spikes(spectra.bulk_misfit(sigma, shape, std), std, shape)
-    nulls = spectra.structured_nulls(update, stream, NULL_DRAWS)
+    drawn = spectra.structured_spectra(update, stream, NULL_DRAWS)
+    above = {null: spectra.measures_of_null(sigma, of_null)[ABOVE] for null, of_null in drawn.items()}
     return {
         "effective rank": float(spectra.effective_rank(sigma)),
         "energy-entropy rank": float(spectra.energy_entropy_rank(sigma)),
@@ -161,14 +162,14 @@ def estimates(update: Tensor, stream: Generator) -> dict[str, float]:
         "stable rank": float(spectra.stable_rank(sigma)),
         "90 % of the energy": float(spectra.energy_rank(sigma, 0.9)),
         "99 % of the energy": float(spectra.energy_rank(sigma, 0.99)),
-        "σ above 1 % of the largest": float(spectra.numerical_rank(sigma, tolerance=0.01)),
-        "σ above 10 % of the largest": float(spectra.numerical_rank(sigma, tolerance=0.1)),
-        "Gavish & Donoho": float(spectra.gavish_donoho_rank(sigma, shape)),
+        "σ above 1 % of the largest": float((sigma > 0.01 * sigma[0]).sum()),
+        "σ above 10 % of the largest": float((sigma > 0.1 * sigma[0]).sum()),
+        "Gavish & Donoho": spectra.gavish_donoho_rank(sigma, shape),
         "directions above the edge": count,
         TOLD: count if is_told else math.nan,
-        "above rows and columns scaled": nulls["scaled"][ABOVE],
-        "above redrawn signs": nulls["signs"][ABOVE],
-        "above permuted entries": nulls["permuted"][ABOVE],
+        "above rows and columns scaled": above["scaled"],
+        "above redrawn signs": above["signs"],
+        "above permuted entries": above["permuted"],
     }
 
 

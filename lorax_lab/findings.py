@@ -19,14 +19,13 @@ from lorax_lab.console import Show
 from lorax_lab.measure import rows
 from lorax_lab.measure.truncation import (
     Change,
-    Decomposition,
+    Decompositions,
     bisected,
     controls,
     cuts,
     cuts_at,
     gaussian_like,
     ranks_of,
-    scored,
     seen_under,
     with_changes,
 )
@@ -151,21 +150,26 @@ def measure(
             seen = seen_under(model, original, tops, outputs, lambda cut: test.outputs(cut).numpy(), on_test)
             answered = (without_labels(test.answered(cut)) for cut in seen)
             findings.cut_outputs = {f"cut/{k}": answers for k, answers in zip(ranks, answered, strict=True)}
-        findings.truncation = scored(model, original, changes, validation, on_validation.score, on_score)
+        scores = seen_under(model, original, changes, validation, on_validation.score, on_score)
+        findings.truncation = [
+            {"part": change.part, "k": change.k, "module": change.module, **metrics}
+            for change, metrics in zip(changes, scores, strict=True)
+        ]
     findings.truncation_seconds = time.perf_counter() - began
     return findings
 
 
 def _find_k90(
-    decomposed: dict[str, Decomposition],
+    decomposed: Decompositions,
     score: Callable[[Change], dict[str, float]],
     uncut: dict[str, float],
     task: Task,
     zero: float | None,
     on_score: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
-    """Rows as of `scored`: the cuts by which the smallest k is found that keeps 90 % of what the whole update brings,
-    and k = 0. What it brings is counted from a head alone or, where none was fitted, from k = 0."""
+    """Rows of `part`, `k`, `module` and metrics: the cuts by which the smallest k is found that keeps 90 % of what the
+    whole update brings, and k = 0. What it brings is counted from a head alone or, where none was fitted, from k = 0.
+    """
     ranks, higher = ranks_of(decomposed), task.higher_is_better
     most, by_k = len(ranks).bit_length() + 2, {ranks[-1]: uncut}
 

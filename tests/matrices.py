@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lorax_lab.spectra import measures_of_null, singular_values, structured_spectra
+
 
 def draws(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -23,3 +25,9 @@ def with_values(sigma: list[float] | Tensor, out: int, into: int, seed: int = 0)
     """A matrix of these singular values."""
     values = torch.as_tensor(sigma, dtype=torch.float64)
     return orthonormal(out, len(values), seed) * values @ orthonormal(into, len(values), seed + 1).T
+
+
+def structured_nulls(update: Tensor, generator: torch.Generator, draws: int = 1) -> dict[str, dict[str, float]]:
+    """The measures of each null of an update."""
+    spectra = structured_spectra(update, generator, draws)
+    return {null: measures_of_null(singular_values(update), drawn) for null, drawn in spectra.items()}

@@ -15,10 +15,11 @@ from lorax_lab.audit import store
 from lorax_lab.audit.checkpoint import Difference, Matrix
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
+from lorax_lab.config.defaults import flat
 from lorax_lab.console import bar, say
 from lorax_lab.models import layer_number, short_name
 from lorax_lab.models.tensor_files import dtype_of, norm
-from lorax_lab.spectra import LowRank, Rounding, Row, Spectrum, flatten
+from lorax_lab.spectra import LowRank, Rounding, Row, Spectrum
 from lorax_lab.streams import generator
 
 WANTED = 1e-6
@@ -120,7 +121,7 @@ def measure(matrix: Matrix, device: torch.device) -> Measured:
         result = spectra.spectrum(watched, WANTED)
         row = spectra.row_of(result.sigma, matrix.shape, watched.base_norm, rounding=watched.stored) | _solved(result)
         row["unchanged"] = watched.unchanged / entries if entries else math.nan
-        return Measured(_place(matrix) | flatten(row), result.sigma.cpu().numpy())
+        return Measured(_place(matrix) | flat(row), result.sigma.cpu().numpy())
     base_norm = math.nan if matrix.base is None else norm(matrix.base)
     if isinstance(update, LowRank):
         (sigma,) = spectra.low_rank_singular_values([update])
@@ -130,7 +131,7 @@ def measure(matrix: Matrix, device: torch.device) -> Measured:
         result = spectra.spectrum(update.to(device), WANTED)
         sigma = result.sigma
         row = spectra.row_of(sigma, matrix.shape, base_norm) | _solved(result)
-    return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
+    return Measured(_place(matrix) | flat(row), sigma.cpu().numpy())
 
 
 def _solved(result: Spectrum) -> Row:
@@ -145,7 +146,7 @@ def _nulls(matrix: Matrix, sigma: np.ndarray, device: torch.device) -> Row:
         return {DRAWN: False}
     drawn = spectra.structured_spectra(update.to(device), generator(0, f"nulls/{matrix.name}"))
     nulls = {name: spectra.measures_of_null(torch.from_numpy(sigma), draws) for name, draws in drawn.items()}
-    return flatten({"nulls": nulls}) | {DRAWN: bool(nulls)}
+    return flat({"nulls": nulls}) | {DRAWN: bool(nulls)}
 
 
 def _place(matrix: Matrix) -> Row:

@@ -5,7 +5,6 @@ The archive is downloaded with the user's own index, proxy and certificates; not
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.errors import ConfigError
+from lorax_lab.record import files
 
 
 class NotFetched(Exception):
@@ -231,5 +231,4 @@ def state_of(path: Path) -> State:
 
 @lru_cache(maxsize=2**14)
 def _sha256(path: Path, state: State) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.sha256_of(path)

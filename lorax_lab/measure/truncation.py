@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,10 @@ class Decomposition:
         return torch.addmm(weight, left, self.Vh[indices].to(weight), alpha=factor)
 
 
+Decompositions = Mapping[str, Decomposition]
+"""Of each update, by the name of its matrix."""
+
+
 @dataclass(frozen=True)
 class Change:
     """What is put in the place of the updates.
@@ -72,16 +77,16 @@ def cut_ranks(full: int) -> list[int]:
     return [0] + [2**i for i in range(full.bit_length()) if 2**i < full] + [full]
 
 
-def cuts_at(decompositions: dict[str, Decomposition], ranks: Iterable[int]) -> list[Change]:
+def cuts_at(decompositions: Decompositions, ranks: Iterable[int]) -> list[Change]:
     """The cut at each of some k."""
-    return [Change("cut", k, _cut(decompositions, k)) for k in ranks]
+    return [Change("cut", k, partial(_cut, decompositions, k)) for k in ranks]
 
 
-def cuts(decompositions: dict[str, Decomposition]) -> list[Change]:
+def cuts(decompositions: Decompositions) -> list[Change]:
     """The cut and the remainder at each k of `cut_ranks`."""
     return [
-        Change(part, k, make(decompositions, k))
-        for part, make in (("cut", _cut), ("remainder", _remainder))
+        Change(part, k, partial(weight, decompositions, k))
+        for part, weight in (("cut", _cut), ("remainder", _remainder))
         for k in ranks_of(decompositions)
     ]
 
@@ -95,9 +100,7 @@ def control_ranks(full: int) -> list[int]:
     return [rank for rank in cut_ranks(full)[1:-1] if rank.bit_length() % 2]
 
 
-def controls(
-    decompositions: dict[str, Decomposition], generator: torch.Generator, noise: Mapping[str, Tensor]
-) -> list[Change]:
+def controls(decompositions: Decompositions, generator: torch.Generator, noise: Mapping[str, Tensor]) -> list[Change]:
     """What the cuts are compared with, at each k of `control_ranks`.
 
     At the norm of the cut in each matrix: `random_at_norm`, k singular directions of ΔW drawn uniformly, those of a
@@ -111,17 +114,17 @@ def controls(
     last = {
         name: torch.arange(int((d.sigma > NEGLIGIBLE * d.sigma[0]).sum())).flip(0) for name, d in decompositions.items()
     }
-    changes = [Change("random_at_norm", k, _at_norm(decompositions, drawn, k)) for k in ranks]
-    changes += [Change("bottom_at_norm", k, _at_norm(decompositions, last, k)) for k in ranks]
-    changes += [Change("scaled", k, _scaled(decompositions, k)) for k in ranks]
+    changes = [Change("random_at_norm", k, partial(_at_norm, decompositions, drawn, k)) for k in ranks]
+    changes += [Change("bottom_at_norm", k, partial(_at_norm, decompositions, last, k)) for k in ranks]
+    changes += [Change("scaled", k, partial(_scaled, decompositions, k)) for k in ranks]
     changes += [Change("global", k, _largest(decompositions, k)) for k in ranks]
-    changes += [Change("shrunk", k, _times(k / 100)) for k in PERCENT]
+    changes += [Change("shrunk", k, partial(_times, k / 100)) for k in PERCENT]
     modules = dict.fromkeys(short_name(name) for name in decompositions)
-    changes += [Change("cut", k, _cut(decompositions, k), module) for module in modules for k in (0, *ranks)]
+    changes += [Change("cut", k, partial(_cut, decompositions, k), module) for module in modules for k in (0, *ranks)]
     return [*changes, Change("gaussian", full, lambda name, base, _: base + noise[name].to(base))]
 
 
-def gaussian_like(decompositions: Mapping[str, Decomposition], generator: torch.Generator) -> OneByOne:
+def gaussian_like(decompositions: Decompositions, generator: torch.Generator) -> OneByOne:
     """For each update an iid Gaussian matrix of its shape and its Frobenius norm, fp64, where the update's factors lie;
     the same whenever it is asked for."""
 
@@ -141,31 +144,6 @@ def gaussian_like(decompositions: Mapping[str, Decomposition], generator: torch.
         return (matrix * (float(sigma.norm()) / matrix.norm())).to(sigma.device)
 
     return OneByOne(decompositions, noise)
-
-
-def scored(
-    model: nn.Module,
-    base: dict[str, Tensor],
-    changes: Sequence[Change],
-    uncut: dict[str, float],
-    score: Callable[[nn.Module], dict[str, float]],
-    on_score: Callable[[int, int], None] = lambda done, total: None,
-) -> list[dict[str, Any]]:
-    """The model's scores under each change.
-
-    Args:
-        model, base, changes, on_score: as of `seen_under`.
-        uncut: metrics of the tuned model on the validation split; what changes nothing is not scored again.
-        score: metrics of any model on the validation split.
-
-    Returns:
-        Rows `{"part": …, "k": …, "module": …, **metrics}`, in the order of the changes.
-    """
-    metrics = seen_under(model, base, changes, uncut, score, on_score)
-    return [
-        {"part": change.part, "k": change.k, "module": change.module, **of_change}
-        for change, of_change in zip(changes, metrics, strict=True)
-    ]
 
 
 def seen_under(
@@ -244,39 +222,31 @@ def bisected(sizes: Sequence[int], keeps: Callable[[int], bool]) -> int | None:
         low, high = high + 1, len(sizes)
 
 
-def ranks_of(decompositions: dict[str, Decomposition]) -> list[int]:
+def ranks_of(decompositions: Decompositions) -> list[int]:
     """`cut_ranks` of the largest matrix."""
     return cut_ranks(max(len(d.sigma) for d in decompositions.values()))
 
 
-def _cut(decompositions: dict[str, Decomposition], k: int) -> Replacement:
-    def weight(name: str, base: Tensor, tuned: Tensor) -> Tensor:
-        d = decompositions[name]
-        return tuned if k >= len(d.sigma) else d.added_to(base, slice(k))
-
-    return weight
+def _cut(decompositions: Decompositions, k: int, name: str, base: Tensor, tuned: Tensor) -> Tensor:
+    d = decompositions[name]
+    return tuned if k >= len(d.sigma) else d.added_to(base, slice(k))
 
 
-def _remainder(decompositions: dict[str, Decomposition], k: int) -> Replacement:
-    def weight(name: str, base: Tensor, tuned: Tensor) -> Tensor:
-        d = decompositions[name]
-        return base if k >= len(d.sigma) else d.added_to(tuned, slice(k), -1.0)
-
-    return weight
+def _remainder(decompositions: Decompositions, k: int, name: str, base: Tensor, tuned: Tensor) -> Tensor:
+    d = decompositions[name]
+    return base if k >= len(d.sigma) else d.added_to(tuned, slice(k), -1.0)
 
 
-def _at_norm(decompositions: dict[str, Decomposition], order: dict[str, Tensor], k: int) -> Replacement:
+def _at_norm(
+    decompositions: Decompositions, order: dict[str, Tensor], k: int, name: str, base: Tensor, tuned: Tensor
+) -> Tensor:
     """The first k directions of an order, at the norm of the top k."""
-
-    def weight(name: str, base: Tensor, _: Tensor) -> Tensor:
-        d, indices = decompositions[name], order[name][:k]
-        norm = d.sigma[indices].norm()
-        return d.added_to(base, indices, float(d.sigma[:k].norm() / norm)) if norm > 0 else base
-
-    return weight
+    d, indices = decompositions[name], order[name][:k]
+    norm = d.sigma[indices].norm()
+    return d.added_to(base, indices, float(d.sigma[:k].norm() / norm)) if norm > 0 else base
 
 
-def _largest(decompositions: dict[str, Decomposition], k: int) -> Replacement:
+def _largest(decompositions: Decompositions, k: int) -> Replacement:
     """The largest singular values over all matrices, as many as k in each would be."""
     values = torch.cat([d.sigma for d in decompositions.values()]).cpu()
     owners = torch.cat([torch.full((len(d.sigma),), i) for i, d in enumerate(decompositions.values())])
@@ -287,13 +257,10 @@ def _largest(decompositions: dict[str, Decomposition], k: int) -> Replacement:
     return lambda name, base, _: decompositions[name].added_to(base, slice(counts[name]))
 
 
-def _times(share: float) -> Replacement:
-    return lambda _, base, tuned: torch.lerp(base, tuned, share)
+def _times(share: float, name: str, base: Tensor, tuned: Tensor) -> Tensor:
+    return torch.lerp(base, tuned, share)
 
 
-def _scaled(decompositions: dict[str, Decomposition], k: int) -> Replacement:
-    def weight(name: str, base: Tensor, tuned: Tensor) -> Tensor:
-        sigma = decompositions[name].sigma
-        return torch.lerp(base, tuned, float(sigma[:k].norm() / sigma.norm())) if sigma.any() else tuned
-
-    return weight
+def _scaled(decompositions: Decompositions, k: int, name: str, base: Tensor, tuned: Tensor) -> Tensor:
+    sigma = decompositions[name].sigma
+    return torch.lerp(base, tuned, float(sigma[:k].norm() / sigma.norm())) if sigma.any() else tuned

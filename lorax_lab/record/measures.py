@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from lorax_lab import spectra
+from lorax_lab.config.defaults import flat
 from lorax_lab.record.files import plain_values
 from lorax_lab.record.folder import SPECTRA, load_arrays
 from lorax_lab.record.record import RECORD, read_record
@@ -135,11 +136,11 @@ def _captured(matrix: Matrix, shares: Captured) -> Row:
 
 
 def _means(members: list[Row]) -> dict[str, Any]:
-    flat = [spectra.flatten(member) for member in members]
+    by_key = [flat(member) for member in members]
     return {
-        key: statistics.fmean(member[key] for member in flat)
-        for key, value in flat[0].items()
-        if isinstance(value, (int, float)) and key != "layer" and all(key in member for member in flat)
+        key: statistics.fmean(member[key] for member in by_key)
+        for key, value in by_key[0].items()
+        if isinstance(value, (int, float)) and key != "layer" and all(key in member for member in by_key)
     }
 
 

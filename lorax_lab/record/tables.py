@@ -19,70 +19,60 @@ BULKY = {"matrices", "truncation", "files", "coverage"}
 """Parts of a result that have tables of their own, or none."""
 
 
-def load_runs(runs_dir: str | Path) -> pd.DataFrame:
+def load_runs(runs: str | Path | Records, with_means: bool = True) -> pd.DataFrame:
     """One row per recorded run, nested parts as dotted columns (`parameters.trainable`, `config.task.name`,
-    `metrics.test/accuracy`), and the means of its measures over all matrices (`summary.effective_rank`). Damaged
-    records are left out, warned about, and listed in `frame.attrs["damaged"]`."""
-    from lorax_lab.record.measures import means
+    `metrics.test/accuracy`), and the means of its measures over all matrices (`summary.effective_rank`).
 
-    records, damages = _read(runs_dir)
-    frame = runs_of(records, lambda folder: {"summary": means(folder)})
-    frame.attrs["damaged"] = damages
-    return frame
-
-
-def load_matrices(runs_dir: str | Path) -> pd.DataFrame:
-    """One row per matrix of every completed run: the run's identity columns, then the matrix's measures
-    (`effective_rank`, `null.effective_rank`, …)."""
-    return matrices_of(_read(runs_dir)[0])
-
-
-def load_truncation(runs_dir: str | Path) -> pd.DataFrame:
-    """One row per truncation of every completed full fine-tune: `k`, `part` (`cut` or `remainder`), the scores."""
-    return truncation_of(_read(runs_dir)[0])
-
-
-def runs_of(records: Records, more: Callable[[Path], dict[str, Any]] = lambda folder: {}) -> pd.DataFrame:
-    """As `load_runs`, of records that are read already, with what `more` says of each run's folder."""
+    Args:
+        runs: a folder of runs, whose damaged records are left out with a warning; or records that are read already.
+        with_means: have the means, which takes the time to derive the measures.
+    """
     import pandas as pd
 
+    from lorax_lab.record.measures import means
+
     rows = []
-    for folder, record in records.items():
+    for folder, record in _records(runs).items():
         row = record_type().dump_python(record, exclude={"result": BULKY})
         if result := row.pop("result"):
-            row |= result | (_unless_damaged(more, folder) or {})
+            row |= result | ({"summary": _unless_damaged(means, folder)} if with_means else {})
         rows.append(flat(row) | {"folder": str(folder)})
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
 
 
-def matrices_of(records: Records) -> pd.DataFrame:
-    """As `load_matrices`, of records that are read already. A run whose spectra are gone is left out with a warning."""
+def load_matrices(runs: str | Path | Records) -> pd.DataFrame:
+    """One row per matrix of every completed run: the run's identity columns, then the matrix's measures
+    (`effective_rank`, `null.effective_rank`, …). A run whose spectra are gone is left out with a warning; `runs` as
+    of `load_runs`."""
     from lorax_lab.record.measures import rows
 
     def rows_of(folder: Path, record: Record) -> list[dict[str, Any]]:
-        return [{"matrix": name, **row} for name, row in (_unless_damaged(rows, folder) or {}).items()]
+        return [{"matrix": name, **row} for name, row in _unless_damaged(rows, folder).items()]
 
-    return _long(records, rows_of)
-
-
-def truncation_of(records: Records) -> pd.DataFrame:
-    """As `load_truncation`, of records that are read already."""
-    return _long(records, lambda folder, record: record.completed.truncation or [])
+    return _long(_records(runs), rows_of)
 
 
-def _read(runs_dir: str | Path) -> tuple[Records, list[tuple[str, str]]]:
-    records, damages = scan(Path(runs_dir))
+def load_truncation(runs: str | Path | Records) -> pd.DataFrame:
+    """One row per truncation of every completed full fine-tune: `k`, `part` (`cut` or `remainder`), the scores; `runs`
+    as of `load_runs`."""
+    return _long(_records(runs), lambda folder, record: record.completed.truncation or [])
+
+
+def _records(runs: str | Path | Records) -> Records:
+    if isinstance(runs, Mapping):
+        return runs
+    records, damages = scan(Path(runs))
     for damage in damages:
         warnings.warn(f"left out: {damage.reason}", stacklevel=3)
-    return records, [(str(damage.folder), damage.reason) for damage in damages]
+    return records
 
 
-def _unless_damaged(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any] | None:
+def _unless_damaged(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any]:
     try:
         return read(folder)
     except (DamagedRecord, FileNotFoundError) as error:
         warnings.warn(f"its measures are left out: {error}", stacklevel=4)
-        return None
+        return {}
 
 
 def _long(records: Records, rows_of: Callable[[Path, Record], list[dict[str, Any]]]) -> pd.DataFrame:

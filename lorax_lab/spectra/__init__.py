@@ -43,14 +43,13 @@ from lorax_lab.spectra.noise import (
 from lorax_lab.spectra.null import gaussian_draw, gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
 from lorax_lab.spectra.products import ProductTest, has_orthogonal_factor, made_by_svd, product_spectra, product_test
 from lorax_lab.spectra.rounding import edge_of, rounding_energy, untrusted
-from lorax_lab.spectra.row import Rounding, Row, flatten, row_of
-from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_nulls, structured_spectra
+from lorax_lab.spectra.row import Rounding, Row, row_of
+from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_spectra
 from lorax_lab.spectra.subspaces import (
     Amplification,
     amplification,
     column_share,
     row_share,
     subspace_similarities,
-    subspace_similarity,
 )
 from lorax_lab.spectra.values import low_rank_singular_values, singular_values

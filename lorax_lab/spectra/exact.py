@@ -34,16 +34,12 @@ class Spectrum:
     Args:
         sigma: (m,), descending, fp64; m = min(out, in).
         error: (m,), |σ_i − true σ_i| ≤ error_i: `gram_error` carried over to σ, or `svd_error`.
-        norm: ‖A‖_F, from the entries.
-        shape: (out, in).
         route: the solvers in the order they were tried. A solver that failed has its reason; the last one gave the
             values.
     """
 
     sigma: Float64[Tensor, " m"]
     error: Float64[Tensor, " m"]
-    norm: float
-    shape: tuple[int, int]
     route: tuple[str, ...]
 
 
@@ -60,8 +56,8 @@ def spectrum(x: Tensor | Blocks, wanted: float = 0.0) -> Spectrum:
         ArithmeticError: every route failed; the message lists each with its reason.
 
     >>> result = spectrum(torch.diag(torch.tensor([3.0, 4.0])))
-    >>> result.sigma.tolist(), result.norm, result.route
-    ([4.0, 3.0], 5.0, ('gram',))
+    >>> result.sigma.tolist(), result.route
+    ([4.0, 3.0], ('gram',))
     >>> spectrum(torch.diag(torch.tensor([1.0, 1e-9]))).route[0]
     'gram: 1 of 2 wanted values lie below 6.0e-08 of the first'
     """
@@ -71,13 +67,12 @@ def spectrum(x: Tensor | Blocks, wanted: float = 0.0) -> Spectrum:
     route: list[str] = []
     for name, solve in (("gram", _by_gram), ("svdvals", _by_svd), ("gesvd", _by_gesvd)):
         try:
-            sigma, error, norm, exponent = solve(x, wanted)
+            sigma, error, exponent = solve(x, wanted)
         except (_Refused, torch.linalg.LinAlgError) as failure:
             route.append(f"{name}: {str(failure).strip().splitlines()[0]}")
             continue
         sigma, error = times_power_of_two(sigma, exponent), times_power_of_two(error, exponent)
-        (norm,) = times_power_of_two(sigma.new_tensor([norm]), exponent).tolist()
-        return Spectrum(sigma, error, norm, shape, (*route, name))
+        return Spectrum(sigma, error, (*route, name))
     raise ArithmeticError(f"no solver gave the singular values of a {shape} matrix: {'; '.join(route)}")
 
 
@@ -90,7 +85,7 @@ class _Refused(ArithmeticError):
     """A route that does not give what is wanted; the next one is tried."""
 
 
-Solved: TypeAlias = "tuple[Float64[Tensor, ' m'], Float64[Tensor, ' m'], float, int]"
+Solved: TypeAlias = "tuple[Float64[Tensor, ' m'], Float64[Tensor, ' m'], int]"
 
 
 def _by_gram(x: Tensor | Blocks, wanted: float) -> Solved:
@@ -107,7 +102,7 @@ def _by_gram(x: Tensor | Blocks, wanted: float) -> Solved:
         raise _Refused(f"{lost} of {len(sigma)} wanted values lie below {floor:.1e} of the first")
     above = (eigenvalues + bound).sqrt() - sigma
     below = sigma - (eigenvalues - bound).clamp(min=0).sqrt()
-    return sigma, torch.maximum(above, below), math.sqrt(product.energy), product.exponent
+    return sigma, torch.maximum(above, below), product.exponent
 
 
 def _by_svd(x: Tensor | Blocks, wanted: float) -> Solved:
@@ -150,7 +145,7 @@ def _by_triangle(x: Tensor | Blocks, solve: Callable[[Tensor], Tensor]) -> Solve
     sigma = solve(triangle)
     _check("Σσ²", float(sigma.square().sum()), energy)
     error = torch.full_like(sigma, svd_error(shape_of(x)) * float(sigma.max()) if len(sigma) else 0.0)
-    return sigma, error, math.sqrt(energy), exponent
+    return sigma, error, exponent
 
 
 def _check(quantity: str, computed: float, expected: float) -> None:

@@ -100,37 +100,21 @@ def energy_rank(sigma: Float[Tensor, " m"], share: float) -> int:
     return int((energy < threshold).sum()) + 1
 
 
-def numerical_rank(
-    sigma: Float[Tensor, " m"],
-    shape: Sequence[int] | None = None,
-    tolerance: float | None = None,
-    eps: float = EPS64,
-) -> int:
-    """Numerical rank, the number of σ_i > tolerance · σ_1 (Golub & Van Loan).
+def numerical_rank(sigma: Float[Tensor, " m"], shape: Sequence[int], eps: float = EPS64) -> int:
+    """Numerical rank, the number of σ_i > max(out, in) · eps · σ_1 (Golub & Van Loan).
 
-    The default tolerance max(out, in) · eps is what rounding the entries may add to a singular value. eps is that of
-    the numbers in which the update was *computed*, not of those in which sigma is stored. A difference of fp32 weights
-    needs `torch.finfo(torch.float32).eps` · ‖W‖/‖ΔW‖, or noise counts as rank.
+    So much may rounding the entries add to a singular value. eps is that of the numbers in which the update was
+    *computed*, not of those in which sigma is stored. A difference of fp32 weights needs
+    `torch.finfo(torch.float32).eps` · ‖W‖/‖ΔW‖, or noise counts as rank.
 
     Args:
-        shape: (out, in) of the update. Without it m stands for the larger side, which is too small for a low-rank form
-            or an oblong matrix.
-        tolerance: relative to σ_1, in place of max(out, in) · eps.
+        shape: (out, in) of the update.
         eps: relative rounding error of the entries.
-
-    Raises:
-        ValueError: tolerance or eps is negative or nan.
 
     >>> numerical_rank(torch.tensor([1.0, 1e-3, 1e-17]), shape=(3, 4))
     2
-    >>> numerical_rank(torch.tensor([1.0, 1e-3, 1e-17]), tolerance=1e-2)
-    1
     """
-    if tolerance is None:
-        tolerance = max(shape or sigma.shape, default=0) * eps
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance is {tolerance} (eps {eps}); expected a number ≥ 0, relative to σ_1")
-    return int((_relative(sigma) > tolerance).sum())
+    return int((_relative(sigma) > max(shape) * eps).sum())
 
 
 MEASURES: dict[str, Callable[[Tensor], float]] = {

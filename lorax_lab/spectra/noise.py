@@ -164,37 +164,29 @@ def signal_share(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | 
     return raw, cleaned
 
 
-def gavish_donoho_rank(sigma: Float[Tensor, " m"], shape: Sequence[int]) -> int:
+def gavish_donoho_rank(sigma: Float[Tensor, " m"], shape: Sequence[int]) -> float:
     """Rank by the optimal hard threshold beside noise of unknown size, #{σ_i > ω median(σ)} (Gavish & Donoho 2014).
 
     ω = λ* / √μ_β, 2.858 for a square matrix, with μ_β the median of the Marchenko–Pastur law, here exact and not the
     paper's cubic. λ* = √(2(β + 1) + 8β / (β + 1 + √(β² + 14β + 1))) is where keeping a direction begins to add less
     error than dropping it: above the edge 1 + √β that `spikes` counts from. Right if the rank is small beside m.
 
-    Raises:
-        ValueError: sigma has fewer than min(shape) values, as of a low-rank product; the median is at rounding level,
-            max(out, in) eps σ_1, or below.
+    Returns:
+        In 0..m; NaN where the median is at rounding level, max(out, in) eps σ_1, or below: a numerically low-rank
+        update has no noise to tell.
 
     >>> [gavish_donoho_rank(torch.tensor([largest, 1.0, 1.0]), (3, 3)) for largest in (2.9, 2.8)]
-    [1, 0]
+    [1.0, 0.0]
     """
     completed, m, n = _completed(sigma, shape), min(shape), max(shape)
-    if len(sigma) < m:
-        raise ValueError(
-            f"sigma has {len(sigma)} of the {m} values of a {tuple(shape)} matrix, so its median is 0: the threshold "
-            "is for full updates. A low-rank product has no noise bulk: count its directions by numerical_rank"
-        )
     if m == 0:
-        return 0
+        return 0.0
     if not completed[m // 2]:
-        raise ValueError(
-            f"half of the {m} singular values are at rounding level (σ_1 = {completed[0]:.1e}): the matrix is "
-            "numerically low-rank and has no noise bulk. Count its directions by numerical_rank"
-        )
+        return math.nan
     beta = m / n
     cut = math.sqrt(2 * (beta + 1) + 8 * beta / (beta + 1 + math.sqrt(beta**2 + 14 * beta + 1)))
     edge = noise_edge(shape, completed.quantile(0.5).item() / gaussian_median(m, n))
-    return int((completed > edge * cut / (1 + math.sqrt(beta))).sum())
+    return float((completed > edge * cut / (1 + math.sqrt(beta))).sum())
 
 
 def _split(sigma: Tensor, shape: Sequence[int], std: float | None) -> tuple[Float64[Tensor, " m"], float, int]:

@@ -19,7 +19,6 @@ from lorax_lab.spectra.noise import bulk_misfit, gavish_donoho_rank, noise_scale
 from lorax_lab.spectra.null import gaussian_null, noise_ceiling
 from lorax_lab.spectra.rounding import edge_of, rounding_energy, untrusted
 
-EPS_FP32 = 2.0**-23
 Row = dict[str, Any]
 
 
@@ -65,27 +64,23 @@ def row_of(
         rounding: of the weights that a dense update is the difference of; None where it was computed in fp64.
     """
     norm = float(sigma.norm())
-    row: Row = {**summary(sigma, shape, _relative_rounding(rounding, base_norm, norm)), **_size(norm, base_norm)}
+    row: Row = {**summary(sigma, shape, _relative_rounding(rounding, base_norm, norm)), "base_norm": base_norm}
+    row["relative_norm"] = norm / base_norm if base_norm else math.nan
     row |= {"null": gaussian_null(shape, rank), "untrusted": ""}
     row |= _above_noise(sigma, shape) if rank is None else {}
     row |= _above_rounding(sigma, shape, norm, rounding) if rank is None and rounding else {}
     return row | _undefined(row)
 
 
-def relative_rounding(base_norm: float, update_norm: float, eps: float = EPS_FP32) -> float:
-    """Relative rounding of the difference of two matrices of norm `base_norm` that lie `update_norm` apart.
-
-    It is `numerical_rank`'s eps: that rank leaves out all that rounding could make in the worst case, while
-    `above_rounding` leaves out what independent roundings do make.
-
-    >>> relative_rounding(100.0, 1.0) == 100 * 2.0**-23
-    True
-    """
-    return eps * base_norm / update_norm if update_norm else eps
-
-
 def _relative_rounding(rounding: Rounding | None, base_norm: float, norm: float) -> float:
-    return relative_rounding(base_norm, norm, rounding.eps) if rounding else EPS64
+    """`numerical_rank`'s eps: how much rounding a difference of norm `norm` has, of two matrices of norm `base_norm`.
+
+    That rank leaves out all that rounding could make in the worst case, while `above_rounding` leaves out what
+    independent roundings do make.
+    """
+    if rounding is None:
+        return EPS64
+    return rounding.eps * base_norm / norm if norm else rounding.eps
 
 
 def _undefined(row: Row) -> Row:
@@ -104,10 +99,6 @@ def _undefined(row: Row) -> Row:
     return {"undefined": " and ".join(reasons)} if reasons else {}
 
 
-def _size(norm: float, base_norm: float) -> Row:
-    return {"base_norm": base_norm, "relative_norm": norm / base_norm if base_norm else math.nan}
-
-
 def _above_noise(sigma: Tensor, shape: Sequence[int]) -> Row:
     """What stands above the noise that is fitted to the bulk; a new measure of this kind is a line here."""
     std = noise_scale(sigma, shape)
@@ -119,16 +110,8 @@ def _above_noise(sigma: Tensor, shape: Sequence[int]) -> Row:
         "spike_energy": raw,
         "signal_share": cleaned,
         "bulk_misfit": bulk_misfit(sigma, shape, std),
-        "gavish_donoho_rank": _gavish_donoho(sigma, shape),
+        "gavish_donoho_rank": gavish_donoho_rank(sigma, shape),
     }
-
-
-def _gavish_donoho(sigma: Tensor, shape: Sequence[int]) -> float:
-    """NaN for an update that is numerically low-rank: its median is at rounding level and tells no noise."""
-    try:
-        return float(gavish_donoho_rank(sigma, shape))
-    except ValueError:
-        return math.nan
 
 
 def _above_rounding(sigma: Tensor, shape: Sequence[int], norm: float, rounding: Rounding) -> Row:
@@ -141,15 +124,3 @@ def _above_rounding(sigma: Tensor, shape: Sequence[int], norm: float, rounding: 
         "rounding_share": min(1.0, rounding.energy / norm**2) if norm else math.nan,
         "untrusted": " ".join(flagged),
     }
-
-
-def flatten(row: Row, prefix: str = "") -> Row:
-    """The row without nested parts.
-
-    >>> flatten({"spikes": 3.0, "null": {"stable_rank": 9.5}})
-    {'spikes': 3.0, 'null.stable_rank': 9.5}
-    """
-    flat: Row = {}
-    for key, value in row.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -42,23 +42,6 @@ PART, LEAST, HEAVY = 2**18, 256, 5
 """Entries of a smaller draw; rows or columns that it has at least; times the mean that a row or column may hold."""
 
 
-def structured_nulls(
-    delta_weight: Float[Tensor, "out in"], generator: Generator, draws: int = 1
-) -> dict[str, dict[str, float]]:
-    """`measures_of_null` of each of `structured_spectra`, whose arguments and errors these are.
-
-    Returns:
-        `{null: {measure: value}}`, `ABOVE` among the measures. For the zero matrix NaN and 0 as in `summary`.
-
-    >>> nulls = structured_nulls(torch.diag(torch.tensor([3.0, 0.0])), torch.Generator().manual_seed(0))
-    >>> nulls["signs"]["effective_rank"], nulls["signs"]["above"]
-    (1.0, 0.0)
-    """
-    sigma = singular_values(delta_weight.detach())
-    spectra = structured_spectra(delta_weight, generator, draws)
-    return {name: measures_of_null(sigma, drawn) for name, drawn in spectra.items()}
-
-
 def structured_spectra(
     delta_weight: Float[Tensor, "out in"] | Blocks, generator: Generator, draws: int = 1
 ) -> dict[str, list[Float64[Tensor, " m"]]]:

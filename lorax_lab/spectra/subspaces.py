@@ -19,43 +19,30 @@ ORTHONORMAL_TOLERANCE = 1e-4
 """Largest allowed entry of |UᵀU − I|: vectors stored in fp32 pass, those stored in bf16 do not."""
 
 
-def subspace_similarity(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) -> float:
-    """Subspace similarity, φ = ‖U_aᵀ U_b‖²_F / min(i, j) (Hu et al. 2021, sec. 7.2, eq. 4).
+def subspace_similarities(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) -> Float64[Tensor, "i j"]:
+    """Similarity of the first i with the first j directions, φ = ‖U_aᵀ U_b‖²_F / min(i, j) (Hu et al. 2021, sec. 7.2,
+    eq. 4, figs. 3, 4), for all i and j at once.
 
-    The mean squared cosine of the principal angles: 1 where one space holds the other, 0 where they are
-    orthogonal, max(i, j) / d in the mean of unrelated ones.
+    The mean squared cosine of the principal angles: 1 where one space holds the other, 0 where they are orthogonal,
+    max(i, j) / d in the mean of unrelated ones. With p = min(i, j) and the projection distance d² = Σ sin² θ of these
+    angles, φ = Σ cos² θ / p is 1 − d²/p; the paper's app. G prints (1/p)(1 − d²).
 
     Args:
-        U_a, U_b: (d, i) and (d, j), orthonormal columns: top left singular vectors, or right ones as Vh[:i].T.
-
-    Returns:
-        In [0, 1] up to rounding; NaN if i or j is 0.
-
-    Raises:
-        ValueError: not 2-D, different d, or columns that are not orthonormal.
-
-    >>> subspace_similarity(torch.eye(4)[:, :2], torch.eye(4)[:, 1:4])
-    0.5
-    """
-    similarities = subspace_similarities(U_a, U_b)
-    return similarities[-1, -1].item() if similarities.numel() else math.nan
-
-
-def subspace_similarities(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) -> Float64[Tensor, "i j"]:
-    """`subspace_similarity` of the first i with the first j directions, for all i and j at once (figs. 3, 4).
-
-    With p = min(i, j) and the projection distance d² = Σ sin² θ of the principal angles, φ = Σ cos² θ / p is
-    1 − d²/p; the paper's app. G prints (1/p)(1 − d²).
-
-    Args, Raises: as `subspace_similarity`; the largest directions come first.
+        U_a, U_b: (d, i) and (d, j), orthonormal columns, the largest directions first: top left singular vectors, or
+            right ones as Vh[:i].T.
 
     Returns:
         φ(i, j) at [i − 1, j − 1], in [0, 1] up to rounding.
 
+    Raises:
+        ValueError: not 2-D, different d, or columns that are not orthonormal.
+
     >>> subspace_similarities(torch.eye(3)[:, :2], torch.eye(3)[:, [1, 0]]).tolist()
     [[0.0, 1.0], [1.0, 1.0]]
     """
-    U_a, U_b = _same_space(U_a, U_b)
+    U_a, U_b = _orthonormal(U_a, "U_a"), _orthonormal(U_b, "U_b")
+    if len(U_a) != len(U_b):
+        raise ValueError(f"U_a has {len(U_a)} rows and U_b {len(U_b)}; compare left with left, right with right")
     squared = (U_a.T @ U_b).square()
     i, j = (torch.arange(1, size + 1, device=squared.device) for size in squared.shape)
     return squared.cumsum(0).cumsum(1) / torch.minimum(i[:, None], j)
@@ -146,7 +133,7 @@ def amplification(
         base_sigma: (k,), the k ≥ r largest singular values of W, descending.
 
     Raises:
-        ValueError: r outside 1..min(shape), k < r, a norm below 0, or nan or inf inside.
+        ValueError: r outside 1..min(shape), or nan or inf inside.
 
     >>> amplified = amplification(5.0, torch.diag(torch.tensor([0.0, 2.0])), 6.0, torch.tensor([4.0, 3.0, 1.0]), (3, 4))
     >>> amplified.factor, amplified.base_in_base, amplified.base_factor
@@ -155,23 +142,11 @@ def amplification(
     rank = len(projected)
     if projected.shape != (rank, rank) or not 1 <= rank <= min(shape):
         raise ValueError(f"projected has shape {tuple(projected.shape)}; expected (r, r) with r in 1..{min(shape)}")
-    if len(base_sigma) < rank:
-        raise ValueError(f"base_sigma has {len(base_sigma)} values; expected at least r = {rank}, the largest first")
-    for name, norm in {"delta_norm": delta_norm, "base_norm": base_norm}.items():
-        if not 0 <= norm < math.inf:
-            raise ValueError(f"{name} is {norm}; expected a finite Frobenius norm ≥ 0")
     in_delta = _norm(checked_matrix(projected, "projected")) if delta_norm else math.nan
     in_random = rank * (base_norm / math.sqrt(math.prod(shape)))
     in_base = _norm(checked_matrix(base_sigma[None, :rank], "base_sigma"))
     factor, random_factor, base_factor = (_ratio(delta_norm, norm) for norm in (in_delta, in_random, in_base))
     return Amplification(factor, random_factor, base_factor, delta_norm, in_delta, in_random, in_base)
-
-
-def _same_space(U_a: Tensor, U_b: Tensor) -> tuple[Float64[Tensor, "d i"], Float64[Tensor, "d j"]]:
-    U_a, U_b = _orthonormal(U_a, "U_a"), _orthonormal(U_b, "U_b")
-    if len(U_a) != len(U_b):
-        raise ValueError(f"U_a has {len(U_a)} rows and U_b {len(U_b)}; compare left with left, right with right")
-    return U_a, U_b
 
 
 def _orthonormal(U: Float[Tensor, "d k"], name: str) -> Float64[Tensor, "d k"]:

@@ -179,7 +179,7 @@ def shared_rows(first: Path, second: Path) -> list[Row]:
     beside that of random subspaces, k / out and k / in."""
     import torch
 
-    from lorax_lab.spectra import subspace_similarity
+    from lorax_lab.spectra import subspace_similarities
 
     spectra = load_spectra(first), load_spectra(second)
     rows = []
@@ -187,9 +187,9 @@ def shared_rows(first: Path, second: Path) -> list[Row]:
         out, into = matrix.shape
         place = {"matrix": name, "module": matrix.module, "layer": matrix.layer}
         U, V = ([torch.from_numpy(each[name][part]) for each in spectra] for part in ("U", "Vh"))
+        columns, lines = subspace_similarities(*U), subspace_similarities(*(part.T for part in V))
         for k in (k for k in SHARED_RANKS if k <= min(U[0].shape[1], out, into)):
-            column = subspace_similarity(U[0][:, :k], U[1][:, :k])
-            row = subspace_similarity(V[0][:k].T, V[1][:k].T)
+            column, row = (similarities[k - 1, k - 1].item() for similarities in (columns, lines))
             shares = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
             rows.append(place | shares)
     return rows

@@ -9,13 +9,13 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.config.checks import require
+from lorax_lab.config.checks import FROM_ZERO
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks import greedy
@@ -49,12 +49,11 @@ class LanguageConfig(TaskConfig):
     prompt: str | None = None
     separator: str = " "
     max_length: int = 128
-    few_shot: int = 4
+    few_shot: int = field(default=4, metadata=FROM_ZERO)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_length(self.max_length)
-        require(self.few_shot >= 0, "task.few_shot", self.few_shot, "0 or more; task.few_shot=0 for no such score")
 
 
 def _require_completions(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorax_lab.config import MEAN, OWN, TaskConfig
-from lorax_lab.config.checks import require, require_choice
+from lorax_lab.config.checks import one_of, require
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks.greedy import pad
@@ -29,12 +29,11 @@ class TextConfig(TaskConfig):
     text: str | None = None
     text_pair: str | None = None
     max_length: int = 128
-    pooling: str = field(default=OWN, metadata={"neutral": OWN})
+    pooling: str = field(default=OWN, metadata={"neutral": OWN} | one_of(OWN, MEAN))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_length(self.max_length)
-        require_choice("task.pooling", self.pooling, (OWN, MEAN))
 
 
 def require_length(tokens: int) -> None:

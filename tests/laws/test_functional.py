@@ -23,7 +23,7 @@ from lorax_lab.measure.truncation import (
     cut_ranks,
     cuts,
     gaussian_like,
-    scored,
+    seen_under,
 )
 from lorax_lab.models import base_weights, delta_view, matrices, select, short_name
 from lorax_lab.record.direction import oriented
@@ -55,7 +55,8 @@ def weights_under(model: nn.Module, base: dict[str, Tensor], changes: list[Chang
         seen.append({name: delta_view(candidate.get_submodule(name)).clone() for name in base})
         return {"accuracy": float(len(seen))}
 
-    rows = scored(model, base, changes, {"accuracy": 0.0}, score)
+    metrics = seen_under(model, base, changes, {"accuracy": 0.0}, score)
+    rows = [vars(change) | of_change for change, of_change in zip(changes, metrics, strict=True)]
     return rows, [seen[int(row["accuracy"]) - 1] if row["accuracy"] else None for row in rows]
 
 
@@ -185,7 +186,7 @@ def test_the_model_comes_back_when_scoring_fails() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        scored(model, base, cuts(directions), {}, score)
+        seen_under(model, base, cuts(directions), {}, score)
     assert all(torch.equal(delta_view(model.get_submodule(name)), base[name]) for name in names)
 
 

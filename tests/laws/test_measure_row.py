@@ -7,9 +7,10 @@ import math
 
 import pytest
 import torch
-from matrices import gaussian
+from matrices import gaussian, structured_nulls
 from torch import Tensor
 
+from lorax_lab.config.defaults import flat
 from lorax_lab.measure.rows import decompose, measure, structured, to_save, with_stand_ins
 from lorax_lab.record.measures import rows_of, summarise
 from lorax_lab.spectra import (
@@ -17,13 +18,10 @@ from lorax_lab.spectra import (
     NULLS,
     LowRank,
     Rounding,
-    flatten,
     noise_ceiling,
     row_of,
     singular_values,
-    structured_nulls,
 )
-from lorax_lab.spectra.row import relative_rounding
 from lorax_lab.streams import generator
 
 SHAPE = (48, 64)
@@ -57,9 +55,6 @@ def test_rounding_decides_what_a_stored_update_can_tell() -> None:
 
 
 def test_what_rounding_could_make_grows_with_the_base_and_shrinks_with_the_update() -> None:
-    assert relative_rounding(100.0, 1.0, eps=0.5) == 50
-    assert relative_rounding(1.0, 100.0, eps=0.5) == 0.005
-    assert relative_rounding(1.0, 0.0, eps=0.5) == 0.5
     sigma = torch.tensor([1.0, 1e-2, 1e-4, 1e-6], dtype=torch.float64)
     floor = Rounding(eps=1e-6, edge=1e-9, energy=4e-20)
     counts = [row_of(sigma, (4, 4), base, rounding=floor)["numerical_rank"] for base in (1e-3, 1.0, 100.0, 1e4)]
@@ -127,7 +122,7 @@ def test_dense_updates_have_nulls_from_streams_of_their_names_and_products_have_
     rows = rows_of(measure(updates, base), to_save(decompose(updates), nulls=drawn))
     assert rows["a"]["nulls"] == structured_nulls(updates["a"], generator(7, "a"))
     assert "nulls" not in rows["b"]
-    assert {f"nulls.{null}.effective_rank" for null in NULLS} <= set(flatten(rows["a"]))
+    assert {f"nulls.{null}.effective_rank" for null in NULLS} <= set(flat(rows["a"]))
     assert f"nulls.{next(iter(NULLS))}.above" in summarise({"a": rows["a"]})
 
 
@@ -146,4 +141,4 @@ def test_the_smallest_matrices_have_their_measures(shape: tuple[int, int]) -> No
         for name in ("effective_rank", "energy_entropy_rank", "stable_rank", "participation_ratio"):
             assert math.isnan(row[name]) == (not sigma.any())
         assert "W0 is zero" in row["undefined"]
-        json.dumps(flatten(row))
+        json.dumps(flat(row))

@@ -84,14 +84,12 @@ def test_the_error_holds(family: str, wanted: float, blocks: str) -> None:
         x = FAMILIES[family](*shape)
         oracle = torch.linalg.svdvals(x.double())
         found = spectrum(x if blocks == "one block" else Sliced(x), wanted)
-        assert found.shape == shape
         assert found.sigma.dtype == found.error.dtype == torch.float64
         assert len(found.sigma) == len(found.error) == min(shape)
         assert ((found.sigma - oracle).abs() <= found.error).all(), (shape, found.route)
         assert (found.sigma.diff() <= 0).all()
         assert (found.sigma >= 0).all()
-        assert found.norm == pytest.approx(x.double().norm().item(), rel=1e-14)
-        assert found.sigma.square().sum().item() == pytest.approx(found.norm**2, rel=1e-12)
+        assert float(found.sigma.norm()) == pytest.approx(float(x.double().norm()), rel=1e-12)
         assert found.route[-1] in (("gram",) if wanted else ("gram", "svdvals"))
 
 
@@ -150,7 +148,6 @@ def test_equal_terms_do_not_add_up_their_rounding(shape: tuple[int, int]) -> Non
         assert found.route == ("gram",)
         assert abs(found.sigma[0] - true) <= found.error[0]
         assert found.error[0] < 1e-11 * true
-        assert found.norm == pytest.approx(true, rel=1e-12)
 
 
 def test_wanted_decides_the_route() -> None:
@@ -226,7 +223,6 @@ def test_blocks_of_wildly_different_size(route: str, monkeypatch: pytest.MonkeyP
                 found = spectrum(x, wanted=1.0)
                 assert found.route[-1] == route
                 assert ((found.sigma / top - oracle).abs() <= found.error / top).all(), (sizes, count)
-                assert found.norm / top == pytest.approx(float(oracle.norm()), rel=1e-13), (sizes, count)
 
 
 @pytest.mark.parametrize("orientation", ["tall", "wide"])
@@ -288,7 +284,6 @@ def test_the_last_way_round(fault: str, shape: tuple[int, int], blocks: str, mon
     assert [step.split(":")[0] for step in found.route] == ["gram", "svdvals", "gesvd"]
     assert reason in found.route[1]
     assert ((1e200 * found.sigma - oracle).abs() <= 1e200 * found.error).all()
-    assert found.norm == pytest.approx(1e-200 * float(x.norm()), rel=1e-14)
 
 
 def test_when_all_are_broken_each_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

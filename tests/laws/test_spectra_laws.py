@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -18,7 +19,7 @@ from lorax_lab.spectra.measures import EPS64
 laws = settings(max_examples=40, deadline=None, derandomize=True)
 
 Measure = Callable[[torch.Tensor], float]
-ALL = MEASURES | {"numerical_rank": spectra.numerical_rank}
+ALL = MEASURES | {"numerical_rank": partial(spectra.numerical_rank, shape=(12, 12))}
 REAL = ("effective_rank", "energy_entropy_rank", "stable_rank", "participation_ratio")
 every_measure = pytest.mark.parametrize("measure", ALL.values(), ids=ALL.keys())
 

@@ -40,12 +40,6 @@ def test_below_the_normal_numbers_an_ulp_is_the_smallest_number() -> None:
     assert edge_of(*rounding_energy(torch.zeros(3, 3), BF16)) == 0
 
 
-@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
-def test_other_formats_are_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(ValueError, match=r"dtype is .*expected one of torch.bfloat16"):
-        rounding_energy(torch.ones(2, 2), dtype)
-
-
 class TestUntrusted:
     sigma = torch.tensor([4.0, 3.0] + 30 * [0.1], dtype=torch.float64)
 
@@ -65,10 +59,7 @@ class TestUntrusted:
         assert {"effective_rank", "numerical_rank", "stable_rank"} <= set(flags)
         assert not {"frobenius_norm", "spectral_norm"} & set(flags)
 
-    @pytest.mark.parametrize("edge", [-1.0, math.nan])
-    def test_bad_values_are_refused(self, edge: float) -> None:
-        with pytest.raises(ValueError, match="edge is"):
-            untrusted(self.sigma, (32, 32), edge)
+    def test_bad_values_are_refused(self) -> None:
         with pytest.raises(ValueError, match="negative, nan or infinite"):
             untrusted(torch.tensor([1.0, -1.0]), (32, 32), 0.5)
 

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from matrices import draws, gaussian
+from matrices import draws, gaussian, structured_nulls
 from torch import Tensor
 
 from lorax_lab.spectra import (
@@ -20,7 +20,6 @@ from lorax_lab.spectra import (
     singular_values,
     spikes,
     structured,
-    structured_nulls,
     structured_spectra,
     tells_spikes,
 )

@@ -22,7 +22,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.measure.truncation import seen_under
 from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
-from lorax_lab.spectra import subspace_similarity, svd
+from lorax_lab.spectra import subspace_similarities, svd
 from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import Afterwards as Rows
 from lorax_lab.study.published import names_of, read_rows, write_rows
@@ -80,13 +80,13 @@ def test_similarities_are_those_of_the_recorded_directions(runs: dict[tuple[str,
 
     for side, part in (("row", "Vh"), ("column", "U")):
         ranks = [
-            subspace_similarity(directions_of(SMALL, a, part, 1), directions_of(LARGE, b, part, 1))
+            subspace_similarities(directions_of(SMALL, a, part, 1), directions_of(LARGE, b, part, 1)).item()
             for a, b in permutations(SEEDS)
         ]
         row = rows["ranks", QUERY, side]
         assert (set(row["each"]), row["d"]) == ({"1,1"}, 32)
         assert row["each"]["1,1"] == pytest.approx(ranks, abs=1e-3)
-        seeds = subspace_similarity(*(directions_of("full", seed, part, 8) for seed in SEEDS))
+        seeds = subspace_similarities(*(directions_of("full", seed, part, 8) for seed in SEEDS))[-1, -1].item()
         assert rows["seeds", QUERY, side]["each"]["8,8"] == pytest.approx([seeds], abs=1e-3)
     assert {side for pair, _, side in rows if pair == "ranks"} == {"A", START, "row", "column"}
     assert {side for pair, _, side in rows if pair == "base"} == {"row", "column"}

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matrices import gaussian, with_values
+from matrices import gaussian, structured_nulls, with_values
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lorax_lab.audit import measure
 from lorax_lab.audit.__main__ import main
-from lorax_lab.spectra import MEASURES, NULLS, structured_nulls, summary
+from lorax_lab.spectra import MEASURES, NULLS, summary
 from lorax_lab.streams import generator
 
 SHAPES = {"layers.0.q": (96, 96), "layers.0.up": (200, 96), "layers.1.q": (96, 96), "layers.1.up": (200, 96)}

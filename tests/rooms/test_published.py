@@ -12,9 +12,9 @@ import pytest
 from conftest import launched
 
 from lorax_lab.audit.__main__ import main as audit
+from lorax_lab.config.defaults import flat
 from lorax_lab.record import load_spectra, read_record
 from lorax_lab.record.measures import rows
-from lorax_lab.spectra import flatten
 from lorax_lab.study.answers import CORRECT, LOSSES, by_example
 from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
 
@@ -63,7 +63,7 @@ def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_fo
     assert audit([str(model_folder), str(folder / "model.safetensors"), "--out", str(tmp_path / "audit")]) == 0
     audited = {row["matrix"]: row for row in pd.read_csv(tmp_path / "audit" / "audit.csv").to_dict("records")}
     for name, recorded in record.items():
-        row, published = flatten(recorded), flatten(line[name])
+        row, published = flat(recorded), flat(line[name])
         measures = {key: value for key, value in row.items() if isinstance(value, float)}
         assert {"spikes", "bulk_misfit", "above_rounding", "numerical_rank", "null.stable_rank"} <= set(measures)
         assert {key: published[key] for key in measures} == pytest.approx(measures, rel=1e-5)
