@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import lru_cache, reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -202,6 +202,13 @@ def _reader(schema: type) -> TypeAdapter[Any]:
 def _checked(schema: Any, section: str, content: dict[str, Any]) -> Any:
     """Plain settings as the dataclass that holds them to its types. Their keys on the command line begin with
     `section`."""
+    types = get_type_hints(schema)
+    for key, value in content.items():
+        kinds = {types.get(key), *get_args(types.get(key))}
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:  # pydantic reads true as 1
+            raise ConfigError(
+                f"{section}{key}={quoted(value)} is not possible: it is a number; --cfg job shows all keys"
+            )
     try:
         return _reader(schema).validate_python(content)
     except ValidationError as errors:

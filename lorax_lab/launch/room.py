@@ -89,8 +89,9 @@ def needed(run: Run, sizes: Sizes) -> int:
     weights = 4 * sum(p.numel() for p in without_weights(config.model, model_class).parameters())
     method = METHODS[config.method.name]
     is_full = method.is_reference
+    as_full = is_full or method.steps_as_full or getattr(config.method, "others", False)
     step = Step(
-        model=str(resolve(config.model)), rank=None if is_full or method.steps_as_full else config.rank or 1,
+        model=str(resolve(config.model)), rank=None if as_full else config.rank or 1,
         batch=config.train.batch_size, sequence=sizes[config.model, repr(config.task)],
         optimizer=config.train.optimizer, precision="fp32" if config.train.precision == "fp32" else "bf16",
         attention="sdpa", checkpointing=False, head="lm" if "LM" in model_class else "classifier",

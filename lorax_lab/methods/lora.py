@@ -19,7 +19,7 @@ from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS, Adapter, numbe
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
 from lorax_lab.methods.method import Method, Shapes
 from lorax_lab.methods.quantized import BITS, QuantizedLinear, check_installed
-from lorax_lab.models import head_modules, head_parameters, is_head, shape_of, shapes_of
+from lorax_lab.models import adaptable, head_modules, head_parameters, is_head, shape_of, shapes_of
 from lorax_lab.models.matrices import Turned, is_read
 from lorax_lab.spectra import Update
 
@@ -37,7 +37,7 @@ class LoraConfig(MethodConfig):
         rslora: Kalajdzievski 2023, https://arxiv.org/abs/2312.03732.
         ranks: of matrices that have another rank than the run's, by the ends of their names: `[query:12, value:4]`.
             The scaling is of each matrix's own rank.
-        others: whether all else trains too, in full: embeddings, norms and biases.
+        others: whether what is no matrix of the body trains too, in full: embeddings, norms and biases.
         bits: of the frozen matrices that are adapted; in fewer than 32 they are rounded after the base is scored.
     """
 
@@ -112,7 +112,7 @@ def attach(
     targets = {name: model.get_submodule(name) for name in names}
     check(settings, rank, {name: shape_of(module) for name, module in targets.items()})
     assert rank is not None
-    _freeze_body(model, beside=names if settings.others else None)
+    _freeze_body(model, settings.others)
     for name, module in targets.items():
         own_rank = settings.rank_of(name, rank)
         layer = LoRALinear(module, own_rank, scaling_of(settings.alpha, own_rank, settings.rslora), settings.dropout)
@@ -123,11 +123,11 @@ def attach(
         set_module(model, name, layer)
 
 
-def _freeze_body(model: nn.Module, beside: list[str] | None = None) -> None:
-    """Leave the head trainable, and what is trainable beside the named matrices, if they are named."""
-    heads, matrices = head_parameters(model), {f"{name}.weight" for name in beside or ()}
+def _freeze_body(model: nn.Module, others: bool = False) -> None:
+    """Leave the head trainable and, with `others`, what is trainable and no matrix that LoRA could adapt."""
+    heads, matrices = head_parameters(model), {f"{name}.weight" for name in adaptable(model)}
     for name, parameter in model.named_parameters():
-        is_other = beside is not None and parameter.requires_grad and name not in matrices
+        is_other = others and parameter.requires_grad and name not in matrices
         parameter.requires_grad_(is_other or name in heads)
 
 
@@ -155,10 +155,11 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach()
-        if settings.others and layer.bias is not None:
+        if settings.others and layer.bias is not None:  # by the name that PEFT has for it
             tensors[f"{PREFIX}{name}.base_layer.bias"] = layer.bias.detach()
-    others = {key: p for key, p in model.named_parameters() if _module(key).removesuffix(".base") not in layers}
-    in_full = head_parameters(model) | (others if settings.others else {})
+    trainable = {key: p for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+    others = {key: p for key, p in trainable.items() if _module(key).removesuffix(".base") not in layers}
+    in_full = head_parameters(model) | (others if settings.others else {})  # a tied weight under each of its names
     tensors |= {PREFIX + key: parameter.detach() for key, parameter in in_full.items()}
     saved = dict.fromkeys([*heads, *(_module(key) for key in in_full if not is_head(key, heads))])
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}

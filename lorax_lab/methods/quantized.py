@@ -85,17 +85,16 @@ class QuantizedLinear(nn.Module):
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         y: Tensor = _Product.apply(x, self)
-        return y
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
 class _Product(torch.autograd.Function):
-    """y = x Wᵀ + b, where neither W nor x is kept for ∂L/∂x = g W."""
+    """y = x Wᵀ, where neither W nor x is kept for ∂L/∂x = g W."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: QuantizedLinear) -> Tensor:
         ctx.layer = layer
-        bias = None if layer.bias is None else layer.bias.to(x.dtype)
-        return F.linear(x, layer.dense(x.dtype), bias)
+        return F.linear(x, layer.dense(x.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -258,10 +258,11 @@ def hadamard(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 @lru_cache
 def _sylvester(bits: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "size size"]:
-    matrix, pair = torch.ones(1, 1), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-    for _ in range(bits):
-        matrix = torch.kron(matrix, pair)
-    return matrix.to(device, dtype)
+    with torch.inference_mode(False):  # it is kept, and training may read it after a score was made
+        matrix, pair = torch.ones(1, 1), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+        for _ in range(bits):
+            matrix = torch.kron(matrix, pair)
+        return matrix.to(device, dtype)
 
 
 class Shifted(nn.Module):

@@ -16,6 +16,8 @@ from lorax_lab.models.matrices import adaptable, head_modules, is_head, output_l
 
 HEAD, NOT_TARGETED, FIXED = "head", "matrices that are not targeted", "fixed"
 """New for the task; left out by `method.target_modules`; kept from training by the model's own class."""
+STAND_IN = ".parametrizations."
+"""In the name that torch gives a weight in whose place something else stands."""
 VECTORS = ("norms", "biases", "vectors")
 """Reasons of what is no matrix."""
 
@@ -47,7 +49,7 @@ def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
     Returns:
         `base`, of the bare model; `adapted`, of the matrices whose update is measured; `parts`, for each other group
         (`module`, `reason`, `parameters`, `trained`); `trained`, and `measured`, those of them that make a measured
-        update. `base` = `adapted` + Σ `parameters`, and `trained` = `measured` + Σ `trained` of the parts.
+        update, none where they move unmeasured weights with them. `base` = `adapted` + Σ `parameters`, and `trained` = `measured` + Σ `trained` of the parts.
     """
     parts: list[dict[str, Any]] = [
         {"module": module, "reason": reason, "parameters": _count(group), "trained": _count(group, trained=True)}
@@ -55,6 +57,9 @@ def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
     ]
     adapted, trained = _count(before.measured), _count(model.parameters(), trained=True)
     base, measured = adapted + sum(p["parameters"] for p in parts), trained - sum(p["trained"] for p in parts)
+    unmeasured = {id(parameter) for group in before.unmeasured.values() for parameter in group}
+    if any(STAND_IN in name and id(p) in unmeasured for name, p in model.named_parameters()):
+        measured = 0
     return {"base": base, "trained": trained, "adapted": adapted, "measured": measured, "parts": parts}
 
 

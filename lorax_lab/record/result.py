@@ -81,7 +81,7 @@ class Memory:
     """Bytes that one training step holds at its peak, by category, and the peaks of process and device.
 
     Of several processes they are the first one's. Of a model in shares `peak_bytes` is the most that any process held
-    while the run trained (`phase` = `run`), which has no categories.
+    from the run's begin to the end of its training (`phase` = `run`), which has no categories.
     """
 
     peak_bytes: int

@@ -13,10 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lorax_lab.errors import ConfigError
 from lorax_lab.record.direction import of_line, of_lines, oriented
 
 RANK, DIMENSION = "rank", "method.dimension"
 """The keys of what arms differ in where a study asks which size is enough."""
+
+
+DIGITS = 12
+"""Of a mean score; beyond them equal scores of several seeds differ by rounding."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,14 @@ class Protocol:
         return round(math.log(rate / self.arm(arm).lowest, self.factor))
 
     def ranked(self, key: str = RANK) -> list[Arm]:
-        """The arms that differ only in their rank, for r*, or in the size that another key sets; none where arms of one
-        size differ in something else."""
-        with_size = [arm for arm in self.arms if arm.size(key) is not None]
-        settings = {tuple(o for o in arm.overrides if not o.startswith(f"{key}=")) for arm in with_size}
-        return with_size if len(settings) == 1 else []
+        """The arms that differ only in their rank, for r*, or in the size that another key sets. An arm that has a size
+        and no other like it is left out; there are none where several sets of arms differ in their size."""
+        alike: dict[tuple[str, ...], list[Arm]] = {}
+        for arm in self.arms:
+            if arm.size(key) is not None:
+                alike.setdefault(tuple(o for o in arm.overrides if not o.startswith(f"{key}=")), []).append(arm)
+        sets = list(alike.values()) if len(alike) == 1 else [arms for arms in alike.values() if len(arms) > 1]
+        return sets[0] if len(sets) == 1 else []
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,10 @@ def _gain(line: Mapping[str, Any], loss: str | None) -> float:
     or whose score has no value, such as a correlation with answers that are all the same."""
     if line["status"] != "completed":
         return -math.inf
-    score = line["metrics"].get(f"validation/{loss or line['metric']}")
+    name = f"validation/{loss or line['metric']}"
+    if loss and name not in line["metrics"]:
+        raise ConfigError(f"chosen_by_loss={loss}: {line['run_id']} has no {name}; it has {', '.join(line['metrics'])}")
+    score = line["metrics"].get(name)
     return -math.inf if score is None else oriented(float(score), loss is None and of_line(line))
 
 
@@ -187,7 +198,7 @@ def _choose(protocol: Protocol, arm: str, steps: range, lines: Mapping[Cell, Map
     for step in steps:
         rate = protocol.rate(arm, step)
         of_step = [_gain(lines[c], loss) for c in lines if c.arm == arm and c.rate == rate]
-        means[step] = math.fsum(of_step) / len(of_step)
+        means[step] = round(math.fsum(of_step) / len(of_step), DIGITS)
     best = max(steps, key=lambda step: means[step])  # the lowest rate of equal ones
     ties = [step for step in steps if step == best or (protocol.ties_are_edges and means[step] == means[best])]
     score = oriented(means[best], loss is None and of_lines(lines.values()))
