@@ -27,8 +27,6 @@ WANTED = 1e-6
 DRAWN = "nulls_drawn"
 SHOWN = 10
 """How many notes of one kind are printed."""
-COARSE = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-"""From the coarsest to the finest."""
 
 
 class Watched:
@@ -41,7 +39,7 @@ class Watched:
     def __init__(self, update: Difference) -> None:
         self.update, self.shape, self.device = update, update.shape, update.device
         self.rounded = [update.tuned]
-        if COARSE.index(update.base.dtype) < COARSE.index(update.tuned.dtype):
+        if torch.finfo(update.base.dtype).eps > torch.finfo(update.tuned.dtype).eps:
             self.rounded.append(update.base)
 
     def block(self, dim: int, start: int, stop: int) -> Tensor:

@@ -22,6 +22,7 @@ from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import method_defaults
 from lorax_lab.errors import ConfigError, first_line
 from lorax_lab.methods.peft_table import TABLE, Entry
+from lorax_lab.record.variation import text
 
 PREFIX = "peft/"
 OURS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias")
@@ -71,7 +72,7 @@ class PeftSettings(MethodConfig):
         choices = _choices(self.name) | {"init_lora_weights": STARTS}
         for key, value in self.dials.items():
             if key in choices:
-                allowed = f"allowed: {', '.join(map(_typed, choices[key]))}"
+                allowed = f"allowed: {', '.join(map(text, choices[key]))}"
                 allowed += "; other starts are methods, as method=peft/pissa" * (key == "init_lora_weights")
                 require(value in choices[key], f"method.{key}", value, allowed)
             elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -186,7 +187,3 @@ def _listed(hint: Any) -> tuple[Any, ...]:
     is_listed = bool(values) and all(part in (bool, NoneType) for part in parts if part not in values)
     values |= {bool: (True, False), NoneType: (None,)}
     return tuple(value for part in parts for value in values[part]) if is_listed else ()
-
-
-def _typed(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

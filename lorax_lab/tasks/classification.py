@@ -84,7 +84,7 @@ class OfClasses(Kind):
         "matthews": Metric(matthews, constant=lambda labels, classes: 0.0),
         "log_loss": Metric(
             lambda outputs, labels: float(log_losses(outputs, labels).mean()),
-            best=0.0, higher_is_better=False, constant=entropy, pseudo_values=log_losses,
+            higher_is_better=False, constant=entropy, pseudo_values=log_losses,
         ),
     }  # fmt: skip
     always = ("accuracy", "log_loss")

@@ -22,7 +22,7 @@ Inputs = dict[str, "Tensor"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of outputs (n, width) against labels (n,), its value where every output is right, and its direction.
+    """A score of outputs (n, width) against labels (n,), and its direction.
 
     `constant` gives, of the labels and the number of classes, the best score of one answer for every input. None where
     no such answer has a score.
@@ -33,7 +33,6 @@ class Metric:
     """
 
     score: Callable[[np.ndarray, np.ndarray], float]
-    best: float = 1.0
     higher_is_better: bool = True
     constant: Callable[[np.ndarray, int], float] | None = None
     pseudo_values: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None

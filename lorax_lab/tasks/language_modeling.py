@@ -144,7 +144,7 @@ class LanguageModeling(TextKind):
     config = LanguageConfig
     model_class = "AutoModelForCausalLM"
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "nats": Metric(nats, best=0.0, higher_is_better=False, pseudo_values=pseudo_values_of_nats),
+        "nats": Metric(nats, higher_is_better=False, pseudo_values=pseudo_values_of_nats),
         greedy.METRIC: Metric(
             exact_match, constant=commonest, pseudo_values=lambda outputs, labels: outputs[:, EXACT].astype("f8")
         ),

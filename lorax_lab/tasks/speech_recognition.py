@@ -111,9 +111,9 @@ class SpeechRecognition(Kind):
     processor_class = "AutoProcessor"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "word_error_rate": Metric(  # above 1 where more words are added than there are; 1 for silence
-            ratio_of_sums(ERRORS, WORDS), best=0.0, higher_is_better=False, constant=lambda labels, classes: 1.0
+            ratio_of_sums(ERRORS, WORDS), higher_is_better=False, constant=lambda labels, classes: 1.0
         ),
-        "nats": Metric(ratio_of_sums(NATS, TOKENS), best=0.0, higher_is_better=False),
+        "nats": Metric(ratio_of_sums(NATS, TOKENS), higher_is_better=False),
     }
     always = ("word_error_rate", "nats")
 
