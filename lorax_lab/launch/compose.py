@@ -206,9 +206,7 @@ def _checked(schema: Any, section: str, content: dict[str, Any]) -> Any:
     for key, value in content.items():
         kinds = {types.get(key), *get_args(types.get(key))}
         if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:  # pydantic reads true as 1
-            raise ConfigError(
-                f"{section}{key}={quoted(value)} is not possible: it is a number; --cfg job shows all keys"
-            )
+            raise ConfigError(f"{section}{key}={quoted(value)} is no number; --cfg job shows all keys")
     try:
         return _reader(schema).validate_python(content)
     except ValidationError as errors:

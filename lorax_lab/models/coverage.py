@@ -49,7 +49,8 @@ def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
     Returns:
         `base`, of the bare model; `adapted`, of the matrices whose update is measured; `parts`, for each other group
         (`module`, `reason`, `parameters`, `trained`); `trained`, and `measured`, those of them that make a measured
-        update, none where they move unmeasured weights with them. `base` = `adapted` + Σ `parameters`, and `trained` = `measured` + Σ `trained` of the parts.
+        update, 0 where they move other weights with it. `base` = `adapted` + Σ `parameters`, and elsewhere `trained` =
+        `measured` + Σ `trained` of the parts.
     """
     parts: list[dict[str, Any]] = [
         {"module": module, "reason": reason, "parameters": _count(group), "trained": _count(group, trained=True)}
