@@ -150,7 +150,13 @@ def _reference(group: Group, arms: list[str], against: str | None) -> str:
         if len(fitting) != 1:
             raise ConfigError(f"--against {against} is in the names of {len(fitting)} arms; {suggest(against, arms)}")
         return fitting[0]
-    return str(group.full["arm"].iloc[0]) if len(group.full) else arms[0]
+    full = group.runs[group.runs["method"] == REFERENCE]
+    methods = {Path(folder).name: group.records[Path(folder).name].config["method"] for folder in full["folder"]}
+    compared_with = {record.completed.reference for record in group.records.values()}
+    declared = [methods[run_id] for run_id in compared_with if run_id in methods]
+    if declared:  # not one without embeddings, say, that has the best validation
+        full = full[[methods[Path(folder).name] in declared for folder in full["folder"]]]
+    return str(full.sort_values("best", ascending=False)["arm"].iloc[0]) if len(full) else arms[0]
 
 
 def _zero(

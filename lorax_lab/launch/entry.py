@@ -26,7 +26,8 @@ def launch() -> int:
         The exit code: 0 all completed, 1 some not, 2 a setting that is not possible, 130 interrupted.
     """
     # torchrun starts several processes with one command line: one of each machine says what is wrong with it
-    with nullcontext() if os.environ.get("LOCAL_RANK", "0") == "0" else redirect_stdout(io.StringIO()):
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
+    with nullcontext() if is_first else redirect_stdout(io.StringIO()):
         return answer(_launch, " before anything trained", sys.stdout)
 
 

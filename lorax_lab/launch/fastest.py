@@ -83,8 +83,8 @@ def chosen(subject: str, options: tuple[str, ...], ratio_of: Callable[[], float 
     machine = {key: facts[key] for key in deciding} | {"torch": torch.__version__}
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{subject}s" / f"{digest[:16]}.json"
-    with suppress(OSError, ValueError, KeyError):  # a file that was cut short is as none
-        return str(json.loads(path.read_text(encoding="utf-8"))[subject])
+    with suppress(OSError, ValueError, KeyError):  # a file that was cut short, or says something else, is as none
+        return options[options.index(json.loads(path.read_text(encoding="utf-8"))[subject])]
     ratio = ratio_of()
     option = options[int(ratio is not None and ratio <= most)]
     with suppress(OSError):

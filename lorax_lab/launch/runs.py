@@ -17,6 +17,7 @@ from lorax_lab.config import RunConfig
 from lorax_lab.console import Show, Steps, say
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch.fastest import kernel_of
+from lorax_lab.methods import METHODS
 from lorax_lab.record.files import remove_scratch
 from lorax_lab.record.lease import lease
 from lorax_lab.record.provenance import new_record
@@ -54,8 +55,9 @@ class Run:
 
     @cached_property
     def title(self) -> str:
-        """`lora r=8 seed=1`; for a trial also the learning rate that it tries."""
-        rank = "" if self.config.rank is None else f" r={self.config.rank}"
+        """`lora r=8 seed=1`, or `subspace dimension=1000 seed=1`; for a trial also the learning rate that it tries."""
+        rank, size = "" if self.config.rank is None else f" r={self.config.rank}", METHODS[self.config.method.name].size
+        rank += f" {size}={getattr(self.config.method, size)}" if size else ""
         rate = f" learning rate {self.config.train.learning_rate:g}" if self.config.measure == "trial" else ""
         return f"{self.config.method.name}{rank} seed={self.config.seed}{rate}"
 
@@ -95,7 +97,10 @@ def attempt(run: Run, show: Show) -> str:
 
 
 def _train(run: Run, show: Show) -> str:
-    if status_of(run.folder) == "completed":
+    earlier = status_of(run.folder)
+    if earlier == "damaged":
+        say(f"  the record in {run.folder} is damaged, and written anew")
+    if earlier == "completed":
         shutil.rmtree(run.folder)
     with windows.watched(run.folder, run.group, run.config.tracking, say) as sink:
         return _execute(run, [sink, Steps(run.run_id, show)], show)

@@ -62,11 +62,10 @@ def updates(model: nn.Module, base: Mapping[str, Tensor]) -> OneByOne:
 
 
 def saved_updates(folder: Path, model: nn.Module, base: Mapping[str, Tensor]) -> OneByOne:
-    """ΔW of the fine-tune that `export` saved in `folder`, for each matrix in `base`; `model` is a bare base."""
-    tensors = read_tensors(folder / WEIGHTS)
-    return OneByOne(
-        base, lambda name: _difference(out_in(model.get_submodule(name), tensors[f"{name}.weight"]), base[name])
-    )
+    """ΔW of the fine-tune that `export` saved in `folder`, for each matrix in `base`; `model` is a bare base. A method
+    may be attached to it before they are read."""
+    tensors, modules = read_tensors(folder / WEIGHTS), {name: model.get_submodule(name) for name in base}
+    return OneByOne(base, lambda name: _difference(out_in(modules[name], tensors[f"{name}.weight"]), base[name]))
 
 
 def _difference(tuned: Tensor, base: Tensor) -> Tensor:

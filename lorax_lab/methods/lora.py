@@ -161,7 +161,8 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
     others = {key: p for key, p in trainable.items() if _module(key).removesuffix(".base") not in layers}
     in_full = head_parameters(model) | (others if settings.others else {})  # a tied weight under each of its names
     tensors |= {PREFIX + key: parameter.detach() for key, parameter in in_full.items()}
-    saved = dict.fromkeys([*heads, *(_module(key) for key in in_full if not is_head(key, heads))])
+    biased = adaptable(model)  # of a matrix that is left as it is the bias alone is saved
+    saved = [*heads, *(_module(key) for key in in_full if not is_head(key, heads) and _module(key) not in biased)]
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
     is_causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
     stated: dict[str, Any] = {
@@ -170,7 +171,7 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
         "lora_dropout": settings.dropout,
         "use_rslora": settings.rslora,
         "bias": "all" if settings.others else "none",
-        "modules_to_save": list(saved),
+        "modules_to_save": list(dict.fromkeys(saved)),
         "fan_in_fan_out": any(isinstance(layer.shape, Turned) for layer in layers.values()),
     }
     return {WEIGHTS: tensors, SETTINGS: peft_settings(ranks, next(iter(ranks.values())), base_name) | stated}

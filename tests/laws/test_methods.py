@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import tiny_config, tiny_model
 from recorded import measured_rows
 from torch import nn
 from torch.nn import functional as F
@@ -187,6 +187,17 @@ def test_what_is_saved_and_loaded_is_the_same(kind: str, name: str, tmp_path: Pa
     assert all(torch.equal(dense(again[key]), dense(update)) for key, update in updates.items())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_full_fine_tune_reads_the_same_once_lora_is_attached(kind: str, tmp_path: Path) -> None:
+    """As in a run that is compared with its reference; GPT-2's layers lie turned below LoRA's."""
+    full, (model, base) = METHODS["full"], trained(kind, "full")
+    save_trained(tmp_path, full.export(model, method_config("full"), "public/name"))
+    bare = tiny_model(kind)
+    saved = full.saved_updates(tmp_path, bare, base)
+    METHODS["lora"].attach(bare, list(base), lora_config(), RANK, generator(0, "adapter"))
+    assert all(torch.equal(saved[key], update) for key, update in full.updates(model, base).items())
+
+
 @each
 def test_a_file_cut_short_is_refused_and_the_model_stays_as_it_was(name: str, tmp_path: Path) -> None:
     method, (model, _) = METHODS[name], trained("bert", name)
@@ -269,6 +280,7 @@ def test_our_adapter_loads_in_peft_with_the_same_outputs(kind: str, rslora: bool
     model, base = trained(kind, "lora", config)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert not others or frozen == {f"{name}.base.weight" for name in base}
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     for name, layer in lora_layers(model).items():
         rank = ranks.get(name.rpartition(".")[2], RANK)
         assert len(layer.lora_A) == rank
@@ -280,6 +292,27 @@ def test_our_adapter_loads_in_peft_with_the_same_outputs(kind: str, rslora: bool
     lora.load(ours, tmp_path)
     assert torch.equal(outputs(ours.eval()), outputs(model))
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "public/name"
+
+
+def test_an_output_layer_that_shares_its_weight_is_saved_with_what_trains_beside_lora(tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    def bare() -> Any:
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(tiny_config("gpt2")).eval()
+
+    config, model = lora_config(others=True, target_modules=["c_attn"]), bare()
+    METHODS["lora"].attach(model, select(model, config.target_modules), config, RANK, generator(0, "adapter"))
+    matrices = {f"{name}.weight" for name in adaptable(bare())}
+    assert not any(p.requires_grad for name, p in model.named_parameters() if name.replace(".base.", ".") in matrices)
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(0, "test")))
+    save_trained(tmp_path, METHODS["lora"].export(model, config, "public/name"))
+    with pytest.warns(UserWarning, match="tie_word_embeddings"):
+        theirs = PeftModel.from_pretrained(bare(), tmp_path).eval()
+    torch.testing.assert_close(theirs(TOKENS).logits, model(TOKENS).logits, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,15 @@ def train(model: nn.Module, steps: int = 3) -> list[float]:
 
 @needs_bitsandbytes
 @pytest.mark.parametrize("bits", LARGEST_ERROR)
+def test_the_biases_of_rounded_matrices_train_where_others_do(bits: int) -> None:
+    model = attached("bert", SETTINGS(bits=bits, others=True))
+    biases = {name: layer.bias.clone() for name, layer in lora_layers(model).items()}
+    train(model)
+    assert all(not torch.equal(layer.bias, biases[name]) for name, layer in lora_layers(model).items())
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("bits", LARGEST_ERROR)
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
 def test_lora_trains_on_the_rounded_base_which_stays_as_it_is(kind: str, bits: int) -> None:
     original, model = tiny_model(kind), attached(kind, SETTINGS(bits=bits))

@@ -159,6 +159,8 @@ def test_a_slip_or_a_word_of_another_trainer_is_answered(lab_here: Lab, typed: l
 
 def test_of_the_processes_of_a_machine_one_says_what_is_wrong(lab_here: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
+    assert "rnak" in lab_here("rnak=8").stdout  # a variable that was left in the shell silences nothing
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     done = lab_here("rnak=8")
     assert (done.returncode, done.stdout) == (2, "")
 

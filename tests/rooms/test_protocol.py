@@ -69,6 +69,10 @@ def test_a_rate_that_ties_with_the_edge_extends_the_grid_where_it_is_declared() 
     scores |= {("full", 2, seed): scores["full", 1, seed] for seed in PROTOCOL.selection_seeds}
     assert not any(c.edge for c in select(PROTOCOL, "t", lines_of(scores)).choices.values())
     assert select(replace(PROTOCOL, ties_are_edges=True), "t", lines_of(scores)).steps == range(4)
+    one, other = PROTOCOL.selection_seeds
+    scores |= {("full", 1, one): 0.0, ("full", 1, other): 0.8}  # of one sum, but not in floats
+    scores |= {("full", 2, one): 0.072, ("full", 2, other): 0.728, ("full", 0, one): 0.0, ("full", 0, other): 0.0}
+    assert select(replace(PROTOCOL, ties_are_edges=True), "t", lines_of(scores)).steps.stop == 4
 
 
 def test_rates_are_chosen_by_a_loss_where_it_is_declared() -> None:
