@@ -34,8 +34,8 @@ from lorax_lab.tasks.split import Split, encode, in_order
 
 CUTS, FEATURES = "base_cuts.csv", "feature_ranks.csv"
 TASKS = ("sarcasm", "cloze", "movie_reviews")
-KEPT = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 320, 384)
-"""Directions of each matrix."""
+KEPT = (0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 320, 384)
+"""Directions of each matrix; with none, a layer adds its biases alone to what it reads."""
 CONTROL = "random_at_norm"
 MEASURES = {
     "effective_rank": spectra.effective_rank,
