@@ -302,13 +302,13 @@ def present(records: Records) -> Records:
 
 def lost(records: Records, seeds: tuple[int, ...] = (2,), **wanted: Any) -> Records:
     """The study, the final runs with these seeds diverged that are as wanted, else those of rank 1."""
-    kept = ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "written", "config", "inputs")
+    fields = ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "written", "config", "inputs")
     wanted = wanted or {"rank": 1}
 
     def change(line: dict[str, Any]) -> dict[str, Any]:
         if line["seed"] not in seeds or any(line[key] != value for key, value in wanted.items()):
             return line
-        return {key: line[key] for key in kept} | {"status": "diverged", "reason": "the loss is NaN"}
+        return {key: line[key] for key in fields} | {"status": "diverged", "reason": "the loss is NaN"}
 
     return changed(records, change)
 

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+from huggingface_hub.errors import HTTPError
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lorax_lab.config import MEAN, OWN, RunConfig
@@ -58,23 +60,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(run: Path, folder: Path, name: str | None) -> int:
-    export(run, folder)
+    export(run, folder, to_push=name)
     say(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     if name:
         say(f"pushed to {_push(folder, name)}")
     return 0
 
 
-def export(run: Path, folder: Path) -> None:
+def export(run: Path, folder: Path, to_push: str | None = None) -> None:
     """Write the result of the run in a folder to another one, which is new or empty.
+
+    Args:
+        to_push: the hub's repository that it is for. Nothing is written where nobody is logged in.
 
     Raises:
         ConfigError: no finished run that kept its weights, or damaged ones; another base than the run's; a head that
-            transformers has no class for; a folder with something in it.
+            transformers has no class for; a folder with something in it; no login.
     """
     record, config = _finished(run)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"FOLDER={folder} is there and not empty; name a new folder")
+    if to_push and not huggingface_hub.get_token():
+        raise ConfigError(f"--push-to-hub {to_push}: nobody is logged in to the hub; type hf auth login")
     inputs, kind, method = record.completed.inputs, kind_of(config.task.kind), METHODS[record.method]
     head, is_adapter = kind.head(inputs.classes), method.weights == WEIGHTS
     base = load_base(config.model, head, config.seed, kind.model_class, kind.processor_class)
@@ -159,6 +166,7 @@ def _card(run: Path, record: Record, config: RunConfig, base_name: str, has_pipe
         "max_length": getattr(config.task, "max_length", None) if head else None,
         "is_adapter": METHODS[record.method].weights == WEIGHTS,
         "base": base_name,
+        "bits": record.config["method"].get("bits"),
         "split_of": partial(scored_on, record.config),
         "effective_rank": means.get("effective_rank"),
         "null": null if measures.has_null(record.method, null) else None,
@@ -170,15 +178,13 @@ def _card(run: Path, record: Record, config: RunConfig, base_name: str, has_pipe
 
 def _push(folder: Path, name: str) -> str:
     """Upload the folder; the name of the repository, with its owner."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError
-
     try:
-        repository = str(HfApi().create_repo(name, exist_ok=True).repo_id)
-        HfApi().upload_folder(repo_id=repository, folder_path=folder)
+        hub = huggingface_hub.HfApi()
+        repository = str(hub.create_repo(name, exist_ok=True).repo_id)
+        hub.upload_folder(repo_id=repository, folder_path=folder)
     except (HTTPError, OSError, ValueError) as error:
-        again = f"{folder} is whole: type hf auth login, and then hf upload {name} {folder}"
-        raise ConfigError(f"--push-to-hub {name}: the hub refused it ({first_line(error)}); {again}") from error
+        again = f"{folder} is whole: type hf upload {name} {folder}"
+        raise ConfigError(f"--push-to-hub {name} did not succeed ({first_line(error)}); {again}") from error
     return repository
 
 

@@ -29,6 +29,14 @@ VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]
 """How an override begins that only sets a value: it chooses no file, adds or deletes no key, is none of Hydra's, and is
 no mapping, which Hydra merges."""
 
+FORMS = {
+    "int": ("a whole number", "8"),
+    "float": ("a number", "0.01"),
+    "bool": ("true or false", "true"),
+    "string": ("a text", "mine"),
+}
+"""The form of a setting's value and an example, by the first word of pydantic's type of error."""
+
 
 def presets(group: str, folder: Path = CONF) -> list[str]:
     """Names of the files in `conf/<group>/`, such as `movie_reviews` and `glue/mrpc` for `task`; those in a folder of
@@ -43,6 +51,7 @@ def known_keys() -> tuple[str, ...]:
     """Every dotted key that the command line accepts, the settings of every method and kind of task among them."""
     keys = [key for name in presets("method") for key in defaults("local", name)]
     keys += [f"task.{key}" for kind in presets("kind") for key in kind_defaults(kind)]
+    keys += [f"tracking.{field.name}" for field in dataclasses.fields(TrackingConfig)]
     return tuple(dict.fromkeys([*GROUPS, *keys]))
 
 
@@ -155,8 +164,11 @@ def check_flags(flags: list[str]) -> None:
 
 
 def _no_key(key: str) -> str:
-    keys = meant(key) or get_close_matches(key, known_keys(), cutoff=0.5)
-    hint = f"did you mean {' or '.join(keys)}? " if keys else ""
+    section, dot, name = key.rpartition(".")
+    names = {ours.rpartition(".")[2]: ours for ours in known_keys() if ours.startswith(f"{section}{dot}")}
+    similar = meant(key) or [names[close] for close in get_close_matches(name, names)]
+    allowed = f"allowed: {', '.join(names.values())}; " if section and names else ""
+    hint = f"did you mean {' or '.join(similar)}? " if similar else allowed
     return f"there is no key {key}; {hint}--cfg job shows all"
 
 
@@ -206,21 +218,26 @@ def _checked(schema: Any, section: str, content: dict[str, Any]) -> Any:
     for key, value in content.items():
         kinds = {types.get(key), *get_args(types.get(key))}
         if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:  # pydantic reads true as 1
-            raise ConfigError(f"{section}{key}={quoted(value)} is no number; --cfg job shows all keys")
+            content = content | {key: quoted(value)}
     try:
         return _reader(schema).validate_python(content)
     except ValidationError as errors:
         error = errors.errors()[0]
         if isinstance(cause := error.get("ctx", {}).get("error"), ConfigError):
             raise cause from None
-        key, reason = str(error["loc"][0]), error["msg"]
+        key, kind = str(error["loc"][0]), error["type"].partition("_")[0]
+        reason = error["msg"]
+        if kind in FORMS:
+            form, example = FORMS[kind]
+            reason = f"{form}, for instance {section}{key}={example}"
         if error["type"] == "unexpected_keyword_argument":
             having = [name for name in presets("method") if section == "method." and key in method_defaults(name)]
             hint = f"method={having[0]} has it; " if having else ""
-            reason = f"{hint}{suggest(key, [field.name for field in dataclasses.fields(schema)])}"
+            allowed = [field.name for field in dataclasses.fields(schema)]
+            reason = f"{hint}{suggest(key, allowed)}; --cfg job shows all keys"
         value = content.get(key)
         shown = value if isinstance(value, str) else quoted(value)
-        raise ConfigError(f"{section}{key}={shown} is not possible: {reason}; --cfg job shows all keys") from None
+        raise ConfigError(f"{section}{key}={shown} is not possible: {reason}") from None
 
 
 def _check_method(config: RunConfig) -> None:

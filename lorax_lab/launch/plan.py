@@ -145,6 +145,7 @@ def _check_data(run: Run) -> int:
     if size is not None and token >= size:
         beyond = f"its tokenizer makes token {token} of task={settings.name}, and its embedding has {size} rows"
         raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
+    task.kind.require_readable(models.resolve(model), processor, rows, settings)
     check_unlike(splits["train"])
     notes = [*task.notes, *task.kind.notes(rows, settings)]
     if task.left_out and not SOURCES[settings.source].is_built_in:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lorax_lab import distributed, windows
@@ -16,7 +18,7 @@ from lorax_lab.comparison import lacks_comparison, why_unusable
 from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.console import WorkerBars, console, say
 from lorax_lab.data.assets import NotFetched, offline
-from lorax_lab.errors import in_one_line
+from lorax_lab.errors import ConfigError, in_one_line
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
 from lorax_lab.launch.plan import check, check_together, each_once, run_of, with_reference
@@ -70,7 +72,7 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
             check_together(sweep.waiting, launcher is not None)
         workers, unmeasured = _outlook(sweep)
     if sweep.waiting and not dry_run:
-        sweep.runs_dir.mkdir(parents=True, exist_ok=True)  # before hours are spent
+        _make_store(sweep.runs_dir)
     lacking = f", {len(sweep.uncompared)} of them not compared with the reference" if sweep.uncompared else ""
     say(f"{sum(map(is_settled, sweep.runs))} of {len(sweep.runs)} already recorded in {sweep.runs_dir}{lacking}")
     if configs[0].train.precision == AUTO:
@@ -112,6 +114,16 @@ def _outlook(sweep: Sweep) -> tuple[list[Variables], list[str]]:
     except NotFetched as missing:
         say(f"note: {missing}; the sweep fetches it, and checks it then")
         return [{}], []
+
+
+def _make_store(runs_dir: Path) -> None:
+    """Make the folder of the records, and try whether a file can be written there, before hours are spent."""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=runs_dir).close()
+    except OSError as error:
+        unwritten = f"runs_dir={runs_dir} cannot be written ({error.strerror})"
+        raise ConfigError(f"{unwritten}; name another folder, as in runs_dir=runs") from None
 
 
 class Sweep:

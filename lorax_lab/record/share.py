@@ -15,8 +15,8 @@ SURE, MOST = 0.8, 0.9
 
 
 def needed(zero: float, full: float, higher_is_better: bool) -> float | None:
-    """The score that keeps `MOST` of what the whole update brings over `zero`, the head alone; None where it brings
-    nothing.
+    """The score that keeps `MOST` of what full fine-tuning (`full`) brings over `zero`, the head alone; None where
+    it brings nothing.
 
     >>> needed(0.5, 1.0, True), needed(0.5, 0.5, True)
     (0.95, None)

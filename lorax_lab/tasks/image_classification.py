@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.tasks.classification import OfClasses
 from lorax_lab.tasks.kind import Inputs, Row
 
@@ -53,6 +54,26 @@ class ImageClassification(OfClasses):
             uneven = f"the image processor of the model leaves images of task={config.name} at {listed} pixels"
             raise ConfigError(f"{uneven}; {INSTEAD}")
         return [{"image": image} for image in images]
+
+    def require_readable(self, folder: Path, processor: Any, rows: Sequence[Row], config: TaskConfig) -> None:
+        """Refuse images of a size that the model does not take. No weight is read: a model without values is tried
+        first, and one with random weights where that fails."""
+        import torch
+        import transformers
+
+        values = pixels(processor, [rows[0]["image"]])
+        settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        for device in ("meta", "cpu"):
+            try:
+                with torch.random.fork_rng(), torch.device(device), torch.inference_mode():
+                    model = transformers.AutoModelForImageClassification.from_config(settings)
+                    model.eval()(values.to(device))
+                return
+            except (ValueError, RuntimeError, IndexError, TypeError) as error:
+                problem = in_short(error, 120)
+        size = "×".join(map(str, values.shape[2:]))
+        unread = f"the image processor leaves an image at {size} pixels, and the model does not read that ({problem})"
+        raise ConfigError(f"task={config.name}: {unread}; {INSTEAD}")
 
     def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
         """`pixel_values` (n, 3, height, width), fp32, and `labels` (n,), long."""

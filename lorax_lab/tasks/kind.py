@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -113,6 +114,9 @@ class Kind:
     def notes(self, rows: Sequence[Row], config: Any) -> list[str]:
         """What a person should know of the rows before anything trains, such as what was cut."""
         return []
+
+    def require_readable(self, folder: Path, processor: Any, rows: Sequence[Row], config: Any) -> None:
+        """Raise ConfigError for rows that the model in a folder cannot read, by its configuration."""
 
     def baselines(
         self, processor: Any, train: Sequence[Row], test: Sequence[Row], config: Any, limit: int | None

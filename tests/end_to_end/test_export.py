@@ -188,13 +188,14 @@ def test_a_folder_is_pushed_to_the_hub(
     run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import huggingface_hub
+    from huggingface_hub.errors import HTTPError
 
     asked: list[dict[str, Any]] = []
 
     class Api:
         def create_repo(self, name: str, exist_ok: bool) -> SimpleNamespace:
             if name == "taken/name":
-                raise ValueError("403 Forbidden")
+                raise HTTPError("no network")
             return SimpleNamespace(repo_id=f"me/{name}")
 
         def upload_folder(self, **given: Any) -> None:
@@ -202,7 +203,13 @@ def test_a_folder_is_pushed_to_the_hub(
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     run, other = run_of("lora"), tmp_path / "other"
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert "hf auth login" in refused(capsys, run, other, "--push-to-hub", "tweets")
+    assert not other.exists()
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "token")
     folder = exported(run, tmp_path / "folder", "--push-to-hub", "tweets")
     assert [(push["repo_id"], push["folder_path"]) for push in asked] == [("me/tweets", folder)]
     assert "pushed to me/tweets" in capsys.readouterr().out
-    assert f"hf upload taken/name {other}" in refused(capsys, run, other, "--push-to-hub", "taken/name")
+    offline = refused(capsys, run, other, "--push-to-hub", "taken/name")
+    assert f"hf upload taken/name {other}" in offline
+    assert "login" not in offline

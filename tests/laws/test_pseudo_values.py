@@ -100,15 +100,15 @@ def test_r_and_k_are_decided_as_by_right_answers() -> None:
     """The same numbers, once as answers and once as pseudo-values, give the same intervals and ranks."""
     plain = study()
     counted = present(plain)
-    other = changed(counted, correlated)
+    as_values = changed(counted, correlated)
     for arm, gain in comparison.gains(counted, TASK).items():
-        assert comparison.gains(other, TASK)[arm].low == pytest.approx(gain.low, abs=1e-6)
-        assert comparison.gains(other, TASK)[arm].examples == COUNT
-    assert comparison.enough(other, TASK) == comparison.enough(counted, TASK)
-    assert update.is_on_test(other, TASK)
-    assert sorted(update.gains(other, TASK)) == list(CUT_RANKS)
-    assert update.functional_rank(other, TASK) == update.functional_rank(counted, TASK)
-    assert comparison.covers_examples(other, TASK)
+        assert comparison.gains(as_values, TASK)[arm].low == pytest.approx(gain.low, abs=1e-6)
+        assert comparison.gains(as_values, TASK)[arm].examples == COUNT
+    assert comparison.enough(as_values, TASK) == comparison.enough(counted, TASK)
+    assert update.is_on_test(as_values, TASK)
+    assert sorted(update.gains(as_values, TASK)) == list(CUT_RANKS)
+    assert update.functional_rank(as_values, TASK) == update.functional_rank(counted, TASK)
+    assert comparison.covers_examples(as_values, TASK)
 
 
 # ---- right answers and log losses

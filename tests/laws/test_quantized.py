@@ -16,6 +16,7 @@ from torch import nn
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
+from lorax_lab.export.__main__ import export
 from lorax_lab.methods import METHODS, count_parameters, lora, quantized
 from lorax_lab.methods.lora_layer import lora_layers
 from lorax_lab.models import adaptable, shapes_of
@@ -80,12 +81,14 @@ def test_lora_trains_on_the_rounded_base_which_stays_as_it_is(kind: str, bits: i
         assert isinstance(update, LowRank)
         assert float(update.dense().norm()) > 0
         torch.testing.assert_close(update.dense(), expected[name].dense(), atol=1e-4, rtol=0)  # type: ignore[union-attr]
-    with pytest.raises(ConfigError, match=f"{bits} bits takes no merge"):
+    with pytest.raises(ConfigError, match=f"{bits} bits"):
         lora.merge(model)
 
 
 @needs_bitsandbytes
-def test_a_run_records_its_bits_and_its_adapter_is_in_peft_s_format(small_run: list[str], lab_here: Lab) -> None:
+def test_a_run_and_its_card_say_its_bits_and_its_adapter_is_in_peft_s_format(
+    small_run: list[str], lab_here: Lab, tmp_path: Path
+) -> None:
     words = [*small_run, "rank=2", "reference=false", "train.max_steps=4", "method.bits=4,8,32", "-m"]
     done = lab_here(*words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -95,13 +98,16 @@ def test_a_run_records_its_bits_and_its_adapter_is_in_peft_s_format(small_run: l
     for record in records:
         assert ("bitsandbytes" in record["versions"]) == ("bits" in record["config"]["method"])
         assert lora.read(store / record["run_id"], shapes_of(tiny_model("bert"))).factors
+        export(store / record["run_id"], folder := tmp_path / record["run_id"])
+        bits = record["config"]["method"].get("bits")
+        assert (f"rounded to {bits} bits" in (folder / "README.md").read_text()) == (bits is not None)
 
 
 def test_bits_are_refused_without_bitsandbytes_and_with_other_methods(
     monkeypatch: pytest.MonkeyPatch, small_run: list[str], lab_here: Lab
 ) -> None:
-    assert "allowed: 4, 8, 32" in lab_here(*small_run, "method.bits=3").stdout
-    assert "method=lora has it" in lab_here(*small_run, "method=full", "method.bits=4").stdout
+    assert "method.bits=3" in lab_here(*small_run, "method.bits=3").stdout
+    assert "method=lora" in lab_here(*small_run, "method=full", "method.bits=4").stdout
     monkeypatch.setattr(quantized, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"method.bits=4: bitsandbytes .*; type pip install .*quantized"):
+    with pytest.raises(ConfigError, match=r"method\.bits=4.*quantized"):
         lora.check(SETTINGS(bits=4), 2, {"a": (8, 8)})

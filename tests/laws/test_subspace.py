@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -51,11 +52,11 @@ def subspace_of(model: nn.Module) -> Subspace:
     return next(module for module in model.modules() if isinstance(module, Subspace))
 
 
-def shift(of: Subspace, z: Tensor) -> list[Tensor]:
+def shift(space: Subspace, z: Tensor) -> list[Tensor]:
     """P z of each tensor."""
     with torch.no_grad():
-        of.z.copy_(z)
-        return [of.weight(place) - base for place, base in enumerate(of.bases)]
+        space.z.copy_(z)
+        return [space.weight(place) - base for place, base in enumerate(space.bases)]
 
 
 def normal(*shape: int) -> Tensor:
@@ -66,10 +67,10 @@ def normal(*shape: int) -> Tensor:
 @pytest.mark.parametrize("dimension", [3, 40])
 def test_the_gradient_is_that_of_central_differences(projection: str, dimension: int) -> None:
     """Where some tensors have fewer numbers than z as well; public code is wrong by the padded length of each."""
-    model, own = small(dimension, projection)
-    trained, x = list(own.parameters()), normal(4, 7)
+    model, space = small(dimension, projection)
+    trained, x = list(space.parameters()), normal(4, 7)
     with torch.no_grad():
-        own.z.copy_(normal(dimension))
+        space.z.copy_(normal(dimension))
 
     def loss() -> Tensor:
         return model(x).square().sum()
@@ -95,11 +96,11 @@ def test_the_transform_is_scipys_matrix(bits: int) -> None:
 
 @pytest.mark.parametrize("dimension", [1, 3, 17, 58])
 def test_gather_is_isometric_over_all_tensors_together(dimension: int) -> None:
-    _, own = small(dimension, GATHER)
+    _, space = small(dimension, GATHER)
     z = normal(dimension)
-    moved = torch.cat([part.flatten() for part in shift(own, z)])
+    moved = torch.cat([part.flatten() for part in shift(space, z)])
     torch.testing.assert_close(moved.norm(), z.norm())
-    columns = torch.stack([torch.cat([p.flatten() for p in shift(own, unit)]) for unit in torch.eye(dimension)])
+    columns = torch.stack([torch.cat([p.flatten() for p in shift(space, unit)]) for unit in torch.eye(dimension)])
     torch.testing.assert_close(columns @ columns.t(), torch.eye(dimension, dtype=torch.float64))
 
 
@@ -108,9 +109,9 @@ def test_each_number_is_read_equally_often_and_blocks_mix_them() -> None:
     for dimension in (1, 1000, 40_000, sum(sizes)):
         counts = numbers_read(sizes, dimension, generator(0, "adapter")).bincount(minlength=dimension)
         assert set(counts.tolist()) <= {sum(sizes) // dimension, sum(sizes) // dimension + 1}
-    one, other = (numbers_read(sizes, 1000, generator(seed, "adapter")) for seed in (0, 1))
-    assert not torch.equal(one, other)
-    assert abs(float(torch.corrcoef(torch.stack([one[1:].double(), one[:-1].double()]))[0, 1])) < 0.05
+    first, second = (numbers_read(sizes, 1000, generator(seed, "adapter")) for seed in (0, 1))
+    assert not torch.equal(first, second)
+    assert abs(float(torch.corrcoef(torch.stack([first[1:].double(), first[:-1].double()]))[0, 1])) < 0.05
 
 
 @pytest.mark.parametrize("dimension", [3, 40])
@@ -159,14 +160,14 @@ def test_as_many_numbers_as_weights_is_full_fine_tuning() -> None:
 def test_a_planted_dimension_comes_back(projection: str) -> None:
     """A linear teacher that was shifted by 8 numbers is learned by 8 of them, and not by 2."""
     planted, x, left = 8, normal(60, 7), {}
-    teacher, own = small(planted, projection)
+    teacher, space = small(planted, projection)
     with torch.no_grad():
         start = teacher.body[0](x)
-        own.z.copy_(normal(planted))
+        space.z.copy_(normal(planted))
         y = teacher.body[0](x)
     for dimension in (planted, planted // 4):
-        model, own = small(dimension, projection)
-        optimizer = torch.optim.LBFGS([own.z], max_iter=100, line_search_fn="strong_wolfe")
+        model, space = small(dimension, projection)
+        optimizer = torch.optim.LBFGS([space.z], max_iter=100, line_search_fn="strong_wolfe")
 
         def loss(model: Small = model, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
             optimizer.zero_grad()
@@ -204,30 +205,30 @@ def test_the_same_seed_goes_on_in_the_same_bits_and_another_size_is_refused(proj
     again, _ = attach("bert", "subspace", config)
     load_trained(again, saved)
     assert torch.equal(steps(again, 2), expected)
-    other, _ = attach("bert", "subspace", method_config("subspace", dimension=51, projection=projection))
+    larger, _ = attach("bert", "subspace", method_config("subspace", dimension=51, projection=projection))
     with pytest.raises(ValueError, match="other parameters"):
-        load_trained(other, saved)
+        load_trained(larger, saved)
 
 
 @projections
 def test_what_a_model_says_without_gradients_follows_every_change_of_z(projection: str) -> None:
     """Weights are kept between passes without gradients, also where `.data` is written."""
-    model, own = small(3, projection)
-    x, said = normal(2, 7), []
+    model, space = small(3, projection)
+    x, answers = normal(2, 7), []
     with torch.no_grad():
         for value in (0.0, 0.0, 1.0):
-            own.z.data.fill_(value)
-            said.append(model(x))
-        assert torch.equal(said[0], Small().double()(x))
-        assert torch.equal(said[0], said[1])
-        assert not torch.equal(said[1], said[2])
+            space.z.data.fill_(value)
+            answers.append(model(x))
+        assert torch.equal(answers[0], Small().double()(x))
+        assert torch.equal(answers[0], answers[1])
+        assert not torch.equal(answers[1], answers[2])
         twin = copy.deepcopy(model)
         subspace_of(twin).z.fill_(2.0)
-        assert torch.equal(model(x), said[2])
-        assert not torch.equal(twin(x), said[2])
+        assert torch.equal(model(x), answers[2])
+        assert not torch.equal(twin(x), answers[2])
     model(x).sum().backward()
-    assert own.z.grad is not None
-    assert not own.made
+    assert space.z.grad is not None
+    assert not space.made
 
 
 def test_layers_that_compute_again_have_the_same_gradient() -> None:
@@ -246,11 +247,11 @@ def test_layers_that_compute_again_have_the_same_gradient() -> None:
 
 
 def test_autocast_does_not_round_the_shift() -> None:
-    _, own = small(3, FASTFOOD)
+    _, space = small(3, FASTFOOD)
     z = normal(3)
-    exact = shift(own, z)
+    exact = shift(space, z)
     with torch.autocast("cpu", torch.bfloat16):
-        assert all(map(torch.equal, shift(own, z), exact))
+        assert all(map(torch.equal, shift(space, z), exact))
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
@@ -268,24 +269,20 @@ def test_the_whole_body_is_every_parameter_but_the_heads(kind: str) -> None:
     assert all(not torch.equal(saved[name], bare[name]) for name in body)
 
 
-def test_what_cannot_be_is_refused_in_one_sentence() -> None:
+def test_what_cannot_be_is_refused_with_its_key_and_value() -> None:
     from lorax_lab.launch.compose import compose
 
-    refused = {
-        ("method.dimension=0",): "dimension=0 is not possible: a whole number from 1 to .* method.dimension=1000",
-        ("method.projection=dense",): "method.projection=dense is not possible.*gather",
-        ("method.over=head",): "method.over=head is not possible.*body",
-        ("rank=8",): "rank=8 is not possible: this method has no rank; .* type method.dimension=1000 in its place",
-    }
-    for words, sentence in refused.items():
-        with pytest.raises(ConfigError, match=sentence):
-            compose(["method=subspace", *words])
+    for setting in ("dimension=0", "projection=dense", "over=head"):
+        with pytest.raises(ConfigError, match=rf"method\.{setting}"):
+            compose(["method=subspace", f"method.{setting}"])
+    with pytest.raises(ConfigError, match=r"rank=8.*method\.dimension=1000"):
+        compose(["method=subspace", "rank=8"])
     model = tiny_model()
     names = list(adaptable(model))
-    with pytest.raises(ConfigError, match=r"dimension=16385 is not possible: it is from 1 to 16384, .* type .*=16384"):
+    with pytest.raises(ConfigError, match=r"method\.dimension=16385.*=16384"):
         METHOD.check_base(subspace.SubspaceConfig(dimension=16385), model, names)
     names, tied = [names[0]], model.get_submodule(names[0])
     model.get_submodule(list(adaptable(model))[1]).weight = tied.weight
     for over in (BODY, "matrices"):
-        with pytest.raises(ConfigError, match=rf"method.over={over} is not possible: another layer shares {names[0]}"):
+        with pytest.raises(ConfigError, match=rf"method\.over={over} .*{re.escape(names[0])}"):
             METHOD.check_base(subspace.SubspaceConfig(dimension=5, over=over), model, names)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benches
+from benchmarks.passes import PASSES
 
 RESULT = {
     "title": "A sweep",
@@ -35,3 +36,7 @@ def test_a_result_of_other_defaults_is_stale(
     assert page.startswith("Words")
     assert "old" not in page
     assert ("Stale" in page) == is_stale
+
+
+def test_the_functions_of_each_pass_are_there() -> None:
+    assert [name for places in PASSES.values() for module, name in places if not hasattr(module, name)] == []

@@ -376,7 +376,7 @@ def test_nothing_lies_on_another(name: str) -> None:
     boxes += [text.get_window_extent() for text in words if text.get_text()]
     inside = picture.bbox
     for box in (legend.get_window_extent() for legend in legends):
-        assert not any(box.overlaps(other) for other in boxes)
+        assert not any(map(box.overlaps, boxes))
         assert inside.x0 <= box.x0 < box.x1 <= inside.x1
         assert inside.y0 <= box.y0 < box.y1 <= inside.y1
     for axes in picture.axes:

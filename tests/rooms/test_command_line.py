@@ -146,7 +146,8 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], lab_here:
         (["--config-dir", "/no/such", "rank=2"], "/no/such"), (["rank"], "rank"), (["--dry"], "--dry"),
         (["--resolve"], "--resolve"), (["--cfg=job", "rnak=8"], "rnak"), (["nowhere=1"], "there is no key nowhere"),
         (["--rank", "8"], "type rank=8"), (["--lora_alpha=16"], "type method.alpha=16"),
-        (["train.lr=1e-3"], "did you mean train.learning_rate?"),
+        (["train.lr=1e-3"], "did you mean train.learning_rate?"), (["train.foo=3"], "train.learning_rate"),
+        (["rank=abc"], "rank=8"), (["rank=true"], "rank=8"), (["train.dropout=no"], "method.dropout"),
     ],
 )  # fmt: skip
 def test_a_slip_or_a_word_of_another_trainer_is_answered(lab_here: Lab, typed: list[str], named: str) -> None:

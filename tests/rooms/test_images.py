@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from published import everything, settings
 from lorax_lab.data import data_sha256
 from lorax_lab.data.media import read_image
 from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import check, run_of
 from lorax_lab.models import load_base
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split
@@ -150,6 +153,15 @@ def test_images_that_the_processor_leaves_at_two_sizes_are_refused(folder: Folde
     processor = transformers.ViTImageProcessorPil(do_resize=False)
     with pytest.raises(ConfigError, match="task=image_folder at 8×8 and 16×8"):
         Split.encoded(task, everything(task), processor)
+
+
+def test_images_of_a_size_that_the_model_does_not_read_are_refused_before_it_trains(vit: Path, tmp_path: Path) -> None:
+    larger = shutil.copytree(vit, tmp_path / "larger")
+    transformers.ViTImageProcessorPil(size={"height": 12, "width": 12}).save_pretrained(larger)
+    fits, does_not = (run_of(compose([f"model={model}", "task=digits", "rank=2"])) for model in (vit, larger))
+    check([fits])
+    with pytest.raises(ConfigError, match=r"task=digits: .* 12×12 pixels"):
+        check([does_not])
 
 
 def test_a_vit_is_trained_measured_cut_and_scored(vit: Path, tmp_path: Path, lab_here: Lab) -> None:

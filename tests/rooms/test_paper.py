@@ -177,8 +177,8 @@ def test_claims_name_arms_and_conditions_that_the_studies_have() -> None:
         assert plan.protocol.margin == 0.02  # two rules take it
     conditions = {name for plan in plans.values() for name in plan.conditions}
     assert set(CONTROLS) <= conditions
-    known = {"sarcasm", "movie_reviews"}
-    assert {name for name in conditions if is_task(name) and not name.endswith("examples")} <= known
+    presets = {"sarcasm", "movie_reviews"}
+    assert {name for name in conditions if is_task(name) and not name.endswith("examples")} <= presets
 
 
 ASKED = re.compile(r"(ranks?|r =|top|at|to|from|with) \d[\d,]*|^0, since|update 1\b", re.IGNORECASE)

@@ -154,9 +154,9 @@ def rows(model_folder: Path) -> pd.DataFrame:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "NORM", 30.0)
-        found = [row for draw in (0, 1) for rank in (1, 4) for row in made.planted(model, inputs, rank, draw)]
+        measured = [row for draw in (0, 1) for rank in (1, 4) for row in made.planted(model, inputs, rank, draw)]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    return pd.DataFrame(found)
+    return pd.DataFrame(measured)
 
 
 def test_without_noise_a_cut_at_the_planted_rank_gives_every_label(rows: pd.DataFrame) -> None:

@@ -156,9 +156,9 @@ def test_what_was_declared_can_break_the_protocol_too() -> None:
 
 @pytest.mark.parametrize("seeds", [(2,), (1, 3)])
 def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...]) -> None:
-    whole, records = study(), lost(study(), seeds, method="lora")
+    complete, records = study(), lost(study(), seeds, method="lora")
     assert breaches(records) == []
-    assert comparison.table(whole, "reviews")["matches"].tolist()[1:] == [False, True]
+    assert comparison.table(complete, "reviews")["matches"].tolist()[1:] == [False, True]
     assert comparison.table(records, "reviews")["matches"].tolist()[1:] == [False, False]
     enough = comparison.enough(records, "reviews")
     assert enough.size is None
@@ -166,5 +166,5 @@ def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...]) 
 
 
 def test_a_reference_that_diverged_is_nothing_to_compare_with() -> None:
-    found = breaches(lost(study(), method="full"))
-    assert found == ["reviews: full: final runs diverged, seeds 2: the reference has no score to match"]
+    (breach,) = breaches(lost(study(), method="full"))
+    assert breach == "reviews: full: final runs diverged, seeds 2: the reference has no score to match"

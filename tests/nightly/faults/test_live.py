@@ -54,10 +54,10 @@ def start(launchers: Launchers, words: list[str], address: str) -> Launch:
     return launchers.start([*words, "tracking=online"], environment=variables)
 
 
-def children(of: int) -> list[int]:
+def children(parent: int) -> list[int]:
     """The processes that show runs, and W&B's own."""
-    processes = [one for one in psutil.process_iter(["ppid", "cmdline"]) if one.info["ppid"] == of]
-    return [one.pid for one in processes if "lorax_lab.windows.child" in (one.info["cmdline"] or [])]
+    processes = [each for each in psutil.process_iter(["ppid", "cmdline"]) if each.info["ppid"] == parent]
+    return [each.pid for each in processes if "lorax_lab.windows.child" in (each.info["cmdline"] or [])]
 
 
 def test_kills_while_runs_are_shown_change_no_run(
