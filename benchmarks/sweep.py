@@ -51,9 +51,8 @@ def measure() -> dict[str, Any]:
         "peer": peer_scores,
         "note": f"Whole processes, {precision}, one pass of each in turn, from an empty store. The script "
         "(`trainer_peer.py`) runs Trainer with PEFT, groups texts of like length, and takes an SVD of every update. "
-        "Side by side its runs have one thread each. Ours also fits a head alone, keeps the memory ledger, scores cuts, "
-        "and writes W&B "
-        "files.",
+        "Side by side its runs have one thread each. Ours also fits a head alone, keeps the memory ledger, scores "
+        "cuts, and writes W&B files.",
     }
 
 
