@@ -18,7 +18,7 @@ from lorax_lab.record import load_runs
 from lorax_lab.record.provenance import hardware
 from lorax_lab.tasks import load_task
 
-STEPS = 20
+STEPS = 8
 AIMS = {"8": ("LoRA, r = 8: ours / Trainer and PEFT", "≥ 1.1"), "full": ("full: ours / Trainer", "≥ 1.0")}
 SETTINGS = ("model=smollm2", "train.precision=bf16", "measure=trial", "reference=false", "tracking=disabled")
 
