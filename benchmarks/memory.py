@@ -39,7 +39,7 @@ SIDES = {32: 40, 128: 88, 512: 176}
 def measure_grid() -> pd.DataFrame:
     """Every cell of the grid, measured unless it is recorded already."""
     rows = pd.read_csv(CELLS).to_dict("records") if CELLS.exists() else []
-    known = {(row["model"], row["method"], row["batch"], row["sequence"], row["checkpointing"]) for row in rows}
+    recorded = {(row["model"], row["method"], row["batch"], row["sequence"], row["checkpointing"]) for row in rows}
     grid = itertools.product((*TINY, *TOKENS), RANKS, BATCHES, SEQUENCES, (False, True))
     wanted = [cell for cell in grid if cell[2] * cell[3] <= TOKENS.get(cell[0], 2**20)]
     with tempfile.TemporaryDirectory() as folder, bar("measuring") as on_done:
@@ -47,7 +47,7 @@ def measure_grid() -> pd.DataFrame:
             on_done(number, len(wanted))
             method = "full" if rank is None else f"lora r={rank}"
             key = (model, method, batch, sequence, checkpointing)
-            if key not in known:
+            if key not in recorded:
                 step = _step(model, rank, batch, sequence, checkpointing, Path(folder))
                 rows.append(dict(zip(KEYS, key, strict=True)) | _cell(step))
                 write_csv(CELLS, pd.DataFrame(rows))

@@ -33,7 +33,7 @@ from lorax_lab.tasks.kind import Task
 from lorax_lab.tasks.split import Split, encode, in_order
 
 CUTS, FEATURES = "base_cuts.csv", "feature_ranks.csv"
-TASKS = ("sarcasm", "cloze", "movie_reviews")
+TASKS = ("sarcasm", "cloze")
 KEPT = (0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 320, 384)
 """Directions of each matrix; with none, a layer adds its biases alone to what it reads."""
 CONTROL = "random_at_norm"

@@ -155,12 +155,12 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
-        matrices, others = ([group for group in groups if group["use_muon"] is wanted] for wanted in (True, False))
+        of_muon, of_adamw = ([group for group in groups if group["use_muon"] is wanted] for wanted in (True, False))
         self.parts: list[torch.optim.Optimizer] = []
-        if matrices:
-            self.parts.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))
-        if others:
-            self.parts.append(OPTIMIZERS["adamw"](others, lr=lr))
+        if of_muon:
+            self.parts.append(torch.optim.Muon(of_muon, lr=lr, adjust_lr_fn="match_rms_adamw"))
+        if of_adamw:
+            self.parts.append(OPTIMIZERS["adamw"](of_adamw, lr=lr))
         super().__init__([group for part in self.parts for group in part.param_groups], {})
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -286,8 +286,8 @@ def train(
                     sink(int(row["step"]), steps, row)
     if at.best:
         load_trained(model, at.best)
-    kept = at.best_step if at.best else at.step
-    return TrainResult(at.step, kept, at.seconds, at.examples, at.tokens, at.history)
+    kept_step = at.best_step if at.best else at.step
+    return TrainResult(at.step, kept_step, at.seconds, at.examples, at.tokens, at.history)
 
 
 def _are_finite(parameters: list[nn.Parameter]) -> bool:

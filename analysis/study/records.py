@@ -161,8 +161,8 @@ def load(folder: Path) -> Records:
         raise DamagedStudy(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None
     records = Records(folder.name, declared, lines, damages, shared, heads=heads)
     for name, by_condition in measured.items():
-        records.rows[name], others = _of_published_runs(records, by_condition)
-        damages += [f"{folder.name}/{name}: {text}" for text in others]
+        records.rows[name], faults = _of_published_runs(records, by_condition)
+        damages += [f"{folder.name}/{name}: {text}" for text in faults]
     return records
 
 
@@ -196,19 +196,19 @@ def _shared(path: Path) -> pd.DataFrame | None:
 
 
 def _of_published_runs(records: Records, measured: Mapping[str, Afterwards]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows that were measured of the published final runs; and why others have no place."""
+    """The rows that were measured of the published final runs; and why those of other runs have no place."""
     rows = list[dict[str, Any]]()
-    others = [
+    faults = [
         f"{name} is no condition of the study; its rows are not read" for name in measured.keys() - records.conditions
     ]
     for condition in (name for name in records.conditions if name in measured):
         of_condition = measured[condition]
         finals = [line for line in records.lines_in(condition, "final") if line["status"] == "completed"]
         if of_condition.runs != sorted(line["run_id"] for line in finals):
-            others.append(f"{condition} was measured of other runs than the published ones; measure it again")
+            faults.append(f"{condition} was measured of other runs than the published ones; measure it again")
         else:
             rows += of_condition.rows
-    return rows, others
+    return rows, faults
 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def _measured(name: str, update: Update, base: Tensor, dtype: torch.dtype) -> Ma
 
 def _rounding(update: Tensor, base: Tensor, dtype: torch.dtype) -> Rounding:
     tuned = (update + base.to(update.device)).to(dtype)
-    return Rounding(**dataclasses.asdict(spectra.Rounding.of(tuned)))
+    return Rounding(**dataclasses.asdict(spectra.Rounding.of_weight(tuned)))
 
 
 def captured(update: LowRank, reference: Tensor) -> Captured:

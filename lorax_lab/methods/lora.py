@@ -158,11 +158,11 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
         if settings.others and layer.bias is not None:  # by the name that PEFT has for it
             tensors[f"{PREFIX}{name}.base_layer.bias"] = layer.bias.detach()
     trainable = {key: p for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
-    others = {key: p for key, p in trainable.items() if _module(key).removesuffix(".base") not in layers}
-    in_full = head_parameters(model) | (others if settings.others else {})  # a tied weight under each of its names
+    beside_lora = {key: p for key, p in trainable.items() if _module(key).removesuffix(".base") not in layers}
+    in_full = head_parameters(model) | (beside_lora if settings.others else {})  # a tied weight under each of its names
     tensors |= {PREFIX + key: parameter.detach() for key, parameter in in_full.items()}
-    biased = adaptable(model)  # of a matrix that is left as it is the bias alone is saved
-    saved = [*heads, *(_module(key) for key in in_full if not is_head(key, heads) and _module(key) not in biased)]
+    untargeted = adaptable(model)  # of these the bias alone is saved, which `bias` names
+    saved = [*heads, *(_module(key) for key in in_full if not is_head(key, heads) and _module(key) not in untargeted)]
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
     is_causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
     stated: dict[str, Any] = {

@@ -37,7 +37,7 @@ class Rounding:
     energy: float
 
     @classmethod
-    def of(cls, weight: Tensor) -> Rounding:
+    def of_weight(cls, weight: Tensor) -> Rounding:
         """A tuned weight of which the base is exact: training started from it."""
         return cls.of_sums(torch.finfo(weight.dtype).eps, *rounding_energy(weight, weight.dtype))
 

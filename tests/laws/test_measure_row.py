@@ -45,7 +45,7 @@ def test_spikes_do_not_raise_the_noise_they_stand_above() -> None:
 def test_rounding_decides_what_a_stored_update_can_tell() -> None:
     weight = gaussian(*SHAPE).bfloat16()
     update = weight.double() - gaussian(*SHAPE)  # rounding and nothing else
-    row = row_of(singular_values(update), SHAPE, float(weight.double().norm()), rounding=Rounding.of(weight))
+    row = row_of(singular_values(update), SHAPE, float(weight.double().norm()), rounding=Rounding.of_weight(weight))
     assert row["above_rounding"] == 0
     assert row["rounding_share"] == pytest.approx(1, abs=0.1)
     assert "effective_rank" in row["untrusted"]
@@ -106,7 +106,7 @@ def test_no_update_makes_the_row_fail_and_the_record_has_it_whole(kind: str, bas
     assert (row["relative_norm"] is None) == (not base.any())
     assert (row["numerical_rank"] == 0) == ("zero" in kind)
     assert ("spikes" in row) == isinstance(update, Tensor) == (matrix.rounding is not None) == (matrix.rank is None)
-    rounding = Rounding.of((base.double() + update).float()) if isinstance(update, Tensor) else None
+    rounding = Rounding.of_weight((base.double() + update).float()) if isinstance(update, Tensor) else None
     direct = row_of(
         decomposed["layer.0.query"].sigma, SHAPE, float(base.double().norm()), rank=matrix.rank, rounding=rounding
     )

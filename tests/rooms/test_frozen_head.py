@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+from experiments.base_ranks import ranks_of_features, scores_of_cuts
 from experiments.converged_heads import fitted
 from lorax_lab import execute
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import run_of
-from lorax_lab.models import head_modules, load_base
+from lorax_lab.models import adaptable, head_modules, load_base
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.frozen_head import STRENGTHS, fitted_head
 from lorax_lab.tasks.split import Split, encode
@@ -70,6 +73,25 @@ def test_the_store_keeps_it_for_runs_of_other_seeds_and_not_of_other_data(
     assert len(fits) == 1
     baselines("task.split_seed=1")
     assert len(fits) == 2
+
+
+def test_a_base_that_is_cut_to_nothing_is_read_as_its_embeddings_and_put_back(small_run: list[str]) -> None:
+    model, splits = prepared(small_run, "task.pooling=mean")
+    before, names, task = copy.deepcopy(model.state_dict()), list(adaptable(model)), splits["test"].task
+
+    def score() -> float:
+        return task.score(fitted_head(model, head_modules(model), splits)["test"], splits["test"].labels)[task.metric]
+
+    rows = [row for row in scores_of_cuts(model, names, task, splits, (0, 32)) if row["part"] == "cut"]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert rows[1]["test"] == pytest.approx(score(), abs=0.02)  # all 32 directions
+    features = list(ranks_of_features(model, splits["train"]))
+    with torch.no_grad():
+        for name in names:
+            model.get_submodule(name).weight.zero_()
+    assert rows[0]["test"] == pytest.approx(score(), abs=0.02)
+    assert [row["layer"] for row in features] == [0, 1, 2]
+    assert all(1 <= row["stable_rank"] <= row["effective_rank"] <= row["width"] == 32 for row in features)
 
 
 def test_a_head_that_reads_every_token_has_none(small_run: list[str]) -> None:
