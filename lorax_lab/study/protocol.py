@@ -58,6 +58,8 @@ class Protocol:
         chosen_by_loss: the metric on validation by which rates are chosen, the lower the better; None is the primary
             metric.
         ties_are_edges: whether a rate at the grid's edge that is as good as the chosen one extends the grid too.
+        better_reference: whether a condition whose reference another arm surely beats is judged by the better of the
+            two, and says so.
     """
 
     arms: tuple[Arm, ...]
@@ -71,6 +73,7 @@ class Protocol:
     loss_margin: float | None = None
     chosen_by_loss: str | None = None
     ties_are_edges: bool = False
+    better_reference: bool = False
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
