@@ -25,6 +25,7 @@ from lorax_lab.console import Show, say, unseen
 from lorax_lab.findings import Findings, measure, scored_in, without_labels
 from lorax_lab.memory import ledger as memory
 from lorax_lab.methods import METHODS, count_parameters, make_trainable
+from lorax_lab.methods.lineage import Lineage, base_weights
 from lorax_lab.methods.method import Method
 from lorax_lab.record import folder as files
 from lorax_lab.record import provenance
@@ -50,6 +51,7 @@ class Prepared:
     """What a run has before it trains.
 
     Attributes:
+        base_weights: hash of the base's weights; empty for a trial, which saves none.
         original: the base's target matrices, each (out, in).
         frozen: the weights that are kept in bf16, as they were.
         head_sha256: of the head as it was drawn or loaded.
@@ -70,6 +72,7 @@ class Prepared:
     accelerator: Any
     base_name: str
     base_sha256: str
+    base_weights: str
     original: dict[str, Tensor]
     frozen: dict[str, Tensor]
     census: models.Census
@@ -138,6 +141,7 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     model: nn.Module = base.model
     models.use_kernel(base.model, kernel)
     check_planned(config, run_id, base.sha256, task.data_sha256)
+    weights = base_weights(config.model) if config.measure != TRIAL and distributed.is_first() else ""
     splits = encode(task, base.processor, base.sha256)
     names = models.select(base.model, config.method.target_modules)
     measured = names if distributed.is_first() else []
@@ -164,8 +168,8 @@ def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | Non
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(
         config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, accelerator, base.name,
-        base.sha256, original, frozen, census, head, full_update, comparison, baselines, head_alone, ledger, started,
-        fresh_peak,
+        base.sha256, weights, original, frozen, census, head, full_update, comparison, baselines, head_alone, ledger,
+        started, fresh_peak,
     )  # fmt: skip
 
 
@@ -270,7 +274,10 @@ def _record(
     files.save_config(folder, settings)
     files.save_history(folder, trained.history)
     if not run.is_trial:
-        files.save_trained(folder, run.method.export(run.model, config.method, run.base_name))
+        exported = run.method.export(run.model, config.method, run.base_name)
+        base = (run.base_name, run.base_weights, run.base_sha256)
+        lineage = Lineage.of_run(config, run.run_id, provenance.code_sha256(), *base, task.data_sha256)
+        files.save_trained(folder, lineage.in_files(exported), lineage.header())
         files.save_arrays(folder / files.SPECTRA, findings.spectra)
         head: dict[str, Any] = {}
         if run.fitted_head:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from lorax_lab.console import bar, say
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
+from lorax_lab.methods.lineage import Lineage, weights_sha256
 from lorax_lab.methods.names import is_embedding, is_output_layer, plain_name
 from lorax_lab.models import head_modules
 from lorax_lab.record.files import save_tensors, write_json
@@ -88,12 +90,21 @@ def write_adapter(
     if not ranks:
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
     tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
-    save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
-    settings = _settings(updates, ranks) | {"fan_in_fan_out": conv1d}
-    write_json(folder / SETTINGS, settings | ({"modules_to_save": heads} if heads else {}), indent=2)
+    settings = _settings(updates, ranks) | {"fan_in_fan_out": conv1d} | ({"modules_to_save": heads} if heads else {})
+    lineage = _lineage(updates, settings["base_model_name_or_path"])
+    in_fp32 = {name: tensor.float() for name, tensor in tensors.items()}
+    save_tensors(folder / WEIGHTS, in_fp32, lineage.header() if lineage else None)
+    write_json(folder / SETTINGS, lineage.in_settings(settings) if lineage else settings, indent=2)
     say(f"{folder}: a PEFT adapter on {len(ranks)} matrices, rank {max(ranks.values())}")
     for name in left:
         say(f"  left out, an embedding or an output layer: {name}")
+
+
+def _lineage(updates: Updates, base_name: str | None) -> Lineage | None:
+    """The extract's: what it was cut from says it, or else the base that was given; None where there is neither."""
+    if updates.lineage or not updates.base:
+        return updates.lineage
+    return Lineage(base_name, weights_sha256(updates.base.tensors))
 
 
 def _is_linear(updates: Updates, matrix: Matrix) -> bool:
@@ -113,7 +124,7 @@ def _factors(matrix: Matrix, rank: int, device: torch.device) -> tuple[Tensor, T
     return (U[:, :rank] * root).cpu(), (root[:, None] * Vh[:rank]).cpu()
 
 
-def _settings(updates: Updates, ranks: dict[str, int]) -> dict[str, object]:
+def _settings(updates: Updates, ranks: dict[str, int]) -> dict[str, Any]:
     """alpha = rank in every module, so that the scaling is 1."""
     common = max(set(ranks.values()), key=list(ranks.values()).count)
     base_name = updates.base.name if updates.base else None

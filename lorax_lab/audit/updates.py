@@ -12,8 +12,9 @@ from torch import Tensor
 from lorax_lab.audit.checkpoint import Checkpoint, Matrix, Note, fingerprint_of, open_checkpoint, pair
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import GROUP, LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
+from lorax_lab.methods.lineage import Lineage, check_base, lineage_of
 from lorax_lab.methods.names import plain_name
-from lorax_lab.models.tensor_files import as_matrix
+from lorax_lab.models.tensor_files import WEIGHT_DTYPES, as_matrix, dtype_of
 from lorax_lab.spectra import Update
 
 WITH_BASE = "type python -m lorax_lab.audit BASE ADAPTER, or python -m lorax_lab.audit card ADAPTER --base BASE"
@@ -30,6 +31,7 @@ class Updates:
     fingerprint: str
     base: Checkpoint | None
     adapter: Adapter | None  # None for two checkpoints
+    lineage: Lineage | None  # what the tuned side says of its origin
 
 
 def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Updates:
@@ -67,26 +69,30 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
     fingerprint = fingerprint_of(base.files) + fingerprint_of(tuned.files)
-    title = f"{tuned_name} against {base_name}"
-    return Updates(title, _slug(base_name, tuned_name), pairing.pairs, pairing.notes, fingerprint, base, None)
+    title, slug = f"{tuned_name} against {base_name}", _slug(base_name, tuned_name)
+    lineage = check_base(tuned.files[0], base_name, base.tensors)
+    return Updates(title, slug, pairing.pairs, pairing.notes, fingerprint, base, None, lineage)
 
 
 def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:
     path = Path(name).expanduser()
     adapter = read_adapter(path, alpha, base.tensors if base else None)
+    lineage = check_base(path, base.name, base.tensors) if base else lineage_of(path)
     weights = {plain_name(key): (key, as_matrix(stored)) for key, stored in base.tensors.items()} if base else None
     matrices = [_matrix(update, weights, name) for update in adapter.updates.values()]
     if not matrices:
         raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
     notes += [Note("caution", update.name, update.note) for update in adapter.updates.values() if update.note]
+    if base and not lineage:
+        notes.append(Note("caution", adapter.name, f"nothing in its file proves that it was trained on {base.name}"))
     folder = path if path.is_dir() else path.parent
     files = {path, *folder.glob("adapter_*")}
     fingerprint = fingerprint_of(base.files) if base else ""
     fingerprint += fingerprint_of(sorted(file for file in files if file.is_file()))
     title = f"the adapter {name}" + (f" on {base.name}" if base else "")
     slug = _slug(*([base.name] if base else []), name)
-    return Updates(title, slug, matrices, notes, fingerprint, base, adapter)
+    return Updates(title, slug, matrices, notes, fingerprint, base, adapter, lineage)
 
 
 def _matrix(update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None, adapter: str) -> Matrix:
@@ -101,6 +107,9 @@ def _matrix(update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None
     if stored is None or tuple(stored.shape) not in (update.shape, update.shape[::-1]):
         there = "and BASE has no such weight" if stored is None else f"in BASE {tuple(stored.shape)}"
         raise ConfigError(f"{adapter}: {update.name} is {update.shape}, {there}; name the adapter's own base")
+
+    if stored.dtype not in WEIGHT_DTYPES:
+        raise ConfigError(f"{name} in BASE is {dtype_of(stored)}; dequantize it first (model.dequantize())")
 
     def make() -> Update:
         return update.update(update.oriented(stored) if update.needs_base else None)

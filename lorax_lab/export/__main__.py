@@ -27,8 +27,10 @@ from lorax_lab.errors import ConfigError, answer, first_line
 from lorax_lab.launch.compose import typed
 from lorax_lab.methods import METHODS
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS, read_files
+from lorax_lab.methods.lineage import Lineage, base_weights
 from lorax_lab.models import load_base
 from lorax_lab.models.files import quiet
+from lorax_lab.models.tensor_files import read_tensors
 from lorax_lab.record import measures
 from lorax_lab.record.direction import scored_on
 from lorax_lab.record.files import save_tensors, write_json, write_text
@@ -88,6 +90,8 @@ def export(run: Path, folder: Path, to_push: str | None = None) -> None:
     if base.sha256 != inputs.model_sha256:
         ours, theirs = base.sha256[:12], inputs.model_sha256[:12]
         raise ConfigError(f"model={config.model} has sha256 {ours}, and {run} was trained on {theirs}; put that back")
+    hashes = (base_weights(config.model), inputs.model_sha256, inputs.data_sha256)
+    lineage = Lineage.of_run(config, record.run_id, record.code, base.name, *hashes)
     model: Any = base.model
     if inputs.classes:
         model.config.id2label = dict(enumerate(inputs.classes))
@@ -96,14 +100,17 @@ def export(run: Path, folder: Path, to_push: str | None = None) -> None:
         base.processor.model_max_length = config.task.max_length  # where truncation=True cuts, as the run did
     with quiet():
         if is_adapter:
-            _write_adapter(run, folder)
+            _write_adapter(run, folder, lineage)
         else:
             method.load(model, run)
         has_pipeline = not is_adapter or _is_read(copy.deepcopy(model), folder)
         if not is_adapter or (head and has_pipeline):
             model.save_pretrained(folder)
+        if not is_adapter:
+            for file in folder.glob("*.safetensors"):
+                save_tensors(file, read_tensors(file), lineage.header())
         base.processor.save_pretrained(folder)
-    write_text(folder / "README.md", _card(run, record, config, base.name, has_pipeline))
+    write_text(folder / "README.md", _card(run, record, config, lineage, has_pipeline))
 
 
 def _finished(run: Path) -> tuple[Record, RunConfig]:
@@ -128,13 +135,15 @@ def _finished(run: Path) -> tuple[Record, RunConfig]:
     return record, config
 
 
-def _write_adapter(run: Path, folder: Path) -> None:
+def _write_adapter(run: Path, folder: Path, lineage: Lineage) -> None:
     """PEFT's two files as the run left them. DoRA's magnitudes get the end of their name, without which transformers
     passes them by; PEFT reads both."""
     settings, tensors = read_files(run)
     name, _, revision = str(settings["base_model_name_or_path"]).partition("@")
-    save_tensors(folder / WEIGHTS, {re.sub("(_magnitude_vector)$", r"\1.weight", key): t for key, t in tensors.items()})
-    write_json(folder / SETTINGS, settings | {"base_model_name_or_path": name, "revision": revision or None}, indent=2)
+    renamed = {re.sub("(_magnitude_vector)$", r"\1.weight", key): tensor for key, tensor in tensors.items()}
+    save_tensors(folder / WEIGHTS, renamed, lineage.header())
+    settings |= {"base_model_name_or_path": name, "revision": revision or None}
+    write_json(folder / SETTINGS, lineage.in_settings(settings), indent=2)
 
 
 def _is_read(model: Any, folder: Path) -> bool:
@@ -145,7 +154,7 @@ def _is_read(model: Any, folder: Path) -> bool:
         return False
 
 
-def _card(run: Path, record: Record, config: RunConfig, base_name: str, has_pipeline: bool) -> str:
+def _card(run: Path, record: Record, config: RunConfig, lineage: Lineage, has_pipeline: bool) -> str:
     """The model card, from the run's record alone."""
     made = Environment(
         loader=PackageLoader("lorax_lab.export", ""), undefined=StrictUndefined,
@@ -165,7 +174,8 @@ def _card(run: Path, record: Record, config: RunConfig, base_name: str, has_pipe
         "labels": head.get("num_labels"),
         "max_length": getattr(config.task, "max_length", None) if head else None,
         "is_adapter": METHODS[record.method].weights == WEIGHTS,
-        "base": base_name,
+        "base": lineage.base,
+        "base_weights": lineage.base_weights,
         "bits": record.config["method"].get("bits"),
         "split_of": partial(scored_on, record.config),
         "effective_rank": means.get("effective_rank"),

@@ -239,7 +239,8 @@ def _factor(parts: Parts, name: str, sides: tuple[int, ...] = (2,)) -> Tensor:
         raise ConfigError(f"{name} is missing: copy or save the file again")
     tensor = parts[name]
     if tensor.ndim not in sides or tensor.dtype not in WEIGHT_DTYPES:
-        raise ConfigError(f"{name} is {tuple(tensor.shape)}, {dtype_of(tensor)}; expected a matrix of floating point")
+        expected = "expected a matrix of floating point, dequantized where it has a scale"
+        raise ConfigError(f"{name} is {tuple(tensor.shape)}, {dtype_of(tensor)}; {expected}")
     if not torch.isfinite(tensor).all():
         raise ConfigError(f"{name} has nan or inf inside: a diverged run or a bad file")
     return as_matrix(tensor) if tensor.ndim > 2 else tensor

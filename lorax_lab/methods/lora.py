@@ -21,6 +21,7 @@ from lorax_lab.methods.method import Method, Shapes
 from lorax_lab.methods.quantized import BITS, QuantizedLinear, check_installed
 from lorax_lab.models import adaptable, head_modules, head_parameters, is_head, shape_of, shapes_of
 from lorax_lab.models.matrices import Turned, is_read
+from lorax_lab.models.tensor_files import WEIGHT_DTYPES, dtype_of
 from lorax_lab.spectra import Update
 
 OWN_RANK = re.compile(r"[^:\s]+:[1-9]\d*")
@@ -210,6 +211,8 @@ def read(folder: Path, shapes: Shapes) -> Adapter:
             raise ConfigError(f"{folder}: {name} is {update.shape}, the model's matrix is {tuple(shapes[name])}")
     if adapter.unplaced:
         raise ConfigError(f"{folder}: {adapter.unplaced[0]} is no factor of a matrix, and nothing holds it here")
+    if coded := [key for key, tensor in adapter.saved.items() if tensor.dtype not in WEIGHT_DTYPES]:
+        raise ConfigError(f"{folder}: {coded[0]} is {dtype_of(adapter.saved[coded[0]])}; dequantize it first")
     if bad := [key for key, tensor in adapter.saved.items() if not torch.isfinite(tensor).all()]:
         raise ConfigError(f"{folder}: {bad[0]} has nan or inf inside: a diverged run or a bad file")
     return adapter

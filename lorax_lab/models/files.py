@@ -166,9 +166,14 @@ def states(folder: Path) -> tuple[State, ...]:
 def empty_tensors(name: str, folder: Path) -> dict[str, Tensor]:
     """Every tensor of the weights' files by name, on the meta device. No code is run, and no data is read, but that
     of a file in the form of torch before 1.6. A ConfigError says which file cannot be read, and why."""
+    return {key: tensor.to("meta") for key, tensor in read_base(name, folder).items()}
+
+
+def read_base(name: str, folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the weights' files by name, mapped. A ConfigError as of `empty_tensors`."""
     files, places = _shards(name, folder)
     with named(f"model={name}"):
-        return {key: tensor.to("meta") for key, tensor in read_weights(files, places, is_plain=True).items()}
+        return read_weights(files, places, is_plain=True)
 
 
 def infinite(folder: Path, keys: Collection[str]) -> list[str]:

@@ -83,12 +83,14 @@ def write_csv(path: Path, table: Any) -> None:
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
-    """Write tensors as safetensors, whole; tensors that share memory are written once each."""
+def save_tensors(path: Path, tensors: dict[str, Any], header: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole; tensors that share memory are written once each. `header` is what the file
+    says beside them."""
     from safetensors.torch import save_file
 
     contiguous_copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_whole(path, lambda scratch: save_file(contiguous_copies, scratch, metadata={"format": "pt"}))
+    metadata = {"format": "pt"} | {key: redact(text) for key, text in (header or {}).items()}
+    write_whole(path, lambda scratch: save_file(contiguous_copies, scratch, metadata=metadata))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

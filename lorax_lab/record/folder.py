@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -26,13 +26,13 @@ HISTORY = "metrics.jsonl"
 NOT_RESULTS = (RECORD, "wandb.json", "progress.jsonl")
 
 
-def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Write a method's exported files: tensors as safetensors, plain values as JSON."""
+def save_trained(folder: Path, files: dict[str, dict[str, Any]], header: Mapping[str, str] | None = None) -> None:
+    """Write a method's exported files: tensors as safetensors with a `header`, plain values as JSON."""
     for name, content in files.items():
         if name.endswith(".json"):
             write_json(folder / name, content, 2)
         else:
-            save_tensors(folder / name, content)
+            save_tensors(folder / name, content, header)
 
 
 def save_config(folder: Path, config: dict[str, Any]) -> None:

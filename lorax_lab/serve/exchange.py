@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods import adapters, lora
+from lorax_lab.methods.lineage import lineage_of
 from lorax_lab.methods.lora_layer import add_low_rank, merged_weight, set_module
 from lorax_lab.models import Base, adaptable, delta_view, head_modules, is_head, shapes_of
 from lorax_lab.record.record import RECORD, read_record
@@ -162,15 +163,17 @@ class Exchange:
         return self._slot.adapter
 
     def _admit(self, folder: Path) -> adapters.Adapter:
-        """The adapter in `folder`, if its base is this one: a run's record has the base's hash, any other folder only
-        the base's name."""
+        """The adapter in `folder`, if its base is this one. A run's record has the base's hash, or else the file
+        itself; any other folder has only the base's name."""
         record = read_record(folder) if (folder / RECORD).is_file() else None
         if record and (record.status, record.method) != ("completed", "lora"):
             reason = f"a {record.status} run of method={record.method}, no trained adapter"
             raise ConfigError(f"{folder}: {reason}; name a completed run of method=lora")
         saved = lora.read(folder, self._shapes)
         ours = (self.base_name, self.model_sha256)
-        sha256 = record.completed.inputs.model_sha256 if record else self.model_sha256
+        lineage = None if record else lineage_of(folder)
+        stated = record.completed.inputs.model_sha256 if record else lineage and lineage.model_sha256
+        sha256 = stated or self.model_sha256
         theirs = (str(saved.settings.get("base_model_name_or_path")), sha256)
         if theirs != ours:
             bases = "; held here is ".join(f"{name} (sha256 {sha256[:12]})" for name, sha256 in (theirs, ours))

@@ -1,0 +1,137 @@
+"""Where trained weights come from, as their own file says it: in the header of safetensors, and in PEFT's settings.
+
+An adapter travels without the record of its run, and its update means something on its own base alone. So its file
+names the base, with a hash of the base's weights, and the data, the code and the configuration. PEFT keeps its
+settings when it saves an adapter again, but not the header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from lorax_lab.config import RunConfig
+from lorax_lab.config.identity import science
+from lorax_lab.data.assets import State
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods.adapters import SETTINGS, WEIGHTS, read_settings
+from lorax_lab.methods.names import is_embedding
+from lorax_lab.models import resolve
+from lorax_lab.models.files import read_base, states
+from lorax_lab.models.tensor_files import SAFETENSORS, WEIGHT_DTYPES
+
+KEY = "lorax_lab"
+"""Of the lineage in a header, and in `OPEN`."""
+OPEN = "auto_mapping"
+"""The one of PEFT's settings that takes any keys. Of one that PEFT does not know it warns at each loading."""
+NUMBERED = re.compile(r"\.\d+\..+")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
+class Lineage:
+    """What identifies the origin of trained weights; None is not known.
+
+    Attributes:
+        base: its public name.
+        base_weights: `weights_sha256` of the base.
+        model_sha256: of all of the base's files, as the run's record has it.
+        configuration: what decides the run's result.
+    """
+
+    base: str | None
+    base_weights: str
+    model_sha256: str | None = None
+    data_sha256: str | None = None
+    code: str | None = None
+    run_id: str | None = None
+    configuration: dict[str, Any] | None = None
+
+    @staticmethod
+    def of_run(
+        config: RunConfig, run_id: str, code: str | None, base: str, weights: str, model_sha256: str, data_sha256: str
+    ) -> Lineage:
+        """Of a run of this configuration on a base with these hashes."""
+        configuration = science(config, model_sha256, data_sha256)
+        return Lineage(base, weights, model_sha256, data_sha256, code, run_id, configuration)
+
+    def header(self) -> dict[str, str]:
+        """As the header of safetensors has it."""
+        return {KEY: json.dumps(asdict(self), sort_keys=True)}
+
+    def in_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """PEFT's settings with the lineage in them."""
+        return {**settings, OPEN: {**(settings.get(OPEN) or {}), KEY: asdict(self)}}
+
+    def in_files(self, files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What a method exports, by file, with the lineage in PEFT's settings."""
+        return {name: self.in_settings(content) if name == SETTINGS else content for name, content in files.items()}
+
+
+def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 over the matrices of a model's numbered layers and embeddings, in fp32: one for the same body in any
+    format, under a wrapper's names, or below another head."""
+    digests = set()
+    for name, tensor in tensors.items():
+        place = NUMBERED.search(name)
+        is_matrix = tensor.ndim > 1 and tensor.dtype in WEIGHT_DTYPES and not name.endswith(".bias")
+        if is_matrix and (place or is_embedding(name)):
+            digest = hashlib.sha256(f"{place[0] if place else ''}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().float().contiguous().numpy().data)
+            digests.add(digest.hexdigest())
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def base_weights(name: str) -> str:
+    """`weights_sha256` of the model `name`; each state of its files is read once."""
+    folder = resolve(name)
+    return _base_weights(name, folder, states(folder))
+
+
+@lru_cache(maxsize=8)
+def _base_weights(name: str, folder: Path, of_files: tuple[State, ...]) -> str:
+    return weights_sha256(read_base(name, folder))
+
+
+def lineage_of(path: Path) -> Lineage | None:
+    """What a file of weights, or an adapter's folder, says of its origin; None where it says nothing.
+
+    Raises:
+        ConfigError: it says something that cannot be read.
+    """
+    from safetensors import safe_open
+
+    file, folder = (path / WEIGHTS, path) if path.is_dir() else (path, path.parent)
+    stated: Any = None
+    if file.suffix == SAFETENSORS and file.is_file():
+        with safe_open(file, framework="pt") as opened:
+            stated = (opened.metadata() or {}).get(KEY)
+    if stated is None and (folder / SETTINGS).is_file():
+        mapping = read_settings(folder).get(OPEN)
+        stated = json.dumps(mapping[KEY]) if isinstance(mapping, dict) and KEY in mapping else None
+    try:
+        return None if stated is None else TypeAdapter(Lineage).validate_json(stated)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or KEY
+        raise ConfigError(f"{path}: what it says of its base cannot be read: {where}: {first['msg']}") from error
+
+
+def check_base(path: Path, base: str, tensors: Mapping[str, Tensor]) -> Lineage | None:
+    """The lineage of what was trained. A ConfigError says that the base's tensors are other weights than it names."""
+    lineage = lineage_of(path)
+    if lineage and (here := weights_sha256(tensors)) != lineage.base_weights:
+        trained_on = f"{lineage.base} (weights {lineage.base_weights[:12]})"
+        raise ConfigError(
+            f"{path} was trained on {trained_on}, and BASE={base} has other weights ({here[:12]}); name its own base"
+        )
+    return lineage
