@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--study", help="draw from this study alone, such as rank_sweep")
     parser.add_argument("--out", type=Path, default=OUTCOME, help="where the outcome goes (docs/replay.csv)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _replay(options), "; nothing is written")
+    return answer(lambda: _replay(options), "; what ended before is written")
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -60,9 +60,8 @@ def _replay(options: argparse.Namespace) -> int:
             again = train_again(plan_of(study), cell, line, Path(scratch) / study, [])
             place = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "study": study, "condition": cell.condition}
             rows.append(place | {"arm": cell.arm} | compared(line, again))
-    table = pd.DataFrame(rows)
-    write_csv(options.out, table)
-    print(table.to_string(index=False))
+            write_csv(options.out, pd.DataFrame(rows))
+    print(pd.DataFrame(rows).to_string(index=False))
     print(f"the outcome: {options.out}")
     return 0
 
