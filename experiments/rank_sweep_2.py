@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.command import main
@@ -73,19 +73,19 @@ def write_cloze() -> None:
         write_table(path, masked(headlines(HEADLINES), EACH))
 
 
-def masked(titles: Iterable[str], most: int) -> list[tuple[str, str]]:
+def masked(titles: Iterable[str], most: int, words: Sequence[str] = WORDS) -> list[tuple[str, str]]:
     """Up to `most` titles of every word, with `[MASK]` for the word, and the word, in a fixed random order.
 
     >>> sorted(masked(["Man Bites Dog", "man and woman", "a new day", "the man"], 2))
     [('[MASK] Bites Dog', 'man'), ('the [MASK]', 'man')]
     """
-    word = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
+    word = re.compile(rf"\b({'|'.join(words)})\b", re.IGNORECASE)
     by_word: dict[str, list[str]] = defaultdict(list)
     for headline in titles:
         hits = word.findall(headline)
         if len(hits) == 1:
             by_word[hits[0].lower()].append(word.sub("[MASK]", headline))
-    rows = [(text, name) for name in WORDS for text in dict.fromkeys(by_word[name][:most])]
+    rows = [(text, name) for name in words for text in dict.fromkeys(by_word[name][:most])]
     random.Random(0).shuffle(rows)
     return rows
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.config.measured import CONTROLS, K90
+from lorax_lab.config.measured import CONTROLS, CURVE, TEST_CUTS
 from lorax_lab.console import Show
 from lorax_lab.measure import rows
 from lorax_lab.measure.truncation import (
@@ -133,7 +133,14 @@ def measure(
         return findings
     began, on_validation = time.perf_counter(), splits["validation"]
     on_score = partial(show, "truncating the update")
-    if measured == K90:
+    if measured in (TEST_CUTS, CONTROLS):  # the rank can then be told by examples that chose nothing
+        ranks = ranks_of(decomposed, with_sixteenth=measured == TEST_CUTS)
+        on_test = partial(show, "truncating the update, test")
+        tops = cuts_at(decomposed, ranks)
+        seen = seen_under(model, original, tops, outputs, lambda cut: test.outputs(cut).numpy(), on_test)
+        answered = (without_labels(test.answered(cut)) for cut in seen)
+        findings.cut_outputs = {f"cut/{k}": answers for k, answers in zip(ranks, answered, strict=True)}
+    if measured not in (CURVE, CONTROLS):
         with with_changes(model, original, validation, on_validation.score) as score:
             findings.truncation = _find_k90(decomposed, score, validation, test.task, zero, on_score)
     else:
@@ -144,12 +151,6 @@ def measure(
             findings.matrices = rows.with_stand_ins(findings.matrices, noise, original)
             findings.spectra = rows.to_save(decomposed, noise, nulls)
             changes += controls(decomposed, generator(seed, "directions"), noise)
-            # the rank can then be told by examples that chose nothing
-            ranks, on_test = ranks_of(decomposed), partial(show, "truncating the update, test")
-            tops = cuts_at(decomposed, ranks)
-            seen = seen_under(model, original, tops, outputs, lambda cut: test.outputs(cut).numpy(), on_test)
-            answered = (without_labels(test.answered(cut)) for cut in seen)
-            findings.cut_outputs = {f"cut/{k}": answers for k, answers in zip(ranks, answered, strict=True)}
         scores = seen_under(model, original, changes, validation, on_validation.score, on_score)
         findings.truncation = [
             {"part": change.part, "k": change.k, "module": change.module, **metrics}

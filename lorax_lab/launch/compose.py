@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from lorax_lab.config import RunConfig, TrackingConfig, TrainConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import defaults, flat, kind_defaults, method_defaults
-from lorax_lab.config.measured import CONTROLS, CURVE
+from lorax_lab.config.measured import CONTROLS, CURVE, TEST_CUTS
 from lorax_lab.config.overrides import CONF, parsed, quoted, said_plainly
 from lorax_lab.errors import ConfigError, suggest
 
@@ -255,7 +255,8 @@ def _check_method(config: RunConfig) -> None:
         no_rank = f"this method has no rank; leave rank out, or type {instead}"
         require(rank is None, f"method={name} rank", rank, no_rank)
     no_cuts = f"only the update of method={REFERENCE} is truncated; type measure={CURVE}, or method={REFERENCE}"
-    require(config.measure != CONTROLS or method.is_reference, f"method={name} measure", config.measure, no_cuts)
+    of_reference = config.measure in (TEST_CUTS, CONTROLS)
+    require(not of_reference or method.is_reference, f"method={name} measure", config.measure, no_cuts)
     if method.stepped and (config.train.follows_validation or config.train.precision == "fp16"):
         instead = "type train.patience=null train.keep=last train.precision=bf16"  # fp16 leaves out some steps
         raise ConfigError(f"method={name} cuts its rank until the last step, and needs all of them; {instead}")

@@ -222,9 +222,11 @@ def bisected(sizes: Sequence[int], keeps: Callable[[int], bool]) -> int | None:
         low, high = high + 1, len(sizes)
 
 
-def ranks_of(decompositions: Decompositions) -> list[int]:
-    """`cut_ranks` of the largest matrix."""
-    return cut_ranks(max(len(d.sigma) for d in decompositions.values()))
+def ranks_of(decompositions: Decompositions, with_sixteenth: bool = False) -> list[int]:
+    """`cut_ranks` of the largest matrix, with a sixteenth of its smaller side, above which an update is not called low,
+    where that is asked for."""
+    full = max(len(d.sigma) for d in decompositions.values())
+    return sorted({*cut_ranks(full), *([full // 16] if with_sixteenth else [])})
 
 
 def _cut(decompositions: Decompositions, k: int, name: str, base: Tensor, tuned: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.config.defaults import flat
 from lorax_lab.record import load_spectra, read_record
 from lorax_lab.record.measures import rows
-from lorax_lab.study.answers import CORRECT, LOSSES, by_example
+from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, by_example
 from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
 
 
@@ -55,6 +55,24 @@ def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
         assert floor < row["rounding_edge"] < 1.5 * floor  # Gaussian weights' own edge; rows of larger ones raise it
     assert str(store) not in str(line)
     assert str(Path(record.config["task"]["path"])) not in str(line)
+
+
+def test_cuts_on_test_are_those_of_the_controls(store: Path, small_words: list[str], tmp_path: Path) -> None:
+    words = [
+        *small_words,
+        "task.test_examples=60",
+        f"runs_dir={tmp_path}",
+        "method=full",
+        "measure=test_cuts",
+        "seed=0",
+    ]
+    assert launched(*words).returncode == 0
+    line, of_controls = line_of(folders(tmp_path, "test_cuts")[0]), line_of(folders(store, "controls")[0])
+    answers, expected = line[CUT_ANSWERS], of_controls[CUT_ANSWERS]
+    sides = [min(row["shape"]) for row in line["matrices"].values()]
+    assert {k for part, k in answers if part == "cut"} == {k for _, k in expected} | {max(sides) // 16}
+    for place in expected:
+        np.testing.assert_array_equal(answers[place], expected[place])
 
 
 def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_folder: Path, tmp_path: Path) -> None:
