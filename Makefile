@@ -1,5 +1,6 @@
 # make run: from a fresh checkout to a table, figures, and a page (report.html) that shows everything.
-# make test: the tests, in parallel (WORKERS=N: in at most N processes). make nightly: faults, hostile input, mutants.
+# make test: the tests, in parallel (WORKERS=N: in at most N processes). make nightly: faults, hostile input, and the
+# mutations of the modules that decide what a study says, each of which a test must see.
 # make pages: figures, tables and pages of every study, from the published records.
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -34,10 +35,11 @@ test-slow: $(VENV)/test.stamp
 
 nightly: $(VENV)/test.stamp
 	$(PYTEST) --durations=15 tests/nightly
+	$(PYTHON) tests/nightly/mutants.py
 
 # How many of a random sample of mutations of the numeric rooms the tests see. An hour or more.
 mutants: $(VENV)/test.stamp
-	$(PYTHON) tests/nightly/mutants.py
+	$(PYTHON) tests/nightly/mutants.py --sample 60
 
 lint: $(VENV)/dev.stamp
 	$(PYTHON) -m ruff check .

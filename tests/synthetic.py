@@ -332,13 +332,16 @@ def with_head(of_head: float, trained: int = 100) -> Records:
 
 def mirrored(records: Records, name: str, above: float) -> Records:
     """The study with each score taken from `above`, so that lower scores are better."""
-    lines = copy.deepcopy(records.lines)
-    for line in lines:
-        line["metrics"] = {key.replace("accuracy", name): above - score for key, score in line["metrics"].items()}
-        line |= {"metric": name, "higher_is_better": False}
-        if "functional" in line:
-            line["functional"] = [[*place, above - score] for *place, score in line["functional"]]
-    return again(records, lines)
+    return again(records, [mirrored_line(line, name, above) for line in records.lines])
+
+
+def mirrored_line(line: dict[str, Any], name: str, above: float) -> dict[str, Any]:
+    made = copy.deepcopy(line)
+    made["metrics"] = {key.replace("accuracy", name): above - score for key, score in line["metrics"].items()}
+    made |= {"metric": name, "higher_is_better": False}
+    if "functional" in line:
+        made["functional"] = [[*place, above - score] for *place, score in line["functional"]]
+    return made
 
 
 def in_nats(records: Records) -> Records:

@@ -88,8 +88,7 @@ class Crossed:
             return math.nan
         if abs(self.mean) <= NOTHING or self.of_seeds + self.of_examples <= NOTHING**2:  # 0/0, or infinite
             return 1.0 if abs(self.mean) <= NOTHING else 0.0
-        wide = [self.half(math.exp(log_p)) > abs(self.mean) for log_p in (SMALLEST_LOG_P, 0.0)]
-        if wide[0] == wide[1]:
+        if self.half(math.exp(SMALLEST_LOG_P)) <= abs(self.mean):
             return math.exp(SMALLEST_LOG_P)
         return math.exp(brentq(lambda log_p: self.half(math.exp(log_p)) - abs(self.mean), SMALLEST_LOG_P, 0.0))
 

@@ -159,20 +159,17 @@ def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping
     Args:
         line_of: the published line of a trial; None where it has none that counts.
     """
-    steps = range(protocol.rates)
-    choices: dict[str, Choice] = {}
-    for extension in range(protocol.extensions + 1):
+    steps, extensions = range(protocol.rates), protocol.extensions
+    while True:
         lines = {trial: line_of(trial) for trial in protocol.trials(condition, steps)}
         if missing := tuple(trial for trial, line in lines.items() if line is None):
             return Selection(steps, missing, {})
         done = {trial: line for trial, line in lines.items() if line is not None}
         choices = {arm.name: _choose(protocol, arm.name, steps, done) for arm in protocol.arms}
         low, high = (any(getattr(choice, end) for choice in choices.values()) for end in ("low", "high"))
-        if extension < protocol.extensions:
-            if not low and not high:
-                break
-            steps = range(steps.start - low, steps.stop + high)
-    return Selection(steps, (), choices)
+        if not extensions or not (low or high):
+            return Selection(steps, (), choices)
+        steps, extensions = range(steps.start - low, steps.stop + high), extensions - 1
 
 
 def _gain(line: Mapping[str, Any], loss: str | None) -> float:

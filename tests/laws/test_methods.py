@@ -17,12 +17,11 @@ import torch
 from conftest import tiny_config, tiny_model
 from recorded import measured_rows
 from torch import nn
-from torch.nn import functional as F
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import METHODS, count_parameters, lora, method_named
-from lorax_lab.methods.lora_layer import LoRALinear, lora_layers
+from lorax_lab.methods.lora_layer import lora_layers
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
 from lorax_lab.record.folder import save_trained
 from lorax_lab.spectra import LowRank
@@ -356,46 +355,6 @@ def test_lora_starts_kaiming_uniform_from_its_own_stream() -> None:
         bound = one.lora_A.shape[1] ** -0.5
         assert bound * 0.8 < one.lora_A.abs().max() <= bound
         assert not one.lora_B.any()
-
-
-@pytest.mark.parametrize("stored", ["linear", "linear without bias", "conv1d"])
-def test_the_fused_gradients_are_those_of_the_formula(stored: str) -> None:
-    from transformers.pytorch_utils import Conv1D
-
-    draw = generator(0, "test")
-    base = Conv1D(7, 5) if stored == "conv1d" else nn.Linear(5, 7, bias=stored == "linear")
-    layer = LoRALinear(base, 3, 1.7).double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
-    x = torch.randn(2, 4, 5, generator=draw, dtype=torch.float64, requires_grad=True)
-    plain = base(x) + 1.7 * (x @ layer.lora_A.t() @ layer.lora_B.t())
-    torch.testing.assert_close(layer(x), plain)
-    biases = [] if layer.bias is None else [layer.bias]
-    trainable = (x, layer.lora_A, layer.lora_B, *biases)
-    cotangent = torch.randn(plain.shape, generator=draw, dtype=torch.float64)
-    exact = [plain, *torch.autograd.grad(plain, trainable, cotangent)]
-    torch.testing.assert_close(list(torch.autograd.grad(layer(x), trainable, cotangent)), exact[1:])
-    x, layer = x.detach().float().requires_grad_(), layer.float()
-    with torch.autocast("cpu", torch.bfloat16):
-        y = layer(x)
-        apart = base(x) + F.linear(F.linear(x, layer.lora_A) * layer.scaling, layer.lora_B)
-    trainable = (x, layer.lora_A, layer.lora_B, *biases)
-    rounded = [[out, *torch.autograd.grad(out, trainable, cotangent.to(out.dtype))] for out in (y, apart)]
-    for fused, separate, value in zip(*rounded, exact, strict=True):
-        assert fused.dtype == separate.dtype
-        assert (fused - value).norm() <= max((separate - value).norm(), 2.0**-8 * value.norm())
-
-
-def test_a_models_own_change_of_the_output_in_place_is_differentiated() -> None:
-    layer, x, other = LoRALinear(nn.Linear(5, 7), 3, 1.7), torch.randn(2, 4, 5), torch.randn(2, 4, 7)
-    torch.nn.init.normal_(layer.lora_B)
-    y = layer(x)
-    y += other  # as Falcon does with its attention's output
-    y.square().sum().backward()
-    found, layer.lora_B.grad = layer.lora_B.grad, None
-    (layer(x) + other).square().sum().backward()
-    torch.testing.assert_close(found, layer.lora_B.grad)
 
 
 def test_dropout_does_not_act_in_evaluation_under_autocast() -> None:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import t
-from synthetic import PROTOCOL, study
+from synthetic import MODULES, PROTOCOL, changed, mirrored, of_one_seed, renewed, study, with_head, with_losses
 
 from analysis.study import comparison, update
-from analysis.study.statistics import Interval, Smallest, crossed, holm, power, smallest, t_interval
-from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, rule
+from analysis.study.statistics import (
+    DRAWS,
+    NOTHING,
+    Crossed,
+    Interval,
+    Smallest,
+    crossed,
+    holm,
+    power,
+    smallest,
+    t_interval,
+)
+from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, low_rank, of_tasks, rule, rulings
 from lorax_lab.study.protocol import Cell
+
+TASK = "reviews"
 
 
 def test_the_t_interval_is_the_textbooks() -> None:
@@ -20,10 +34,18 @@ def test_the_t_interval_is_the_textbooks() -> None:
     assert (found.mean, found.count) == (5.0, 4)
     assert found.high - found.mean == pytest.approx(3.18245 * 2.581989 / 2, rel=1e-5)
     assert math.isnan(t_interval([1.0]).low)
+    assert str(t_interval([])) == "nan [nan, nan]"
+    assert t_interval([]).count == 0
+
+
+@pytest.mark.parametrize(("higher", "mirrored"), [(True, (2.0, 1.0, 4.0)), (False, (-2.0, -4.0, -1.0))])
+def test_a_gain_is_a_difference_or_its_mirror(higher: bool, mirrored: tuple[float, ...]) -> None:
+    assert Interval(2.0, 1.0, 4.0, 5, 9).oriented(higher) == Interval(*mirrored, 5, 9)
 
 
 def test_holm_is_the_papers() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
     kept = holm({"a": 0.01, "b": math.nan})
     assert kept["a"] == pytest.approx(0.01)
     assert math.isnan(kept["b"])
@@ -36,6 +58,7 @@ def at(low: float, high: float) -> Interval:
 @pytest.mark.parametrize(
     ("found", "size", "low"),
     [
+        ({}, None, None),
         ({1: at(-0.01, 0.01), 2: at(-0.01, 0.01), 4: at(-0.01, 0.01)}, 1, 1),
         ({1: at(-0.08, -0.06), 2: at(-0.03, 0.01), 4: at(-0.01, 0.01)}, 4, 2),
         ({1: at(-0.01, 0.01), 2: at(-0.03, 0.01), 4: at(-0.01, 0.01)}, 4, 1),  # the chain ends at its first failure
@@ -50,9 +73,22 @@ def test_the_smallest_size_and_what_it_lies_between(
 ) -> None:
     answer = smallest(found, 0.02)
     assert (answer.size, answer.low, answer.high) == (size, low, size)
+    assert answer.tried == max(found, default=None)
 
 
-def test_scores_are_paired_by_seed() -> None:
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Smallest(None, None, None), "above the largest tried"), (Smallest(None, 3, None), "not found (at least 3)"),
+        (Smallest(4, 4, 4), "4"), (Smallest(4, 2, 4), "4 (95 % interval 2 to 4)"),
+    ],
+)  # fmt: skip
+def test_the_smallest_size_in_words(answer: Smallest, says: str) -> None:
+    assert str(answer) == says
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_scores_are_paired_by_seed(higher: bool) -> None:
     def shifted(cell: Cell) -> float:
         return (
             0.7
@@ -61,9 +97,11 @@ def test_scores_are_paired_by_seed() -> None:
             - 0.01 * abs(PROTOCOL.step(cell.arm, cell.rate) - 1)
         )
 
-    row = comparison.table(study(shifted), "reviews").set_index("arm").loc["LoRA r=8"]
+    records = study(shifted) if higher else mirrored(study(shifted), "error", 1.0)
+    row = comparison.table(records, TASK).set_index("arm").loc["LoRA r=8"]
     assert row["difference_high"] - row["difference_low"] < 1e-9  # the seeds' own scatter is gone
-    assert row["difference"] == pytest.approx(0.01)
+    assert row["difference"] == pytest.approx(0.01 if higher else -0.01)
+    assert comparison.gains(records, TASK)["LoRA r=8"].mean == pytest.approx(0.01)
     assert row["test_high"] - row["test_low"] > 0.05
 
 
@@ -80,10 +118,67 @@ def test_scores_are_paired_by_seed() -> None:
         ([Smallest(0, 0, 0), Smallest(1, 1, 1)], UNDECIDED),
         ([Smallest(0, 0, 0), Smallest(None, None, None, 64)], NOT_SUPPORTED),
         ([Smallest(1, 0, 1)], UNDECIDED),
+        ([Smallest(24, 2, 24)], SUPPORTED),
+        ([Smallest(32, 24, 32)], UNDECIDED),
+        ([Smallest(None, None, None, 23)], UNDECIDED),
+        ([Smallest(None, None, None, 24)], NOT_SUPPORTED),
     ],
 )
 def test_the_rule_of_the_verdict_at_a_low_rank_of_24(evidence: list[Smallest], ruling: str) -> None:
     assert rule(evidence, 24) == ruling
+    assert rule(evidence, 24, solved=True) == UNDECIDED
+
+
+def test_where_no_size_was_tried_nothing_is_decided() -> None:
+    assert rule([smallest({}, 0.02)], 1) == UNDECIDED
+
+
+@pytest.fixture(params=[True, False], ids=["higher is better", "lower is better"])
+def higher(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def test_each_task_and_type_of_matrix_has_its_own_ruling(higher: bool) -> None:
+    """Cuts of all matrices keep the score from k = 4 on, of one type from k = 2 on; those were scored on validation."""
+
+    def both(line: dict[str, Any]) -> dict[str, Any]:
+        made = renewed(line)
+        types = [row for row in line.get("functional", []) if row[2]]
+        return made | ({"functional": made["functional"] + types} if types else {})
+
+    records = changed(study(tasks=("reviews", "scores")), both)
+    records = records if higher else mirrored(records, "error", 1.0)
+    for task, own in (("reviews", rulings(records)[:4]), ("scores", rulings(records)[4:])):
+        assert [(ruling.task, ruling.module) for ruling in own] == [(task, name) for name in (update.ALL, *MODULES)]
+        assert [ruling.k_star.size for ruling in own] == [4, 2, 2, 2]
+        assert [ruling.on_test for ruling in own] == [higher, False, False, False]
+        assert {ruling.verdict for ruling in own[1:]} == {SUPPORTED}
+        assert own[0].r_star == comparison.enough(records, task) == Smallest(8, 2, 8)
+        assert own[0].verdict == UNDECIDED  # a rank of 8 is above 4
+        assert [ruling.r_star for ruling in own[1:]] == [None] * 3
+    assert of_tasks(records) == [rulings(records)[0], rulings(records)[4]]
+
+
+def test_a_task_that_the_head_alone_may_solve_is_undecided_for_every_type() -> None:
+    assert {ruling.verdict for ruling in rulings(with_head(0.79))} == {UNDECIDED}
+    assert {ruling.verdict for ruling in rulings(with_head(0.7))} == {SUPPORTED}
+
+
+@pytest.mark.parametrize(("worse", "by_loss"), [(0.05, Smallest(None, None, None)), (-0.05, Smallest(1, 1, 1))])
+def test_a_lower_loss_is_a_gain_whichever_scores_are_better(worse: float, by_loss: Smallest, higher: bool) -> None:
+    records = study() if higher else mirrored(study(), "error", 1.0)
+    assert of_tasks(with_losses(records, worse, 0.02))[0].by_loss == by_loss
+    gains = comparison.gains(with_losses(records, worse, 0.02), TASK, by_loss=True)
+    assert {arm: gain.mean for arm, gain in gains.items()} == pytest.approx(dict.fromkeys(gains, -worse), abs=1e-3)
+
+
+def test_low_is_a_sixteenth_of_the_smallest_side_of_all_matrices() -> None:
+    def oblong(line: dict[str, Any]) -> dict[str, Any]:
+        shapes = [(48, 512), (512, 80)] * 3
+        rows = zip(line.get("matrices", {}).items(), shapes, strict=False)
+        return line | {"matrices": {name: row | {"shape": list(shape)} for (name, row), shape in rows}}
+
+    assert low_rank(of_one_seed(changed(study(), oblong)), TASK) == 3
 
 
 def test_a_rank_below_the_line_is_seldom_called_high_whatever_was_tried() -> None:
@@ -118,6 +213,33 @@ def test_the_interval_is_the_formulas() -> None:
     assert interval.mean - interval.low == pytest.approx(half)
 
 
+def test_the_components_of_variance_are_the_formulas() -> None:
+    assert vars(crossed(np.array([[0.0, 1, 0], [1, 1, 0]]))) == pytest.approx(
+        {"mean": 1 / 2, "seeds": 2, "examples": 3, "of_seeds": 1 / 36, "of_examples": 1 / 18, "of_residual": 1 / 36}
+    )
+    alone = crossed(np.array([[1, 0], [0, 1]]))
+    assert vars(alone) == {
+        "mean": 0.5, "seeds": 2, "examples": 2, "of_seeds": 0.0, "of_examples": 0.0, "of_residual": 0.25
+    }  # fmt: skip
+    assert alone.interval().examples == 2
+    scores = crossed(np.array([[1.0], [3.0]]))
+    assert vars(scores) == {
+        "mean": 2.0, "seeds": 2, "examples": 1, "of_seeds": 1.0, "of_examples": 0.0, "of_residual": 0.0
+    }  # fmt: skip
+    single = crossed(np.array([[1.0, 3.0]]))
+    assert (single.mean, single.seeds, single.examples) == (2.0, 1, 2)
+    assert np.isnan([single.of_seeds, single.of_examples, single.of_residual]).all()
+    halves = np.random.default_rng(0).normal(0, 1, (3, 50)).astype(np.float16)
+    assert crossed(halves) == crossed(halves.astype(float))
+
+
+def test_an_interval_of_the_best_of_several_holds_for_all_of_them() -> None:
+    gain = Crossed(0.5, 3, 4, 0.04, 0.01, 0.0)
+    half = math.hypot(t.isf(0.05 / 2 / 5, 2) * 0.2, t.isf(0.05 / 2 / 5, 3) * 0.1)
+    of_five = gain.interval(of=5)
+    assert (of_five.low, of_five.high) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
+
+
 def test_it_is_students_where_the_examples_do_not_differ_and_never_narrower() -> None:
     draw = np.random.default_rng(1)
     of_seeds = np.repeat(draw.normal(0, 0.02, (5, 1)), 400, axis=1)
@@ -148,6 +270,31 @@ def test_differences_that_do_not_scatter_have_a_p_too() -> None:
     assert math.isnan(crossed(np.full((1, 4), 0.1)).interval().low)
     assert crossed(np.array([[1.0], [1.0 + 1e-11], [1.0]])).p() < 1e-10
     assert crossed(np.array([[0.1], [0.11]])).p() == pytest.approx(2 / math.pi * math.atan(0.005 / 0.105))
+    assert Crossed(NOTHING, 3, 1, 1.0, 0.0, 0.0).p() == 1.0
+    for of_seeds in (NOTHING**2, NOTHING**2.5):
+        assert Crossed(0.1, 3, 1, of_seeds, 0.0, 0.0).p() == 0.0
+    assert Crossed(0.1, 3, 1, 2 * NOTHING**2, 0.0, 0.0).p() > 0.0
+    assert Crossed(1e-6, 3, 1, NOTHING, 0.0, 0.0).p() == pytest.approx(2 * t.sf(1.0, 2))
+    assert Crossed(0.1, 3, 9, 0.0, 0.01, 0.0).p() == pytest.approx(2 * t.sf(1.0, 8))
+    assert Crossed(0.1, 1000, 1, 1e-10, 0.0, 0.0).p() == math.exp(-600)
+
+
+@pytest.mark.parametrize(("seeds", "examples"), [(2, 1), (5, 2), (3, 40)])
+@pytest.mark.parametrize("of_residual", [1e-5, 4e-4])
+def test_power_is_how_often_the_interval_lies_above_the_margin(seeds: int, examples: int, of_residual: float) -> None:
+    """The draws: means, then the estimates of the variance by seeds, of the residual, and by examples."""
+    gain = Crossed(0.0, seeds, examples, 1e-4, 2e-4, of_residual)
+    draw, of_seeds = np.random.default_rng(0), max(1e-4, of_residual)
+    means = -0.005 + (of_seeds + 2e-4) ** 0.5 * draw.standard_normal(DRAWS)
+    squares = of_seeds * draw.chisquare(seeds - 1, DRAWS) / (seeds - 1) * t.ppf(0.975, seeds - 1) ** 2
+    if examples > 1:
+        freedom = (seeds - 1) * (examples - 1)
+        left = of_residual * draw.chisquare(freedom, DRAWS) / freedom
+        by_example = (2e-4 + of_residual) * draw.chisquare(examples - 1, DRAWS) / (examples - 1)
+        squares += (by_example - left).clip(0) * t.ppf(0.975, examples - 1) ** 2
+    expected = ((means - squares**0.5) > -0.05).mean()
+    assert 0.001 < expected < 0.999
+    assert power(gain, 0.05, -0.005) == pytest.approx(expected, abs=1.5 / DRAWS)
 
 
 def test_power_knows_its_ends() -> None:

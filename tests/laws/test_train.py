@@ -17,8 +17,10 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lorax_lab import distributed
+from lorax_lab import train as training
 from lorax_lab.config import TrainConfig
-from lorax_lab.errors import Diverged
+from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch.compose import compose
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.streams import generator
@@ -27,6 +29,7 @@ from lorax_lab.train import (
     READ_AFTER,
     SCHEDULES,
     Batch,
+    check_machine,
     learning_rate_factor,
     make_accelerator,
     make_optimizer,
@@ -105,6 +108,172 @@ def test_steps_and_examples_follow_from_five_batches_of_four(changes: dict[str, 
     result, _ = run(Line(), config, batches(5))
     assert result.steps == len(result.history) == steps
     assert (result.examples, result.tokens) == (4 * used, 12 * used)
+
+
+def test_the_examples_of_a_short_last_batch_are_its_own() -> None:
+    result, _ = run(Line(), settings(epochs=2, gradient_accumulation=2), [*batches(2), *batches(1, size=3)])
+    assert (result.examples, result.tokens) == (22, 66)
+
+
+def test_each_epochs_batches_are_asked_for_once_and_each_sink_gets_each_row() -> None:
+    asked: list[int] = []
+    rows: list[tuple[int, int, dict[str, float]]] = []
+
+    def epoch(number: int) -> list[Batch]:
+        asked.append(number)
+        return batches(2)
+
+    config = settings(epochs=3, validations=1)
+    sinks = [lambda *row: rows.append(row)] * 2
+    result = train(
+        Line(), epoch, squared_error, config, 0, make_accelerator(config), lambda: {"accuracy": 1.0}, score, sinks, NONE
+    )
+    assert asked == [0, 1, 2]
+    assert rows == [(row["step"], 6, row) for row in result.history for _ in sinks]
+    keys = {"step", "train/loss", "train/gradient_norm", "train/learning_rate"}
+    assert [set(row) - keys for row in result.history] == [set()] * 5 + [{"validation/accuracy"}]
+
+
+@pytest.mark.parametrize(("rank", "stream"), [(0, "dropout"), (1, "dropout-1")])
+def test_what_is_handed_on_is_what_was_given(rank: int, stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model to the accelerator for no gradients of its own, the scaler to checkpoints, and to each process its
+    stream."""
+    calls: dict[str, Any] = {}
+
+    class Noted(Checkpoints):
+        def due(self) -> bool:
+            return True
+
+        def load(self, *given: Any) -> None:
+            calls["load"] = given
+
+        def save(self, *given: Any) -> None:
+            calls["save"] = given
+
+    model, config = Line(), settings()
+    model.dropout.requires_grad_(False)
+    accelerator, streams = make_accelerator(config), training.global_stream
+    accelerator.scaler = scaler = torch.amp.GradScaler("cpu")
+    monkeypatch.setattr(accelerator, "prepare_model", lambda model, **given: calls.update(given) or model)
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    monkeypatch.setattr(distributed, "sum_gradients", lambda parameters: calls.update(parameters=parameters))
+    monkeypatch.setattr(training, "global_stream", lambda *given: calls.update(stream=given) or streams(*given))
+    checkpoints = Noted(Path("nowhere"), {}, None, print)
+    train(model, lambda epoch: batches(1), squared_error, config, 3, accelerator, dict, score, [], checkpoints)
+    assert calls["stream"] == (3, stream)
+    assert calls["evaluation_mode"] is True
+    assert calls["parameters"] == [model.weight]
+    assert (calls["load"][0], calls["load"][2]) == (model, scaler)
+    if rank == 0:
+        assert calls["save"][:3] == calls["load"]
+        assert calls["save"][3].step == 1
+
+
+def test_only_a_scaler_may_leave_a_norm_that_is_not_finite() -> None:
+    row = training._read(2, [torch.tensor(1.0), torch.tensor(2.0)], torch.tensor(math.inf), 0.1, 5, False)
+    assert row == {"step": 2, "train/loss": 3.0, "train/gradient_norm": math.inf, "train/learning_rate": 0.1}
+    with pytest.raises(Diverged, match=r"^gradient norm inf at step 2 of 5$"):
+        training._read(2, [torch.tensor(1.0)], torch.tensor(math.inf), 0.1, 5, True)
+
+
+class OfAGpu:
+    """Stands for a tensor, and notes where it goes."""
+
+    def __init__(self, history: tuple[Any, ...] = ()) -> None:
+        self.history = history
+
+    def pin_memory(self) -> OfAGpu:
+        return OfAGpu((*self.history, "pinned"))
+
+    def to(self, device: torch.device, non_blocking: bool) -> OfAGpu:
+        return OfAGpu((*self.history, device.type, non_blocking))
+
+
+@pytest.mark.parametrize(("device", "history"), [("cuda", ("pinned", "cuda", True)), ("cpu", ("cpu", False))])
+def test_a_batch_goes_to_a_gpu_from_pinned_memory_and_nothing_waits(device: str, history: tuple[Any, ...]) -> None:
+    batch = Batch({"x": OfAGpu()}, 2.0, 3, 4, 0.5)  # type: ignore[dict-item]
+    moved = batch.to(torch.device(device))
+    assert moved.inputs["x"].history == history  # type: ignore[attr-defined]
+    assert replace(moved, inputs=batch.inputs) == batch
+
+
+@pytest.mark.parametrize(
+    ("processes", "first", "share", "rows"), [(1, 2, 1.0, [0, 1, 2]), (2, 1, 0.8, [1, 2]), (3, 3, 0.0, [0])]
+)
+def test_of_a_batch_each_process_has_its_rows_or_the_first_with_no_share(
+    processes: int, first: int, share: float, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "processes", lambda: processes)
+    monkeypatch.setattr(distributed, "part", lambda inputs: {key: value[first:] for key, value in inputs.items()})
+    whole = Batch({"x": torch.arange(3), "y": torch.arange(3)}, weight=5.0, examples=3, tokens=7)
+    mine = whole.mine(lambda inputs: 2.0 * len(inputs["x"]))
+    assert {key: value.tolist() for key, value in mine.inputs.items()} == {"x": rows, "y": rows}
+    assert replace(mine, inputs=whole.inputs) == replace(whole, share=share)
+
+
+def test_the_loss_of_a_part_counts_by_its_share() -> None:
+    model, (batch,), accelerator = Line().eval(), batches(1), make_accelerator(settings())
+    (term,) = training._accumulate(model, [replace(batch, share=0.25)], squared_error, accelerator)
+    assert float(term) == pytest.approx(squared_error(model, batch.inputs).item() / 4)
+
+
+NO_FP16 = r"^train.precision=fp16 is not possible on a cpu; type train.precision=bf16 or fp32$"
+NO_BF16 = r"^train.precision=bf16 is not possible on this GPU; type train.precision=fp16 or fp32$"
+NO_CUDA = r"^train.device=cuda is not on this machine; type train.device=auto$"
+MACHINES: list[tuple[dict[str, Any], tuple[bool, bool, bool], str | None]] = [
+    ({"device": "cuda"}, (False, True, True), NO_CUDA),
+    ({"device": "mps"}, (True, False, True), "^train.device=mps is not on this machine; type train.device=auto$"),
+    ({"device": "mps"}, (False, True, True), None),
+    ({"device": "cpu", "precision": "fp32"}, (True, True, False), None),
+    ({"device": "auto", "precision": "fp16"}, (False, False, True), NO_FP16),
+    ({"device": "cpu", "precision": "fp16"}, (True, True, True), NO_FP16),
+    ({"device": "auto", "precision": "fp16"}, (False, True, True), None),
+    ({"device": "auto", "precision": "fp16"}, (True, False, False), None),
+    ({"device": "cpu", "precision": "bf16"}, (True, False, False), None),
+    ({"device": "auto", "precision": "bf16"}, (True, True, False), NO_BF16),
+    ({"device": "auto", "precision": "bf16"}, (True, False, True), None),
+    ({"device": "auto", "precision": "bf16"}, (False, True, False), None),
+    ({"optimizer": "adam"}, (False, False, False), "^train.optimizer=adam.*adamw"),
+    ({"schedule": "step"}, (False, False, False), "^train.schedule=step.*cosine"),
+]  # fmt: skip
+"""Settings; whether there is CUDA, Metal, and bf16 on CUDA; and what is said of it."""
+
+
+@pytest.mark.parametrize(("changes", "machine", "says"), MACHINES)
+def test_what_a_machine_has_not_is_refused(
+    changes: dict[str, Any], machine: tuple[bool, bool, bool], says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda, mps, bf16 = machine
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    config = replace(settings(), **changes)
+    if says is None:
+        return check_machine(config)
+    with pytest.raises(ConfigError, match=says):
+        check_machine(config)
+
+
+@pytest.mark.parametrize(("precision", "mixed"), [("fp32", "no"), ("bf16", "bf16")])
+@pytest.mark.parametrize(("device", "got"), [("cpu", "cpu"), ("auto", "cuda"), ("cuda", "cuda"), ("cuda", "cpu")])
+def test_an_accelerator_is_made_anew_for_the_device_and_the_precision(
+    device: str, got: str, precision: str, mixed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import accelerate
+    from accelerate.state import AcceleratorState
+
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(AcceleratorState, "_reset_state", lambda **given: calls.append(given))
+    monkeypatch.setattr(
+        accelerate, "Accelerator", lambda **given: calls.append(given) or SimpleNamespace(device=torch.device(got))
+    )
+    config = replace(settings(), device=device, precision=precision)
+    if (device, got) == ("cuda", "cpu"):
+        with pytest.raises(ConfigError, match=NO_CUDA):
+            make_accelerator(config)
+    else:
+        assert make_accelerator(config).device.type == got
+    assert calls == [{"reset_partial_state": True}, {"cpu": device == "cpu", "mixed_precision": mixed}]
 
 
 @pytest.mark.parametrize(("validations", "pauses"), [(0, []), (1, [10]), (3, [3, 7, 10]), (5, [2, 4, 6, 8, 10])])
@@ -342,6 +511,28 @@ def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them(
     assert not validated
 
 
+@pytest.mark.parametrize(
+    ("validations", "at", "message"),
+    [
+        (2, 3, "parameters .* after step 3 of 6"), (2, 2, "training loss nan at step 3 of 6"),
+        (2, 6, "parameters .* after step 6 of 6"), (2, 4, "training loss nan at step 5 of 6"),
+        (0, 6, "parameters .* after step 6 of 6"), (0, 5, "training loss nan at step 6 of 6"),
+    ],
+)  # fmt: skip
+def test_parameters_are_looked_at_before_a_validation_and_at_the_end(validations: int, at: int, message: str) -> None:
+    model, config = Line(), settings(validations=validations)
+
+    def spoil(step: int, steps: int) -> None:
+        if step == at:
+            model.weight.data.fill_(math.nan)
+
+    with pytest.raises(Diverged, match=message):
+        train(
+            model, lambda epoch: batches(6), squared_error, config, 0, make_accelerator(config),
+            lambda: {"accuracy": 1.0}, score, [], NONE, spoil,
+        )  # fmt: skip
+
+
 class Reads(TorchDispatchMode):
     """Notes each number that is read from a tensor, which waits for its device."""
 
@@ -355,11 +546,13 @@ class Reads(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
+@pytest.mark.parametrize(("after", "waits"), [({"cpu": 4}, [4, 4, 2, 4, 4, 2]), ({}, [16, 4, 16, 4])])
 def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
-    monkeypatch: pytest.MonkeyPatch,
+    after: dict[str, int], waits: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once, _ = run(Line(), settings(validations=2, gradient_accumulation=2), batches(20))
-    monkeypatch.setitem(READ_AFTER, "cpu", 4)
+    count = 2 * sum(waits)
+    at_once, _ = run(Line(), settings(validations=2, gradient_accumulation=2), batches(count))
+    monkeypatch.setattr(training, "READ_AFTER", after)
     events: list[str] = []
 
     def noted(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -369,11 +562,11 @@ def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
     config = settings(validations=2, gradient_accumulation=2)
     with Reads(events):
         later = train(
-            Line(), lambda epoch: batches(20), noted, config, 0, make_accelerator(config),
+            Line(), lambda epoch: batches(count), noted, config, 0, make_accelerator(config),
             lambda: {"accuracy": 1.0}, score, [], NONE,
         )  # fmt: skip
     assert later.history == at_once.history
-    assert [len(list(group)) // 2 for event, group in itertools.groupby(events) if event == "step"] == [4, 1, 4, 1]
+    assert [len(list(group)) // 2 for event, group in itertools.groupby(events) if event == "step"] == waits
 
 
 def test_what_diverged_is_named_by_its_step_before_a_validation_where_losses_are_read_later(
@@ -406,6 +599,8 @@ def test_decay_is_for_matrices_only() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     groups = make_optimizer(model, "adamw", 0.1, weight_decay=0.5).param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.5), (3, 0.0)]
+    (kernel,) = make_optimizer(nn.Conv1d(2, 2, 3, bias=False), "muon", 0.1, weight_decay=0.5).param_groups
+    assert (kernel["weight_decay"], kernel["use_muon"]) == (0.5, False)
 
 
 class Mixed(nn.Module):
@@ -446,6 +641,7 @@ def test_every_optimizer_trains_every_parameter_at_the_rate_of_its_groups(optimi
     model = Mixed()
     made = make_optimizer(model, optimizer, 0.1, weight_decay=0.0)
     assert sum(len(group["params"]) for group in made.param_groups) == 3
+    assert {group["lr"] for group in made.param_groups} == {0.1}
     for rate, moves in ((0.0, False), (0.1, True)):
         before = [p.detach().clone() for p in model.parameters()]
         for group in made.param_groups:

@@ -9,13 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from synthetic import PROTOCOL, line, lost, study
+from synthetic import PROTOCOL, line, lost, mirrored, mirrored_line, peaked, study
 
 from analysis.study import comparison
+from analysis.study.records import Records
 from analysis.study.update import ALL
 from analysis.study.validator import breaches, marked, selection_of
 from analysis.study.verdict import NOT_SUPPORTED, rulings
-from lorax_lab.study.protocol import Cell, select
+from lorax_lab.errors import ConfigError
+from lorax_lab.study.protocol import Arm, Cell, Protocol, finals, select
 
 
 def scores_of(best: dict[str, int], steps: range = range(-3, 8)) -> dict[tuple[str, int, int], float]:
@@ -28,69 +30,139 @@ def scores_of(best: dict[str, int], steps: range = range(-3, 8)) -> dict[tuple[s
     }
 
 
-def lines_of(scores: dict[tuple[str, int, int], float]) -> Callable[[Cell], dict[str, Any] | None]:
-    """The trials' lines of these scores; one of minus infinity diverged."""
+ABOVE = 2.0
+"""What a score and its twin, of which lower is better, make together."""
+UNDEFINED = math.nan
+
+
+@pytest.fixture(params=[True, False], ids=["higher is better", "lower is better"])
+def higher(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def made(higher: bool) -> Callable[..., Records]:
+    """Studies, of which higher or lower scores are better."""
+    return lambda *given: study(*given) if higher else mirrored(study(*given), "error", ABOVE)
+
+
+def lines_of(scores: dict[tuple[str, int, int], float], higher: bool = True) -> Callable[[Cell], dict[str, Any] | None]:
+    """The trials' lines of these scores; one of minus infinity diverged, and `UNDEFINED` has no value."""
 
     def line_of(cell: Cell) -> dict[str, Any] | None:
         score = scores.get((cell.arm, PROTOCOL.step(cell.arm, cell.rate), cell.seed))
-        made = None if score is None else line(cell, score)
-        return made and (made | {"status": "diverged"} if score == -math.inf else made)
+        if score is None:
+            return None
+        made = line(cell, score if math.isfinite(score) else 0.5)
+        made = made if higher else mirrored_line(made, "error", ABOVE)
+        if math.isnan(score):
+            return made | {"metrics": dict.fromkeys(made["metrics"])}
+        if score == -math.inf:  # such a line has no scores
+            return {key: made[key] for key in ("run_id", "config", "seed")} | {"status": "diverged"}
+        return made
 
     return line_of
 
 
-def test_the_highest_mean_over_the_seeds_is_chosen() -> None:
+def test_the_highest_mean_over_the_seeds_is_chosen(higher: bool) -> None:
     scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
     scores["full", 0, 100] = 0.95  # one lucky seed
     scores["full", 0, 101] = 0.80
-    chosen = select(PROTOCOL, "t", lines_of(scores))
+    chosen = select(PROTOCOL, "t", lines_of(scores, higher))
     assert {arm: c.step for arm, c in chosen.choices.items()} == {"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}
     assert not any(c.edge for c in chosen.choices.values())
-    assert chosen.choices["full"].score == pytest.approx(0.9)
+    assert chosen.choices["full"].score == pytest.approx(0.9 if higher else ABOVE - 0.9)
+
+
+@pytest.mark.parametrize("score", [-math.inf, UNDEFINED])
+@pytest.mark.parametrize("seeds", [(100,), (100, 101)])
+def test_a_rate_of_which_a_trial_diverged_or_has_no_score_is_never_chosen(
+    seeds: tuple[int, ...], score: float, higher: bool
+) -> None:
+    scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
+    scores |= {("full", step, seed): score for step in (0, 1) for seed in seeds}
+    chosen = select(PROTOCOL, "t", lines_of(scores, higher)).choices["full"]
+    assert (chosen.step, chosen.score) == (2, pytest.approx(0.89 if higher else ABOVE - 0.89))
+
+
+def test_where_every_trial_diverged_the_score_is_the_worst_there_is(higher: bool) -> None:
+    scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
+    for trial in scores:
+        scores[trial] = -math.inf if trial[0] == "full" else scores[trial]
+    chosen = select(PROTOCOL, "t", lines_of(scores, higher)).choices["full"]
+    assert chosen.score == (-math.inf if higher else math.inf)
+    assert (chosen.low, chosen.high, chosen.edge) == (True, False, True)
+
+
+def test_the_chosen_rates_are_run_with_fresh_seeds() -> None:
+    lines = lines_of(scores_of({"full": 1, "LoRA r=1": 0, "LoRA r=8": 1}))
+    rates = {"full": 2e-4, "LoRA r=1": 1e-3, "LoRA r=8": 2e-3}
+    expected = [Cell("final", "t", arm, rate, seed) for arm, rate in rates.items() for seed in range(5)]
+    assert finals(PROTOCOL, "t", select(PROTOCOL, "t", lines)) == expected
+
+
+@pytest.mark.parametrize("key", ["rank", "method.dimension"])
+@pytest.mark.parametrize(
+    ("sized", "ranked"),
+    [
+        ("", ""), ("lora:1", "lora:1"), ("lora:1 lora:8", "lora:1 lora:8"), ("lora:1 lora:8 dora:4", "lora:1 lora:8"),
+        ("lora:1 dora:4", ""), ("lora:1 lora:8 dora:1 dora:8", ""),
+    ],
+)  # fmt: skip
+def test_arms_are_ranked_where_they_differ_in_their_size_alone(sized: str, ranked: str, key: str) -> None:
+    pairs = {name: name.split(":") for name in sized.split()}
+    arms = [Arm(name, (f"{key}={size}", f"method={method}"), 1e-3) for name, (method, size) in pairs.items()]
+    protocol = Protocol((Arm("full", ("method=full",), 1e-4), *arms))
+    assert " ".join(arm.name for arm in protocol.ranked(key)) == ranked
 
 
 @pytest.mark.parametrize(("best", "steps"), [(2, range(4)), (0, range(-1, 3))])
-def test_a_best_rate_at_the_edge_extends_every_arms_grid_by_one(best: int, steps: range) -> None:
+def test_a_best_rate_at_the_edge_extends_every_arms_grid_by_one(best: int, steps: range, higher: bool) -> None:
     scores = scores_of({"full": best, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
-    waiting = select(PROTOCOL, "t", lines_of(scores))
-    assert waiting.steps == steps
+    waiting = select(PROTOCOL, "t", lines_of(scores, higher))
+    assert (waiting.steps, waiting.choices) == (steps, {})
     assert {cell.arm for cell in waiting.missing} == {arm.name for arm in PROTOCOL.arms}
     assert len(waiting.missing) == 3 * 2
 
 
-def test_both_sides_are_extended_and_an_edge_that_stays_is_marked() -> None:
-    chosen = select(PROTOCOL, "t", lines_of(scores_of({"full": 5, "LoRA r=1": -1, "LoRA r=8": 1})))
+def test_both_sides_are_extended_and_an_edge_that_stays_is_marked(higher: bool) -> None:
+    chosen = select(PROTOCOL, "t", lines_of(scores_of({"full": 5, "LoRA r=1": -1, "LoRA r=8": 1}), higher))
     assert chosen.steps == range(-1, 4)
     assert {arm: c.edge for arm, c in chosen.choices.items()} == {"full": True, "LoRA r=1": True, "LoRA r=8": False}
 
 
-def test_a_rate_that_ties_with_the_edge_extends_the_grid_where_it_is_declared() -> None:
+def test_a_rate_that_ties_with_the_edge_extends_the_grid_where_it_is_declared(higher: bool) -> None:
     scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
     scores |= {("full", 2, seed): scores["full", 1, seed] for seed in PROTOCOL.selection_seeds}
-    assert not any(c.edge for c in select(PROTOCOL, "t", lines_of(scores)).choices.values())
-    assert select(replace(PROTOCOL, ties_are_edges=True), "t", lines_of(scores)).steps == range(4)
+    assert not any(c.edge for c in select(PROTOCOL, "t", lines_of(scores, higher)).choices.values())
+    assert select(replace(PROTOCOL, ties_are_edges=True), "t", lines_of(scores, higher)).steps == range(4)
     one, other = PROTOCOL.selection_seeds
     scores |= {("full", 1, one): 0.0, ("full", 1, other): 0.8}  # of one sum, but not in floats
     scores |= {("full", 2, one): 0.072, ("full", 2, other): 0.728, ("full", 0, one): 0.0, ("full", 0, other): 0.0}
-    assert select(replace(PROTOCOL, ties_are_edges=True), "t", lines_of(scores)).steps.stop == 4
+    assert select(replace(PROTOCOL, ties_are_edges=True), "t", lines_of(scores, higher)).steps.stop == 4
 
 
-def test_rates_are_chosen_by_a_loss_where_it_is_declared() -> None:
+def test_rates_are_chosen_by_a_loss_where_it_is_declared(higher: bool) -> None:
     scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
 
     def line_of(cell: Cell) -> dict[str, Any] | None:
-        made, step = lines_of(scores)(cell), PROTOCOL.step(cell.arm, cell.rate)
+        made, step = lines_of(scores, higher)(cell), PROTOCOL.step(cell.arm, cell.rate)
         return made and made | {"metrics": made["metrics"] | {"validation/log_loss": 1.0 + (step != 0)}}
 
-    chosen = select(replace(PROTOCOL, chosen_by_loss="log_loss", extensions=0), "t", line_of).choices["full"]
+    by_loss = replace(PROTOCOL, chosen_by_loss="log_loss", extensions=0)
+    chosen = select(by_loss, "t", line_of).choices["full"]
     assert (chosen.step, chosen.score, chosen.low, chosen.high) == (0, 1.0, True, False)
+    metric = "accuracy" if higher else "error"
+    lacking = rf"^chosen_by_loss=log_loss: m-t-s100-\w+ has no validation/log_loss; it has validation/{metric}$"
+    with pytest.raises(ConfigError, match=lacking):
+        select(by_loss, "t", lines_of(scores, higher))
 
 
-def test_an_edge_is_said() -> None:
+def test_an_edge_is_said(made: Callable[..., Records]) -> None:
     def rising(cell: Cell) -> float:
         return 0.5 + 0.02 * PROTOCOL.step(cell.arm, cell.rate)
 
-    records = study(rising)
+    records = made(rising)
     assert len(selection_of(records, "reviews").steps) == 4
     assert len(marked(records)) == 3
     (breach,) = breaches(records)
@@ -134,29 +206,29 @@ BREACHES: dict[str, Spoil] = {
 
 
 @pytest.mark.parametrize("named", BREACHES)
-def test_every_breach_is_refused_by_name(named: str) -> None:
-    records = study()
+def test_every_breach_is_refused_by_name(named: str, made: Callable[..., Records]) -> None:
+    records = made()
     lines = copy.deepcopy(records.lines)
     BREACHES[named](lines)
     found = breaches(replace(records, lines=lines))
     assert any(named in breach for breach in found), found
 
 
-def test_what_was_declared_can_break_the_protocol_too() -> None:
+def test_what_was_declared_can_break_the_protocol_too(made: Callable[..., Records]) -> None:
     def declared(**changes: Any) -> list[str]:
-        return breaches(study(protocol=replace(PROTOCOL, **changes)))
+        return breaches(made(peaked, replace(PROTOCOL, **changes)))
 
     assert any("3 final seeds" in breach for breach in declared(final_seeds=(0, 1, 2)))
     assert any("final seeds must be fresh" in breach for breach in declared(final_seeds=(100, 1, 2, 3, 4)))
     assert any(
         "no extension is declared" in breach
-        for breach in breaches(study(lambda cell: cell.rate, replace(PROTOCOL, extensions=0)))
+        for breach in breaches(made(lambda cell: cell.rate, replace(PROTOCOL, extensions=0)))
     )
 
 
 @pytest.mark.parametrize("seeds", [(2,), (1, 3)])
-def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...]) -> None:
-    complete, records = study(), lost(study(), seeds, method="lora")
+def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...], made: Callable[..., Records]) -> None:
+    complete, records = made(), lost(made(), seeds, method="lora")
     assert breaches(records) == []
     assert comparison.table(complete, "reviews")["matches"].tolist()[1:] == [False, True]
     assert comparison.table(records, "reviews")["matches"].tolist()[1:] == [False, False]
@@ -165,6 +237,6 @@ def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...]) 
     assert {ruling.verdict for ruling in rulings(records) if ruling.module == ALL} == {NOT_SUPPORTED}
 
 
-def test_a_reference_that_diverged_is_nothing_to_compare_with() -> None:
-    (breach,) = breaches(lost(study(), method="full"))
+def test_a_reference_that_diverged_is_nothing_to_compare_with(made: Callable[..., Records]) -> None:
+    (breach,) = breaches(lost(made(), method="full"))
     assert breach == "reviews: full: final runs diverged, seeds 2: the reference has no score to match"
