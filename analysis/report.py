@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from lorax_lab.errors import ConfigError, answer, in_short
 from lorax_lab.record.direction import labelled
 from lorax_lab.record.files import write_text
+from lorax_lab.record.probes import probe_lines
 from lorax_lab.record.record import Record
 from lorax_lab.record.redact import redact
 
@@ -84,6 +85,7 @@ def facts(recorded: Recorded, runs_dir: Path) -> Row:
     return {
         "runs_dir": str(runs_dir),
         "statuses": [f"{count:,} {status}" for status, count in sorted(statuses.items())],
+        "data": [*probe_lines(recorded.records.values()), *_notes(recorded.records.values())],
         "latest": max((record.written for record in recorded.records.values()), default=""),
         "groups": [_group(group, runs_dir) for group in groups[:DRAWN]],
         "others": [_varied(group) for group in groups[DRAWN:]],
@@ -92,6 +94,14 @@ def facts(recorded: Recorded, runs_dir: Path) -> Row:
         "rows": [[_text(row.get(name)) for name, _ in columns] for row in rows],
         "left_out": gaps.left_out(runs_dir, recorded),
     }
+
+
+def _notes(records: Iterable[Record]) -> list[str]:
+    """What was said of each task's data before training, once."""
+    noted = [
+        (record.config["task"]["name"], note) for record in records if record.result for note in record.result.notes
+    ]
+    return list(dict.fromkeys(f"{Path(task).name}: {note}" for task, note in noted))
 
 
 def _typed(runs_dir: Path, *words: str) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from experiments.rank_sweep_2 import tasks_of_the_second_edition, write_cloze
-from experiments.study import RECORDS, composed
+from experiments.study import RECORDS, UNGROUPED, composed
 from lorax_lab import spectra
 from lorax_lab.console import bar
 from lorax_lab.errors import answer
@@ -59,7 +59,7 @@ def _write(folder: Path, names: list[str]) -> int:
     cuts: list[dict[str, Any]] = []
     features: list[dict[str, Any]] = []
     for name in names:
-        config = composed(tasks_of_the_second_edition()[name] + ("task.pooling=mean",))
+        config = composed(tasks_of_the_second_edition()[name] + ("task.pooling=mean", UNGROUPED))
         task = load_task(config.task)
         base = load_base(config.model, task.head, 0, task.kind.model_class, task.kind.processor_class)
         splits = encode(task, base.processor, base.sha256)

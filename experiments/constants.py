@@ -11,7 +11,7 @@ import argparse
 from typing import Any
 
 from analysis.study.constants import COLUMNS, FILE, read
-from experiments.study import RECORDS, composed, plan_of
+from experiments.study import RECORDS, UNGROUPED, composed, plan_of
 from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
 from lorax_lab.record.redact import guard
@@ -55,7 +55,7 @@ def rows_of(study: str) -> list[dict[str, Any]]:
     plan.prepare()
     arm, rows = plan.protocol.arm(plan.protocol.reference), []
     for condition, overrides in plan.conditions.items():
-        task = load_task(composed((*overrides, *arm.overrides, *plan.common)).task)
+        task = load_task(composed((UNGROUPED, *overrides, *arm.overrides, *plan.common)).task)
         for split in ("validation", "test"):
             labels = np.array([example.label for example in task.splits[split]], DTYPES[task.config.labels])
             constant = best_constant(task, labels)

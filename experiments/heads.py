@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.rank_sweep_2 import tasks_of_the_second_edition, write_cloze
-from experiments.study import Plan, full, lora, trained_by
+from experiments.study import UNGROUPED, Plan, full, lora, trained_by
 from experiments.teacher import keep
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.launch.compose import compose
@@ -58,6 +58,7 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
     """Write the model with a head that was trained alone on `task` into `folder`."""
     from safetensors.torch import load_file
 
+    task = (*task, UNGROUPED)
     trained = trained_by((f"model={model}", *task, *ALONE), folder.with_name(f"{folder.name}-runs"), HEAD)
     base = load_base(model, load_task(compose(list(task)).task).head, 0)
     base.model.load_state_dict(load_file(trained), strict=False)

@@ -37,6 +37,8 @@ FULL = "full"
 """The name of the arm that fine-tunes fully, which the others are compared with."""
 VALIDATED = ("train.validations=3",)
 """How often every run of a study is validated, unless the study says otherwise: as often as the first ones were."""
+UNGROUPED = "task.group_near_duplicates=false"
+"""The tables of studies are split as the first ones were, unless the study says otherwise."""
 ALONE = "reference=false"
 """A study compares its runs itself: none is trained with a reference of its own."""
 WRONG, STOPPED = 2, 130
@@ -78,7 +80,7 @@ class Plan(Design):
     def overrides_of_cell(self, condition: str, arm: Arm) -> list[str]:
         """What all runs of an arm have under a condition. They are in fp32 where no precision is named: what `auto`
         stands for differs between machines."""
-        listed = [*VALIDATED, *self.conditions[condition], *arm.overrides, *self.common]
+        listed = [*VALIDATED, UNGROUPED, *self.conditions[condition], *arm.overrides, *self.common]
         names_one = any(override.startswith("train.precision=") for override in listed)
         return listed if names_one else [*listed, "train.precision=fp32"]
 

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lorax_lab.errors import LONGEST_TRACE, printable
+
 WIDTH = 120
 Show = Callable[..., None]
 """Shows how far a run is: `show(title, done, total, more="", line="")`; `more` is what else is to be said, and `line`
@@ -25,8 +27,9 @@ if not console.is_terminal:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print a line as it is: brackets are no markup, and a terminal breaks it, not we."""
-    console.print(text, style=style, soft_wrap=True, markup=False)
+    """Print a line as it is: brackets are no markup, and a terminal breaks it, not we. What steers a terminal is shown
+    by its code."""
+    console.print(printable(text, LONGEST_TRACE), style=style, soft_wrap=True, markup=False)
 
 
 class Bars(Progress):

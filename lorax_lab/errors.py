@@ -40,18 +40,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_of_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-LONG = 300
-"""Letters of a word that an error's message shows at most."""
+LONG, LONGEST, LONGEST_TRACE = 300, 2_000, 20_000
+"""Letters that are shown at most of a word of an error's message, of all of it, and of a traceback."""
 
 
-def in_one_line(error: BaseException) -> str:
-    """An error's message in one line; a long word is cut, and a sign that does not print is shown by its code.
+def printable(text: str, most: int) -> str:
+    """A text of at most so many letters, cut in the middle. A sign that does not print is shown by its code, but for
+    the end of a line; so is half a surrogate pair, as an undecodable file name has it, which no file can hold.
+
+    >>> printable("a\\x1b[31m\\n\\udcff", 99), printable("abcdefghij", 4)
+    ('a\\\\x1b[31m\\n\\\\udcff', 'ab … 6 letters … ij')
+    """
+    if len(text) > most:
+        half = most // 2
+        text = f"{text[:half]} … {len(text) - 2 * half} letters … {text[-half:]}"
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
+
+
+def in_one_line(error: BaseException | str) -> str:
+    """An error's message in one line, `printable`; a long word is cut, and so is the whole.
 
     >>> in_one_line(ValueError("a\\tb is\\n not \\x1b[31m")), len(in_one_line(ValueError("x" * 10_000)))
     ('a b is not \\\\x1b[31m', 301)
     """
     words = [word if len(word) <= LONG else f"{word[:LONG]}…" for word in str(error).split()]
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(words))
+    return printable(" ".join(words), LONGEST)
 
 
 def cut(text: object, letters: int) -> str:
@@ -65,7 +78,7 @@ def in_short(error: BaseException, letters: int = 200) -> str:
     >>> in_short(ValueError("a\\tb is\\n not"), 6), in_short(KeyError())
     ('a b is', 'KeyError')
     """
-    return " ".join(str(error).split())[:letters] or type(error).__name__
+    return in_one_line(error)[:letters] or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:

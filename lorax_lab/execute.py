@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,13 +32,26 @@ from lorax_lab.record import folder as files
 from lorax_lab.record import provenance
 from lorax_lab.record.checkpoints import FOLDER, Checkpoints
 from lorax_lab.record.direction import oriented, scored_on
+from lorax_lab.record.files import write_json
 from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import DamagedRecord, Record, read_record, write_record
-from lorax_lab.record.result import Comparison, Coverage, Inputs, Memory, Parameters, Part, Result, Scoring, Time
+from lorax_lab.record.result import (
+    Comparison,
+    Coverage,
+    Inputs,
+    Memory,
+    Parameters,
+    Part,
+    Probe,
+    Result,
+    Scoring,
+    Time,
+)
 from lorax_lab.streams import generator, global_stream
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.collapse import signs
 from lorax_lab.tasks.frozen_head import fitted_head
+from lorax_lab.tasks.probes import probes_of
 from lorax_lab.tasks.split import Split, encode
 from lorax_lab.tasks.split import baselines as baselines_of
 from lorax_lab.train import Batch, Loss, TrainResult, make_accelerator, make_optimizer
@@ -110,8 +124,8 @@ def execute(
     Raises:
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
-    run = _prepare(config, run_id, folder, reference, kernel)
-    trained = _train(run, sinks)
+    run = prepare(config, run_id, folder, reference, kernel)
+    trained = train(run, sinks)
     run.model = distributed.gathered(run.model)
     scored = scored_in(run.model, run.splits, run.frozen, config.train.precision, trained.metrics("validation"))
     run.splits, validation, scoring = scored
@@ -128,14 +142,14 @@ def execute(
 
 def take_part(config: RunConfig, run_id: str, folder: Path, kernel: str) -> None:
     """What every process but the first does of a run: its part of the training."""
-    run = _prepare(config, run_id, folder, None, kernel)
-    _train(run, ())
+    run = prepare(config, run_id, folder, None, kernel)
+    train(run, ())
     distributed.gathered(run.model)
 
 
-def _prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None, kernel: str) -> Prepared:
+def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None, kernel: str) -> Prepared:
     """Load data and base, score the bare base, attach the method, and measure what a training step holds."""
-    started, fresh_peak = time.time(), memory.reset_peak()
+    started, fresh_peak = time.monotonic(), memory.reset_peak()
     task = load_task(config.task)
     base = models.load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     model: nn.Module = base.model
@@ -219,7 +233,7 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
         return memory.record_step(model, optimizer, batch, accelerator, loss_of).ledger()
 
 
-def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
+def train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     """Train what may change, from the newest checkpoint if there is one."""
     config, split = run.config, run.splits["train"]
     identity = {
@@ -298,7 +312,7 @@ def _record(
             process_peak_covers="run" if run.fresh_peak else "process",
             device_peak_bytes=memory.peak_device_bytes(),
         ),
-        time=Time(*work, findings.truncation_seconds, time.time() - run.started),
+        time=Time(*work, findings.truncation_seconds, time.monotonic() - run.started),
         metric=task.metric,
         metrics=_flat({"validation": validation} | findings.scores) | {"train/loss": trained.metrics("train")["loss"]},
         matrices=findings.matrices,
@@ -310,10 +324,26 @@ def _record(
         comparison=run.comparison,
         collapsed=_collapsed(run, settings, trained, validation, findings),
         scoring=scoring,
+        probes=_probes(run),
+        notes=list(task.notes),
     )
     write_record(folder, new_record(config, run.run_id, "completed", run.kernel, result=result))
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     return read_record(folder)
+
+
+def _probes(run: Prepared) -> list[Probe]:
+    """The leak probes of the run's data. The store keeps them for all runs on the same data by the same code."""
+    if run.is_trial or run.task.config.memorise:
+        return []
+    versions = provenance.versions(("scikit-learn",)), provenance.code_sha256()
+    inputs = [run.task.data_sha256, repr(run.config.task), *versions]
+    path = run.folder.parent / files.PROBES / f"{hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]}.json"
+    with suppress(OSError, ValueError, TypeError):  # not there, or damaged
+        return [Probe(**probe) for probe in json.loads(path.read_bytes())]
+    probes = probes_of(run.task)
+    write_json(path, [dataclasses.asdict(probe) for probe in probes])
+    return probes
 
 
 def _collapsed(

@@ -16,6 +16,7 @@ from lorax_lab import distributed
 from lorax_lab.config import BEST, TrainConfig
 from lorax_lab.config.checks import require_choice
 from lorax_lab.errors import ConfigError, Diverged
+from lorax_lab.pulse import PULSE
 from lorax_lab.record.checkpoints import Checkpoints, Position, load_trained, trained_tensors
 from lorax_lab.streams import global_stream
 
@@ -244,6 +245,7 @@ def train(
         batches = epoch_batches(at.epoch) if at.epoch else batches
         before, start = at.seconds, time.perf_counter()
         unread: list[tuple[int, list[Tensor], Tensor, float]] = []  # step, losses, norm of the gradients, learning rate
+        PULSE.beat("step")
         while at.step < steps and at.waited < patience:
             if at.batch >= len(batches):
                 at.epoch, at.batch = at.epoch + 1, 0
@@ -280,10 +282,13 @@ def train(
             at.history += rows
             at.seconds = before + time.perf_counter() - start
             if saves:
+                PULSE.rest()
                 checkpoints.save(model, optimizer, accelerator.scaler, at)
             for row in rows:
                 for sink in sinks:
                     sink(int(row["step"]), steps, row)
+            PULSE.beat("step")
+    PULSE.rest()
     if at.best:
         load_trained(model, at.best)
     kept_step = at.best_step if at.best else at.step

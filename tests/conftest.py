@@ -167,8 +167,9 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
     from huggingface_hub import constants
 
     from lorax_lab.launch.entry import launch
+    from lorax_lab.launch.runs import ENDING
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ENDING}
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -181,7 +182,8 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
     return subprocess.CompletedProcess(list(arguments), code, output.getvalue(), errors.getvalue())
 
 

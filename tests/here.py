@@ -83,7 +83,7 @@ def without_workers(patch: pytest.MonkeyPatch) -> None:
             self.shares, self.busy = [{}], {}
             yield run, status
 
-        def end(self, patience: float | None) -> None:
+        def end(self, number: object = None) -> None:
             windows.close()
 
     patch.setattr("lorax_lab.launch.sweep.Workers", ThisProcess)

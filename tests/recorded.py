@@ -9,13 +9,16 @@ from lorax_lab.record.result import Git, Inputs, Matrix, Memory, Parameters, Res
 
 
 def run_record(run_id: str = "tiny-local-lora-r4-s0-0", **changes: Any) -> Record:
-    """A completed LoRA run of rank 4; `changes` are to fields of the record, or of its result."""
+    """A completed LoRA run of rank 4, or of its configuration; `changes` are to fields of the record, or its result."""
     of_result = {key: changes.pop(key) for key in list(changes) if key in Result.__dataclass_fields__}
     fields: dict[str, Any] = {
         "run_id": run_id, "status": "completed", "written": "2026-11-25T00:00:00Z", "method": "lora", "rank": 4,
         "seed": 0, "versions": {}, "git": Git(None, None), "code": "c", "hardware": {},
         "config": {"model": "tiny", "task": {"name": "local"}, "measure": "k90"},
     }  # fmt: skip
+    config = changes.get("config", {})
+    fields |= {name: config[name] for name in ("rank", "seed") if name in config}
+    fields |= {"method": config["method"]["name"]} if "method" in config else {}
     fields |= changes
     if fields["status"] == "completed":
         fields["result"] = run_result(**of_result)

@@ -12,7 +12,7 @@ import pandas as pd
 from lorax_lab.record.direction import TRAINING
 
 from ..pages import render
-from . import comparison, margin, share, update
+from . import bases, comparison, margin, share, update
 from .figures import FIGURES, STANDARD, claims
 from .records import Records, collapsed, every, hours_of
 from .statistics import Interval, Smallest
@@ -93,6 +93,8 @@ def numbers(records: Records) -> Numbers:
         facts |= {"width": _width(records)}
     if not facts["tasks"]:
         facts["arms"] = _arms(records)
+    facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []
+    facts["decided"] = bases.DECIDED
     return facts
 
 
@@ -219,12 +221,14 @@ def _in_words(value: Any) -> str:
 def tables(records: Records) -> dict[str, pd.DataFrame]:
     """The tables beside a study's page, by name. `scores`: every arm, its score and difference, and its power at the
     margin. `shares`: the smallest size that is enough for each share, and of subspaces for that
-    share of full fine-tuning's own score. `ranks`: r*, k* and the verdict, by type of
-    matrix and at other margins. `spectra`: spectral ranks beside noise. `cuts`: what every changed update scores
-    against the uncut one."""
+    share of full fine-tuning's own score. `by_base`: each base beside the first. `ranks`: r*, k* and the verdict, by
+    type of matrix and at other margins. `spectra`: spectral ranks beside noise. `cuts`: what every changed update
+    scores against the uncut one."""
     made = {"scores": every(records, _scores_of)}
     if (kept := share.table(records)) is not None:
         made["shares"] = (shares := pd.DataFrame(_shares_of(kept))).astype(dict.fromkeys(shares.columns[3:], "Int64"))
+    if bases.is_of_bases(records):
+        made["by_base"] = bases.table(records)
     if update.asks_how_low(records):
         made["ranks"] = pd.DataFrame(row for task in records.conditions for row in _ranks_of(records, task))
     if update.has_cuts(records):

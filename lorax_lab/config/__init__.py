@@ -4,7 +4,7 @@ sees a DictConfig; defaults live in `conf/`, and those of a method in its own fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -62,6 +62,7 @@ class TaskConfig:
     split_seed: int = field(metadata=FROM_ZERO)
     drop_unlabeled: bool = field(default=False, metadata={"neutral": False})
     memorise: bool = field(default=False, metadata={"neutral": False})
+    group_near_duplicates: bool = field(default=False, metadata={"neutral": False})
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "task.name", self.name, "it names the task; for instance task.name=mine")
@@ -79,6 +80,10 @@ class TaskConfig:
         if unread := [f"{key}={size}" for key, size in sizes.items() if size is not None]:
             why = f"task.memorise=true scores the training examples, so that {' and '.join(unread)} would not be read"
             raise ConfigError(f"{why}; type task.validation_examples=null task.test_examples=null as well")
+
+
+LEFT_OUT = {f"task.{f.name}": f.metadata["neutral"] for f in fields(TaskConfig) if "neutral" in f.metadata}
+"""What a recorded configuration stands for that lacks these settings, whatever their defaults are."""
 
 
 @dataclass

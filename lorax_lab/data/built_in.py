@@ -17,9 +17,9 @@ import numpy as np
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
-from lorax_lab.data.leaks import connected, keys
+from lorax_lab.data.leaks import connected, keys, wording
 from lorax_lab.data.source import Example, Pools, Source
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, suggest
 
 TEXT = {"text": "text"}
 Read = Callable[[TaskConfig], Pools]
@@ -137,10 +137,40 @@ def problems() -> tuple[Example, ...]:
     return tuple(made.values())
 
 
-def arithmetic_sha256(config: TaskConfig) -> str:
-    """The hash of the problems."""
-    content = [[example.inputs["prompt"], example.label] for example in problems()]
+def _hash_of_texts(examples: Iterable[Example]) -> str:
+    content = [[example.inputs["prompt"], example.label] for example in examples]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+# ---- problems of reasoning-gym's generators (Stojanovski et al. 2025), made here from a fixed seed
+
+
+def read_reasoning(config: TaskConfig) -> Pools:
+    """`COUNT` problems of the generator that `task.subset` names, less those that come twice, with their answers.
+    Problems of the same words and numbers in any order are one group."""
+    return Pools(f"reasoning {config.subset}", (), list(generated(config.subset)))
+
+
+@lru_cache(maxsize=4)
+def generated(generator: str | None) -> tuple[Example, ...]:
+    """The problems, as prompt and completion.
+
+    Raises:
+        ConfigError: reasoning-gym is not installed, or has no such generator.
+    """
+    try:
+        from reasoning_gym.factory import DATASETS, create_dataset
+    except ImportError:
+        install = "pip install 'lorax_lab[reasoning]'"
+        raise ConfigError(f"task=reasoning: reasoning-gym is not installed; type {install}") from None
+    if generator not in DATASETS:
+        closest = suggest(generator or "", sorted(DATASETS))
+        raise ConfigError(f"task.subset={generator} is no generator of reasoning-gym; {closest}")
+    problems: dict[str, Example] = {}
+    for item in create_dataset(generator, seed=0, size=COUNT):
+        (key,) = keys(text=" ".join(sorted(wording(item["question"]).split())))
+        problems.setdefault(item["question"], Example({"prompt": item["question"]}, str(item["answer"]), key))
+    return tuple(problems.values())
 
 
 # ---- handwritten digits of 43 people, 8 × 8 pixels, which come with scikit-learn (Alpaydin & Kaynak, 1998)
@@ -192,7 +222,16 @@ SOURCES: dict[str, Source] = {
     "sarcasm": _pinned("sarcasm", read_sarcasm, TEXT),
     "boolq": _pinned("boolq", read_boolq, TEXT | {"text_pair": "text"}),
     "boolq_lm": _pinned("boolq", read_boolq_as_text, {"prompt": "text"}, "texts"),
-    "arithmetic": Source(read_arithmetic, arithmetic_sha256, labels=("texts",), inputs={"prompt": "text"}),
+    "arithmetic": Source(
+        read_arithmetic, lambda config: _hash_of_texts(problems()), labels=("texts",), inputs={"prompt": "text"}
+    ),
+    "reasoning": Source(
+        read_reasoning,
+        lambda config: _hash_of_texts(generated(config.subset)),
+        labels=("texts",),
+        inputs={"prompt": "text"},
+        keys=("subset",),
+    ),
     "digits": Source(
         read_digits, lambda config: DIGITS_SHA256, labels=("classes",), inputs={"image": "image"}, keys=("subset",)
     ),

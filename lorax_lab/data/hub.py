@@ -120,10 +120,16 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
     except Exception as error:  # datasets, the hub's client and its HTTP library have no common error
         if not place.is_dir():
             require_fetching(f"task.path={path}")
+        if undecodable := next((p.name for p in place.rglob("*") if p.name != _without_surrogates(p.name)), None):
+            raise ConfigError(f"task.path={path}: the name {undecodable!r} is not UTF-8; rename it") from None
         keys = f"task.path={path}" + (f" task.subset={subset}" if subset else "")
         problem = f"cannot be loaded ({in_short(error, 300)}); change task.path or task.subset, or"
         raise ConfigError(f"{keys} {problem} {INSTEAD}") from error
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
+
+
+def _without_surrogates(name: str) -> str:
+    return name.encode(errors="ignore").decode()
 
 
 SOURCE = Source(read, data_sha256, labels=tuple(LABELS), columns=tuple(INPUTS), keys=("path", "subset", "group"))

@@ -22,6 +22,10 @@ COPIES = 0.9
 """Share of the rows from which on an input that equals the label is its copy."""
 INPUT = "the answer would be read off, not learned; name another column for"
 GROUP = "a class would be in one split alone; leave out"
+LOOKALIKES = str.maketrans("асеорхуіјѕԁһвкмнтαβεηικνορτυχ", "aceopxyijsdhbkmhtabehikvoptyx")
+"""Letters of Cyrillic and Greek, small ones for both cases, that look like a Latin one."""
+MISSING = frozenset(("n/a", "na", "nan", "none", "null", "-", "?"))
+"""Classes that may stand for no label."""
 MEMORISED = "validation and test are the training examples: all scores are those of the training examples"
 """What is said where `task.memorise` is true."""
 
@@ -99,8 +103,10 @@ def _plain(cell: Any) -> str:
 
 
 def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> tuple[str, ...]:
-    """What is to be said: that training examples are scored, and of a table, which classes a split lacks."""
+    """What is to be said: that training examples are scored, and of data of one's own, which classes look alike or like
+    no label, and which a split lacks."""
     notes = [MEMORISED] if config.memorise else []
+    notes += [] if config.path is None else _notes_of_labels(pools.classes)
     names = [] if config.path is None else ["train"] if config.memorise else ["train", "validation", "test"]
     for name, examples in zip(names, splits, strict=False):
         present = {example.label for example in examples}
@@ -108,3 +114,17 @@ def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConf
         if lacking:
             notes.append(f"the {name} split has no row of {len(lacking)} classes, such as {lacking[0]}")
     return tuple(notes)
+
+
+def _notes_of_labels(classes: Sequence[str]) -> list[str]:
+    """
+    >>> _notes_of_labels(["1", "1.0"]), _notes_of_labels(["N/A"])
+    (["'1' and '1.0' are two classes; mend one..."], ["'N/A' is a class; if it stands for no label, ..."])
+    """
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(_plain(unicodedata.normalize("NFKC", name)).translate(LOOKALIKES), []).append(name)
+    of_one = [" and ".join(map(ascii, names)) for names in alike.values() if len(names) > 1]
+    notes = [f"{names} are two classes; mend one if they are the same" for names in of_one]
+    empty = [ascii(name) for name in classes if name.casefold() in MISSING]
+    return notes + [f"{name} is a class; if it stands for no label, leave it empty" for name in empty]

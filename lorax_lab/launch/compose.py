@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from lorax_lab.config import RunConfig, TrackingConfig, TrainConfig
+from lorax_lab.config import LEFT_OUT, RunConfig, TrackingConfig, TrainConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import defaults, flat, kind_defaults, method_defaults
 from lorax_lab.config.measured import CONTROLS, CURVE, TEST_CUTS
@@ -298,7 +298,7 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     if "task" not in chosen:
         preset = "hub" if task.get("source") == "hub" else "local"
         choices.append(f"task={task['name'] if task.get('name') in presets('task') else preset}")
-        settings |= {f"task.{key}": value for key, value in task.items()}
+        settings |= LEFT_OUT | {f"task.{key}": value for key, value in task.items()}
     if "method" not in chosen:
         choices.append(f"method={method['name']}")
         settings |= {f"method.{key}": value for key, value in method.items()}

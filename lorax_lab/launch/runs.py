@@ -15,9 +15,10 @@ from lorax_lab import distributed, windows
 from lorax_lab.comparison import compare, lacks_comparison, why_unusable
 from lorax_lab.config import RunConfig
 from lorax_lab.console import Show, Steps, say
-from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
+from lorax_lab.errors import LONGEST_TRACE, ConfigError, Diverged, in_one_line, is_out_of_memory, printable
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.methods import METHODS
+from lorax_lab.record.checkpoints import FOLDER as CHECKPOINTS
 from lorax_lab.record.files import remove_scratch
 from lorax_lab.record.lease import lease
 from lorax_lab.record.provenance import new_record
@@ -78,6 +79,14 @@ def is_done(run: Run) -> bool:
     return is_settled(run) and not lacks_comparison(run.folder, run.reference)
 
 
+def clear_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints that a kill has left in the folder of a run that is completed."""
+    if (folder / CHECKPOINTS).exists():
+        with lease(folder) as mine:
+            if mine and status_of(folder) == "completed":
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
 def attempt(run: Run, show: Show) -> str:
     """Train one run unless it is recorded, or compare it with its reference if only that is missing.
 
@@ -101,6 +110,7 @@ def _train(run: Run, show: Show) -> str:
     if earlier == "damaged":
         say(f"  the record in {run.folder} is damaged, and written anew")
     if earlier == "completed":
+        (run.folder / RECORD).unlink()  # first: a kill leaves no record of files that are gone
         shutil.rmtree(run.folder)
     with windows.watched(run.folder, run.group, run.config.tracking, say) as sink:
         return _execute(run, [sink, Steps(run.run_id, show)], show)
@@ -119,10 +129,10 @@ def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
         kernel = kernel_of(run.config.train)
         distributed.from_first((run, kernel))
         execute(run.config, run.run_id, run.folder, reference, kernel, sinks, show)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         distributed.lose()
         if status_of(run.folder) != "completed":  # it may come when all is written
-            record_status(run, "killed", distributed.cause() or "interrupted")
+            record_status(run, "killed", distributed.cause() or interrupted(interrupt))
         raise
     except Exception as error:
         status: Status = "oom" if is_out_of_memory(error) else "failed"
@@ -131,24 +141,40 @@ def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
             distributed.lose()
         if distributed.is_of_others(error):
             status, reason = "killed", distributed.cause() or "interrupted"
-        record_status(run, status, reason, "".join(traceback.format_exception(error)))
+        trace = printable(redact("".join(traceback.format_exception(error))), LONGEST_TRACE)
+        record_status(run, status, reason, trace)
         expected = isinstance(error, ConfigError | Diverged)
         say(f"  {status}: {reason}" + ("" if expected else f"; the traceback is in {run.folder / RECORD}"))
         return status
     return "completed"
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that interrupt a sweep."""
+
+
 def interrupt_once() -> None:
-    """Let the first SIGINT or SIGTERM interrupt what is done; later ones do nothing. `SIG_IGN` in their place would
-    have Python complain of one that came at the same moment."""
+    """Let the first signal of `ENDING` interrupt what is done, but those that are ignored, as after `nohup`; later ones
+    do nothing. `SIG_IGN` in their place would have Python complain of one that came at the same moment."""
 
-    def interrupt(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        raise KeyboardInterrupt
+    def interrupt(number: int, _: object) -> None:
+        for later in ENDING:
+            signal.signal(later, lambda *_: None)
+        raise KeyboardInterrupt(signal.Signals(number))
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+
+
+def signal_of(interrupt: KeyboardInterrupt) -> signal.Signals:
+    """The signal behind an interrupt; Ctrl-C's where it says none."""
+    return signal.Signals(*interrupt.args or (signal.SIGINT,))
+
+
+def interrupted(interrupt: KeyboardInterrupt) -> str:
+    """The reason of a run that a signal ended."""
+    return f"interrupted by {signal_of(interrupt).name}"
 
 
 def follow() -> int:
@@ -196,9 +222,9 @@ def _compare(run: Run) -> str:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, ConfigError | Diverged):
-        return str(error)
+        return in_one_line(error)
     notes = getattr(error, "__notes__", [])
-    return " ".join([f"{type(error).__name__}: {' '.join(redact(str(error)).split())}", *notes])
+    return in_one_line(redact(" ".join([f"{type(error).__name__}: {error}", *notes])))
 
 
 def record_status(run: Run, status: Status, reason: str | None = None, error: str | None = None) -> None:

@@ -30,15 +30,18 @@ from lorax_lab.launch.runs import (
     RECORDED,
     Run,
     attempt,
+    clear_checkpoints,
     follow,
     interrupt_once,
+    interrupted,
     is_done,
     is_recorded_since,
     is_settled,
     record_status,
+    signal_of,
 )
 from lorax_lab.launch.table import Row, table
-from lorax_lab.launch.workers import PATIENCE, Variables, Workers
+from lorax_lab.launch.workers import Variables, Workers
 from lorax_lab.record.lease import is_leased
 from lorax_lab.record.record import Record, read_record, status_of
 
@@ -71,8 +74,11 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
         if distributed.processes() > 1:
             check_together(sweep.waiting, launcher is not None)
         workers, unmeasured = _outlook(sweep)
-    if sweep.waiting and not dry_run:
-        _make_store(sweep.runs_dir)
+    if not dry_run:
+        for run in sweep.runs:
+            clear_checkpoints(run.folder)
+        if sweep.waiting:
+            _make_store(sweep.runs_dir)
     lacking = f", {len(sweep.uncompared)} of them not compared with the reference" if sweep.uncompared else ""
     say(f"{sum(map(is_settled, sweep.runs))} of {len(sweep.runs)} already recorded in {sweep.runs_dir}{lacking}")
     if configs[0].train.precision == AUTO:
@@ -156,9 +162,9 @@ class Sweep:
         Args:
             shares: the environment of each worker, as `room.shares` returns them.
         """
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        interrupt_once()
         workers = Workers(shares)
-        patience: float | None = PATIENCE
+        ended_by: signal.Signals | None = signal.SIGTERM
         waited_for = set[str]()
         try:
             with WorkerBars(len(self.left)) as bars:
@@ -177,11 +183,12 @@ class Sweep:
                             say(f"  waiting for {run_id}, which another launcher trains")
                         waited_for |= self.left.keys()
                         time.sleep(1.0)
-            patience = None  # each ends in its own time
-        except KeyboardInterrupt:
+            ended_by = None  # each ends in its own time
+        except KeyboardInterrupt as interrupt:
+            ended_by = signal_of(interrupt)
             return True
         finally:
-            workers.end(patience)
+            workers.end(ended_by)
         return False
 
     def train_together(self) -> bool:
@@ -192,9 +199,9 @@ class Sweep:
             with WorkerBars(1) as bars:
                 status = attempt(run, partial(bars.show, run.run_id, run.title))
             windows.close()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             if status_of(run.folder) == "running":  # the signal came while why was found out
-                record_status(run, "killed", distributed.cause() or "interrupted")
+                record_status(run, "killed", distributed.cause() or interrupted(interrupt))
             return True
         self._tried(run, status)
         return False
@@ -213,7 +220,7 @@ class Sweep:
         """Whether a run has all that it can have, or was tried since the sweep began by another launcher."""
         if run.run_id in self.uncompared and run.reference in self.failed:
             return True
-        has_failed = status_of(run.folder) in ("diverged", "failed", "oom", "killed")
+        has_failed = status_of(run.folder) not in (None, "damaged", "completed", "running")
         return is_done(run) or (has_failed and is_recorded_since(run))
 
     def _tried(self, run: Run, status: str) -> None:
@@ -248,7 +255,7 @@ class Sweep:
             return None, status or "not run"
         record = read_record(run.folder)
         if record.result is None:
-            return None, f"{record.status}: {record.reason}" if record.reason else record.status
+            return None, f"{record.status}: {in_one_line(record.reason)}" if record.reason else record.status
         if lacks_comparison(run.folder, run.reference):
             assert run.reference is not None
             reason = why_unusable(run.runs_dir / run.reference) or "it is not compared with its reference yet"

@@ -20,6 +20,7 @@ from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
 from lorax_lab.record.direction import labelled, oriented, scored_on
 from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
+from lorax_lab.record.probes import probe_lines
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import Result
 from lorax_lab.record.share import MOST, from_where, needed, reference_of, share_kept
@@ -66,7 +67,8 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
         name = ", ".join(f"{heading} {value}" for heading, value in dials.items() if value)
         notes += [f"{name}, {row.status}"] if ":" in row.status else []
         notes += [f"{name}, collapsed: {'; '.join(row.collapsed)}"] if row.collapsed else []
-    lines = [*_baselines(rows), *_directions(rows), *_intervals(rows, settings, runs_dir), *notes]
+    probes = probe_lines(row.done for row in rows if row.done)
+    lines = [*_baselines(rows), *probes, *_directions(rows), *_intervals(rows, settings, runs_dir), *notes]
     lines += _next(rows, runs_dir)
     return Group(shown, *(Text(line, overflow="fold") for line in lines))
 

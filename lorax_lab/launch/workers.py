@@ -7,12 +7,14 @@ outcome. A worker may end at any moment; only its present run is hurt, and the p
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import gc
 import io
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -23,14 +25,18 @@ from typing import Any
 
 from lorax_lab import windows
 from lorax_lab.console import WorkerBars, say
+from lorax_lab.errors import LONGEST_TRACE, printable
 from lorax_lab.launch.runs import ELSEWHERE, Run, attempt, interrupt_once, is_settled, record_status
+from lorax_lab.pulse import PULSE
 from lorax_lab.record.lease import lease
-from lorax_lab.record.record import Status
+from lorax_lab.record.record import RECORD, Status, status_of
 from lorax_lab.record.redact import guard
 
 PROGRAM = ["-m", "lorax_lab.launch.workers"]
 LOOK = 0.5
 """Seconds between looks at the time limits."""
+STACKS = 5.0
+"""Seconds that a process gets to write the stacks of its threads."""
 PATIENCE = 15.0
 """Seconds that an interrupted worker gets to record that it was."""
 REMEMBERED = dict.fromkeys(("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"), "256")
@@ -46,21 +52,51 @@ class Worker:
     def __init__(self, variables: Variables) -> None:
         self.variables = variables
         self.pipe, theirs = Pipe()
-        words = [sys.executable, "-X", "faulthandler", *PROGRAM, str(theirs.fileno())]
+        self.stacks = tempfile.TemporaryFile()  # noqa: SIM115
+        handles = [theirs.fileno(), self.stacks.fileno()]
+        words = [sys.executable, *PROGRAM, *map(str, handles)]
         with theirs:
             environment = {**REMEMBERED, **os.environ, **variables}
-            self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=environment)
+            self.process = subprocess.Popen(words, pass_fds=handles, env=environment)
 
     def begin(self, run: Run) -> None:
         """Give it a run; a `BrokenPipeError` where its process has ended."""
         self.run, self.began = run, time.monotonic()
+        self.hear(None)
         self.pipe.send(run)
 
+    def hear(self, allowed: float | None) -> None:
+        """It is alive, and may be silent for so many seconds from now on; None for as long as it takes."""
+        self.allowed, self.silent = allowed, 0.0
+
     @property
-    def is_late(self) -> bool:
-        """Whether its run takes longer than it may."""
+    def overdue(self) -> tuple[Status, str] | None:
+        """The status and the reason of a run that takes longer than it may."""
         limit = self.run.config.time_limit_seconds
-        return limit is not None and time.monotonic() - self.began > limit
+        if limit is not None and time.monotonic() - self.began > limit:
+            return "failed", f"it did not end within time_limit_seconds={limit:g}"
+        if self.allowed is not None and self.silent > self.allowed:
+            return "hung", f"a step or a batch did not end within {self.allowed:.0f} s"
+        return None
+
+    def abort(self) -> str:
+        """End it; returns the stacks of its threads, as far as it could write them."""
+        self.process.send_signal(signal.SIGABRT)
+        with suppress(subprocess.TimeoutExpired):  # one that is stopped acts on no signal
+            self.process.wait(STACKS)
+        self.process.kill()
+        self.process.wait()
+        return self.last_words()
+
+    def last_words(self) -> str:
+        """What it wrote of its stacks when a signal ended it."""
+        self.stacks.seek(0)
+        return printable(self.stacks.read().decode(errors="replace"), LONGEST_TRACE)
+
+    def close(self) -> None:
+        """Close what is open to its process, which ends one that is idle."""
+        self.pipe.close()
+        self.stacks.close()
 
 
 class Workers:
@@ -74,6 +110,7 @@ class Workers:
         self.shares = list(shares)
         self.idle: list[Worker] = []
         self.busy: dict[Connection, Worker] = {}
+        self.looked = time.monotonic()
 
     @property
     def runs(self) -> set[str]:
@@ -92,6 +129,7 @@ class Workers:
             worker.begin(run)
             self.busy[worker.pipe] = worker
         except BrokenPipeError:  # it died while it was idle
+            worker.close()
             self.shares.append(worker.variables)
             self.begin(run)
 
@@ -103,9 +141,11 @@ class Workers:
             try:
                 message = pipe.recv()
             except (EOFError, OSError):
-                yield worker.run, self._died(worker)
+                yield worker.run, self._died(worker, *cause(worker.process.wait()), worker.last_words())
                 continue
             match message.pop("kind"):
+                case "pulse":
+                    worker.hear(message["allowed"])
                 case "say":
                     text = message["text"]  # a line that belongs to the one above it names its run
                     say(f"{worker.run.title}: {text.strip()}" if text.startswith("  ") else text)
@@ -114,40 +154,46 @@ class Workers:
                 case "end":
                     self.idle.append(self.busy.pop(pipe))
                     yield worker.run, message["status"]
-        for worker in [worker for worker in self.busy.values() if worker.is_late]:
-            worker.process.kill()
-            yield worker.run, self._died(worker)
+        # a sweep that was stopped, as by Ctrl-Z, has not looked, and its runs were not silent
+        passed, self.looked = min(time.monotonic() - self.looked, 2 * LOOK), time.monotonic()
+        for worker in list(self.busy.values()):
+            worker.silent += passed
+            if overdue := worker.overdue:
+                yield worker.run, self._died(worker, *overdue, worker.abort())
 
-    def _died(self, worker: Worker) -> str:
+    def _died(self, worker: Worker, status: Status, reason: str, stacks: str) -> str:
         """Record why a run has no result whose process has ended, unless another process has the run by now."""
         del self.busy[worker.pipe]
-        worker.pipe.close()
+        worker.close()
         self.shares.append(worker.variables)
-        run, (status, reason) = worker.run, cause(worker.process.wait())
-        if worker.is_late:
-            status, reason = "failed", f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}"
+        run = worker.run
         with lease(run.folder) as mine:
             if not mine:
                 return ELSEWHERE
             if is_settled(run):
                 return "completed"
-            record_status(run, status, reason)
-        say(f"{run.title}: {status}: {reason}")
+            record_status(run, status, reason, stacks or None)
+        say(f"{run.title}: {status}: {reason}" + (f"; the stacks are in {run.folder / RECORD}" if stacks else ""))
         return status
 
-    def end(self, patience: float | None) -> None:
-        """Wait until every process has ended: in its own time, or within so many seconds of a signal."""
+    def end(self, number: signal.Signals | None = None) -> None:
+        """Wait until every process has ended: in its own time, or after a signal, which leaves it `PATIENCE`."""
         workers, began = (*self.busy.values(), *self.idle), time.monotonic()
         for worker in workers:
+            if number is not None:
+                worker.process.send_signal(number)
             worker.pipe.close()  # which ends one that is idle
-            if patience is not None:
-                worker.process.terminate()
         for worker in workers:
             try:
-                worker.process.wait(patience and max(began + patience - time.monotonic(), 0))
+                worker.process.wait(number and max(began + PATIENCE - time.monotonic(), 0))
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
+        for worker in list(self.busy.values()):
+            if number is not None and status_of(worker.run.folder) == "running":  # it could not say so itself
+                self._died(worker, "killed", f"interrupted by {number.name}", worker.last_words())
+        for worker in workers:
+            worker.close()
 
 
 def cause(code: int) -> tuple[Status, str]:
@@ -191,16 +237,21 @@ class Parent(io.TextIOBase):
         return len(text)
 
 
-def main(pipe: Connection) -> int:
-    """Train the runs that come through the pipe until it is closed."""
+def main(pipe: Connection, stacks: int) -> int:
+    """Train the runs that come through the pipe until it is closed; a deadly signal leaves the stacks of all threads in
+    the file with that handle."""
+    faulthandler.enable(stacks)
     interrupt_once()
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm tells every process; the parent ends this one
         signal.signal(number, signal.SIG_IGN)
     sys.stdout = parent = Parent(pipe)
     guard()
+    PULSE.listener = lambda allowed: parent.report("pulse", allowed=allowed)
     try:
         while True:
-            parent.report("end", status=attempt(pipe.recv(), parent.show))
+            run = pipe.recv()
+            PULSE.begin()
+            parent.report("end", status=attempt(run, parent.show))
             gc.collect()  # a model and its optimizer are held in cycles, beside the next run's
             with suppress(AttributeError):  # glibc's alone: what it keeps of freed memory goes back to the system
                 ctypes.CDLL(None).malloc_trim(0)
@@ -213,4 +264,4 @@ def main(pipe: Connection) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Connection(int(sys.argv[1]))))
+    sys.exit(main(Connection(int(sys.argv[1])), int(sys.argv[2])))

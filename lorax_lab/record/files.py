@@ -13,6 +13,8 @@ from typing import Any
 
 from lorax_lab.record.redact import redact
 
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair, by which Python holds what it cannot decode; JSON of it alone is refused where it is read."""
 SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
 
@@ -54,8 +56,8 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole; keys and passwords in it are hidden."""
-    write_bytes(path, redact(text).encode())
+    """Write a text file whole; keys and passwords in it are hidden, and half a surrogate pair is its code."""
+    write_bytes(path, redact(text).encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -64,12 +66,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def plain_values(content: Any) -> Any:
-    """Nested values as JSON has them: a number of numpy or torch is Python's, and None where it is not finite.
+    """Nested values as JSON has them: a number of numpy or torch is Python's, and None where it is not finite. Half a
+    surrogate pair becomes its code in letters.
 
-    >>> plain_values({"score": float("nan"), "ends": (0.5, float("inf"))})
-    {'score': None, 'ends': [0.5, None]}
+    >>> plain_values({"score": float("nan"), "ends": (0.5, float("inf")), "path": "\\udcff"})
+    {'score': None, 'ends': [0.5, None], 'path': '\\\\udcff'}
     """
-    text = json.dumps(content, default=lambda number: number.item())
+    text = json.dumps(content, ensure_ascii=False, default=lambda number: number.item())
+    text = HALF_PAIR.sub(lambda sign: f"\\\\u{ord(sign[0]):04x}", text)
     return json.loads(text, parse_constant=lambda _: None)
 
 

@@ -4,20 +4,21 @@ types of `Record`, is damaged: it is reported and never averaged."""
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass as plain_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from lorax_lab.record.files import plain_values, write_json
+from lorax_lab.record.files import plain_values, write_text
 from lorax_lab.record.result import MODEL, Git, Result
 
 VERSION: Literal[3] = 3
 """Layout of a record. Earlier ones had measures in them and are not read."""
-Status = Literal["completed", "diverged", "failed", "oom", "killed", "running"]
+Status = Literal["completed", "diverged", "failed", "oom", "hung", "killed", "running"]
 STATUSES = get_args(Status)
 RECORD = "record.json"
 
@@ -42,8 +43,8 @@ class Record:
     written: str
     config: dict[str, Any]
     method: str
-    rank: int | None
-    seed: int
+    rank: Annotated[int, Field(ge=1, lt=2**31)] | None
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     versions: dict[str, str | None]
     git: Git
     code: str | None
@@ -56,6 +57,10 @@ class Record:
     def __post_init__(self) -> None:
         if (self.status == "completed") != (self.result is not None):
             raise ValueError(f"a {self.status} record {'lacks its' if self.result is None else 'has a'} result")
+        configured = self.config | {"method": self.config.get("method", {}).get("name", self.method)}
+        for name in ("method", "rank", "seed"):
+            if configured.get(name, value := getattr(self, name)) != value:
+                raise ValueError(f"{name} is {value}, and that of its configuration is {configured[name]}")
 
     @property
     def completed(self) -> Result:
@@ -83,8 +88,14 @@ class Damage:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write `record.json`; call it after every other file of the run. A number that is not finite becomes null."""
-    write_json(folder / RECORD, {"schema": VERSION} | plain_values(dataclasses.asdict(record)), indent=1)
+    """Write `record.json`; call it after every other file of the run. A number that is not finite becomes null.
+
+    Raises:
+        ValueError: as it would be written, it would be refused where it is read; what was there stays.
+    """
+    text = json.dumps({"schema": VERSION} | plain_values(dataclasses.asdict(record)), indent=1)
+    record_type().validate_json(text, strict=True)
+    write_text(folder / RECORD, f"{text}\n")
 
 
 def read_record(folder: Path) -> Record:

@@ -66,12 +66,15 @@ class Redacting:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """Write without secrets. Where nobody reads on, as after `| head`, what is printed is dropped from then on."""
+        """Write without secrets. Where that fails, since nobody reads on, as after `| head`, the disk is full or the
+        terminal is gone, what is printed is dropped from then on: nothing that is printed is worth a run."""
         try:
             self.stream.write(redact(text))
             self.stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            if not isinstance(error, BrokenPipeError) and self is sys.stdout:
+                print(f"note: nothing more is printed ({error.strerror}); the work goes on", file=sys.stderr)
         return len(text)
 
 

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
-MODEL = ConfigDict(extra="forbid")
-"""Of each class of a record: its types are checked when it is made and when it is read, and it has no other keys."""
+MODEL = ConfigDict(extra="forbid", cache_strings=False)
+"""Of each class of a record: its types are checked when it is made and when it is read, and it has no other keys. A
+cache of texts would take a quarter of a mebibyte at the first reading, and end a process that has no room."""
+Count = NonNegativeInt
+ROUNDING = 1e-3
+"""How far beyond its bounds a score may be."""
 UNDEFINED = "undefined"
 """The key of a row of measures that says why some have no value; a row has it only if some have none."""
 
@@ -31,20 +35,20 @@ class Inputs:
 
     model_sha256: str
     data_sha256: str
-    examples: dict[str, int]
+    examples: dict[str, Count]
     classes: list[str]
     head_sha256: str | None = None
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, Count] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=MODEL)
 class Parameters:
     """Numbers of parameters: `trainable` = `adapter` (what the method trains of the body) + `head`."""
 
-    trainable: int
-    adapter: int
-    head: int
-    total: int
+    trainable: Count
+    adapter: Count
+    head: Count
+    total: Count
 
 
 @dataclass(frozen=True, config=MODEL)
@@ -53,8 +57,8 @@ class Part:
 
     module: str
     reason: str
-    parameters: int
-    trained: int
+    parameters: Count
+    trained: Count
 
 
 @dataclass(frozen=True, config=MODEL)
@@ -69,10 +73,10 @@ class Coverage:
         parts: everything else, by type of module and reason.
     """
 
-    base: int
-    trained: int
-    adapted: int
-    measured: int
+    base: Count
+    trained: Count
+    adapted: Count
+    measured: Count
     parts: list[Part]
 
 
@@ -84,25 +88,25 @@ class Memory:
     from the run's begin to the end of its training (`phase` = `run`), which has no categories.
     """
 
-    peak_bytes: int
-    by_category: dict[str, int]
+    peak_bytes: Count
+    by_category: dict[str, Count]
     phase: str
-    batch_shape: list[int]
-    process_peak_bytes: int
+    batch_shape: list[Count]
+    process_peak_bytes: Count
     process_peak_covers: str
-    device_peak_bytes: int | None
+    device_peak_bytes: Count | None
 
 
 @dataclass(frozen=True, config=MODEL)
 class Time:
     """Seconds of the parts of a run, and the steps, examples and tokens that were trained on."""
 
-    train_seconds: float
-    steps: int
-    examples: int
-    tokens: int
-    truncation_seconds: float
-    total_seconds: float
+    train_seconds: NonNegativeFloat
+    steps: Count
+    examples: Count
+    tokens: Count
+    truncation_seconds: NonNegativeFloat
+    total_seconds: NonNegativeFloat
 
 
 @dataclass(frozen=True, config=MODEL)
@@ -112,15 +116,26 @@ class Scoring:
     answers are numbers, or fp32 had no room on the device."""
 
     precision: str
-    flips: int | None = None
-    examples: int | None = None
+    flips: Count | None = None
+    examples: Count | None = None
+
+
+@dataclass(frozen=True, config=MODEL)
+class Probe:
+    """A leak probe (`lorax_lab.tasks.probes`): its score on the test split by the primary metric, the score that it
+    reaches surely, by the 95 % interval over test examples, and the token that it looks for."""
+
+    name: str
+    score: float
+    sure: float
+    token: str | None = None
 
 
 @dataclass(frozen=True, config=MODEL)
 class File:
     """Size and SHA-256 of one of the run's files."""
 
-    bytes: int
+    bytes: Count
     sha256: str
 
 
@@ -158,10 +173,10 @@ class Matrix:
     """
 
     module: str
-    layer: int | None
-    shape: tuple[int, int]
-    base_norm: float
-    rank: int | None = None
+    layer: Count | None
+    shape: tuple[PositiveInt, PositiveInt]
+    base_norm: NonNegativeFloat
+    rank: Count | None = None
     rounding: Rounding | None = None
     captured: Captured | None = None
     stand_in: Rounding | None = None
@@ -194,6 +209,8 @@ class Result:
         comparison: None where there is no reference.
         collapsed: why the run counts as collapsed, in words (`lorax_lab/tasks/collapse.py`); empty where it does not.
         scoring: None of a run in fp32, and in records of before 2026-11-30.
+        probes: of leaks, the constant answer first; empty for a trial, a memorised task, and a kind that has none.
+        notes: what was said of the data before training, such as which near duplicates stay together.
     """
 
     inputs: Inputs
@@ -212,6 +229,18 @@ class Result:
     comparison: Comparison | None = None
     collapsed: list[str] = field(default_factory=list)
     scoring: Scoring | None = None
+    probes: list[Probe] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        scores = {f"truncation/{cut['k']}/{self.metric}": cut.get(self.metric) for cut in self.truncation or []}
+        scores |= {**self.metrics, **self.baselines}
+        lowest, highest = (-1.0, 1.0) if self.higher_is_better else (0.0, math.inf)
+        for name, value in scores.items():
+            if not name.endswith(f"/{self.metric}") or value is None or not math.isfinite(value):
+                continue
+            if not lowest - ROUNDING <= value <= highest + ROUNDING:
+                raise ValueError(f"{name} is {value}; it is from {lowest:g} to {highest:g}")
 
     def score(self, split: str) -> float:
         """The primary metric on a split; NaN where it is not finite or was not taken."""

@@ -10,6 +10,7 @@ import numpy as np
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Pools, source_of
 from lorax_lab.data.leaks import notes_of
+from lorax_lab.data.near_duplicates import grouped
 from lorax_lab.data.splits import split as split_pools
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.tasks.classification import Classification
@@ -61,9 +62,12 @@ def load_task(config: TaskConfig) -> Task:
     if source.sha256(config) != sha256:
         raise ConfigError(f"task.path={config.path} changed while it was read; type the same command again")
     _require_variety(pools, next(iter(config.inputs)))
+    said = ""
+    if config.group_near_duplicates and not config.memorise:
+        pools, said = grouped(pools, (sha256, repr(config)))
     splits, dropped = split_pools(pools, config, sha256)
-    notes = notes_of(pools, splits, config)
-    return Task(config, KINDS[config.kind], pools.classes, metric, *splits, sha256, dropped, notes)
+    notes = (said, *notes_of(pools, splits, config))
+    return Task(config, KINDS[config.kind], pools.classes, metric, *splits, sha256, dropped, tuple(filter(None, notes)))
 
 
 def _primary_metric(config: TaskConfig) -> str:

@@ -1,7 +1,7 @@
 """Language modeling: a causal model goes on from a prompt with its completion, or from nothing with a whole text.
 
 A row is the prompt's tokens, the completion's and the end token. Only the last two are predicted. Prompt and completion
-are tokenized apart, with `task.separator` before the completion; no chat template is put around them.
+are tokenized apart, with `task.separator` before the completion, or the tokenizer's chat template around the prompt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.config.checks import FROM_ZERO
+from lorax_lab.config.checks import FROM_ZERO, require
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks import greedy
@@ -40,6 +40,8 @@ class LanguageConfig(TaskConfig):
         separator: stands between prompt and completion, and is predicted with the completion.
         max_length: tokens of a row; a longer prompt is cut on its left, the completion never.
         few_shot: training examples in the prompt by which the untrained model is scored too; 0 for none.
+        chat: whether the prompt is a user's message in the tokenizer's chat template, which the completion answers.
+            Then no separator stands between them.
     """
 
     inputs: ClassVar[Mapping[str, str]] = {"prompt": "text"}
@@ -50,10 +52,13 @@ class LanguageConfig(TaskConfig):
     separator: str = " "
     max_length: int = 128
     few_shot: int = field(default=4, metadata=FROM_ZERO)
+    chat: bool = field(default=False, metadata={"neutral": False})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_length(self.max_length)
+        needs = "without a prompt there is no message to answer; type task.prompt=prompt, or leave task.chat out"
+        require(not self.chat or self.prompt is not None or self.path is None, "task.chat", self.chat, needs)
 
 
 def _require_completions(
@@ -79,6 +84,19 @@ def _require_completions(
 def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def _in_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
+    """The text before an answer to this message of a user.
+
+    Raises:
+        ConfigError: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        lacks = f"the tokenizer of {tokenizer.name_or_path} has no chat template"
+        raise ConfigError(f"task.chat=true: {lacks}; leave task.chat out, or name a model that has one")
+    messages = [{"role": "user", "content": message}]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -161,14 +179,16 @@ class LanguageModeling(TextKind):
         if not examples:
             return []
         end, start = end_token(processor), _start(processor)
-        prompts = _tokens(processor, [example.inputs.get("prompt", "") for example in examples])
-        separators = [config.separator if "prompt" in example.inputs else "" for example in examples]
+        messages = [example.inputs.get("prompt", "") for example in examples]
+        prompts = _tokens(processor, [_in_chat(processor, text) for text in messages] if config.chat else messages)
+        separators = [config.separator * ("prompt" in example.inputs and not config.chat) for example in examples]
         texts = [f"{separator}{example.label}" for separator, example in zip(separators, examples, strict=True)]
         completions = [[*ids, end] for ids in _tokens(processor, texts)]
         _require_completions(examples, completions, config, processor.unk_token_id)
         rows = []
         for prompt, completion in zip(prompts, completions, strict=True):
-            first = start or ([] if prompt else [end])
+            begins = config.chat and prompt[:1] == start  # by its template
+            first = [] if begins else start or ([] if prompt else [end])
             room = config.max_length - len(completion) - len(first)
             tail = prompt[max(0, len(prompt) - room) :]
             row = {"input_ids": [*first, *tail, *completion], "completion": len(completion)}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, Diverged
+from lorax_lab.pulse import PULSE
 from lorax_lab.tasks.kind import Row, Task
 from lorax_lab.train import Batch
 
@@ -100,11 +101,13 @@ class Split:
         parts, batches = [], batches or self.scored_together(device.type)
         with self.autocast():
             for indices in batches:
+                PULSE.beat("batch")
                 with torch.autocast("cpu", enabled=False):  # a processor of sounds multiplies too
                     batch = self.batch(indices).to(device)
                 parts.append(self.task.kind.outputs(model, batch.inputs, self.processor).float().cpu())
                 if not parts[-1].isfinite().all():
                     raise Diverged("outputs that are not finite")
+        PULSE.rest()
         model.train(was_training)
         return in_order(torch.cat(parts), batches)
 

@@ -32,7 +32,7 @@ FROZEN = {
 """Names that runs of these overrides have had since the first version, for inputs of the hashes below."""
 
 
-THEN = ("train.validations=3", "measure=curve", "train.precision=fp32")
+THEN = ("train.validations=3", "measure=curve", "train.precision=fp32", "task.group_near_duplicates=false")
 """What the defaults were then."""
 
 
@@ -89,7 +89,7 @@ def test_the_names_of_published_runs_follow_from_what_they_recorded(folder: Path
     """The first line of a study, the last, and a few between them."""
     lines = read_lines(folder)
     for line in [*lines[:: len(lines) // 5 + 1], lines[-1]]:
-        of_texts = ["task=local", "task.path=x", "task.text=a", "task.label=b"]
+        of_texts = ["task=local", "task.group_near_duplicates=false", "task.path=x", "task.text=a", "task.label=b"]
         is_of_language = line["config"]["task"]["kind"] == "language_modeling"
         defaults = dataclasses.asdict(compose(["task=arithmetic", "model=smollm2"] if is_of_language else of_texts))
         if line["config"]["task"]["source"] not in ("local", "hub", "image_folder"):

@@ -74,6 +74,18 @@ def test_a_tokenizer_that_begins_texts_begins_each_row_once() -> None:
     assert plain["input_ids"] == [*ids("the a bad dull end"), END]
 
 
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_chat_has_the_template_around_the_prompt_and_no_separator(begins: bool) -> None:
+    tokenizer = word_tokenizer(begins)
+    with pytest.raises(ConfigError, match=r"task\.chat=true: .* has no chat template"):
+        split_of(EXAMPLES[:1], tokenizer, chat=True)
+    start = "the " if begins else ""
+    tokenizer.chat_template = start + "it {{ messages[0].content }}{% if add_generation_prompt %} and{% endif %}"
+    row = split_of(EXAMPLES[:1], tokenizer, chat=True).rows[0]
+    assert row["input_ids"] == [*ids(f"{start}it the film is and good"), END]
+    assert row["completion"] == 2
+
+
 def taught(kind: str, split: Split, steps: int) -> nn.Module:
     model = causal_model(kind)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)

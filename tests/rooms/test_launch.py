@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,21 @@ from lorax_lab.launch import room
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import seconds_of
-from lorax_lab.launch.runs import COMPARED, ELSEWHERE, NO_REFERENCE, RECORDED, Run, attempt
+from lorax_lab.launch.runs import (
+    COMPARED,
+    ELSEWHERE,
+    ENDING,
+    NO_REFERENCE,
+    RECORDED,
+    Run,
+    attempt,
+    clear_checkpoints,
+    interrupt_once,
+    interrupted,
+)
 from lorax_lab.launch.sweep import carry_out
 from lorax_lab.launch.workers import Workers
+from lorax_lab.pulse import FIRST, LEAST, Pulse
 from lorax_lab.record import record
 from lorax_lab.record.lease import is_leased, lease
 
@@ -90,7 +103,9 @@ def test_a_run_is_trained_once(tmp_path: Path, trains: list[str]) -> None:
         (Diverged("training loss nan"), "diverged", "training loss nan"),
         (RuntimeError("two\n  lines"), "failed", "RuntimeError: two lines"),
         (MemoryError("no more"), "oom", "MemoryError: no more"),
-        (KeyboardInterrupt(), "killed", "interrupted"),
+        (KeyboardInterrupt(), "killed", "interrupted by SIGINT"),
+        (KeyboardInterrupt(signal.SIGHUP), "killed", "interrupted by SIGHUP"),
+        (OSError("\x1b[31m\udcff"), "failed", r"OSError: \x1b[31m\udcff"),
     ],
 )  # fmt: skip
 def test_the_end_of_a_run_is_recorded_with_its_reason(
@@ -106,6 +121,70 @@ def test_the_end_of_a_run_is_recorded_with_its_reason(
     content = record.read_record(run.folder)
     assert (content.status, content.reason) == (status, reason)
     assert not is_leased(run.folder)
+
+
+def test_a_long_error_is_cut_where_it_is_shown_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = planned(tmp_path)
+    ends_in(RuntimeError("\x1b[2J a word" * 20_000), monkeypatch)
+    attempt(run, unseen)
+    content, shown = record.read_record(run.folder), capsys.readouterr().out
+    assert len(f"{content.reason}{content.error}{shown}") < 40_000
+    assert "\x1b" not in f"{content.reason}{content.error}{shown}"
+    assert "in _execute" in str(content.error)
+
+
+@pytest.fixture
+def own_handlers() -> Iterator[None]:
+    """The handlers of signals as they were, afterwards."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_handlers")
+@pytest.mark.parametrize("number", ENDING)
+def test_the_first_signal_interrupts_by_its_name_and_later_ones_do_nothing(number: signal.Signals) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if number != signal.SIGHUP else signal.SIG_DFL)
+    interrupt_once()
+    assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) == (number != signal.SIGHUP)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        os.kill(os.getpid(), number)
+    assert interrupted(raised.value) == f"interrupted by {number.name}"
+    for later in ENDING:
+        os.kill(os.getpid(), later)
+
+
+@pytest.mark.parametrize("status", ["completed", "killed"])
+def test_checkpoints_that_a_kill_left_in_a_completed_run_are_removed(tmp_path: Path, status: str) -> None:
+    run = planned(tmp_path)
+    recorded(run, status=status)
+    (run.folder / "checkpoints" / "step-000001").mkdir(parents=True)
+    with lease(run.folder):
+        clear_checkpoints(run.folder)
+    assert (run.folder / "checkpoints").exists(), "another process has the run"
+    clear_checkpoints(run.folder)
+    assert (run.folder / "checkpoints").exists() == (status == "killed")
+
+
+def test_a_pulse_allows_twenty_medians_and_is_asked_for_nothing_while_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    pulse, heard, now = Pulse(), list[float | None](), 0.0
+    pulse.listener = heard.append
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    for seconds in (0, 10, 10, 40, 0):
+        now += seconds
+        pulse.beat("step")
+    assert heard == [FIRST, LEAST, LEAST, LEAST]
+    pulse.beat("batch")
+    now += 30
+    pulse.beat("batch")
+    pulse.rest()
+    assert heard[4:] == [FIRST, 600, None]
+    pulse.begin()
+    pulse.beat("step")
+    assert heard[-1] == FIRST
 
 
 def test_a_run_with_a_damaged_record_is_trained_again(tmp_path: Path, trains: list[str]) -> None:
@@ -229,7 +308,7 @@ def test_a_worker_that_died_while_it_was_idle_is_not_given_a_run(tmp_path: Path,
     staff.begin(run)
     (worker,) = staff.busy.values()
     assert worker is not dead
-    staff.end(5.0)
+    staff.end(signal.SIGTERM)
 
 
 def test_a_store_that_cannot_be_written_is_named_before_anything_trains(small_run: list[str], lab_here: Lab) -> None:

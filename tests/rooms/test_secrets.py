@@ -7,7 +7,9 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ from shown import recorded, show
 from lorax_lab.record import record
 from lorax_lab.record.files import write_csv, write_json
 from lorax_lab.record.folder import save_config, save_history
-from lorax_lab.record.redact import HIDDEN, redact, redacted
+from lorax_lab.record.redact import HIDDEN, Redacting, redact, redacted
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -67,13 +69,13 @@ def test_no_file_has_a_secret_and_its_numbers_stay(tmp_path: Path, monkeypatch: 
     failed = run_record("a", status="failed", reason=text, error=text)
     failed.config["task"]["path"] = text
     record.write_record(tmp_path / "a", failed)
-    record.write_record(tmp_path / "b", run_record("b", metrics={"test/accuracy": 12345678.0}))
+    record.write_record(tmp_path / "b", run_record("b", metrics={"train/loss": 12345678.0}))
     save_config(tmp_path / "a", {"path": text, "words": [text]})
     save_history(tmp_path / "a", [{"step": 12345678}])
     write_json(tmp_path / "c.json", {"r": 12345678, "base": text})
     write_csv(tmp_path / "d.csv", pd.DataFrame({"n": [12345678, 1], "text": [text, "a"]}))
     assert not seen("".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file()))
-    assert record.read_record(tmp_path / "b").completed.score("test") == 12345678
+    assert record.read_record(tmp_path / "b").completed.metrics["train/loss"] == 12345678
     assert pd.read_csv(tmp_path / "d.csv")["n"].tolist() == [12345678, 1]
 
 
@@ -95,6 +97,23 @@ def test_warnings_logs_prints_and_uncaught_exceptions_hide_secrets() -> None:
     assert done.returncode == 1
     assert all(word in done.stderr for word in ("UserWarning", "WARNING:root", "ValueError"))
     assert not seen(done.stdout + done.stderr)
+
+
+def no_room() -> TextIO:
+    return Path("/dev/full").open("w")
+
+
+def no_reader() -> TextIO:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return open(writer, "w")
+
+
+@pytest.mark.parametrize("opened", [no_room, no_reader], ids=["full disk", "closed pipe"])
+def test_what_cannot_be_printed_is_dropped(opened: Callable[[], TextIO]) -> None:
+    with opened() as stream:
+        for _ in range(2):
+            Redacting(stream).write("a line\n")
 
 
 ENTRIES = [

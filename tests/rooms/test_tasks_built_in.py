@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -29,6 +31,7 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.data import SOURCES, data_sha256
 from lorax_lab.data.assets import ASSETS, fetch
 from lorax_lab.data.splits import split
+from lorax_lab.errors import ConfigError
 from lorax_lab.tasks import KINDS, Task, load_task
 
 PINNED = [name for name in SOURCES if name in ASSETS]
@@ -134,6 +137,29 @@ def test_arithmetic_is_right_and_the_same_on_every_machine():
     counts = Counter(e.label for e in pools.train)
     assert counts.total() == len({e.inputs["prompt"] for e in pools.train}) == 8000
     assert max(counts.values()) / 8000 == pytest.approx(0.01, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("generator", "right"),
+    [
+        ("spell_backward", lambda prompt: prompt.split(": ")[-1][::-1]),
+        ("gcd", lambda prompt: str(math.gcd(*map(int, re.findall(r"[0-9]+", prompt))))),
+    ],
+)
+def test_generated_problems_have_right_answers_and_come_once(generator: str, right: Callable[[str], str]) -> None:
+    config = settings("reasoning", f"task.subset={generator}", **ALL)
+    problems = SOURCES["reasoning"].read(config).train
+    assert 5000 < len({problem.inputs["prompt"] for problem in problems}) == len(problems)
+    assert all(problem.label == right(problem.inputs["prompt"]) for problem in problems)
+    by_numbers = {problem.group: set() for problem in problems}
+    for problem in problems:
+        by_numbers[problem.group].add(problem.label)
+    assert generator != "gcd" or (len(by_numbers) < len(problems) and all(len(s) == 1 for s in by_numbers.values()))
+
+
+def test_a_generator_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"task\.subset=spell_backwards is no generator.*spell_backward"):
+        SOURCES["reasoning"].read(settings("reasoning", "task.subset=spell_backwards", **ALL))
 
 
 def test_the_hash_of_what_is_built_in_needs_no_file_and_no_library(tmp_path):

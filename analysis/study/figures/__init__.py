@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Picture
 
 from ... import style
 from ..records import Records, with_direction, with_model
-from . import answer, arms, claims, cost, directions, sets, sizes, trials, updates
+from . import answer, arms, bases, claims, cost, directions, sets, sizes, trials, updates
 
 
 class Figure(NamedTuple):
@@ -47,6 +47,9 @@ FIGURES: dict[str, Figure] = {
         answer.table,
         answer.draw,
         claims.answer,
+    ),
+    "bases": Figure(
+        "the share that each base keeps by rank, by directions and by dimension", bases.table, bases.draw, bases.claim
     ),
     "cost": Figure(
         "what each arm scores, and what a rank costs in parameters, memory and time, the head not counted",

@@ -27,8 +27,8 @@ def kill_at_step(step: int) -> None:
 
 
 def die_at_write(number: int) -> None:
-    """End the process, as a power cut would, at its n-th fsync or rename."""
-    _count_writes(number, lambda: os._exit(137))
+    """End the process, as a power cut would, at its n-th fsync or rename, or when it removes a file or a folder."""
+    _count_writes(number, lambda: os._exit(137), ("fsync", "replace", "unlink", "rmdir"))
 
 
 def disk_full_at_write(number: int) -> None:
@@ -40,7 +40,7 @@ def disk_full_at_write(number: int) -> None:
     _count_writes(number, fail)
 
 
-def _count_writes(number: int, act: Callable[[], None]) -> None:
+def _count_writes(number: int, act: Callable[[], None], names: tuple[str, ...] = ("fsync", "replace")) -> None:
     seen = 0
 
     def counted(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +54,7 @@ def _count_writes(number: int, act: Callable[[], None]) -> None:
 
         return call
 
-    for name in ("fsync", "replace"):
+    for name in names:
         setattr(os, name, counted(getattr(os, name)))
 
 
@@ -71,6 +71,13 @@ def by_seed(**ends: str) -> None:
         return inner(*args, **kwargs)
 
     train.train = wrapped  # type: ignore[assignment]
+
+
+def impatient(seconds: float) -> None:
+    """A step may take so many seconds, and the first one ten minutes."""
+    from lorax_lab import pulse
+
+    pulse.LEAST, pulse.FIRST = seconds, 600.0
 
 
 def environment(**variables: str) -> None:
@@ -101,11 +108,29 @@ def _not_finite(model: Any) -> None:
         next(p for p in model.parameters() if p.requires_grad).fill_(float("inf"))
 
 
+def _at_second_step(act: Callable[[], object]) -> Callable[[Any], None]:
+    """At the second step of a training, which begins with the model in training mode."""
+
+    def arm(model: Any) -> None:
+        inner, calls = model.forward, [act, lambda: None]
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if model.training and calls:
+                calls.pop()()
+            return inner(*args, **kwargs)
+
+        model.forward = forward
+
+    return arm
+
+
 ENDS: dict[str, Callable[[Any], None]] = {
     "exception": lambda _: _raise(RuntimeError("boom")), "sys.exit": lambda _: sys.exit(7),
     "os._exit": lambda _: os._exit(0), "segfault": _segfault,
     "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL), "memory": lambda _: _ask_for(2**45),
     "hang": lambda _: time.sleep(3600), "inf": _not_finite,
+    "hang in a step": _at_second_step(lambda: time.sleep(3600)),
+    "stop in a step": _at_second_step(lambda: os.kill(os.getpid(), signal.SIGSTOP)),
 }  # fmt: skip
 
 

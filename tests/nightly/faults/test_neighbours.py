@@ -16,6 +16,8 @@ import pytest
 from here import store_of, until
 
 from lorax_lab.record import load_runs, read_record
+from lorax_lab.record.lease import is_leased
+from lorax_lab.record.record import scan
 
 pytestmark = pytest.mark.faults
 ROOT, HERE = Path(__file__).parents[3], Path(__file__).parent
@@ -65,6 +67,19 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
     assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
 
 
+def test_a_run_whose_step_does_not_end_is_ended_with_its_stacks(small_run: list[str]) -> None:
+    overrides = [*small_run, "rank=1", "reference=false", "seed=0,1,2", "train.max_steps=3", "workers=1", "-m"]
+    ends = {"s0": "hang in a step", "s1": "stop in a step"}
+    done = lab(*overrides, faults={"by_seed": ends, "impatient": {"seconds": 5.0}})
+    assert done.returncode == 1, done.stdout + done.stderr
+    frame = load_runs(store_of(overrides)).set_index("seed")
+    assert dict(frame["status"]) == {0: "hung", 1: "hung", 2: "completed"}, done.stdout
+    assert all("did not end within 5 s" in frame.loc[seed, "reason"] for seed in (0, 1))
+    assert "in _accumulate" in frame.loc[0, "error"]
+    assert not any(is_leased(Path(folder)) for folder in frame["folder"])
+    assert lab(*overrides).returncode == 0
+
+
 def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: list[str], tmp_path: Path) -> None:
     """The full fine-tune is trained beside the first run, which is compared with it when it is there."""
     stores = {}
@@ -83,6 +98,15 @@ def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: 
         assert {name: one.files[name] for name in weights} == {name: other.files[name] for name in weights}
 
 
+def test_a_sweep_whose_output_has_no_room_trains_its_runs(small_run: list[str]) -> None:
+    overrides = [*small_run, "rank=1,2", "reference=false", "train.max_steps=2", "-m"]
+    command, environment = [sys.executable, "-m", "lorax_lab.run", *overrides], os.environ | {"PYTHONPATH": str(ROOT)}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
+
+
 def has_new(store: Path, before: set[Path]) -> bool:
     return bool(set(store.glob("*/checkpoints/step-*")) - before)
 
@@ -93,7 +117,7 @@ def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: l
     command = [sys.executable, "-m", "lorax_lab.run", *overrides, "workers=2", "-m"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     store, kept = store_of(overrides), dict[str, bytes]()
-    for number, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)):
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         sweep = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
         before = set(store.glob("*/checkpoints/step-*"))
@@ -101,17 +125,20 @@ def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: l
         if number == signal.SIGTERM:
             sweep.terminate()  # the parent alone: it ends its workers
         else:
-            os.killpg(sweep.pid, number)
+            for _ in range(2):  # as Ctrl-C, and Ctrl-C again
+                os.killpg(sweep.pid, number)
         output, _ = sweep.communicate(timeout=60)
-        assert sweep.returncode == code, output
+        assert sweep.returncode == (-9 if number == signal.SIGKILL else 130), output
         lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
         assert not [line for line in lines if str(store) in line], "a worker was left"
         after = {path.parent.name: path.read_bytes() for path in store.glob("*/record.json")}
         done = {name: text for name, text in after.items() if b'"status": "completed"' in text}
         assert kept.items() <= done.items()
         kept = done
-        if code == 130:
+        if number != signal.SIGKILL:
             assert "interrupted; the same command goes on with what is missing" in output
+            reasons = {record.reason for record in scan(store)[0].values() if record.status != "completed"}
+            assert f"interrupted by {number.name}" in reasons
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
     assert kept.items() <= {path.parent.name: path.read_bytes() for path in store.glob("*/record.json")}.items()

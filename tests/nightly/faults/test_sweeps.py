@@ -118,6 +118,7 @@ def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(
             path for name in after for path in record.read_record(store / name).completed.files if path[0] == "."
         ]
         assert not [path for name in after for path in (store / name).glob(".*")]
+        assert not list(store.glob("*/checkpoints"))
     assert cuts >= 7
     print(f"{cuts} power cuts at writes of a run")
 

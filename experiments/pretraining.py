@@ -1,0 +1,177 @@
+"""Does pretraining make the update low, or training? One architecture as four bases, and each is fine-tuned alike.
+
+A base is pretrained, or each of its matrices is replaced: by its own entries in random places, by Gaussian entries of
+the same standard deviation, or by U S Vᵀ with its own singular values and random directions. Embeddings, norms and
+biases stay as pretrained in all four, and no arm trains them. So the bases differ in nothing but the matrices whose
+update is asked for, and full fine-tuning trains just these and the head. A base of random embeddings too would ask
+another question, what the words' vectors do, and takes a third more runs; the study may grow by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from experiments.command import main
+from experiments.planted import headlines
+from experiments.planted_everywhere import gaussian
+from experiments.rank_sweep_2 import EACH, HEADLINES, masked, tasks_of_the_second_edition, write_cloze
+from experiments.rank_sweep_3 import LOWEST_OF_FULL, LOWEST_OF_LORA, subspace
+from experiments.study import FULL, Plan, full, local, lora
+from experiments.teacher import bert, write_table
+from lorax_lab.data.assets import cache_folder
+from lorax_lab.models import select
+from lorax_lab.record.files import write_json
+from lorax_lab.streams import generator
+from lorax_lab.study.protocol import Protocol
+
+QUESTION = """
+Does pretraining make the update low, or training? Which rank, how many directions and which dimension keep 90 % of what
+fine-tuning brings (r90, k90, d90), and which effective and stable rank has the full update, where the matrices are
+pretrained, shuffled, random, or have their spectrum alone?
+"""
+PREDICTION = """
+(2026-11-30, before the runs.) What was seen before: a first try on sarcasm, of one seed, untuned, with trained
+embeddings (effective rank 223 pretrained; 172 shuffled, 163 with its spectrum alone). The head alone on validation:
+sarcasm .77 pretrained and .70 to .71 on the other bases, cloze .29 and .16 to .19, spotted .79 and .60 to .63. One full
+fine-tune of the shuffled base on spotted, seed 7, has .994 there. Runs of two steps showed that each base is loaded,
+trained and measured.
+The rule. A base learns a task where full fine-tuning is surely above the head alone on the same base; else there is no
+share, r90, k90 or d90. Spectral ranks are compared by seed, with Student's interval. Shares are compared at rank 4, 16
+directions and d = 100,000, paired by seed and test example. Below 0 with the whole interval means: without pretraining
+surely more is needed.
+1. All four bases learn sarcasm and spotted. On cloze the pretrained one learns, and none of the others. Refuted where
+   another does.
+2. Without pretraining the full update is lower by its spectrum. Its effective rank is surely below that on the
+   pretrained base, by 20 or more in the mean, wherever both learn; the stable rank is below it on sarcasm. Refuted
+   where an effective rank is surely higher on any base and task.
+3. LoRA and cuts need no more without pretraining. On sarcasm and spotted r90 and k90 in the mean are at most one step
+   of their grids above those of the pretrained base. Refuted where the share at rank 4, or at 16 directions, is surely
+   smaller on two of three bases of a task.
+4. Subspaces need more. On sarcasm and spotted the share at d = 100,000 is surely smaller on two of three bases or more.
+   Refuted for a task where it is so on none.
+If 2 and 3 hold, training makes the update low, not pretraining. If 3 is refuted on both tasks, pretraining does, and
+the seed is right. If 4 holds beside 3, pretraining lowers the dimension alone: a low one then does not explain a low
+rank.
+Power, from the second edition's variances at four seeds, where two bases vary as little alike as two studies: a share
+lower by .2 or by .3 is surely lower at rank 4 in .69 and .95 of studies on sarcasm, .76 and .97 on cloze. At 16
+directions .1 is found in .81 on sarcasm, and .2 in .71 on cloze. On spotted fine-tuning brings more, so power is higher
+there. Over seeds the effective rank has a standard deviation of 1.4, so a difference of 20 cannot be missed.
+Thinned, to take about four hours: LoRA of ranks 1, 4, 16 and 64, subspaces of three dimensions; four seeds, one seed
+to choose rates with, grids that grow once; three tasks, of which spotted has 1,600 examples; the cuts on test without
+their controls.
+"""
+COST = """
+768 runs, 864 where grids grow on both sides: 12 conditions times 8 arms times 4 or 5 rates and 4 seeds. At .09 s a step
+of LoRA, .12 of full fine-tuning and .13 of a subspace on one core of a 2-core Intel Xeon, two runs side by side: 3.9 to
+4.4 hours.
+"""
+MODEL, SEED = "minilm", 0
+RANKS, DIMENSIONS = (1, 4, 16, 64), (10_000, 100_000, 1_000_000)
+
+
+def shuffled(weight: Tensor, stream: Generator) -> Tensor:
+    """The same entries (out, in), each in a random place."""
+    return weight.flatten()[torch.randperm(weight.numel(), generator=stream)].view_as(weight)
+
+
+def random(weight: Tensor, stream: Generator) -> Tensor:
+    """Gaussian entries (out, in) of mean 0, with the standard deviation of the weight's."""
+    return weight.std() * gaussian(stream, *weight.shape)
+
+
+def turned(weight: Tensor, stream: Generator) -> Tensor:
+    """U S Vᵀ (out, in) with the weight's singular values S, and with U and V drawn uniformly (Haar)."""
+    U, V = (_haar(side, min(weight.shape), stream) for side in weight.shape)
+    return U * torch.linalg.svdvals(weight) @ V.T
+
+
+def _haar(side: int, columns: int, stream: Generator) -> Tensor:
+    """Orthonormal columns (side, columns); QR is made unique by a positive diagonal of R (Mezzadri 2007)."""
+    Q, R = torch.linalg.qr(gaussian(stream, side, columns))
+    return Q * R.diagonal().sign()
+
+
+CHANGES: Mapping[str, Callable[[Tensor, Generator], Tensor]] = {
+    "shuffled": shuffled,
+    "random": random,
+    "spectrum kept": turned,
+}
+"""What takes the place of each matrix W0 (out, in), fp64, in the bases that are not pretrained."""
+
+
+def plan() -> Plan:
+    """The grid. Full fine-tuning trains what LoRA and the subspaces change, and no embedding, norm or bias."""
+    arms = [full(LOWEST_OF_FULL, "method.others=false"), *(lora(rank, LOWEST_OF_LORA) for rank in RANKS)]
+    arms += [subspace(dimension) for dimension in DIMENSIONS]
+    return Plan(
+        protocol=Protocol(tuple(arms), factor=3.0, extensions=1, final_seeds=(0, 1, 2, 3)),
+        factors={"base": bases(), "task": tasks()},
+        common=("task.pooling=mean", "train.precision=fp32", "train.validations=1"),
+        final={FULL: ("measure=test_cuts",)},
+        figures=("bases", "answer", "spectral", "trials"),
+        prepare=prepare,
+    )
+
+
+def bases() -> dict[str, tuple[str, ...]]:
+    """Overrides by base, the pretrained one first, with which the others are compared."""
+    changed: dict[str, tuple[str, ...]] = {name: (f"model={folder_of(name)}",) for name in CHANGES}
+    return {"pretrained": (f"model={MODEL}",)} | changed
+
+
+def tasks() -> dict[str, tuple[str, ...]]:
+    """Overrides by task: two of the second edition, and one of 24 classes that needs no knowledge of language."""
+    of_cloze = tasks_of_the_second_edition()["cloze"]
+    sizes = ("task.validation_examples=500", "task.test_examples=1000", "train.epochs=2")
+    of_sarcasm = ("task.train_examples=3000", "task.validation_examples=500", "task.test_examples=2000")
+    return {
+        "sarcasm": ("task=sarcasm", *of_sarcasm),
+        "cloze": of_cloze,
+        "spotted": (*local(spotted_table()), "task.name=spotted", "task.train_examples=1600", *sizes),
+    }
+
+
+def spotted_table() -> Path:
+    """Where the headlines of cloze stand with their word in its place, which is the class."""
+    return cache_folder() / "spotted.csv"
+
+
+def folder_of(base: str) -> Path:
+    """Where a base that is not pretrained is kept."""
+    return cache_folder() / "pretraining" / base.replace(" ", "-")
+
+
+def prepare() -> None:
+    """Write the tables and the bases that are not there."""
+    write_cloze()
+    if not spotted_table().is_file():
+        rows = masked(headlines(HEADLINES), EACH)
+        write_table(spotted_table(), [(text.replace("[MASK]", word), word) for text, word in rows])
+    for base in CHANGES:
+        if not (folder_of(base) / "model.safetensors").is_file():  # the last file that is written
+            print(f"making the base {base}, in {folder_of(base)}", flush=True)
+            write_base(folder_of(base), base)
+
+
+def write_base(folder: Path, base: str, model: str = MODEL) -> None:
+    """Write `folder`: the model with its matrices changed, all else as pretrained, and in `made_from.json` of what and
+    how it was made."""
+    made = bert(model, 2)
+    body: Any = made.model.base_model
+    with torch.no_grad():
+        for name in select(made.model, ["all-linear"]):
+            weight = made.model.get_parameter(f"{name}.weight")
+            weight.copy_(CHANGES[base](weight.double(), generator(SEED, f"pretraining/{base}/{name}")))
+    made_from = {"model": made.name, "sha256": made.sha256, "matrices": base, "seed": SEED}
+    write_json(folder / "made_from.json", made_from)
+    made.processor.save_pretrained(folder)
+    body.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

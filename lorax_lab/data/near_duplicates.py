@@ -1,0 +1,215 @@
+"""Near duplicates: examples that differ in nothing that a person would call another example, kept in one split.
+
+Texts are compared by their words, whatever their order, case, punctuation, HTML entities and invisible signs; images by
+a perceptual hash, then by their pixels. Recordings, and images that are turned or cut out, are not compared.
+"""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from lorax_lab.data.source import Example, Pools, content_key
+from lorax_lab.data.table import printable
+
+ALIKE = 0.8
+"""Share of the shingles of two texts, all of them and the rare ones, that near duplicates have in common at least."""
+LETTERS = 4
+"""Letters of a shingle. None reaches over the end of a word, so the order of words does not count."""
+READ = 1000
+"""Letters from the beginning of a text that have shingles; equal words are looked for in all of it."""
+COMMON = 0.1
+"""Share of the texts from which on a shingle is not rare: it is of a template, or of the language."""
+BANDS, ROWS = 12, 5
+"""Of MinHash: two texts that share 80 % of their shingles are compared with a probability of .99."""
+BITS = 10
+"""Of the 64 bits of a perceptual hash, how many may differ before pixels are compared."""
+THUMBNAIL = 16
+UNLIKE = 0.2
+"""How far two thumbnails may be apart: the root mean square of their difference, by the contrast of one: the mean
+over its colours of their standard deviation."""
+LARGEST, SMALL = 0.05, 20
+"""A group of near duplicates has at most this share of the examples, or so many: else chance could chain them all."""
+
+
+class Groups:
+    """Which examples belong together; at first those of one name, later also those that are joined.
+
+    Attributes:
+        refused: how many joins would have made a group larger than `most`.
+    """
+
+    def __init__(self, names: Sequence[str | None], most: int) -> None:
+        first: dict[str, int] = {}
+        self._parent = [i if name is None else first.setdefault(name, i) for i, name in enumerate(names)]
+        self._size = Counter(self._parent)
+        self.most, self.refused = most, 0
+
+    def of(self, i: int) -> int:
+        """The first example of the group that an example is in."""
+        while self._parent[i] != i:
+            self._parent[i] = self._parent[self._parent[i]]
+            i = self._parent[i]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        """Put two examples, and all that is with them, into one group, where it is not too large."""
+        first, second = sorted((self.of(i), self.of(j)))
+        if first == second:
+            return
+        if self._size[first] + self._size[second] > self.most:
+            self.refused += 1
+            return
+        self._parent[second] = first
+        self._size[first] += self._size[second]
+
+
+def grouped(pools: Pools, key: object) -> tuple[Pools, str]:
+    """The same pools, where near duplicates have one group, and what is to be said of them; nothing where there are
+    none. Groups that are there are kept. Exact copies are left out elsewhere.
+
+    Args:
+        key: of what the pools were read from; the last answer is kept, since the runs of a sweep mostly share it.
+    """
+    listed = {role: getattr(pools, role) for role in ("train", "validation", "test")}
+    if key not in _last:
+        _last.clear()
+        contents = {content_key(e): e for pool in listed.values() for e in pool or []}
+        _last[key] = _groups_of(list(contents.values()), pools.classes)
+    name_of, said = _last[key]
+    for role, pool in listed.items():
+        listed[role] = pool and [replace(e, group=name_of.get(content_key(e), e.group)) for e in pool]
+    return replace(pools, **listed), said
+
+
+_last: dict[object, tuple[dict[tuple[str, ...], str], str]] = {}
+
+
+def _groups_of(examples: list[Example], classes: Sequence[str]) -> tuple[dict[tuple[str, ...], str], str]:
+    """The group of each content that has near duplicates, and what is to be said of them."""
+    groups = Groups([example.group for example in examples], max(SMALL, int(LARGEST * len(examples))))
+    before = [groups.of(i) for i in range(len(examples))]
+    _join_alike(examples, groups)
+    members: dict[int, list[int]] = {}
+    for i in range(len(examples)):
+        members.setdefault(groups.of(i), []).append(i)
+    joined = [together for together in members.values() if len({before[i] for i in together}) > 1]
+    name_of = {content_key(examples[i]): f"alike {together[0]}" for together in joined for i in together}
+    return name_of, _said([[examples[i] for i in together] for together in joined], groups.refused, classes)
+
+
+def _said(groups: list[list[Example]], refused: int, classes: Sequence[str]) -> str:
+    if not groups and not refused:
+        return ""
+    differ = sum(len({example.label for example in group}) > 1 for group in groups)
+    sentence = f"{sum(map(len, groups)):,} examples are near duplicates and stay together, in {len(groups):,} groups"
+    sentence += f", {differ:,} of them with different labels" if differ else ""
+    for group in sorted(groups, key=lambda group: len({example.label for example in group}) == 1)[:2]:
+        sentence += f"; such as {_shown(group[0], classes)} and {_shown(group[1], classes)}"
+    sentence += f"; {refused:,} more pairs stay apart, for their groups would be too large" if refused else ""
+    return f"{sentence}; task.group_near_duplicates=false does without"
+
+
+def _shown(example: Example, classes: Sequence[str]) -> str:
+    values = list(example.inputs.values()) or [str(example.label)]
+    if isinstance(values[0], str):
+        return repr(printable(" ".join(values)))
+    return f"an image of {printable(classes[int(example.label)])}"
+
+
+def _join_alike(examples: Sequence[Example], groups: Groups) -> None:
+    inputs = [list(example.inputs.values()) or [str(example.label)] for example in examples]
+    if all(isinstance(value, str) for value in inputs[0]):
+        _join_texts([" ".join(map(str, values)) for values in inputs], groups)
+    elif isinstance(inputs[0][0], np.ndarray):
+        _join_images([values[0] for values in inputs], groups)
+
+
+# ---- texts
+
+
+class _Signs(dict[int, Any]):
+    """For `str.translate`: signs of format, such as a soft hyphen, are nothing, and punctuation is a space."""
+
+    def __missing__(self, code: int) -> Any:
+        category = unicodedata.category(chr(code))
+        self[code] = "" if category == "Cf" else " " if category[0] in "PZC" else code
+        return self[code]
+
+
+_SIGNS = _Signs()
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text by the alphabet; signs such as + or an emoji are words.
+
+    >>> words("Good&nbsp;film, a “GOOD” fi\\u00adlm!") == words("film a good film good")
+    True
+    """
+    plain = unicodedata.normalize("NFKC", html.unescape(text)).translate(_SIGNS)
+    return tuple(sorted(plain.casefold().split()))
+
+
+def _shingles(of_words: Sequence[str]) -> frozenset[str]:
+    bounded = {f" {word} " for word in of_words}
+    return frozenset(word[i : i + LETTERS] for word in bounded for i in range(max(1, len(word) - LETTERS + 1)))
+
+
+def _share_in_common(one: frozenset[str], another: frozenset[str]) -> float:
+    return len(one & another) / len(one | another)
+
+
+def _join_texts(texts: Sequence[str], groups: Groups) -> None:
+    """Join texts of the same words, then those that MinHash finds and whose shingles are surely alike."""
+    from datasketch import MinHash, MinHashLSH
+
+    first: dict[tuple[str, ...], int] = {}
+    for i, text in enumerate(texts):
+        if of_text := words(text):
+            groups.join(first.setdefault(of_text, i), i)
+    shingles = {i: _shingles(words(texts[i][:READ])) for i in first.values()}
+    counts = Counter(chain.from_iterable(shingles.values()))
+    most = max(len(shingles) * COMMON, 5)
+    rare = {i: frozenset(s for s in of_text if counts[s] <= most) for i, of_text in shingles.items()}
+    encoded = ([shingle.encode() for shingle in of_text] for of_text in rare.values())
+    hashes = MinHash.generator(encoded, num_perm=BANDS * ROWS, hashfunc=crc32, scheme="affine32")
+    index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
+    for i, minhash in zip(rare, hashes, strict=True):
+        if not rare[i]:
+            continue
+        for j in sorted(index.query(minhash)):
+            alike = (
+                groups.of(i) != groups.of(j)
+                and min(_share_in_common(of_text[i], of_text[j]) for of_text in (rare, shingles)) >= ALIKE
+            )
+            if alike:
+                groups.join(j, i)
+        index.insert(i, minhash)
+
+
+# ---- images
+
+
+def _join_images(images: Sequence[np.ndarray], groups: Groups) -> None:
+    """Join images of nearly one perceptual hash whose thumbnails are nearly the same."""
+    from imagehash import phash
+    from PIL import Image
+
+    opened = [Image.fromarray(image) for image in images]
+    hashes = np.array([np.packbits(phash(image).hash).view(np.uint64)[0] for image in opened])
+    small = [np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)) for image in opened]
+    thumbnails = np.stack(small).astype(np.float32)  # (n, height, width, 3)
+    contrasts = thumbnails.std(axis=(1, 2)).mean(axis=1)
+    for i in range(1, len(images)):
+        candidates = np.flatnonzero(np.bitwise_count(hashes[:i] ^ hashes[i]) <= BITS)
+        apart = np.sqrt(np.square(thumbnails[candidates] - thumbnails[i]).mean(axis=(1, 2, 3)))
+        for j in candidates[apart <= UNLIKE * contrasts[i]]:
+            groups.join(int(j), i)

@@ -1,0 +1,189 @@
+"""Near duplicates: twins that differ in nothing a person would call another example are in one split."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from published import settings
+
+from lorax_lab.config.identity import plain
+from lorax_lab.data import Example, Pools
+from lorax_lab.data.leaks import notes_of
+from lorax_lab.data.near_duplicates import LARGEST, grouped
+from lorax_lab.data.source import content_key
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose, recorded
+from lorax_lab.record.folder import save_config
+from lorax_lab.record.variation import overrides
+from lorax_lab.tasks import Task, load_task
+
+PARTS = ("bdfgklmprt", "aeiou", ("nto", "rsk", "vel", "dax", "gum", "pish", "zor", "quel"))
+NOUNS = ["".join(parts) for parts in product(*PARTS)]
+TWINS: dict[str, Callable[[str], str]] = {
+    "full stop": lambda text: f"{text}.",
+    "quotes": lambda text: f"“{text}”",
+    "zero-width space": lambda text: f"{text[:7]}\u200b{text[7:]}",
+    "soft hyphen": lambda text: f"{text[:7]}\u00ad{text[7:]}",
+    "html space": lambda text: text.replace(" ", "&nbsp;", 2),
+    "order of words": lambda text: " ".join(reversed(text.split())),
+    "a letter": lambda text: f"{text[:-1]}y",
+}
+OFF = "task.group_near_duplicates=false"
+
+
+def sentences(count: int) -> list[str]:
+    draw = random.Random(0)
+    return [" ".join(draw.sample(NOUNS, 14)) for _ in range(count)]
+
+
+def table(path: Path, twin: Callable[[str], str], opposite: bool) -> list[str]:
+    """200 sentences and their twins, of the same or the opposite label."""
+    originals = [(text, i % 2) for i, text in enumerate(sentences(200))]
+    rows = [*originals, *((twin(text), label ^ opposite) for text, label in originals)]
+    path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+    return ["local", f"task.path={path}", "task.text=text", "task.label=label"]
+
+
+def straddling(task: Task, twin: Callable[[str], str]) -> int:
+    """How many test examples have their twin in training."""
+    train = {example.inputs["text"] for example in task.train}
+    back = {twin(text): text for text in sentences(200)}
+    there = {text: other for other, text in back.items()}
+    return sum({back.get(text), there.get(text)} & train != set() for text in (e.inputs["text"] for e in task.test))
+
+
+@pytest.mark.parametrize("opposite", [False, True])
+@pytest.mark.parametrize("name", TWINS)
+def test_no_twin_of_a_test_example_is_trained_on_unless_that_is_asked_for(
+    name: str, opposite: bool, tmp_path: Path
+) -> None:
+    words = table(tmp_path / "t.jsonl", TWINS[name], opposite)
+    task, leaking = load_task(settings(*words)), load_task(settings(*words, OFF))
+    assert straddling(leaking, TWINS[name]) > 20
+    assert straddling(task, TWINS[name]) == 0
+    assert leaking.notes == ()
+    (note,) = task.notes
+    assert note.startswith("400 examples are near duplicates")
+    assert ("200 of them with different labels" in note) == opposite
+    assert sentences(1)[0][:40] in note
+
+
+def test_prompts_are_grouped_and_groups_that_are_named_stay(tmp_path: Path) -> None:
+    """Forty writers of three prompts each, whose twins have writers of their own."""
+    rows = [{"prompt": text, "answer": f"a{i}", "by": i % 40} for i, text in enumerate(sentences(120))]
+    home = {row["prompt"]: row["by"] for row in rows} | {f"{row['prompt']}!": row["by"] for row in rows}
+    rows += [row | {"prompt": f"{row['prompt']}!", "by": 100 + i} for i, row in enumerate(rows)]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("task.kind=language_modeling", "task.prompt=prompt", "task.label=answer", "task.group=by")
+    task = load_task(settings("local", f"task.path={path}", *words))
+    homes = [{home[example.inputs["prompt"]] for example in examples} for examples in task.splits.values()]
+    assert sum(map(len, homes)) == len(set.union(*homes)) == 40
+
+
+def photo(draw: np.random.Generator) -> np.ndarray:
+    small = Image.fromarray(draw.integers(0, 256, (5, 5, 3), np.uint8))
+    return np.array(small.resize((28, 28), Image.Resampling.BICUBIC))
+
+
+def one_pixel(image: np.ndarray) -> np.ndarray:
+    changed = image.copy()
+    changed[9, 13] = 255 - changed[9, 13]
+    return changed
+
+
+def as_jpeg(image: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "jpeg", quality=80)
+    return np.array(Image.open(file))
+
+
+def groups_of(examples: list[Example]) -> list[str | None]:
+    pools, _ = grouped(Pools("them", ("a", "b"), examples), object())
+    return [example.group for example in pools.train]
+
+
+@pytest.mark.parametrize("twin", [one_pixel, as_jpeg])
+def test_images_that_differ_in_a_pixel_or_were_written_again_are_twins(
+    twin: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    draw = np.random.default_rng(0)
+    images = [photo(draw) for _ in range(60)]
+    groups = groups_of([Example({"image": image}, i % 2) for i, image in enumerate([*images, *map(twin, images)])])
+    assert groups[:60] == groups[60:]
+    assert len(set(groups)) == 60
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [f"The film number {i} is good, and that is all that I have to say of it." for i in range(600)],
+        [f"What is {i // 24} plus {1000 + i % 24}?" for i in range(600)],
+        [f"{a} {b}" for a in NOUNS for b in NOUNS[:6] if a < b],
+    ],
+)
+def test_short_texts_and_templates_are_no_twins(texts: list[str]) -> None:
+    assert set(groups_of([Example({"text": text}, 0) for text in texts])) == {None}
+
+
+def test_a_chain_ends_before_it_holds_the_whole_table() -> None:
+    chain = [" ".join(NOUNS[i : i + 30]) for i in range(60)]
+    rest = sentences(600)
+    pools, said = grouped(Pools("them", ("a",), [Example({"text": text}, 0) for text in [*chain, *rest]]), object())
+    sizes = [sum(e.group == group for e in pools.train) for group in {e.group for e in pools.train} - {None}]
+    assert 1 < max(sizes) <= LARGEST * 660
+    assert "stay apart" in said
+
+
+def test_a_table_without_twins_has_the_split_that_it_had(tmp_path: Path) -> None:
+    words = table(tmp_path / "t.jsonl", lambda text: text, False)
+    keys = [
+        [content_key(e) for e in load_task(settings(*words, *more)).test] for more in ([], [OFF])
+    ]  # fmt: skip
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("more", [[], [OFF]])
+def test_a_record_says_whether_it_was_grouped_and_one_without_the_setting_was_not(
+    more: list[str], tmp_path: Path
+) -> None:
+    config = compose(["task=local", "task.path=t.csv", "task.text=a", "task.label=b", *more])
+    save_config(tmp_path, plain(config))
+    assert ("group_near_duplicates" in plain(config)["task"]) == (not more)
+    for words in (overrides(plain(config)), recorded(tmp_path / "config.yaml")):
+        assert compose(words).task == config.task
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("1", "1.0"), "'1' and '1.0'"),
+        (("01", "1"), "'01' and '1'"),
+        (("cat", "c\u0430t"), r"'cat' and 'c\u0430t'"),
+        (("N/A", "good"), "'N/A'"),
+        (("good", "nan"), "'nan'"),
+        (("1", "10"), ""),
+    ],
+)
+def test_labels_that_look_alike_or_like_none_are_said(names: tuple[str, ...], words: str) -> None:
+    notes = notes_of(Pools("t", names, []), [], settings("local", "task.path=t.csv", "task.text=a", "task.label=b"))
+    assert [words in note for note in notes] == ([True] if words else [])
+
+
+def test_a_class_folder_without_a_name_in_unicode_is_refused(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"dog"):
+        folder = bytes(tmp_path) + b"/photos/" + name
+        Path(folder.decode(errors="surrogateescape")).mkdir(parents=True)
+        for i in range(3):
+            with open(folder + b"/%d.png" % i, "wb") as file:
+                Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(file, "png")
+    with pytest.raises(ConfigError, match=r"'caf\\udce9' is not UTF-8; rename it"):
+        load_task(settings("image_folder", f"task.path={tmp_path / 'photos'}"))

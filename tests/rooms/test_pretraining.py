@@ -1,0 +1,121 @@
+"""The cause: bases whose matrices are not pretrained, what a study of bases says, and an update while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import PROTOCOL, study
+from torch import Tensor
+
+from analysis.study import bases, page
+from analysis.study.figures import FIGURES
+from analysis.study.records import Records
+from analysis.study.share import HEAD, Scores
+from experiments import pretraining, trajectory
+from experiments.study import composed
+from lorax_lab.execute import execute
+from lorax_lab.launch.plan import run_of
+from lorax_lab.models import load_base, select
+
+KEEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "shuffled": lambda weight: weight.flatten().sort().values,
+    "random": torch.std,
+    "spectrum kept": torch.linalg.svdvals,
+}
+"""What each change leaves of a matrix."""
+ROUGHLY = {"random": 0.1}
+"""A standard deviation is kept up to its sampling error, relative."""
+
+
+@pytest.mark.parametrize("base", pretraining.CHANGES)
+def test_a_base_differs_in_its_matrices_alone_and_keeps_what_its_name_says(
+    base: str, model_folder: Path, tmp_path: Path
+) -> None:
+    for folder in ("one", "again"):
+        pretraining.write_base(tmp_path / folder, base, str(model_folder))
+    before, made, again = (
+        load_base(str(folder), {"num_labels": 2}, 0).model
+        for folder in (model_folder, tmp_path / "one", tmp_path / "again")
+    )
+    names = {f"{name}.weight" for name in select(before, ["all-linear"])}
+    for name, weight in before.state_dict().items():
+        assert torch.equal(made.state_dict()[name], again.state_dict()[name])
+        assert torch.equal(made.state_dict()[name], weight) == (name not in names)
+        if name in names:
+            left = (KEEPS[base](model.state_dict()[name]) for model in (made, before))
+            torch.testing.assert_close(*left, rtol=ROUGHLY.get(base, 1e-4), atol=1e-5)
+    assert '"sha256"' in (tmp_path / "one" / "made_from.json").read_text()
+
+
+def learned(kept: float, sign: int, draw: np.random.Generator) -> Scores:
+    """Scores of a base of which rank 4 keeps this share; the examples are as hard on every base."""
+    hard = np.random.default_rng(0).normal(0, 0.2, 500)
+    zero, full, arm = (sign * (mean + hard + draw.normal(0, 0.02, (4, 500))) for mean in (0.5, 0.9, 0.5 + 0.4 * kept))
+    return Scores(full, zero, HEAD, {("rank", 4): arm}, sign > 0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_difference_of_two_shares_has_the_truth_inside_and_tells_them_apart(sign: int) -> None:
+    draw = np.random.default_rng(1)
+    first, less, same = (learned(kept, sign, draw) for kept in (0.9, 0.7, 0.9))
+    less, same = (bases.difference(one, first, ("rank", 4)) for one in (less, same))
+    assert less.low < -0.2 < less.high < 0
+    assert same.low < 0 < same.high
+
+
+def of_bases(zero: float) -> Records:
+    """A study of two bases on one task, whose head alone scores `zero`."""
+    names = [", ".join(place) for place in product(("pretrained", "random"), ("reviews",))]
+    made = study(protocol=replace(PROTOCOL, extensions=0), tasks=tuple(names))
+    factors = {"base": {"pretrained": ("model=m",), "random": ("model=r",)}, "task": {"reviews": ("task=reviews",)}}
+    head = {"metric": "accuracy", "metrics": {"test/accuracy": zero}}
+    return replace(made, declared=replace(made.declared, factors=factors), heads=dict.fromkeys(names, head))
+
+
+def test_a_study_of_bases_has_their_differences_and_refuses_a_share_where_nothing_is_learned() -> None:
+    records = of_bases(0.6)
+    rows = bases.table(records).set_index(["base", "quantity", "size"])
+    assert rows.loc[("random", "rank", 8), "value"] == pytest.approx(1, abs=0.02)
+    assert np.isnan(rows.loc[("pretrained", "rank", 8), "difference"])
+    assert "| random | reviews |" in page.write(records)
+    figure = FIGURES["bases"]
+    assert figure.draw(figure.table(records)).get_suptitle().startswith("Rank from which on LoRA keeps 90 %")
+    none = of_bases(0.95)
+    assert set(bases.table(none)["quantity"]) == set(bases.SPECTRAL)
+    assert "does not learn" in page.write(none)
+
+
+def test_a_run_that_is_looked_at_trains_as_if_nothing_had_been(
+    small_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trajectory, "LOOKS", (1, 2, 4))
+    overrides = (*small_words, "method=full", "seed=3", *trajectory.COMMON)
+    rows = {(row["step"], row["quantity"], row["k"]): row["value"] for row in trajectory.trajectory(overrides, "")}
+    run = run_of(composed(overrides))
+    result = execute(run.config, run.run_id, tmp_path / run.run_id, None).completed
+    assert rows[6, "score", None] == result.score("validation")
+    assert rows[6, "columns", 4] == pytest.approx(1) == rows[6, "rows", 8]
+    assert 0 < rows[1, "columns", 4] < 1
+    assert {step for step, *_ in rows} == {1, 2, 4, 6}
+
+
+def test_a_trajectory_that_is_in_the_table_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Any] = []
+
+    def one_row(overrides: tuple[str, ...], title: str) -> list[trajectory.Row]:
+        trained.append(title)
+        return [{"step": 1, "quantity": "score", "k": None, "value": 0.5}]
+
+    monkeypatch.setattr(trajectory, "write_clozes", lambda: None)
+    monkeypatch.setattr(trajectory, "trajectory", one_row)
+    assert [trajectory.main(["--records", str(tmp_path)]) for _ in range(2)] == [0, 0]
+    assert len(trained) == len(set(trained)) == len(trajectory.RUNS) * len(trajectory.SEEDS)
