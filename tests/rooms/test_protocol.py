@@ -71,6 +71,7 @@ def test_the_highest_mean_over_the_seeds_is_chosen(higher: bool) -> None:
     chosen = select(PROTOCOL, "t", lines_of(scores, higher))
     assert {arm: c.step for arm, c in chosen.choices.items()} == {"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}
     assert not any(c.edge for c in chosen.choices.values())
+    assert chosen.missing == ()
     assert chosen.choices["full"].score == pytest.approx(0.9 if higher else ABOVE - 0.9)
 
 
@@ -152,10 +153,11 @@ def test_rates_are_chosen_by_a_loss_where_it_is_declared(higher: bool) -> None:
     by_loss = replace(PROTOCOL, chosen_by_loss="log_loss", extensions=0)
     chosen = select(by_loss, "t", line_of).choices["full"]
     assert (chosen.step, chosen.score, chosen.low, chosen.high) == (0, 1.0, True, False)
-    metric = "accuracy" if higher else "error"
-    lacking = rf"^chosen_by_loss=log_loss: m-t-s100-\w+ has no validation/log_loss; it has validation/{metric}$"
-    with pytest.raises(ConfigError, match=lacking):
-        select(by_loss, "t", lines_of(scores, higher))
+    there = f"validation/{'accuracy' if higher else 'error'}, validation/log_loss"
+    with pytest.raises(
+        ConfigError, match=rf"^chosen_by_loss=nats: m-t-s100-\w+ has no validation/nats; it has {there}$"
+    ):
+        select(replace(by_loss, chosen_by_loss="nats"), "t", line_of)
 
 
 def test_an_edge_is_said(made: Callable[..., Records]) -> None:

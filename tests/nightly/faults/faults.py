@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import inspect
+import itertools
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -56,6 +58,40 @@ def _count_writes(number: int, act: Callable[[], None], names: tuple[str, ...] =
 
     for name in names:
         setattr(os, name, counted(getattr(os, name)))
+
+
+def at_print(number: int, act: str) -> None:
+    """At the n-th write to standard output a signal of that name comes, or with `full` there is no room from it on."""
+    from lorax_lab.record.redact import guard
+
+    inner, count = sys.stdout.write, itertools.count(1)
+
+    def write(text: str) -> int:
+        at = next(count)
+        if at == number:
+            print(f"print {number} is the one", file=sys.stderr, flush=True)
+            if act != "full":
+                os.kill(os.getpid(), signal.Signals[act])
+        if at >= number and act == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return inner(text)
+
+    sys.stdout.write = write  # type: ignore[method-assign]
+    guard()  # as at the entry of every command
+
+
+def folder_at_name(number: int) -> None:
+    """A folder with something in it stands under the n-th name that a file is to get."""
+    inner, count = os.replace, itertools.count(1)
+
+    def replace(source: Any, target: Any) -> None:
+        if next(count) == number:
+            print(f"name {number} is the one", file=sys.stderr, flush=True)
+            Path(target).unlink(missing_ok=True)
+            Path(target, "in the way").mkdir(parents=True)
+        inner(source, target)
+
+    os.replace = replace
 
 
 def by_seed(**ends: str) -> None:
