@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": (".compare", "arms against each other, by the seeds that they share, as in compare runs"),
     "audit": (".audit", "what an audit wrote, as in audit FOLDER"),
     "planted": (".planted", "which rank number finds the rank of a matrix made with one"),
+    "which_rank": (".which_rank", "which rank to take: the regret of each rule, and the cells most like a task"),
 }
 """What has a command line of its own: its module, and what it draws."""
 OF_STUDIES = ("study", "verdict")

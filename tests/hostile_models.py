@@ -203,7 +203,7 @@ LATER: dict[str, tuple[Spoil, str]] = {
     "a tokenizer beyond the embedding": (grown_tokenizer, "its tokenizer makes token 5000 of task=local"),
     "few positions": (
         lambda folder: (settings(max_position_embeddings=4)(folder), tensors(few_positions)(folder)),
-        "has 14 tokens, and model=.* reads 4; type task.max_length=4",
+        "inputs of task=local are too long: the longest has 14 tokens, and model=.* reads 4; type task.max_length=4",
     ),
 }
 """What only the rows of a task show."""

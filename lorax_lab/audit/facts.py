@@ -14,7 +14,7 @@ from scipy.stats import poisson
 
 from lorax_lab import spectra
 from lorax_lab.audit.findings import energy_held, median_of, uniform_ranks
-from lorax_lab.audit.updates import Updates
+from lorax_lab.audit.updates import Updates, in_title
 from lorax_lab.record.files import plain_values
 from lorax_lab.spectra import LowRank
 
@@ -34,6 +34,9 @@ ABOVE = 0.002
 NOISE, FEWER, MORE, SPIKES, UNTESTED = "noise", "fewer", "more", "spikes", "cannot be tested"
 STILL = "it did not change"
 PRODUCT, IID = "Gaussian factors of its rank", "iid noise"
+UNTAUGHT, UNTAUGHT_RANKS = (1.0, 2.3), (4, 64)
+"""Stable ranks of LoRAs that were trained on labels drawn at random, and their ranks: the least and the most over the
+arms of the published studies, of each the median over matrices and seeds."""
 SUMMARY = ("relative_norm", "effective_rank", "stable_rank", "energy_rank_90", "energy_rank_99")
 """Medians that a card has of each module type."""
 
@@ -53,11 +56,14 @@ def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scor
             untested.setdefault(verdict.reason, []).append(name)
     facts: Facts = {
         "title": updates.title,
-        "base": updates.base.name if updates.base else None,
+        "base": in_title(updates.base.name) if updates.base else None,
         "kinds": sorted(set(rows["kind"])),
         "parameters": _parameters(updates, rows),
         "verdict": overall(by_type)._asdict(),
         "energy": uniform_ranks(rows),
+        "worst": _worst(rows),
+        "untaught": {"ranks": UNTAUGHT_RANKS, "stable_rank": UNTAUGHT},
+        "stable_rank": median_of(rows[rows["frobenius_norm"] > 0], "stable_rank"),
         "modules": [_module(name, rows[rows["module"] == name], verdict) for name, verdict in by_type.items()],
         "untested": untested,
         "layers": _layers(rows),
@@ -83,6 +89,21 @@ def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
         "update_ranks": sorted(set(rows["numerical_rank"].astype(int))),
         "scalings": sorted({round(p.scaling, 6) for p in products}),
     }
+
+
+def _worst(rows: pd.DataFrame) -> Facts | None:
+    """The matrix of which the rank that holds 90 % over all matrices holds the least, that share, and the rank that its
+    own 90 % needs, None where that was not measured. None where no rank holds 90 %."""
+    moved = rows[rows["frobenius_norm"] > 0]
+    rank = uniform_ranks(rows)["90%"]
+    if rank is None:
+        return None
+    shares = energy_held(moved) / np.square(moved["frobenius_norm"].to_numpy(float))[:, None]
+    worst = int(shares[:, rank - 1].argmin())
+    enough = np.flatnonzero(shares[worst] >= 0.9 * (1 - 1e-9))
+    needs = int(enough[0]) + 1 if len(enough) else None
+    name = moved["matrix"].iloc[worst].removesuffix(".weight")
+    return {"matrix": name, "share": shares[worst, rank - 1], "needs": needs}
 
 
 def _module(name: str, members: pd.DataFrame, verdict: Verdict) -> Facts:

@@ -81,7 +81,7 @@ def _energies(part: Any, modules: list[Facts], rows: int) -> None:
         axes.remove()
     legends = [axes.get_legend_handles_labels() for axes in every[: len(modules)]]
     part.legend(*max(legends, key=lambda legend: len(legend[1])), loc="outside lower right", ncols=2)
-    part.supxlabel("top k directions (band: least and most over the layers)", fontsize=8)
+    part.supxlabel("top k directions (line: median layer, band: all)", fontsize=8)
     part.supylabel("share of ‖ΔW‖²", fontsize=8)
 
 

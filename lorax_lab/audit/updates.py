@@ -59,6 +59,12 @@ def is_adapter(name: str) -> bool:
     return bool(format_of(Path(name).expanduser()))
 
 
+def in_title(name: str) -> str:
+    """What a title calls a folder, a file, or a name that is none: of a path only its end."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else name
+
+
 def _pair(base_name: str, tuned_name: str) -> Updates:
     base, tuned = open_checkpoint(base_name), open_checkpoint(tuned_name)
     if factors := [key for key in tuned.tensors if LORALIB_KEY.fullmatch(key)]:
@@ -69,7 +75,7 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
     fingerprint = fingerprint_of(base.files) + fingerprint_of(tuned.files)
-    title, slug = f"{tuned_name} against {base_name}", _slug(base_name, tuned_name)
+    title, slug = f"{in_title(tuned_name)} against {in_title(base_name)}", _slug(base_name, tuned_name)
     lineage = check_base(tuned.files[0], base_name, base.tensors)
     return Updates(title, slug, pairing.pairs, pairing.notes, fingerprint, base, None, lineage)
 
@@ -90,7 +96,7 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates
     files = {path, *folder.glob("adapter_*")}
     fingerprint = fingerprint_of(base.files) if base else ""
     fingerprint += fingerprint_of(sorted(file for file in files if file.is_file()))
-    title = f"the adapter {name}" + (f" on {base.name}" if base else "")
+    title = f"the adapter {in_title(name)}" + (f" on {in_title(base.name)}" if base else "")
     slug = _slug(*([base.name] if base else []), name)
     return Updates(title, slug, matrices, notes, fingerprint, base, adapter, lineage)
 

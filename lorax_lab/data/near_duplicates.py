@@ -41,35 +41,29 @@ LARGEST, SMALL = 0.05, 20
 
 
 class Groups:
-    """Which examples belong together; at first those of one name, later also those that are joined.
+    """Which of the examples, by their indices, belong together: at first those whose `names` are equal.
 
     Attributes:
         refused: how many joins would have made a group larger than `most`.
     """
 
     def __init__(self, names: Sequence[str | None], most: int) -> None:
-        first: dict[str, int] = {}
-        self._parent = [i if name is None else first.setdefault(name, i) for i, name in enumerate(names)]
-        self._size = Counter(self._parent)
-        self.most, self.refused = most, 0
+        from scipy.cluster.hierarchy import DisjointSet
 
-    def of(self, i: int) -> int:
-        """The first example of the group that an example is in."""
-        while self._parent[i] != i:
-            self._parent[i] = self._parent[self._parent[i]]
-            i = self._parent[i]
-        return i
+        self.sets, self.most, self.refused = DisjointSet(range(len(names))), most, 0
+        first: dict[str, int] = {}
+        for i, name in enumerate(names):
+            if name is not None:
+                self.sets.merge(first.setdefault(name, i), i)
 
     def join(self, i: int, j: int) -> None:
         """Put two examples, and all that is with them, into one group, where it is not too large."""
-        first, second = sorted((self.of(i), self.of(j)))
-        if first == second:
+        if self.sets.connected(i, j):
             return
-        if self._size[first] + self._size[second] > self.most:
+        if self.sets.subset_size(i) + self.sets.subset_size(j) > self.most:
             self.refused += 1
-            return
-        self._parent[second] = first
-        self._size[first] += self._size[second]
+        else:
+            self.sets.merge(i, j)
 
 
 def grouped(pools: Pools, key: object) -> tuple[Pools, str]:
@@ -96,14 +90,10 @@ _last: dict[object, tuple[dict[tuple[str, ...], str], str]] = {}
 def _groups_of(examples: list[Example], classes: Sequence[str]) -> tuple[dict[tuple[str, ...], str], str]:
     """The group of each content that has near duplicates, and what is to be said of them."""
     groups = Groups([example.group for example in examples], max(SMALL, int(LARGEST * len(examples))))
-    before = [groups.of(i) for i in range(len(examples))]
     _join_alike(examples, groups)
-    members: dict[int, list[int]] = {}
-    for i in range(len(examples)):
-        members.setdefault(groups.of(i), []).append(i)
-    joined = [together for together in members.values() if len({before[i] for i in together}) > 1]
-    name_of = {content_key(examples[i]): f"alike {together[0]}" for together in joined for i in together}
-    return name_of, _said([[examples[i] for i in together] for together in joined], groups.refused, classes)
+    joined = [sorted(group) for group in groups.sets.subsets() if len({examples[i].group or i for i in group}) > 1]
+    name_of = {content_key(examples[i]): f"alike {group[0]}" for group in joined for i in group}
+    return name_of, _said([[examples[i] for i in group] for group in joined], groups.refused, classes)
 
 
 def _said(groups: list[list[Example]], refused: int, classes: Sequence[str]) -> str:
@@ -187,7 +177,7 @@ def _join_texts(texts: Sequence[str], groups: Groups) -> None:
             continue
         for j in sorted(index.query(minhash)):
             alike = (
-                groups.of(i) != groups.of(j)
+                not groups.sets.connected(i, j)
                 and min(_share_in_common(of_text[i], of_text[j]) for of_text in (rare, shingles)) >= ALIKE
             )
             if alike:

@@ -136,7 +136,9 @@ def _check_data(run: Run) -> int:
     longest = max(size for split in splits.values() for size in split.sizes)
     limit = models.most_tokens(model, processor, model_class)
     if limit is not None and longest > limit:
-        reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
+        sizes = [size for split in splits.values() for size in split.sizes]
+        many = f"{sum(size > limit for size in sizes)} of {len(sizes)} inputs of task={settings.name} are too long"
+        reason = f"{many}: the longest has {longest} tokens, and model={model} reads {limit}"
         instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
         raise ConfigError(f"{reason}; {instead}")
     rows = [row for split in splits.values() for row in split.rows]
@@ -145,6 +147,10 @@ def _check_data(run: Run) -> int:
     if size is not None and token >= size:
         beyond = f"its tokenizer makes token {token} of task={settings.name}, and its embedding has {size} rows"
         raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
+    padding = getattr(models.tokenizer_of(processor), "pad_token_id", None)
+    if size is not None and padding is not None and padding >= size:
+        beyond = f"its tokenizer pads with token {padding}, and its embedding has {size} rows"
+        raise ConfigError(f"model={model}: {beyond}; set pad_token in its tokenizer_config.json to one that has a row")
     task.kind.require_readable(models.resolve(model), processor, rows, settings)
     check_unlike(splits["train"])
     notes = [*task.notes, *task.kind.notes(rows, settings)]

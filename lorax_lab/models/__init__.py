@@ -24,4 +24,11 @@ from lorax_lab.models.matrices import (
     shapes_of,
     short_name,
 )
-from lorax_lab.models.skeleton import check_sizes, matrix_shapes, most_tokens, vocabulary, without_weights
+from lorax_lab.models.skeleton import (
+    check_sizes,
+    matrix_shapes,
+    most_tokens,
+    tokenizer_of,
+    vocabulary,
+    without_weights,
+)

@@ -94,7 +94,25 @@ def save_tensors(path: Path, tensors: dict[str, Any], header: Mapping[str, str] 
 
     contiguous_copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     metadata = {"format": "pt"} | {key: redact(text) for key, text in (header or {}).items()}
-    write_whole(path, lambda scratch: save_file(contiguous_copies, scratch, metadata=metadata))
+
+    def write(scratch: Path) -> None:
+        save_file(contiguous_copies, scratch, metadata=metadata)
+        _sort_metadata(scratch)
+
+    write_whole(path, write)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put what a safetensors file says of itself in order: the library writes it in another one each time, and the same
+    tensors are the same bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        assert len(content) == size, (len(content), size)
+        file.seek(8)
+        file.write(content)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

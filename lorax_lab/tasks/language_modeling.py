@@ -17,7 +17,7 @@ import numpy as np
 from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import FROM_ZERO, require
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError, cut
+from lorax_lab.errors import ConfigError, cut, in_short
 from lorax_lab.tasks import greedy
 from lorax_lab.tasks.greedy import IGNORED, end_token
 from lorax_lab.tasks.kind import Inputs, Metric, Row, ratio_of_sums
@@ -90,13 +90,17 @@ def _in_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
     """The text before an answer to this message of a user.
 
     Raises:
-        ConfigError: the tokenizer has no chat template.
+        ConfigError: the tokenizer has no chat template, or one that refuses the message.
     """
     if not tokenizer.chat_template:
         lacks = f"the tokenizer of {tokenizer.name_or_path} has no chat template"
         raise ConfigError(f"task.chat=true: {lacks}; leave task.chat out, or name a model that has one")
     messages = [{"role": "user", "content": message}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # a template is a program of somebody else's, and raises what it likes
+        fault = f"the chat template of {tokenizer.name_or_path} fails on {cut(message, 40)!r}: {in_short(error)}"
+        raise ConfigError(f"task.chat=true: {fault}; leave task.chat out, or mend its template") from error
 
 
 def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -98,6 +98,20 @@ def test_pure_noise_is_called_noise_and_a_steep_spectrum_is_not() -> None:
     assert facts["layers"]["hardly"] == ["h.2"]
 
 
+def test_the_worst_matrix_stands_beside_the_energy_of_all_and_a_path_is_called_by_its_end() -> None:
+    weak = factors(1, even)["h.3.mlp.up.lora_B"] / 100
+    tensors = factors(0, steep) | {"h.3.mlp.up.lora_B": weak}
+    Path("runs").mkdir()
+    facts = card(adapter(tensors, "runs/it"))
+    energy = torch.linalg.svdvals(weak @ tensors["h.3.mlp.up.lora_A"]) ** 2
+    shares = (energy.cumsum(0) / energy.sum()).tolist()
+    pooled, needs = facts["energy"]["90%"], 1 + next(i for i, share in enumerate(shares) if share >= 0.9)
+    share = pytest.approx(shares[pooled - 1], rel=1e-4)
+    assert facts["worst"] == {"matrix": "h.3.mlp.up", "share": share, "needs": needs}
+    assert pooled < needs
+    assert facts["title"] == "the adapter it"
+
+
 UNTESTABLE: dict[str, tuple[Callable[[], str], str]] = {
     "rank 1": (lambda: adapter(first_of(factors(0, even)), r=1), "rank 1"),
     "an SVD's factors": (lambda: adapter(orthogonal(factors(0, even))), "an SVD made its factors"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import GOOD
+from here import plan
 from language import (
     EXAMPLES,
     KIND,
@@ -18,13 +21,17 @@ from language import (
     PLAIN_TEXTS,
     WORDS,
     causal_model,
+    save_causal,
     split_of,
     word_tokenizer,
+    words_of,
+    write_table,
 )  # fmt: skip
 from torch import nn
 
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError
+from lorax_lab.launch.plan import check
 from lorax_lab.tasks.split import Split, baselines, check_unlike
 
 END = WORDS.index("[END]")
@@ -181,3 +188,43 @@ def test_prompts_that_are_all_alike_are_refused() -> None:
 def test_a_completion_without_tokens_is_refused(label: str) -> None:
     with pytest.raises(ConfigError, match=r"task\.label"):
         split_of([*EXAMPLES, Example({"prompt": "a"}, label)])
+
+
+CANNOT_BE_READ: dict[str, tuple[dict[str, Any], Callable[[Any], object], str, str, str]] = {
+    "prompts above the context": (
+        {"max_position_embeddings": 8}, bool, "the end", "good",
+        r"\d+ of 144 inputs of task=local are too long: the longest has 1\d tokens, and model=.* reads 8",
+    ),
+    "an empty completion": ({}, bool, "the end", "", "row 1: task.label=answer is missing"),
+    "a completion without room": ({}, bool, "the end", "good " * 24, "1 of .* completions have no room"),
+    "a token without a row": (
+        {}, lambda tokenizer: tokenizer.add_tokens(["new"]), "the new end", "good",
+        "makes token 33 of task=local, and its embedding has 33 rows",
+    ),
+    "a padding token without a row": (
+        {}, lambda tokenizer: tokenizer.add_special_tokens({"pad_token": "[PAD]"}), "the end", "good",
+        "pads with token 33, and its embedding has 33 rows; set pad_token",
+    ),
+    "no end token": (
+        {}, lambda tokenizer: setattr(tokenizer, "eos_token", None), "the end", "good", "has no end token"
+    ),
+    "a chat template that fails": (
+        {}, lambda tokenizer: setattr(tokenizer, "chat_template", "{{ raise_exception('no system') }}"), "the end",
+        "good", "task.chat=true: the chat template of .* fails on .*: no system; leave task.chat out",
+    ),
+}  # fmt: skip
+"""What is changed of the model and of its tokenizer, a row of the table, and what the message says."""
+
+
+@pytest.mark.parametrize("name", CANNOT_BE_READ)
+def test_what_a_model_cannot_read_is_refused_before_training_in_one_sentence(name: str, tmp_path: Path) -> None:
+    sizes, change, prompt, completion, message = CANNOT_BE_READ[name]
+    base, tokenizer, path = save_causal(tmp_path / "tiny", **sizes), word_tokenizer(), tmp_path / "answers.csv"
+    change(tokenizer)
+    tokenizer.save_pretrained(base)
+    header, *rows = write_table(path).read_text().splitlines()
+    path.write_text("\n".join([header, f"{prompt},{completion}", *rows[1:]]))
+    chat = f"task.chat={'true' if tokenizer.chat_template else 'false'}"
+    with pytest.raises(ConfigError, match=message) as refused:
+        check(plan([*words_of(base, path), f"runs_dir={tmp_path / 'runs'}", "rank=2", chat]))
+    assert len(str(refused.value).splitlines()) == 1

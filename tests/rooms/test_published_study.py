@@ -17,6 +17,7 @@ from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS, Records, load, names_in
 from analysis.study.validator import breaches
 from analysis.study.verdict import of_tasks
+from lorax_lab.audit.facts import UNTAUGHT, UNTAUGHT_RANKS
 from lorax_lab.study.published import Afterwards, read_rows, write_rows
 from lorax_lab.study.tables import altered
 
@@ -108,6 +109,24 @@ def test_each_estimate_of_a_planted_rank_is_that_of_its_study() -> None:
             spectral = f"{means['participation_ratio']:.1f} | {means['energy_rank_90']:.0f} | "
             spectral += f"{means['effective_rank']:.0f} | {means['stable_rank']:.1f}"
             assert f"| {rank} | {stars} | {spectral} |" in MEASURES_PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_what_a_card_says_of_random_labels_is_what_was_published() -> None:
+    """Of every LoRA of rank 4 and more that was trained on them."""
+    medians, ranks = [], set[int]()
+    for of_study in load_all(RECORDS)[0]:
+        for name in of_study.conditions:
+            is_random = name == "random labels" or name.removesuffix(" labels").isdecimal()
+            for arm in of_study.protocol.ranked() if is_random else []:
+                if arm.rank and arm.rank >= UNTAUGHT_RANKS[0]:
+                    rows = [
+                        r for line in seeds_of(of_study, name, arm.name).values() for r in line["matrices"].values()
+                    ]
+                    medians.append(round(float(np.median([row["stable_rank"] for row in rows])), 1))
+                    ranks.add(arm.rank)
+    assert (min(medians), max(medians)) == UNTAUGHT
+    assert (min(ranks), max(ranks)) == UNTAUGHT_RANKS
 
 
 def spectra(of_study: Records, task: str, by: str, group: str, matrices: int) -> list[dict[str, Any]]:

@@ -193,6 +193,17 @@ def test_spectra_and_tensors_come_back_to_the_bit(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "t.safetensors") == files_of(tmp_path)["t.safetensors"].sha256
 
 
+def test_the_same_tensors_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    header = {"lineage": '{"base": "ü\\u001b\\n"}', "note": "\x7f\b/", "one more": "x"}
+    paths = [tmp_path / f"{n}.safetensors" for n in range(8)]
+    for path in paths:
+        save_tensors(path, {"b": torch.ones(3), "a": torch.zeros(2, 2)}, header)
+    assert len(set(map(sha256_of, paths))) == 1
+    assert torch.equal(load_file(paths[0])["b"], torch.ones(3))
+
+
 def test_tables(tmp_path: Path) -> None:
     written(tmp_path / "b")
     record.write_record(tmp_path / "a", content("a", status="running"))

@@ -144,14 +144,14 @@ def _not_finite(model: Any) -> None:
         next(p for p in model.parameters() if p.requires_grad).fill_(float("inf"))
 
 
-def _at_second_step(act: Callable[[], object]) -> Callable[[Any], None]:
-    """At the second step of a training, which begins with the model in training mode."""
+def _within(mode: str, act: Callable[[], object]) -> Callable[[Any], None]:
+    """Within the second `step` of a training, or the second `batch` that is scored after it."""
 
     def arm(model: Any) -> None:
         inner, calls = model.forward, [act, lambda: None]
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if model.training and calls:
+            if model.training == (mode == "step") and calls:
                 calls.pop()()
             return inner(*args, **kwargs)
 
@@ -165,8 +165,9 @@ ENDS: dict[str, Callable[[Any], None]] = {
     "os._exit": lambda _: os._exit(0), "segfault": _segfault,
     "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL), "memory": lambda _: _ask_for(2**45),
     "hang": lambda _: time.sleep(3600), "inf": _not_finite,
-    "hang in a step": _at_second_step(lambda: time.sleep(3600)),
-    "stop in a step": _at_second_step(lambda: os.kill(os.getpid(), signal.SIGSTOP)),
+    "hang in a step": _within("step", lambda: time.sleep(3600)),
+    "hang in a batch": _within("batch", lambda: time.sleep(3600)),
+    "stop in a step": _within("step", lambda: os.kill(os.getpid(), signal.SIGSTOP)),
 }  # fmt: skip
 
 

@@ -68,14 +68,15 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
 
 
 def test_a_run_whose_step_does_not_end_is_ended_with_its_stacks(small_run: list[str]) -> None:
-    overrides = [*small_run, "rank=1", "reference=false", "seed=0,1,2", "train.max_steps=3", "workers=1", "-m"]
-    ends = {"s0": "hang in a step", "s1": "stop in a step"}
+    overrides = [*small_run, "rank=1", "reference=false", "seed=0,1,2,3", "train.max_steps=3", "workers=1", "-m"]
+    ends = {"s0": "hang in a step", "s1": "stop in a step", "s2": "hang in a batch"}
     done = lab(*overrides, faults={"by_seed": ends, "impatient": {"seconds": 5.0}})
     assert done.returncode == 1, done.stdout + done.stderr
     frame = load_runs(store_of(overrides)).set_index("seed")
-    assert dict(frame["status"]) == {0: "hung", 1: "hung", 2: "completed"}, done.stdout
-    assert all("did not end within 5 s" in frame.loc[seed, "reason"] for seed in (0, 1))
+    assert dict(frame["status"]) == {0: "hung", 1: "hung", 2: "hung", 3: "completed"}, done.stdout
+    assert all("did not end within 5 s" in frame.loc[seed, "reason"] for seed in (0, 1, 2))
     assert "in _accumulate" in frame.loc[0, "error"]
+    assert "in outputs" in frame.loc[2, "error"]
     assert not any(is_leased(Path(folder)) for folder in frame["folder"])
     assert lab(*overrides).returncode == 0
 
