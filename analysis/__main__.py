@@ -21,6 +21,7 @@ COMMANDS = {
     "report": (".report", "one page of all runs, to open in a browser"),
     "compare": (".compare", "arms against each other, by the seeds that they share, as in compare runs"),
     "audit": (".audit", "what an audit wrote, as in audit FOLDER"),
+    "trajectory": (".trajectory", "an update's rank and directions against the step, while it trains"),
     "planted": (".planted", "which rank number finds the rank of a matrix made with one"),
     "which_rank": (".which_rank", "which rank to take: the regret of each rule, and the cells most like a task"),
 }

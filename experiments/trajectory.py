@@ -119,12 +119,10 @@ def trajectory(overrides: tuple[str, ...], title: str) -> list[Row]:
 
 
 def _measured(run: Prepared) -> tuple[dict[str, float], Findings]:
-    """The score on validation and what is measured of the update so far; training goes on afterwards."""
+    """The score on validation and what is measured of the update so far."""
     score, zero = run.splits["validation"].score(run.model), _head_alone(run)
     parts = (run.original, None, run.splits, score, zero, K90, run.config.seed, unseen)
-    findings = measure(run.model, run.method, *parts)
-    run.model.train()
-    return score, findings
+    return score, measure(run.model, run.method, *parts)
 
 
 def _head_alone(run: Prepared) -> float | None:

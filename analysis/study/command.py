@@ -19,6 +19,9 @@ from .validator import breaches, not_begun
 VERDICT = Path(__file__).parents[1] / "VERDICT.md"
 DOCS = Path(__file__).parents[2] / "docs" / "study"
 PAGE = "VERDICT.md"
+WHY, README = DOCS.parent / "why.md", Path(__file__).parents[2] / "README.md"
+BEGINS, ENDS = "<!-- the answer: `python -m analysis study` writes it -->", "<!-- end of the answer -->"
+"""What stands before and after the README's answer."""
 
 
 def main(arguments: list[str]) -> int:
@@ -74,7 +77,21 @@ def _write(options: argparse.Namespace) -> int:
     links = {name: os.path.relpath(options.out / name / PAGE, verdict.parent) for name in names}
     write_text(verdict, page.write_all(studies, links, damaged))
     print(verdict)
+    if (options.records, options.out) == (RECORDS, DOCS):
+        _write_answer(studies)
     return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in chosen))
+
+
+def _write_answer(studies: list[Records]) -> None:
+    """Write `docs/why.md`, and the README's answer between its marks."""
+    for path, write in ((WHY, page.write_why), (README, page.write_answer)):
+        text = write(studies, {name: os.path.relpath(DOCS / name / PAGE, path.parent) for name in names_in(RECORDS)})
+        if path == README:
+            readme = path.read_text(encoding="utf-8")
+            before, after = readme.partition(BEGINS)[0], readme.partition(ENDS)[2]
+            text = f"{before}{BEGINS}\n\n{text}\n{ENDS}{after}"
+        write_text(path, text)
+        print(path)
 
 
 def load_all(folder: Path, names: Collection[str] | None = None) -> tuple[list[Records], dict[str, str]]:

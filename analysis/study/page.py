@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
 from lorax_lab.record.direction import TRAINING
+from lorax_lab.study.protocol import DIMENSION
 
 from ..pages import render
-from . import bases, comparison, margin, share, update
+from . import bases, comparison, margin, ninety, share, update
 from .figures import FIGURES, STANDARD, claims
-from .records import Records, collapsed, every, hours_of
+from .records import KEPT, Records, collapsed, every, hours_of
 from .statistics import Interval, Smallest
 from .validator import breaches, marked, notes
 from .verdict import low_rank, of_tasks, rule, rulings
@@ -49,8 +51,61 @@ def write_all(studies: Sequence[Records], links: Mapping[str, str], damaged: Map
     main = sorted((s for s in studies if s.declared.control_of not in names), key=_leads, reverse=True)
     ordered = [one for s in main for one in (s, *(c for c in studies if c.declared.control_of == s.name))]
     shown = [numbers(study) for study in ordered]
+    return render("overview.md", studies=shown, lead=_answer(shown), links=links, damaged=damaged or {})
+
+
+def write_why(studies: Sequence[Records], links: Mapping[str, str]) -> str:
+    """The page that says by which notion the update is of low rank, why, and where not; `links` as in `write_all`."""
+    by_name = {study.name: numbers(study) for study in sorted(studies, key=_leads, reverse=True)}
+    lead = _answer(list(by_name.values()))
+    return render("why.md", lead=lead, studies=by_name, links=links, published=ninety.published())
+
+
+def write_answer(studies: Sequence[Records], links: Mapping[str, str]) -> str:
+    """The README's answer; `links` as in `write_all`."""
+    lead = _answer([numbers(study) for study in sorted(studies, key=_leads, reverse=True)])
+    return render("answer.md", lead=lead, links=links)
+
+
+def _answer(shown: Sequence[Numbers]) -> Numbers | None:
+    """The numbers of the study that leads, of each task by the newest edition that has it; None where no study has a
+    share.
+
+    Args:
+        shown: by what leads, the first first.
+    """
     lead = next((facts for facts in shown if not facts["faults"] and facts["tasks"]), None)
-    return render("overview.md", studies=shown, lead=lead, links=links, damaged=damaged or {})
+    if lead is None:
+        return None
+    stem, _ = _edition(lead["name"])
+    editions = [facts for facts in shown if _edition(facts["name"])[0] == stem and facts["tasks"]]
+    newest_first = sorted(editions, key=lambda facts: _edition(facts["name"])[1], reverse=True)
+    source = {task["task"]: facts for facts in reversed(newest_first) for task in facts["tasks"]}
+    by_edition: dict[str, list[str]] = {}
+    chosen: Numbers = {"tasks": [], "ninety": []}
+    tables = []
+    for facts in newest_first:
+        tasks = [task["task"] for task in facts["tasks"] if source[task["task"]] is facts]
+        if tasks:
+            by_edition[facts["name"]] = tasks
+            tables.append(facts["shares"][facts["shares"]["task"].isin(tasks)])
+            for key in chosen:
+                chosen[key] += [row for row in facts[key] if row["task"] in tasks]
+    chosen |= {"claim": claims.answer(pd.concat(tables), lead["word"]), "by_edition": by_edition}
+    chosen |= {"conditions": list(dict.fromkeys(c for name in by_edition for c in _named(shown, name)["conditions"]))}
+    chosen |= {"beaten": [t for name, tasks in by_edition.items() for t in _named(shown, name)["beaten"] if t in tasks]}
+    chosen |= {"has_subspaces": any(_named(shown, name)["has_subspaces"] for name in by_edition)}
+    return max(newest_first, key=lambda facts: len(facts["tasks"])) | chosen
+
+
+def _edition(name: str) -> tuple[str, int]:
+    """The name of a study without its edition, and that: `rank_sweep_2` is the second edition of `rank_sweep`."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if number.isdigit() else (name, 1)
+
+
+def _named(shown: Sequence[Numbers], name: str) -> Numbers:
+    return next(facts for facts in shown if facts["name"] == name)
 
 
 def _leads(study: Records) -> tuple[bool, bool, int, str]:
@@ -68,6 +123,7 @@ def began(records: Records) -> str:
     return min((str(line["written"]) for line in records.lines), default="")
 
 
+@lru_cache(maxsize=KEPT * 2)
 def numbers(records: Records) -> Numbers:
     """What both pages say of a study; of one that is not fair, what is wrong with it."""
     texts = {key: " ".join(text.split()) for key, text in records.declared.texts.items()}
@@ -76,6 +132,7 @@ def numbers(records: Records) -> Numbers:
     facts |= {"has_cuts": update.has_cuts(records)}
     facts |= {"splits": list(dict.fromkeys(map(records.scored_on, records.conditions)))}
     facts |= {"conditions": records.conditions, "tasks": [], "rulings": [], "arms": [], "beaten": []}
+    facts |= {"to_come": records.to_come, "ninety": [], "has_subspaces": bool(records.protocol.ranked(DIMENSION))}
     if facts["faults"]:
         return facts
     facts["beaten"] = [task for task in records.conditions if _is_beaten(records, task)]
@@ -85,6 +142,9 @@ def numbers(records: Records) -> Numbers:
             "claim": claims.answer(table, records.condition_word),
             "tasks": _tasks(records, table),
             "effective_rank": _effective_rank(records),
+            "ninety": ninety.rows(records),
+            "published": ninety.published(),
+            "shares": table,
         }
         facts |= {"deficits": share.pooled_deficits(records)}
         facts |= {"is_flat": share.is_flat(facts["deficits"]), "by_share": _by_share(facts["tasks"])}
@@ -127,7 +187,8 @@ def _by_share(tasks: list[Numbers]) -> dict[float, Numbers]:
         return sum(getattr(task["rank"][of_share], kept) is not None for task in tasks if task["rank"])
 
     def directions(kept: str, of_share: float) -> int | None:
-        return max((getattr(task["k"][of_share], kept) for task in tasks if task["k"]), default=None)
+        sizes = [getattr(task["k"][of_share], kept) for task in tasks if task["k"]]
+        return None if None in sizes else max(sizes, default=None)
 
     sides = {"ranks": ranks, "k": directions}
     return {
@@ -227,6 +288,8 @@ def tables(records: Records) -> dict[str, pd.DataFrame]:
     made = {"scores": every(records, _scores_of)}
     if (kept := share.table(records)) is not None:
         made["shares"] = (shares := pd.DataFrame(_shares_of(kept))).astype(dict.fromkeys(shares.columns[3:], "Int64"))
+    if (sizes := ninety.table(records)) is not None:
+        made["ninety"] = sizes
     if bases.is_of_bases(records):
         made["by_base"] = bases.table(records)
     if update.asks_how_low(records):
@@ -245,9 +308,12 @@ def _scores_of(records: Records, task: str) -> pd.DataFrame:
 
 
 def _shares_of(table: pd.DataFrame) -> Iterable[Numbers]:
-    for (task, side), rows in table.groupby(["task", "side"], sort=False):
+    of_sides = table[table["side"].isin(share.SIDES)]
+    for (task, side), rows in of_sides.groupby(["task", "side"], sort=False):
         for of_share in share.SHARES:
-            row = {"task": task, "side": side, "share": of_share, **vars(share.enough(rows, of_share))}
+            enough = share.enough(rows, of_share)
+            row = {"task": task, "side": side, "share": of_share}
+            row |= {"surely": enough.surely, "mean": enough.mean, "low": enough.low}
             yield row | ({"of_full": share.enough_of_full(rows, of_share)} if side == "dimension" else {})
 
 

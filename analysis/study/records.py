@@ -63,10 +63,17 @@ class Records:
         """The protocol that was declared."""
         return self.declared.protocol
 
-    @property
+    @cached_property
     def conditions(self) -> list[str]:
-        """The conditions within which arms are compared, such as tasks; the column `task` of every table."""
-        return list(self.declared.conditions)
+        """The conditions within which arms are compared, such as tasks; the column `task` of every table. While a study
+        runs these are the ones of which every arm has a final run; before the first, all."""
+        declared, arms = list(self.declared.conditions), {arm.name for arm in self.protocol.arms}
+        return [name for name in declared if arms <= set(map(self.arm_of, self.lines_in(name, "final")))] or declared
+
+    @property
+    def to_come(self) -> list[str]:
+        """The declared conditions of which some arm has no final run yet, while another has those of all."""
+        return [condition for condition in self.declared.conditions if condition not in self.conditions]
 
     @property
     def condition_word(self) -> str:

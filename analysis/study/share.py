@@ -1,5 +1,6 @@
 """The share of what fine-tuning brings, the scale of every answer. 0 is the head alone on the frozen base, trained to
-convergence (`experiments.converged_heads`); of a language model it is the model before training. 1 is full fine-tuning.
+convergence (`experiments.converged_heads`); of a language model it is the model before training. 1 is full fine-tuning,
+or where a study asks for it the arm that surely beats it (`Protocol.better_reference`).
 
 A size is a rank of LoRA, a number of directions of the full update, or the dimension of a random subspace. It *surely
 keeps* a share where the 95 % interval of `score − share · full − (1 − share) · zero` lies above 0 (retention of effect,
@@ -25,7 +26,7 @@ from lorax_lab.study.answers import OF_CUTS
 from lorax_lab.study.protocol import DIMENSION, RANK
 from lorax_lab.study.published import Line
 
-from .comparison import added, added_by_cuts, is_lost, seeds_of
+from .comparison import added, added_by_cuts, compared, is_lost, seeds_of
 from .margin import head_arm
 from .records import KEPT, Records, score_of
 from .statistics import Interval, crossed
@@ -41,6 +42,8 @@ SIDES = {
 }
 KEYS = {"rank": RANK, "dimension": DIMENSION}
 """What sets the sizes of a side that has arms."""
+OF_PEFT = "method=peft/"
+"""Arms of PEFT's methods stand beside the subspaces, by the numbers that they train."""
 SEARCHED = (-20.0, 20.0)
 """Shares between which the ends of an interval are looked for."""
 HEAD, BEFORE = "head alone", "before training"
@@ -54,10 +57,11 @@ class Scores:
     (seeds, 1) scores where the runs do not say so.
 
     Attributes:
-        full: of full fine-tuning.
+        full: of full fine-tuning, or of the better arm that is the 1 in its place.
         zero: of what brings nothing.
         zero_is: `HEAD`, `BEFORE`, or the name of the arm that trained the head alone.
         arms: by side and size; an arm of which a run diverged has none.
+        reference: the arm that is the 1.
     """
 
     full: np.ndarray
@@ -65,6 +69,7 @@ class Scores:
     zero_is: str
     arms: dict[tuple[str, int], np.ndarray]
     higher_is_better: bool
+    reference: str = "full"
 
     def contrast(self, arm: np.ndarray, share: float) -> Interval:
         """The 95 % interval of `arm − share · full − (1 − share) · zero`, above 0 where the arm keeps more than the
@@ -106,6 +111,7 @@ def paired(
     zero: tuple[str, Mapping[int, Line]],
     higher_is_better: bool,
     with_cuts: bool,
+    better: tuple[str, Mapping[int, Line]] | None = None,
 ) -> Scores | None:
     """Scores of runs by seed, of the seeds that all have; None where they have none, or full fine-tuning is not surely
     better than the 0, with one seed not better at all: then there is no share of what it brings.
@@ -114,13 +120,15 @@ def paired(
         arms: by side and size.
         zero: its name and its runs, of which one, of any seed, may stand for all.
         with_cuts: whether the reference's update was cut and scored on test.
+        better: the arm that is the 1 in the place of the reference, and its runs.
     """
     zero_is, of_zero = zero
-    shared = set.intersection(set(reference), *map(set, arms.values()))
+    one_is, of_one = better or ("full", reference)
+    shared = set.intersection(set(reference), set(of_one), *map(set, arms.values()))
     seeds = sorted(shared & set(of_zero) if len(of_zero) > 1 else shared)
     if not seeds:
         return None
-    lines = [runs[seed] for runs in (reference, *arms.values()) for seed in seeds]
+    lines = [runs[seed] for runs in (reference, of_one, *arms.values()) for seed in seeds]
     by_example = all(added(line) is not None for line in [*lines, *of_zero.values()])
 
     def scores_of(runs: Mapping[int, Line]) -> np.ndarray:
@@ -133,24 +141,61 @@ def paired(
         every_k = sorted(set.intersection(*map(set, cuts)) - {0})
         by_place |= {("k", k): np.array([of_seed[k] for of_seed in cuts]) for k in every_k}
     alike = dict.fromkeys(seeds, next(iter(of_zero.values()))) | dict(of_zero)
-    made = Scores(scores_of(reference), scores_of(alike), zero_is, by_place, higher_is_better)
+    made = Scores(scores_of(of_one), scores_of(alike), zero_is, by_place, higher_is_better, one_is)
     least = made.brings.low if len(seeds) > 1 else made.brings.mean
     return made if least > 0 else None
 
 
 @lru_cache(maxsize=KEPT * 16)
-def scores(records: Records, condition: str) -> Scores | None:
-    """The paired scores of a condition; None where there is no share (`paired`), or nothing stands for the 0."""
+def scores(records: Records, condition: str, of_full: bool = False) -> Scores | None:
+    """The paired scores of a condition; None where there is no share (`paired`), or nothing stands for the 0.
+
+    Args:
+        of_full: whether full fine-tuning is the 1 also where another arm is, by `better_arm`.
+    """
     reference = seeds_of(records, condition, records.protocol.reference)
     if is_lost(records, condition, records.protocol.reference) or (zero := _zero(records, condition)) is None:
         return None
     protocol = records.protocol
     names = {(side, arm.size(key) or 0): arm.name for side, key in KEYS.items() for arm in protocol.ranked(key)}
+    names |= {place: name for name in _of_peft(records) if (place := _by_parameters(records, condition, name))}
     lines = {place: seeds_of(records, condition, name) for place, name in names.items()}
     arms = {
         place: of_arm for place, of_arm in lines.items() if of_arm and not is_lost(records, condition, names[place])
     }
-    return paired(reference, arms, zero, records.higher_is_better(condition), is_on_test(records, condition))
+    better = None if of_full else better_arm(records, condition)
+    return paired(
+        reference,
+        arms,
+        zero,
+        records.higher_is_better(condition),
+        is_on_test(records, condition),
+        (better, seeds_of(records, condition, better)) if better else None,
+    )
+
+
+def better_arm(records: Records, condition: str) -> str | None:
+    """The arm that is the 1 of a condition: of those that surely beat the reference the best in the mean, by intervals
+    wide enough for all arms at once. None where there is none, or the study does not ask for it."""
+    if not records.protocol.better_reference:
+        return None
+    higher, by_arm = records.higher_is_better(condition), compared(records, condition)
+    gains = {arm: values.interval(of=len(by_arm)).oriented(higher) for arm, values in by_arm.items()}
+    beats = {arm: gain for arm, gain in gains.items() if gain.low > 0 and not is_lost(records, condition, arm)}
+    return max(beats, key=lambda arm: beats[arm].mean, default=None)
+
+
+def _of_peft(records: Records) -> list[str]:
+    """The arms of PEFT's methods that are alone of their kind, such as VeRA of one rank, by their names."""
+    of_sides = {arm.name for key in KEYS.values() for arm in records.protocol.ranked(key)}
+    arms = [arm for arm in records.protocol.arms if any(o.startswith(OF_PEFT) for o in arm.overrides)]
+    return [arm.name for arm in arms if arm.name not in of_sides]
+
+
+def _by_parameters(records: Records, condition: str, name: str) -> tuple[str, int] | None:
+    """An arm as a side of its own, of the size that it trains; None where it has no run."""
+    lines = seeds_of(records, condition, name).values()
+    return next(((name, int(line["parameters"]["adapter"])) for line in lines), None)
 
 
 def _zero(records: Records, condition: str) -> tuple[str, Mapping[int, Line]] | None:
@@ -184,15 +229,23 @@ def _baseline(line: Line, name: str) -> Line | None:
     return None if score is None else {"metric": metric, "metrics": {f"test/{metric}": score}}
 
 
-def table(records: Records) -> pd.DataFrame | None:
+@lru_cache(maxsize=KEPT * 2)
+def table(records: Records, of_full: bool = False) -> pd.DataFrame | None:
     """One row per condition, side and size: the share kept with its interval, whether it surely keeps each of `SHARES`
     (`surely_80` and so on), the scores of full fine-tuning and of the 0, and what the 0 is. None where no condition has
-    a share."""
+    a share.
+
+    Args:
+        of_full: as in `scores`. Else a study that asks for better references has the column `reference`, the arm whose
+            score is `full`.
+    """
     rows = []
     for condition in records.conditions:
-        if of_condition := scores(records, condition):
+        if of_condition := scores(records, condition, of_full):
             line = next(iter(seeds_of(records, condition, records.protocol.reference).values()))
             place = {"task": condition, "classes": len(line["inputs"].get("classes", ()))}
+            if records.protocol.better_reference and not of_full:
+                place |= {"reference": of_condition.reference}
             rows += rows_of(of_condition, place)
     return pd.DataFrame(rows) if rows else None
 
@@ -217,17 +270,43 @@ def column(share: float) -> str:
 
 @dataclass(frozen=True)
 class Enough:
-    """The smallest size from which on every size that was tried keeps a share: surely, and in the mean. None where not
-    even the largest does."""
+    """The smallest size from which on every size that was tried keeps a share, with its 95 % interval, `low` to
+    `surely`. None where the largest does not either.
 
-    surely: int | None
+    Attributes:
+        low: all smaller sizes surely fall short.
+        mean: from which on the mean share is that, which lies in the interval.
+        surely: from which on every size surely keeps the share.
+    """
+
+    low: int | None
     mean: int | None
+    surely: int | None
+
+    def __str__(self) -> str:
+        """
+        >>> print(Enough(4, 8, 16), Enough(4, 4, 4), Enough(2, 8, None), Enough(4, None, None), Enough(*[None] * 3))
+        8 (4 to 16) 4 8 (2 or more) none (4 or more) above the largest
+        """
+        if self.low is None:
+            return "above the largest"
+        to = "or more" if self.surely is None else f"to {self.surely:,}"
+        middle = "none" if self.mean is None else f"{self.mean:,}"
+        return middle if self.low == self.surely else f"{middle} ({self.low:,} {to})"
 
 
 def enough(rows: pd.DataFrame, share: float) -> Enough:
-    """Of the rows of one condition and side in `table`: r90, k90 and d90 are of a share of .9."""
+    """Of the rows of one condition and side in `table`: r90, k90 and d90 are of a share of .9.
+
+    Each end is tested from its side on, size by size, until the first that is not sure (fixed sequence). So it errs as
+    rarely as one test does, however many sizes there are, and no order of the shares is assumed: a wrong `low` needs
+    the true size itself to fall short, a wrong `surely` the largest that does not keep the share to keep it
+    (`tests/nightly/test_intervals_of_sizes.py`).
+    """
     rows = rows.sort_values("size")
-    return Enough(from_on(rows["size"], rows[column(share)]), from_on(rows["size"], rows["share"] >= share))
+    low = next((int(size) for size in rows["size"][~(rows["share_high"] < share)]), None)
+    surely, mean = (from_on(rows["size"], passes) for passes in (rows[column(share)], rows["share"] >= share))
+    return Enough(low, mean, surely)
 
 
 def enough_of_full(rows: pd.DataFrame, share: float) -> int | None:
@@ -293,7 +372,7 @@ def pooled_deficits(records: Records) -> dict[int, Interval]:
     metrics = Counter(records.metric(task) for task in tasks if scores(records, task))
     metric = max(metrics, key=lambda name: metrics[name], default="")
     for condition in (task for task in tasks if records.metric(task) == metric):
-        if of_condition := scores(records, condition):
+        if of_condition := scores(records, condition, of_full=True):
             for (side, size), arm in of_condition.arms.items():
                 if side == "rank":
                     by_rank.setdefault(size, []).append(of_condition.contrast(arm, 1.0))

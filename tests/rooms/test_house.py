@@ -36,8 +36,8 @@ STUDIES_IMPORT = {
     "streams", "tasks",
 }  # fmt: skip
 """What composes, reads and measures runs, and the named streams of random numbers; nothing that trains."""
-LOOKS_INSIDE_A_RUN = {"trajectory": {"execute", "findings"}}
-"""What a study imports besides that measures a run while it trains."""
+LOOKS_INSIDE_A_RUN = {"trajectory": {"execute", "findings"}, "wrong_gradients": {"methods"}}
+"""What a study imports besides that measures a run while it trains, or one step of a method."""
 
 
 def imports(path: Path) -> set[str]:

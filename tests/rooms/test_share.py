@@ -50,7 +50,18 @@ def test_the_smallest_size_is_one_from_which_on_every_size_passes() -> None:
     rows = pd.DataFrame(
         {"size": [8, 1, 2, 4], column(0.9): [True, True, False, True], "share": [0.89, 0.9, 0.91, 0.95]}
     )
-    assert enough(rows, 0.9) == share.Enough(surely=4, mean=None)
+    assert enough(rows.assign(share_high=1.0), 0.9) == share.Enough(low=1, mean=None, surely=4)
+
+
+@pytest.mark.parametrize(
+    ("highs", "low"), [([0.8, 0.91, 0.8, 1.0], 2), ([0.8, 0.8, 0.89, 1.0], 8), ([0.8] * 4, None), ([np.nan] * 4, 1)]
+)
+def test_the_interval_begins_at_the_first_size_that_does_not_surely_fall_short(
+    highs: list[float], low: int | None
+) -> None:
+    """A larger size that surely falls short does not move it: the more are tried, the more do so by chance."""
+    rows = pd.DataFrame({"size": [1, 2, 4, 8], column(0.9): False, "share": 0.8, "share_high": highs})
+    assert enough(rows, 0.9) == share.Enough(low, None, None)
 
 
 def test_d90_follows_the_rule_of_r90_with_the_papers_own_beside() -> None:
@@ -71,7 +82,7 @@ def test_d90_follows_the_rule_of_r90_with_the_papers_own_beside() -> None:
     assert rows is not None
     of_d = rows[rows["side"] == "dimension"]
     assert list(of_d["size"]) == list(means)
-    assert enough(of_d, 0.9) == share.Enough(surely=100_000, mean=100_000)
+    assert enough(of_d, 0.9) == share.Enough(low=100_000, mean=100_000, surely=100_000)
     assert share.enough_of_full(of_d, 0.9) == 1000
     assert share.enough_of_full(of_d.assign(full=0.5, zero=0.9), 0.9) is None  # lower is better
     (row,) = tables(records)["shares"].query("side == 'dimension' and share == 0.9").to_dict("records")

@@ -1,9 +1,12 @@
-"""The answer: how much LoRA of each rank keeps of what fine-tuning brings, and the full update cut to k directions.
+"""The answer: how much LoRA of each rank keeps of what fine-tuning brings, the full update cut to k directions, and
+random subspaces of d numbers where a study has them. Beside these stand PEFT's methods, by the numbers that they train.
 
 Where nothing stands for the 0 of that share, the difference from full fine-tuning, or from the uncut update, is drawn.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pandas as pd
@@ -20,11 +23,15 @@ from ..share import SIDES
 
 CROWDED = 1.6
 """Two sizes nearer than this ratio have one number between them."""
+MARGIN, WIDE = 1.3, 0.07
+"""How far an axis goes beyond its sizes, as a ratio, and as a share of its length where sizes are far apart."""
 LIMITS, ABOVE = (0, 130), 1.15
 """Per cent that the axis of shares shows at least, and by how much it goes beyond a mean that is higher."""
 ALONE = 4.5
 """Width of a figure of one panel, inches."""
 FAR = 2000.0
+"""Per cent at which infinite ends are drawn; and the ratio of sizes that are far apart."""
+FULL = "full"
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -59,7 +66,9 @@ def draw(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     is_share = "share" in table
     for axes, side in zip(panels, sides, strict=True):
-        _lines(axes, table[table["side"] == side], tasks, "share" if is_share else "difference")
+        of_side = table[table["side"] == side]
+        alone = table[~table["side"].isin(SIDES)] if side == "dimension" else table.iloc[:0]
+        _lines(axes, of_side, tasks, "share" if is_share else "difference", alone)
         axes.set_xlabel(SIDES[side])
     if is_share:
         highest = 100 * float(table["share"].max())
@@ -70,16 +79,19 @@ def draw(table: pd.DataFrame) -> Figure:
     covered = "seeds and examples" if table.get("examples", pd.Series([2])).min() > 1 else "seeds"
     over = f"95 % intervals over {covered}" if table["seeds"].max() > 1 else "one seed, no intervals"
     text = f"{models_of(table)}: {'share kept' if is_share else 'difference in score'} by rank, and by directions"
-    return style.finish(figure, f"{text} of the full update; {over}", panels[0], columns=3)
+    text += " of the full update" + ("; by the numbers of a random subspace" if "dimension" in sides else "")
+    return style.finish(figure, f"{text}; {over}", panels[0], columns=3)
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str) -> None:
+def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str, alone: pd.DataFrame) -> None:
+    """The lines of a side; `alone` are arms that are one point for each task."""
     scale = 100 if key == "share" else 1
     sizes = sorted({int(size) for size in rows["size"]})
+    least, most = (end([sizes[0 if end is min else -1], *alone["size"]]) for end in (min, max))
+    beyond = max(MARGIN, (most / least) ** WIDE) if most / least > FAR else MARGIN
     axes.set_xscale("log", base=2)  # before the lines, which are moved in its units
-    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
-    numbers = [str(size) if above is None or above / size >= CROWDED else "" for size, above in _with_next(sizes)]
-    axes.set_xticks(sizes, numbers)
+    axes.set_xlim(least / beyond, most * beyond)
+    axes.set_xticks(sizes, _numbers(sizes))
     axes.minorticks_off()
     for task, look, shift in style.lines(tasks, CROWDED):
         points = rows[rows["task"] == task].sort_values("size")
@@ -90,16 +102,38 @@ def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str) -> None:
             low, high = (np.clip(ends, -FAR, FAR) for ends in (low, high))  # an end may be infinite
         look |= {"label": _named(task, points), "capsize": 1.5, "elinewidth": 0.7, "markersize": 3.5}
         style.bars(axes, points["size"], mean, low, high, shift=shift, **look)
+        single = alone[alone["task"] == task]
+        hollow = {"color": look["color"], "marker": look["marker"], "markersize": 4.5, "markerfacecolor": "white"}
+        axes.plot(single["size"], scale * single[key], linestyle="", zorder=3, **hollow)
+    for name, points in alone.groupby("side"):
+        place = (points["size"].iloc[0], 0.99)
+        axes.text(
+            *place, str(name), rotation=90, ha="center", va="top", transform=axes.get_xaxis_transform(), **style.halo()
+        )
     axes.axhline(scale if key == "share" else 0, color="0.3", linewidth=0.8, zorder=0)
     if key == "share":
         axes.axhline(100 * MOST, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
 
 
-def _with_next(sizes: list[int]) -> list[tuple[int, int | None]]:
-    return list(zip(sizes, [*sizes[1:], None], strict=True))
+def _numbers(sizes: list[int]) -> list[str]:
+    """The numbers of ticks; none where a larger tick with a number is too near.
+
+    >>> _numbers([8, 16, 24, 32, 1000])
+    ['8', '16', '', '32', '$10^{3}$']
+    """
+    numbers, above = list[str](), math.inf
+    for size in reversed(sizes):
+        power = round(math.log10(size))
+        number = f"$10^{{{power}}}$" if power > 2 and size == 10**power else str(size)
+        numbers.insert(0, number if above / size >= CROWDED else "")
+        above = size if numbers[0] else above
+    return numbers
 
 
 def _named(task: str, rows: pd.DataFrame) -> str:
-    """The condition, with the number of its classes where that is unusual."""
+    """The condition, with the number of its classes where that is unusual, and the arm that is the 1 where that is not
+    full fine-tuning."""
     classes = int(rows["classes"].iloc[0]) if "classes" in rows else 0
-    return f"{task} ({classes} classes)" if classes > 2 else task
+    reference = str(rows["reference"].iloc[0]) if "reference" in rows else FULL
+    unusual = [f"{classes} classes"] * (classes > 2) + [f"100 % is {reference}"] * (reference != FULL)
+    return f"{task} ({', '.join(unusual)})" if unusual else task

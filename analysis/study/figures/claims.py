@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from lorax_lab.record.share import SURE
+from lorax_lab.record.share import MOST, SURE
 
 from ...scores import higher_is_better
 from .. import share
@@ -51,9 +51,22 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     text = f"LoRA of rank {rank} keeps {ends(100 * at_rank, '{:.0f}')} % of what fine-tuning brings in the mean. "
     by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
     text += f"From rank {rank} on, {100 * SURE:.0f} % is surely kept on {by_task.sum()} of {len(by_task)} {word}s"
-    cuts = rows[rows["side"] == "k"].groupby("size")[share.column(SURE)].all()
+    cuts = rows[rows["side"] == "k"].groupby("size")[share.column(SURE)].agg(["all", "size"])
+    cuts = cuts.loc[cuts["size"] == cuts["size"].max(), "all"]  # of sizes that every task has
     enough = share.from_on(cuts.index, cuts)
-    return text if enough is None else f"{text}; by the top {enough} directions of the full update, on all"
+    text += "" if enough is None else f"; by the top {enough} directions of the full update, on all"
+    return text + _by_dimension(rows[rows["side"] == "dimension"])
+
+
+def _by_dimension(rows: pd.DataFrame) -> str:
+    """From which dimension on a random subspace keeps 90 % in the mean; nothing where none was tried."""
+    if rows.empty:
+        return ""
+    by_task = [share.enough(of_task, MOST).mean for _, of_task in rows.groupby("task")]
+    sizes = pd.Series([size for size in by_task if size is not None])
+    among = f"on {len(sizes)} of {len(by_task)}"
+    least = f"A random subspace keeps {100 * MOST:.0f} % in the mean"
+    return f". {least} from {ends(sizes, '{:,.0f}')} numbers on, {among}" if len(sizes) else f". {least} on none"
 
 
 def _matching(table: pd.DataFrame) -> str:
