@@ -132,7 +132,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     """
     if len(values) == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
-    return crossed(np.asarray(values, dtype=float)[:, None]).interval()
+    return crossed(np.asarray(values)[:, None]).interval()
 
 
 def power(gain: Crossed, margin: float, truth: float) -> float:

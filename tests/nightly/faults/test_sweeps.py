@@ -172,9 +172,15 @@ def test_a_full_disk_at_any_write_leaves_what_was_there_and_the_run_resumable(
     print(f"a disk that is full at {full} writes")
 
 
-@pytest.mark.parametrize("act", ["full", "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "a folder"])
+@pytest.mark.parametrize(
+    ("fault", "more"),
+    [
+        ("folder_at_name", {}),
+        *(("at_print", {"act": act}) for act in ("full", "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")),
+    ],
+)
 def test_whatever_happens_at_a_print_or_a_name_the_run_ends_in_the_same_bits(
-    launchers: Launchers, tiny: list[str], act: str, writes: Iterator[int]
+    launchers: Launchers, tiny: list[str], fault: str, more: dict[str, str], writes: Iterator[int]
 ) -> None:
     """A full disk at a print ends nothing. A signal, and a folder in a file's place, may end the run, with a record or
     none, and in a sentence; the same command goes on once the folder is gone."""
@@ -183,25 +189,20 @@ def test_whatever_happens_at_a_print_or_a_name_the_run_ends_in_the_same_bits(
     expected = bits(launchers, overrides, store)
     for number in writes:
         shutil.rmtree(store)
-        fault = (
-            {"folder_at_name": {"number": number}}
-            if act == "a folder"
-            else {"at_print": {"number": number, "act": act}}
-        )
-        launch = launchers.run(overrides, **fault)
+        launch = launchers.run(overrides, **{fault: {"number": number} | more})
         shown = launch.output.read_text()
         if "is the one" not in shown:
             break
         faults += 1
         assert "Traceback" not in shown, shown
-        assert launch.exit_code == 0 or act != "full", shown
+        assert launch.exit_code == 0 or more != {"act": "full"}, shown
         for folder in store.glob("*/*/in the way"):
             shutil.rmtree(folder.parent)
         for folder in store.glob("tiny-bert-*"):
             assert record.status_of(folder) in (None, "running", "killed", "failed", "completed"), shown
-        assert bits(launchers, overrides, store) == expected, f"{act} at {number}"
+        assert bits(launchers, overrides, store) == expected, f"{fault} {more} at {number}"
     assert faults >= 3
-    print(f"{act}: {faults} faults in turn")
+    print(f"{fault} {more}: {faults} faults in turn")
 
 
 def test_launchers_that_start_together_train_each_run_once(launchers: Launchers, tiny: list[str]) -> None:
