@@ -24,6 +24,7 @@ run: $(VENV)/run.stamp
 pages: $(VENV)/run.stamp
 	$(PYTHON) -m analysis study
 	$(PYTHON) -m analysis paper
+	$(PYTHON) -m analysis which_rank
 
 test: $(VENV)/test.stamp
 	$(PYTEST) --durations=15 --ignore=tests/nightly -m "not network and not slow and not gpu"
