@@ -111,7 +111,7 @@ def test_steps_and_examples_follow_from_five_batches_of_four(changes: dict[str, 
 
 
 def test_the_examples_of_a_short_last_batch_are_its_own() -> None:
-    result, _ = run(Line(), settings(epochs=2, gradient_accumulation=2), [*batches(2), *batches(1, size=3)])
+    result, _ = run(Line(), settings(epochs=2, gradient_accumulation=3), [*batches(2), *batches(1, size=3)])
     assert (result.examples, result.tokens) == (22, 66)
 
 
