@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.assets import fetch, sha256_of
+from lorax_lab.data.assets import cache_folder, fetch, sha256_of
 from lorax_lab.data.leaks import connected, keys, wording
 from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.record.files import write_text
 
 TEXT = {"text": "text"}
 Read = Callable[[TaskConfig], Pools]
@@ -151,26 +156,53 @@ def read_reasoning(config: TaskConfig) -> Pools:
     return Pools(f"reasoning {config.subset}", (), list(generated(config.subset)))
 
 
+GENERATE = """
+import json, sys
+from reasoning_gym.factory import create_dataset
+problems = create_dataset(sys.argv[1], seed=0, size=int(sys.argv[2]))
+json.dump([[problem["question"], problem["answer"]] for problem in problems], sys.stdout)
+"""
+
+
 @lru_cache(maxsize=4)
 def generated(generator: str | None) -> tuple[Example, ...]:
     """The problems, as prompt and completion.
 
     Raises:
-        ConfigError: reasoning-gym is not installed, or has no such generator.
+        ConfigError: reasoning-gym is not installed, has no such generator, or that one fails or gives no answers.
     """
+    problems: dict[str, Example] = {}
+    for question, answer in json.loads(_generate(generator).read_text(encoding="utf-8")):
+        if answer is None:
+            none = f"task.subset={generator} gives problems without an answer, which only its verifier can judge"
+            raise ConfigError(f"{none}; name another generator, such as task.subset=spell_backward")
+        (key,) = keys(text=" ".join(sorted(wording(question).split())))
+        problems.setdefault(question, Example({"prompt": question}, str(answer), key))
+    return tuple(problems.values())
+
+
+def _generate(generator: str | None) -> Path:
+    """The file in the cache folder with questions and answers. They are made in a process of its own, since some
+    generators follow Python's hash seed."""
     try:
-        from reasoning_gym.factory import DATASETS, create_dataset
+        from reasoning_gym import __version__ as version
+        from reasoning_gym.factory import DATASETS
     except ImportError:
         install = "pip install 'lorax_lab[reasoning]'"
         raise ConfigError(f"task=reasoning: reasoning-gym is not installed; type {install}") from None
     if generator not in DATASETS:
         closest = suggest(generator or "", sorted(DATASETS))
         raise ConfigError(f"task.subset={generator} is no generator of reasoning-gym; {closest}")
-    problems: dict[str, Example] = {}
-    for item in create_dataset(generator, seed=0, size=COUNT):
-        (key,) = keys(text=" ".join(sorted(wording(item["question"]).split())))
-        problems.setdefault(item["question"], Example({"prompt": item["question"]}, str(item["answer"]), key))
-    return tuple(problems.values())
+    path = cache_folder() / "reasoning" / version / f"{generator}.json"
+    if not path.is_file():
+        command = [sys.executable, "-c", GENERATE, generator, str(COUNT)]
+        seeded = os.environ | {"PYTHONHASHSEED": "0"}
+        done = subprocess.run(command, env=seeded, capture_output=True, text=True, check=False)
+        if done.returncode:
+            why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise ConfigError(f"task.subset={generator} fails in reasoning-gym ({why}); name another generator")
+        write_text(path, done.stdout)
+    return path
 
 
 # ---- handwritten digits of 43 people, 8 × 8 pixels, which come with scikit-learn (Alpaydin & Kaynak, 1998)

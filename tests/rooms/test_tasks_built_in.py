@@ -28,7 +28,7 @@ from published import (
 )
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data import SOURCES, data_sha256
+from lorax_lab.data import SOURCES, built_in, data_sha256
 from lorax_lab.data.assets import ASSETS, fetch
 from lorax_lab.data.splits import split
 from lorax_lab.errors import ConfigError
@@ -157,9 +157,28 @@ def test_generated_problems_have_right_answers_and_come_once(generator: str, rig
     assert generator != "gcd" or (len(by_numbers) < len(problems) and all(len(s) == 1 for s in by_numbers.values()))
 
 
-def test_a_generator_that_is_none_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"task\.subset=spell_backwards is no generator.*spell_backward"):
-        SOURCES["reasoning"].read(settings("reasoning", "task.subset=spell_backwards", **ALL))
+@pytest.mark.parametrize(
+    ("generator", "message"),
+    [
+        ("spell_backwards", "is no generator.*spell_backward"),
+        ("rubiks_cube", "problems without an answer"),
+        ("composite", "fails in reasoning-gym"),
+    ],
+)
+def test_a_generator_that_cannot_be_learned_from_is_named(generator: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"task\.subset={generator} .*{message}"):
+        SOURCES["reasoning"].read(settings("reasoning", f"task.subset={generator}", **ALL))
+
+
+def test_problems_that_follow_the_hash_seed_are_the_same_in_every_process(monkeypatch, tmp_path) -> None:
+    config = settings("reasoning", "task.subset=isomorphic_strings", **ALL)
+    hashes = set()
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / seed))
+        built_in.generated.cache_clear()
+        hashes.add(data_sha256(config))
+    assert len(hashes) == 1
 
 
 def test_the_hash_of_what_is_built_in_needs_no_file_and_no_library(tmp_path):
