@@ -29,47 +29,6 @@ from lorax_lab.record.files import write_json
 from lorax_lab.streams import generator
 from lorax_lab.study.protocol import Protocol
 
-QUESTION = """
-Does pretraining make the update low, or training? Which rank, how many directions and which dimension keep 90 % of what
-fine-tuning brings (r90, k90, d90), and which effective and stable rank has the full update, where the matrices are
-pretrained, shuffled, random, or have their spectrum alone?
-"""
-PREDICTION = """
-(2026-11-30, before the runs.) What was seen before: a first try on sarcasm, of one seed, untuned, with trained
-embeddings (effective rank 223 pretrained; 172 shuffled, 163 with its spectrum alone). The head alone on validation:
-sarcasm .77 pretrained and .70 to .71 on the other bases, cloze .29 and .16 to .19, spotted .79 and .60 to .63. One full
-fine-tune of the shuffled base on spotted, seed 7, has .994 there. Runs of two steps showed that each base is loaded,
-trained and measured.
-The rule. A base learns a task where full fine-tuning is surely above the head alone on the same base; else there is no
-share, r90, k90 or d90. Spectral ranks are compared by seed, with Student's interval. Shares are compared at rank 4, 16
-directions and d = 100,000, paired by seed and test example. Below 0 with the whole interval means: without pretraining
-surely more is needed.
-1. All four bases learn sarcasm and spotted. On cloze the pretrained one learns, and none of the others. Refuted where
-   another does.
-2. Without pretraining the full update is lower by its spectrum. Its effective rank is surely below that on the
-   pretrained base, by 20 or more in the mean, wherever both learn; the stable rank is below it on sarcasm. Refuted
-   where an effective rank is surely higher on any base and task.
-3. LoRA and cuts need no more without pretraining. On sarcasm and spotted r90 and k90 in the mean are at most one step
-   of their grids above those of the pretrained base. Refuted where the share at rank 4, or at 16 directions, is surely
-   smaller on two of three bases of a task.
-4. Subspaces need more. On sarcasm and spotted the share at d = 100,000 is surely smaller on two of three bases or more.
-   Refuted for a task where it is so on none.
-If 2 and 3 hold, training makes the update low, not pretraining. If 3 is refuted on both tasks, pretraining does, and
-the seed is right. If 4 holds beside 3, pretraining lowers the dimension alone: a low one then does not explain a low
-rank.
-Power, from the second edition's variances at four seeds, where two bases vary as little alike as two studies: a share
-lower by .2 or by .3 is surely lower at rank 4 in .69 and .95 of studies on sarcasm, .76 and .97 on cloze. At 16
-directions .1 is found in .81 on sarcasm, and .2 in .71 on cloze. On spotted fine-tuning brings more, so power is higher
-there. Over seeds the effective rank has a standard deviation of 1.4, so a difference of 20 cannot be missed.
-Thinned, to take about four hours: LoRA of ranks 1, 4, 16 and 64, subspaces of three dimensions; four seeds, one seed
-to choose rates with, grids that grow once; three tasks, of which spotted has 1,600 examples; the cuts on test without
-their controls.
-"""
-COST = """
-768 runs, 864 where grids grow on both sides: 12 conditions times 8 arms times 4 or 5 rates and 4 seeds. At .09 s a step
-of LoRA, .12 of full fine-tuning and .13 of a subspace on one core of a 2-core Intel Xeon, two runs side by side: 3.9 to
-4.4 hours.
-"""
 MODEL, SEED = "minilm", 0
 RANKS, DIMENSIONS = (1, 4, 16, 64), (10_000, 100_000, 1_000_000)
 

@@ -16,19 +16,6 @@ from experiments.rank_sweep_3 import (
 )
 from experiments.study import Plan, full, lora
 
-QUESTION = """
-Where rates are chosen by log loss, does LoRA reach the log loss of full fine-tuning, and from which rank on?
-"""
-PREDICTION = """
-(2026-11-30, before the runs.) By log loss lower rates are chosen, for full fine-tuning more so than for LoRA, since it
-is the sooner sure of wrong answers. Then no rank is surely better in log loss than full fine-tuning, as LoRA was in 8
-of 27 conditions that chose by accuracy. This is refuted on a task where some rank surely is. Rank 8 has at most .03
-nats more than full fine-tuning on sarcasm and movie_reviews; rank 1 more than that on both clozes.
-"""
-COST = """
-Trials are those of the third edition; final runs are new only where the rate is another one: at most 32 a task, 20 to
-40 minutes on 2 cores of an Intel Xeon (family 6, model 207).
-"""
 TASKS = ("sarcasm", "cloze_96", "movie_reviews", "cloze")
 
 
