@@ -17,6 +17,7 @@ from torch import Tensor
 from experiments.study import composed
 from lorax_lab.methods import subspace
 from lorax_lab.models import load_base
+from lorax_lab.record.redact import guard
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import encode
@@ -64,6 +65,7 @@ def gradients(dimension: int, size: int = 64) -> dict[str, tuple[Tensor, Tensor]
 
 def main() -> None:
     """Print the angle between the two gradients, and what share of their squares is not of matrices."""
+    guard()
     for dimension in (100, 1000, 10_000):
         by_tensor = gradients(dimension)
         right, wrong = (torch.stack(parts).sum(0) for parts in zip(*by_tensor.values(), strict=True))

@@ -78,6 +78,7 @@ class Store:
                 "parameters": Parameters(body + 500, body, 500, 10**6),
                 "memory": Memory(sum(memory) * MIB, by_category, "backward", [16, 64], 7, "run", None),
                 "metric": metric,
+                "higher_is_better": metric != "nats",
                 "metrics": {f"test/{metric}": test, f"validation/{metric}": validation},
                 "matrices": matrices,
                 "baselines": baselines or {},

