@@ -1,9 +1,9 @@
-"""What is measured of a trained model: the values of `measure`, by how much it takes."""
+"""What is measured of a trained model: the values of `measure`, by how much they tell."""
 
-TRIAL, K90, TEST_CUTS, CURVE, CONTROLS = MEASURED = ("trial", "k90", "test_cuts", "curve", "controls")
+TRIAL, K90, CURVE, TEST_CUTS, CONTROLS = MEASURED = ("trial", "k90", "curve", "test_cuts", "controls")
 """Its validation score alone; its test score and its update, and of a full update the cuts that find k90, the smallest
-k that keeps 90 % of what it brings; these and every cut on test; every cut and remainder on validation; these, every
-cut on test and controls."""
+k that keeps 90 % of what it brings; every cut and remainder on validation; the cuts of k90, and every cut on test; all
+of these and controls."""
 CUT = "full"
 """The one method whose update is cut to k directions: of the others k90 and curve are the same."""
 FORMER = {"standard": CURVE}

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+DAY, CLOCK = "01 Jan 2024", "strftime_now"
+"""The day that a chat template is told, and what reads the run's own: then the same run would be another tomorrow."""
 LOGITS = 2**26
 """Logits that one pass of scoring makes at most, unless one example has more: 256 MiB."""
 
@@ -90,14 +92,17 @@ def _in_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
     """The text before an answer to this message of a user.
 
     Raises:
-        ConfigError: the tokenizer has no chat template, or one that refuses the message.
+        ConfigError: the tokenizer has no chat template, one that reads the date, or one that refuses the message.
     """
     if not tokenizer.chat_template:
         lacks = f"the tokenizer of {tokenizer.name_or_path} has no chat template"
         raise ConfigError(f"task.chat=true: {lacks}; leave task.chat out, or name a model that has one")
+    if CLOCK in tokenizer.chat_template and "date_string" not in tokenizer.chat_template:
+        dated = f"the chat template of {tokenizer.name_or_path} reads today's date"
+        raise ConfigError(f"task.chat=true: {dated}, so a run would be another one tomorrow; write a date into it")
     messages = [{"role": "user", "content": message}]
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=DAY))
     except Exception as error:  # a template is a program of somebody else's, and raises what it likes
         fault = f"the chat template of {tokenizer.name_or_path} fails on {cut(message, 40)!r}: {in_short(error)}"
         raise ConfigError(f"task.chat=true: {fault}; leave task.chat out, or mend its template") from error
@@ -178,7 +183,8 @@ class LanguageModeling(TextKind):
         many tokens of the prompt were `cut`, and whether the answer is generated (`greedy`).
 
         Raises:
-            ConfigError: a tokenizer without an end token; a completion of which it makes no token, or that is too long.
+            ConfigError: a tokenizer without an end token; a completion of which it makes no token, or that is too long;
+                a message in a chat that is too long.
         """
         if not examples:
             return []
@@ -194,6 +200,10 @@ class LanguageModeling(TextKind):
             begins = config.chat and prompt[:1] == start  # by its template
             first = [] if begins else start or ([] if prompt else [end])
             room = config.max_length - len(completion) - len(first)
+            if config.chat and len(prompt) > room:
+                long = f"a message in its chat template has {len(prompt)} tokens, and task.max_length leaves {room}"
+                longer = config.max_length + len(prompt) - room
+                raise ConfigError(f"{long}; a chat is never cut: type task.max_length={longer}, or leave that row out")
             tail = prompt[max(0, len(prompt) - room) :]
             row = {"input_ids": [*first, *tail, *completion], "completion": len(completion)}
             rows.append(row | {"cut": len(prompt) - len(tail), "greedy": config.metric == greedy.METRIC})

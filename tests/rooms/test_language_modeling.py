@@ -88,9 +88,18 @@ def test_a_chat_has_the_template_around_the_prompt_and_no_separator(begins: bool
         split_of(EXAMPLES[:1], tokenizer, chat=True)
     start = "the " if begins else ""
     tokenizer.chat_template = start + "it {{ messages[0].content }}{% if add_generation_prompt %} and{% endif %}"
+    with pytest.raises(ConfigError, match=r"a chat is never cut: type task\.max_length="):
+        split_of(EXAMPLES[4:5], tokenizer, chat=True, max_length=8)
     row = split_of(EXAMPLES[:1], tokenizer, chat=True).rows[0]
     assert row["input_ids"] == [*ids(f"{start}it the film is and good"), END]
     assert row["completion"] == 2
+    tokenizer.chat_template = "{{ strftime_now('%Y') }} {{ messages[0].content }}"
+    with pytest.raises(ConfigError, match="reads today's date"):
+        split_of(EXAMPLES[:1], tokenizer, chat=True)
+    tokenizer.chat_template = (
+        "{% if not date_string %}{% set date_string = strftime_now('%Y') %}{% endif %}{{ date_string }}"
+    )
+    assert tokenizer.decode(split_of(EXAMPLES[:1], tokenizer, chat=True).rows[0]["input_ids"]).count("[UNK]") == 3
 
 
 def taught(kind: str, split: Split, steps: int) -> nn.Module:
