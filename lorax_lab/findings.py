@@ -91,7 +91,7 @@ class Findings:
     spectra: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     truncation: list[dict[str, Any]] | None = None
     cut_outputs: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    """With controls: of the test split under each cut, as `Split.answered` gives them, by `cut/<k>`."""
+    """With cuts on test or controls: of the test split under each cut, as `Split.answered` gives them, by `cut/<k>`."""
     truncation_seconds: float = 0.0
 
 
