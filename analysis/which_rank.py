@@ -346,6 +346,9 @@ def page(of_cells: Sequence[Cell], rows: pd.DataFrame) -> str:
     for cell in of_scores:
         needed.setdefault(cell.task, []).append(cell.needed)
     rules = {name: standing(rows[rows["unit"] == ""], name) for name in (*RULES, *ADAPTIVE)}
+    repeats = max(needed.items(), key=lambda of_task: len(of_task[1]))
+    repeated = [cell for cell in of_scores if cell.task == repeats[0]]
+    coarsest = min((set(cell.scores) for cell in repeated), key=len)
     cards = pd.read_csv(DOCS / "cards.csv")
     return render(
         "which_rank.md",
@@ -355,7 +358,9 @@ def page(of_cells: Sequence[Cell], rows: pd.DataFrame) -> str:
         cells=of_scores,
         others=[cell for cell in of_cells if cell.unit],
         needed=needed,
-        repeats=max(needed.items(), key=lambda of_task: len(of_task[1])),
+        repeats=repeats,
+        coarse=[cell for cell in repeated if set(cell.scores) == coarsest],
+        fine=[cell for cell in repeated if set(cell.scores) != coarsest],
         short=[cell for cell in usual if cell.regret(USUAL) > CLOSE + ROUNDING],
         gaps=gaps,
         share=np.median([cell.parameters[USUAL] / cell.shapes.prod(axis=1).sum() for cell in usual]),
@@ -365,4 +370,5 @@ def page(of_cells: Sequence[Cell], rows: pd.DataFrame) -> str:
         cut=cards[cards["is_cut"]],
         USUAL=USUAL,
         CLOSE=CLOSE,
+        ROUNDING=ROUNDING,
     )

@@ -1,7 +1,7 @@
 """`python -m lorax_lab.doctor` says whether each run of a store is whole, what is left over, and what a folder costs.
 
 With `--mend` what is left over is removed, and a run that is damaged is set aside in `.damaged/`, so that the command
-that made it trains it again. What a process works on is left alone.
+that made it trains it again. What a process works on is left alone, and so is a run of another version.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lorax_lab.record.checkpoints import FOLDER as CHECKPOINTS
 from lorax_lab.record.files import SCRATCH, remove_scratch
 from lorax_lab.record.folder import check_file
 from lorax_lab.record.lease import is_leased, lease
-from lorax_lab.record.record import DamagedRecord, Record, read_record
+from lorax_lab.record.record import DamagedRecord, OtherVersion, Record, read_record, status_of
 from lorax_lab.record.redact import guard
 
 DAMAGED = ".damaged"
@@ -55,6 +55,8 @@ def examine(folder: Path) -> Examined:
         damaged = _damage(folder, record)
     except FileNotFoundError:
         return Examined(folder, size, "no run")
+    except OtherVersion:
+        return Examined(folder, size, "of another version")
     except DamagedRecord as error:
         return Examined(folder, size, "damaged", str(error))
     has_checkpoints = record.status == "completed" and (folder / CHECKPOINTS).exists()
@@ -96,7 +98,8 @@ def mend(examined: Examined) -> bool:
             os.replace(folder, place)
         elif mine:
             remove_scratch(folder)
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            if status_of(folder) == "completed":  # any other run goes on from its checkpoints
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return mine
 
 

@@ -31,23 +31,28 @@ class Pulse:
 
     def beat(self, kind: str) -> None:
         """One `step` or `batch` is over, if one was going on, and the next begins."""
-        now, took = time.monotonic(), self.took.setdefault(kind, deque(maxlen=REMEMBERED))
-        if kind == self.kind:
-            took.append(now - self.began)
+        now = time.monotonic()
+        self._end(now)
+        took = self.took.get(kind, ())
         if kind != self.kind or len(took) == 1 or now - self.told >= RARELY:
             self.told = now
             self.listener(max(TIMES * median(took), LEAST) if took else FIRST)
         self.kind, self.began = kind, now
 
     def rest(self) -> None:
-        """No step and no batch is going on."""
+        """One `step` or `batch` is over, if one was going on, and none begins."""
+        self._end(time.monotonic())
         self.kind = ""
         self.listener(None)
 
     def begin(self) -> None:
         """A run begins, of which nothing is known."""
-        self.took.clear()
         self.rest()
+        self.took.clear()
+
+    def _end(self, now: float) -> None:
+        if self.kind:
+            self.took.setdefault(self.kind, deque(maxlen=REMEMBERED)).append(now - self.began)
 
 
 PULSE = Pulse()

@@ -245,8 +245,8 @@ def train(
         batches = epoch_batches(at.epoch) if at.epoch else batches
         before, start = at.seconds, time.perf_counter()
         unread: list[tuple[int, list[Tensor], Tensor, float]] = []  # step, losses, norm of the gradients, learning rate
-        PULSE.beat("step")
         while at.step < steps and at.waited < patience:
+            PULSE.beat("step")
             if at.batch >= len(batches):
                 at.epoch, at.batch = at.epoch + 1, 0
                 batches = epoch_batches(at.epoch)
@@ -287,7 +287,6 @@ def train(
             for row in rows:
                 for sink in sinks:
                     sink(int(row["step"]), steps, row)
-            PULSE.beat("step")
     PULSE.rest()
     if at.best:
         load_trained(model, at.best)

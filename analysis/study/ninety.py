@@ -25,8 +25,9 @@ def rows(records: Records) -> list[dict[str, Any]]:
     """One row per task that has a share: `r90`, `k90` and `d90`, each an `Enough` or None where no size was tried, and
     the numbers trained at each (`r90_parameters`; of k90 those of the two factors).
 
-    `d90_of_full` is Aghajanyan et al.'s own d90, and `d90_share` what d90 trains of what full fine-tuning does.
-    `reference` is the arm that is the 1. Where that is not full fine-tuning, `against_full` is the row with it instead.
+    `d90_of_full` is Aghajanyan et al.'s own d90, and `d90_share` what d90 trains of what full fine-tuning does. `lost`
+    names the sizes of which a run diverged, which keep no share. `reference` is the arm that is the 1. Where that is
+    not full fine-tuning, `against_full` is the row with it instead.
     """
     shares = share.table(records)
     made = _rows(records, shares) if shares is not None else []
@@ -44,6 +45,8 @@ def _rows(records: Records, shares: pd.DataFrame | None) -> list[dict[str, Any]]
         first = of_task.iloc[0]
         row = {"task": str(task), "reference": first.get("reference", records.protocol.reference)}
         row |= {"full": first["full"], "zero": first["zero"], "against_full": None}
+        diverged = of_task[of_task["side"].isin(NAMES) & (of_task["seeds"] == 0)]
+        row["lost"] = [f"{side} {size}" for side, size in zip(diverged["side"], diverged["size"], strict=True)]
         for side, name in NAMES.items():
             of_side = of_task[of_task["side"] == side]
             row[name] = share.enough(of_side, MOST) if len(of_side) else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from lorax_lab.record.direction import oriented
 from lorax_lab.record.folder import HEAD_ALONE
 from lorax_lab.record.share import MOST, SURE
 from lorax_lab.study.answers import OF_CUTS
@@ -62,6 +63,7 @@ class Scores:
         zero_is: `HEAD`, `BEFORE`, or the name of the arm that trained the head alone.
         arms: by side and size; an arm of which a run diverged has none.
         reference: the arm that is the 1.
+        lost: side and size of each arm of which a run diverged.
     """
 
     full: np.ndarray
@@ -70,6 +72,7 @@ class Scores:
     arms: dict[tuple[str, int], np.ndarray]
     higher_is_better: bool
     reference: str = "full"
+    lost: tuple[tuple[str, int], ...] = ()
 
     def contrast(self, arm: np.ndarray, share: float) -> Interval:
         """The 95 % interval of `arm − share · full − (1 − share) · zero`, above 0 where the arm keeps more than the
@@ -160,11 +163,10 @@ def scores(records: Records, condition: str, of_full: bool = False) -> Scores | 
     names = {(side, arm.size(key) or 0): arm.name for side, key in KEYS.items() for arm in protocol.ranked(key)}
     names |= {place: name for name in _of_peft(records) if (place := _by_parameters(records, condition, name))}
     lines = {place: seeds_of(records, condition, name) for place, name in names.items()}
-    arms = {
-        place: of_arm for place, of_arm in lines.items() if of_arm and not is_lost(records, condition, names[place])
-    }
+    lost = tuple(place for place, name in names.items() if is_lost(records, condition, name))
+    arms = {place: of_arm for place, of_arm in lines.items() if of_arm and place not in lost}
     better = None if of_full else better_arm(records, condition)
-    return paired(
+    made = paired(
         reference,
         arms,
         zero,
@@ -172,17 +174,26 @@ def scores(records: Records, condition: str, of_full: bool = False) -> Scores | 
         is_on_test(records, condition),
         (better, seeds_of(records, condition, better)) if better else None,
     )
+    return made and replace(made, lost=lost)
 
 
 def better_arm(records: Records, condition: str) -> str | None:
-    """The arm that is the 1 of a condition: of those that surely beat the reference the best in the mean, by intervals
-    wide enough for all arms at once. None where there is none, or the study does not ask for it."""
+    """The arm that is the 1 of a condition: the best one but the reference on validation, in the mean over its final
+    runs, where it surely beats the reference on test. None where it does not, or the study does not ask for it.
+
+    Test answers do not choose it: the luckiest arm on test would be too high a 1 (`test_share`).
+    """
     if not records.protocol.better_reference:
         return None
     higher, by_arm = records.higher_is_better(condition), compared(records, condition)
-    gains = {arm: values.interval(of=len(by_arm)).oriented(higher) for arm, values in by_arm.items()}
-    beats = {arm: gain for arm, gain in gains.items() if gain.low > 0 and not is_lost(records, condition, arm)}
-    return max(beats, key=lambda arm: beats[arm].mean, default=None)
+    lines = {arm: seeds_of(records, condition, arm) for arm in by_arm if not is_lost(records, condition, arm)}
+    validation = {
+        arm: oriented(float(np.mean([score_of(line, "validation") for line in by_seed.values()])), higher)
+        for arm, by_seed in lines.items()
+        if by_seed
+    }
+    best = max(validation, key=lambda arm: validation[arm], default=None)
+    return best if best and by_arm[best].interval().oriented(higher).low > 0 else None
 
 
 def _of_peft(records: Records) -> list[str]:
@@ -233,7 +244,7 @@ def _baseline(line: Line, name: str) -> Line | None:
 def table(records: Records, of_full: bool = False) -> pd.DataFrame | None:
     """One row per condition, side and size: the share kept with its interval, whether it surely keeps each of `SHARES`
     (`surely_80` and so on), the scores of full fine-tuning and of the 0, and what the 0 is. None where no condition has
-    a share.
+    a share. An arm of which a run diverged keeps none: its share is NaN with an interval of -inf, of 0 seeds.
 
     Args:
         of_full: as in `scores`. Else a study that asks for better references has the column `reference`, the arm whose
@@ -260,7 +271,9 @@ def rows_of(of_condition: Scores, place: dict[str, Any]) -> list[dict[str, Any]]
         row |= dict(zip(("share", "share_low", "share_high"), of_condition.share_of(arm), strict=True))
         surely = {column(share): of_condition.contrast(arm, share).low > 0 for share in SHARES}
         rows.append(row | {"seeds": len(arm)} | surely)
-    return rows
+    nothing = {"share": math.nan, "share_low": -math.inf, "share_high": -math.inf, "seeds": 0}
+    nothing |= {column(share): False for share in SHARES}
+    return rows + [place | {"side": side, "size": size} | nothing for side, size in of_condition.lost]
 
 
 def column(share: float) -> str:

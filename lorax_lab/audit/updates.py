@@ -12,7 +12,7 @@ from torch import Tensor
 from lorax_lab.audit.checkpoint import Checkpoint, Matrix, Note, fingerprint_of, open_checkpoint, pair
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import GROUP, LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
-from lorax_lab.methods.lineage import Lineage, check_base, lineage_of
+from lorax_lab.methods.lineage import Lineage, lineage_of
 from lorax_lab.methods.names import plain_name
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES, as_matrix, dtype_of
 from lorax_lab.spectra import Update
@@ -76,14 +76,18 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
     fingerprint = fingerprint_of(base.files) + fingerprint_of(tuned.files)
     title, slug = f"{in_title(tuned_name)} against {in_title(base_name)}", _slug(base_name, tuned_name)
-    lineage = check_base(tuned.files[0], base_name, base.tensors)
-    return Updates(title, slug, pairing.pairs, pairing.notes, fingerprint, base, None, lineage)
+    notes, lineage = pairing.notes, lineage_of(tuned.files[0])
+    if lineage and (misfit := lineage.misfit(base_name, base.tensors)):  # as of two checkpoints of one base
+        notes, lineage = [Note("caution", in_title(tuned_name), misfit), *notes], None
+    return Updates(title, slug, pairing.pairs, notes, fingerprint, base, None, lineage)
 
 
 def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:
     path = Path(name).expanduser()
     adapter = read_adapter(path, alpha, base.tensors if base else None)
-    lineage = check_base(path, base.name, base.tensors) if base else lineage_of(path)
+    lineage = lineage_of(path)
+    if base and lineage and (misfit := lineage.misfit(base.name, base.tensors)):
+        raise ConfigError(f"{path} {misfit}; name its own base")
     weights = {plain_name(key): (key, as_matrix(stored)) for key, stored in base.tensors.items()} if base else None
     matrices = [_matrix(update, weights, name) for update in adapter.updates.values()]
     if not matrices:

@@ -190,7 +190,7 @@ def _generate(generator: str | None) -> Path:
     except ImportError:
         install = "pip install 'lorax_lab[reasoning]'"
         raise ConfigError(f"task=reasoning: reasoning-gym is not installed; type {install}") from None
-    if generator not in DATASETS:
+    if generator is None or generator not in DATASETS:
         closest = suggest(generator or "", sorted(DATASETS))
         raise ConfigError(f"task.subset={generator} is no generator of reasoning-gym; {closest}")
     path = cache_folder() / "reasoning" / version / f"{generator}.json"

@@ -44,6 +44,7 @@ class Groups:
     """Which of the examples, by their indices, belong together: at first those whose `names` are equal.
 
     Attributes:
+        joined: the pairs of near duplicates that made two groups one.
         refused: how many joins would have made a group larger than `most`.
     """
 
@@ -51,6 +52,7 @@ class Groups:
         from scipy.cluster.hierarchy import DisjointSet
 
         self.sets, self.most, self.refused = DisjointSet(range(len(names))), most, 0
+        self.joined: list[tuple[int, int]] = []
         first: dict[str, int] = {}
         for i, name in enumerate(names):
             if name is not None:
@@ -64,46 +66,60 @@ class Groups:
             self.refused += 1
         else:
             self.sets.merge(i, j)
+            self.joined.append((i, j))
 
 
 def grouped(pools: Pools, key: object) -> tuple[Pools, str]:
     """The same pools, where near duplicates have one group, and what is to be said of them; nothing where there are
-    none. Groups that are there are kept. Exact copies are left out elsewhere.
+    none. Groups that are there are kept whole.
+
+    Of exact copies the first counts, in the order test, validation, train: no other one gets into a split. The others
+    get its group, so that they are left out with it.
 
     Args:
-        key: of what the pools were read from; the last answer is kept, since the runs of a sweep mostly share it.
+        key: of all that decides the pools; the last answer is kept, since the runs of a sweep mostly share it.
     """
-    listed = {role: getattr(pools, role) for role in ("train", "validation", "test")}
+    listed = {role: getattr(pools, role) for role in ("test", "validation", "train")}
+    first: dict[tuple[str, ...], Example] = {}
+    for example in chain.from_iterable(pool or [] for pool in listed.values()):
+        first.setdefault(content_key(example), example)
     if key not in _last:
         _last.clear()
-        contents = {content_key(e): e for pool in listed.values() for e in pool or []}
-        _last[key] = _groups_of(list(contents.values()), pools.classes)
-    name_of, said = _last[key]
+        _last[key] = _groups_of(list(first.values()), pools.classes)
+    names, said = _last[key]
+    name_of = dict(zip(first, names, strict=True))
     for role, pool in listed.items():
-        listed[role] = pool and [replace(e, group=name_of.get(content_key(e), e.group)) for e in pool]
+        listed[role] = pool and [replace(example, group=name_of[content_key(example)]) for example in pool]
     return replace(pools, **listed), said
 
 
-_last: dict[object, tuple[dict[tuple[str, ...], str], str]] = {}
+_last: dict[object, tuple[list[str | None], str]] = {}
 
 
-def _groups_of(examples: list[Example], classes: Sequence[str]) -> tuple[dict[tuple[str, ...], str], str]:
-    """The group of each content that has near duplicates, and what is to be said of them."""
+def _groups_of(examples: list[Example], classes: Sequence[str]) -> tuple[list[str | None], str]:
+    """The group of each example, a new one where near duplicates were joined, and what is to be said of them."""
     groups = Groups([example.group for example in examples], max(SMALL, int(LARGEST * len(examples))))
     _join_alike(examples, groups)
-    joined = [sorted(group) for group in groups.sets.subsets() if len({examples[i].group or i for i in group}) > 1]
-    name_of = {content_key(examples[i]): f"alike {group[0]}" for group in joined for i in group}
-    return name_of, _said([[examples[i] for i in group] for group in joined], groups.refused, classes)
+    names = [example.group for example in examples]
+    for root in {groups.sets[i] for i, _ in groups.joined}:
+        for i in groups.sets.subset(root):
+            names[i] = f"alike {root}"
+    pairs = [(examples[i], examples[j], groups.sets[i]) for i, j in groups.joined]
+    return names, _said(pairs, len(set(chain.from_iterable(groups.joined))), groups.refused, classes)
 
 
-def _said(groups: list[list[Example]], refused: int, classes: Sequence[str]) -> str:
-    if not groups and not refused:
+def _said(pairs: list[tuple[Example, Example, int]], count: int, refused: int, classes: Sequence[str]) -> str:
+    """What a person should know of the `pairs` of near duplicates, each with its group, that hold `count` examples."""
+    if not pairs and not refused:
         return ""
-    differ = sum(len({example.label for example in group}) > 1 for group in groups)
-    sentence = f"{sum(map(len, groups)):,} examples are near duplicates and stay together, in {len(groups):,} groups"
+    of_group: dict[int, tuple[Example, Example]] = {}
+    for one, other, group in sorted(pairs, key=lambda pair: pair[0].label == pair[1].label):
+        of_group.setdefault(group, (one, other))
+    differ = sum(one.label != other.label for one, other in of_group.values())
+    sentence = f"{count:,} examples are near duplicates and stay together, in {len(of_group):,} groups"
     sentence += f", {differ:,} of them with different labels" if differ else ""
-    for group in sorted(groups, key=lambda group: len({example.label for example in group}) == 1)[:2]:
-        sentence += f"; such as {_shown(group[0], classes)} and {_shown(group[1], classes)}"
+    for one, other in list(of_group.values())[:2]:
+        sentence += f"; such as {_shown(one, classes)} and {_shown(other, classes)}"
     sentence += f"; {refused:,} more pairs stay apart, for their groups would be too large" if refused else ""
     return f"{sentence}; task.group_near_duplicates=false does without"
 

@@ -2,7 +2,7 @@
 
 An adapter travels without the record of its run, and its update means something on its own base alone. So its file
 names the base, with a hash of the base's weights, and the data, the code and the configuration. PEFT keeps its
-settings when it saves an adapter again, but not the header.
+settings when it saves an adapter with a task type again, but not the header.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -25,7 +26,7 @@ from lorax_lab.config.identity import science
 from lorax_lab.data.assets import State
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS, read_settings
-from lorax_lab.methods.names import is_embedding
+from lorax_lab.methods.names import is_embedding, plain_name
 from lorax_lab.models import resolve
 from lorax_lab.models.files import read_base, states
 from lorax_lab.models.tensor_files import SAFETENSORS, WEIGHT_DTYPES
@@ -33,7 +34,8 @@ from lorax_lab.models.tensor_files import SAFETENSORS, WEIGHT_DTYPES
 KEY = "lorax_lab"
 """Of the lineage in a header, and in `OPEN`."""
 OPEN = "auto_mapping"
-"""The one of PEFT's settings that takes any keys. Of one that PEFT does not know it warns at each loading."""
+"""The one of PEFT's settings that takes any keys. Of one that PEFT does not know it warns at each loading. Without a
+task type PEFT reads the model's class there, and writes over it when it saves."""
 NUMBERED = re.compile(r"\.\d+\..+")
 
 
@@ -64,12 +66,22 @@ class Lineage:
         configuration = science(config, model_sha256, data_sha256)
         return Lineage(base, weights, model_sha256, data_sha256, code, run_id, configuration)
 
+    def misfit(self, base: str, tensors: Mapping[str, Tensor]) -> str:
+        """How the weights of `base` differ from those that were trained on; empty where they are the same."""
+        here = weights_sha256(tensors)
+        if here == self.base_weights:
+            return ""
+        trained_on = f"{self.base} (weights {self.base_weights[:12]})"
+        return f"was trained on {trained_on}, and BASE={base} has other weights ({here[:12]})"
+
     def header(self) -> dict[str, str]:
         """As the header of safetensors has it."""
         return {KEY: json.dumps(asdict(self), sort_keys=True)}
 
     def in_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """PEFT's settings with the lineage in them."""
+        """PEFT's settings with the lineage in them, where they have a task type; else as they are."""
+        if not settings.get("task_type"):
+            return dict(settings)
         return {**settings, OPEN: {**(settings.get(OPEN) or {}), KEY: asdict(self)}}
 
     def in_files(self, files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -78,16 +90,20 @@ class Lineage:
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 over the matrices of a model's numbered layers and embeddings, in fp32: one for the same body in any
-    format, under a wrapper's names, or below another head."""
+    """The SHA-256 over the matrices of a model's numbered layers and embeddings, rounded to bf16: one for the same body
+    in fp32 or bf16, under a wrapper's names, or below another head. Of a model with neither, all matrices."""
+    matrices = [
+        name for name, tensor in tensors.items()
+        if tensor.ndim > 1 and tensor.dtype in WEIGHT_DTYPES and not name.endswith(".bias")
+    ]  # fmt: skip
+    body = [name for name in matrices if NUMBERED.search(name) or is_embedding(name)]
     digests = set()
-    for name, tensor in tensors.items():
-        place = NUMBERED.search(name)
-        is_matrix = tensor.ndim > 1 and tensor.dtype in WEIGHT_DTYPES and not name.endswith(".bias")
-        if is_matrix and (place or is_embedding(name)):
-            digest = hashlib.sha256(f"{place[0] if place else ''}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().float().contiguous().numpy().data)
-            digests.add(digest.hexdigest())
+    for name in body or matrices:
+        numbered, tensor = NUMBERED.search(name), tensors[name].detach().cpu()
+        place = numbered[0] if numbered else "" if body else plain_name(name)
+        digest = hashlib.sha256(f"{place}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.float().bfloat16().contiguous().view(torch.int16).numpy().data)
+        digests.add(digest.hexdigest())
     return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
@@ -124,14 +140,3 @@ def lineage_of(path: Path) -> Lineage | None:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or KEY
         raise ConfigError(f"{path}: what it says of its base cannot be read: {where}: {first['msg']}") from error
-
-
-def check_base(path: Path, base: str, tensors: Mapping[str, Tensor]) -> Lineage | None:
-    """The lineage of what was trained. A ConfigError says that the base's tensors are other weights than it names."""
-    lineage = lineage_of(path)
-    if lineage and (here := weights_sha256(tensors)) != lineage.base_weights:
-        trained_on = f"{lineage.base} (weights {lineage.base_weights[:12]})"
-        raise ConfigError(
-            f"{path} was trained on {trained_on}, and BASE={base} has other weights ({here[:12]}); name its own base"
-        )
-    return lineage

@@ -27,6 +27,10 @@ class DamagedRecord(ValueError):
     """A record that cannot be trusted: cut short, of another version, or with other parts than a record has."""
 
 
+class OtherVersion(DamagedRecord):
+    """A record of a layout that is not read here; it may be whole."""
+
+
 @dataclass(frozen=True, config=MODEL)
 class Record:
     """One run: its configuration, where it ran, and its outcome.
@@ -102,7 +106,8 @@ def read_record(folder: Path) -> Record:
     """The record of one run.
 
     Raises:
-        FileNotFoundError: there is none. DamagedRecord: it is not whole, of another version, or no record.
+        FileNotFoundError: there is none. OtherVersion: its `schema` is another number. DamagedRecord: it is not whole,
+            or no record.
     """
     path = folder / RECORD
     try:
@@ -112,9 +117,13 @@ def read_record(folder: Path) -> Record:
     except OSError as error:
         raise DamagedRecord(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "record"
+        errors = error.errors()
         cure = "to train it again, type the same command with force=true"
+        schema = next((one["input"] for one in errors if one["loc"] == ("schema",)), None)
+        if isinstance(schema, int):
+            raise OtherVersion(f"{path} has schema {schema}, and this version reads {VERSION}; {cure}") from error
+        first = errors[0]
+        place = ".".join(map(str, first["loc"])) or "record"
         raise DamagedRecord(f"{path} is not whole, or no record: {place}: {first['msg']}; {cure}") from error
 
 

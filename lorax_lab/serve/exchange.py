@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods import adapters, lora
-from lorax_lab.methods.lineage import lineage_of
+from lorax_lab.methods.lineage import lineage_of, weights_sha256
 from lorax_lab.methods.lora_layer import add_low_rank, merged_weight, set_module
 from lorax_lab.models import Base, adaptable, delta_view, head_modules, is_head, shapes_of
 from lorax_lab.record.record import RECORD, read_record
@@ -157,24 +158,29 @@ class Exchange:
         merged = list(self._slot.merged.values())
         return {"base": list(self._base.values()), "adapters": [*factors, *heads], "merged": merged}
 
+    @cached_property
+    def _weights_sha256(self) -> str:
+        return weights_sha256(self._base)
+
     def _active(self) -> Adapter:
         if self._slot.adapter is None:
             raise ConfigError(f"no adapter is active; switch to one of {', '.join(self.adapters)}")
         return self._slot.adapter
 
     def _admit(self, folder: Path) -> adapters.Adapter:
-        """The adapter in `folder`, if its base is this one. A run's record has the base's hash, or else the file
-        itself; any other folder has only the base's name."""
+        """The adapter in `folder`, if its base is this one. A run's record has the hash of the base's files, an
+        adapter's own file that of the base's weights; where it says nothing there is only the base's name."""
         record = read_record(folder) if (folder / RECORD).is_file() else None
         if record and (record.status, record.method) != ("completed", "lora"):
             reason = f"a {record.status} run of method={record.method}, no trained adapter"
             raise ConfigError(f"{folder}: {reason}; name a completed run of method=lora")
         saved = lora.read(folder, self._shapes)
-        ours = (self.base_name, self.model_sha256)
         lineage = None if record else lineage_of(folder)
         stated = record.completed.inputs.model_sha256 if record else lineage and lineage.model_sha256
-        sha256 = stated or self.model_sha256
-        theirs = (str(saved.settings.get("base_model_name_or_path")), sha256)
+        name = str(saved.settings.get("base_model_name_or_path"))
+        theirs, ours = (name, stated or self.model_sha256), (self.base_name, self.model_sha256)
+        if theirs == ours and lineage:
+            theirs, ours = (name, lineage.base_weights), (self.base_name, self._weights_sha256)
         if theirs != ours:
             bases = "; held here is ".join(f"{name} (sha256 {sha256[:12]})" for name, sha256 in (theirs, ours))
             raise ConfigError(f"{folder}: this adapter belongs to another base, {bases}")

@@ -64,7 +64,8 @@ def load_task(config: TaskConfig) -> Task:
     _require_variety(pools, next(iter(config.inputs)))
     said = ""
     if config.group_near_duplicates and not config.memorise:
-        pools, said = grouped(pools, (sha256, repr(config)))
+        chosen = [getattr(config, key) for key in source.chosen(config)]
+        pools, said = grouped(pools, (sha256, config.source, config.kind, *chosen))
     splits, dropped = split_pools(pools, config, sha256)
     notes = (said, *notes_of(pools, splits, config))
     return Task(config, KINDS[config.kind], pools.classes, metric, *splits, sha256, dropped, tuple(filter(None, notes)))

@@ -554,6 +554,8 @@ def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
     at_once, _ = run(Line(), settings(validations=2, gradient_accumulation=2), batches(count))
     monkeypatch.setattr(training, "READ_AFTER", after)
     events: list[str] = []
+    beats: list[str] = []
+    monkeypatch.setattr(training.PULSE, "beat", beats.append)
 
     def noted(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         events.append("step")
@@ -567,6 +569,7 @@ def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
         )  # fmt: skip
     assert later.history == at_once.history
     assert [len(list(group)) // 2 for event, group in itertools.groupby(events) if event == "step"] == waits
+    assert beats == ["step"] * sum(waits)
 
 
 def test_what_diverged_is_named_by_its_step_before_a_validation_where_losses_are_read_later(

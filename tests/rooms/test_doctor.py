@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,30 @@ def test_what_is_wrong_is_named_and_mended(
         None if set_aside else "completed", "completed",
     ]  # fmt: skip
     assert len(list(store.glob(".damaged/*/record.json"))) == set_aside
+
+
+def test_a_run_that_was_interrupted_keeps_its_checkpoints_to_go_on_from(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record.write_record(store / "first", run_record("first", status="running"))
+    leave_checkpoints(store / "first")
+    (store / "first" / ".record.json.k3x_81qa").touch()
+    assert main([str(store), "--mend"]) == 0
+    assert "interrupted" in capsys.readouterr().out
+    assert (store / "first" / "checkpoints" / "step-000001").is_dir()
+    assert not list((store / "first").glob(".record*"))
+
+
+def test_a_run_of_another_version_is_named_and_left_alone(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = store / "first" / "record.json"
+    content = json.loads(path.read_text())
+    del content["code"]
+    path.write_text(json.dumps(content | {"schema": 2, "measures": {}}))
+    leave_checkpoints(store / "first")
+    before = sorted(store.rglob("*"))
+    assert main([str(store), "--mend"]) == 0
+    assert "of another version" in capsys.readouterr().out
+    assert sorted(store.rglob("*")) == before
 
 
 def test_a_run_that_is_in_progress_is_left_alone(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

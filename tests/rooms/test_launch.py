@@ -35,7 +35,6 @@ from lorax_lab.launch.runs import (
 )
 from lorax_lab.launch.sweep import carry_out
 from lorax_lab.launch.workers import Workers
-from lorax_lab.pulse import FIRST, LEAST, Pulse
 from lorax_lab.record import record
 from lorax_lab.record.lease import is_leased, lease
 
@@ -169,24 +168,6 @@ def test_checkpoints_that_a_kill_left_in_a_completed_run_are_removed(tmp_path: P
     assert (run.folder / "checkpoints").exists(), "another process has the run"
     clear_checkpoints(run.folder)
     assert (run.folder / "checkpoints").exists() == (status == "killed")
-
-
-def test_a_pulse_allows_twenty_medians_and_is_asked_for_nothing_while_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    pulse, heard, now = Pulse(), list[float | None](), 0.0
-    pulse.listener = heard.append
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    for seconds in (0, 10, 10, 40, 0):
-        now += seconds
-        pulse.beat("step")
-    assert heard == [FIRST, LEAST, LEAST, LEAST]
-    pulse.beat("batch")
-    now += 30
-    pulse.beat("batch")
-    pulse.rest()
-    assert heard[4:] == [FIRST, 600, None]
-    pulse.begin()
-    pulse.beat("step")
-    assert heard[-1] == FIRST
 
 
 def test_a_run_with_a_damaged_record_is_trained_again(tmp_path: Path, trains: list[str]) -> None:

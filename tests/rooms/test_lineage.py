@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lorax_lab.export.__main__ import main as export
 from lorax_lab.launch.compose import typed
 from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
-from lorax_lab.methods.lineage import KEY, OPEN, base_weights, lineage_of, weights_sha256
+from lorax_lab.methods.lineage import KEY, OPEN, Lineage, base_weights, lineage_of, weights_sha256
 from lorax_lab.models import load_base, shapes_of
 from lorax_lab.record.record import RECORD, read_record
 from lorax_lab.serve.exchange import Exchange
@@ -72,7 +73,8 @@ def test_every_file_of_trained_weights_names_its_base_data_code_and_configuratio
             "configuration": identity.science(typed(record.config), inputs.model_sha256, inputs.data_sha256),
         }  # fmt: skip
         if method != "full":
-            assert json.loads((folder / SETTINGS).read_text())[OPEN][KEY] == stated
+            settings = json.loads((folder / SETTINGS).read_text())
+            assert settings[OPEN] == ({KEY: stated} if settings["task_type"] else None)
     assert stated["base_weights"] in (exported / "README.md").read_text()
 
 
@@ -88,7 +90,28 @@ def test_peft_loads_it_without_a_warning_and_keeps_it_where_it_saves_it(
     assert lineage_of(tmp_path) == lineage_of(runs["lora"])
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "peft/dora"])
+def test_without_a_task_type_the_settings_of_peft_stay_as_they_are(
+    runs: dict[str, Path], model_folder: Path, tmp_path: Path
+) -> None:
+    from peft import AutoPeftModel, PeftModel
+    from transformers import AutoModel
+
+    assert audited("card", runs["full"], "--base", model_folder, "--extract", "rank=1", out=tmp_path / "out") == 0
+    extract = tmp_path / "out" / "adapter-rank=1"
+    assert lineage_of(extract) == lineage_of(runs["full"] / MODEL)
+    with pytest.raises(ValueError, match="Cannot infer the auto class"):  # and no KeyError
+        AutoPeftModel.from_pretrained(extract)
+    theirs = {"base_model_class": "BertModel", "parent_library": "transformers.models.bert.modeling_bert"}
+    lineage = lineage_of(extract)
+    assert lineage is not None
+    assert lineage.in_settings({"task_type": None, OPEN: theirs})[OPEN] == theirs
+    model: Any = AutoModel.from_pretrained(model_folder)
+    PeftModel.from_pretrained(model, extract).save_pretrained(tmp_path / "again", save_embedding_layers=False)
+    assert json.loads((tmp_path / "again" / SETTINGS).read_text())[OPEN].keys() == theirs.keys()
+    assert lineage_of(tmp_path / "again") is None
+
+
+@pytest.mark.parametrize("method", ["lora", "peft/dora"])
 def test_another_base_of_the_same_shapes_is_refused_by_audit_and_card(
     method: str, runs: dict[str, Path], model_folder: Path, another: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -99,6 +122,33 @@ def test_another_base_of_the_same_shapes_is_refused_by_audit_and_card(
             said = capsys.readouterr()
             assert (f"BASE={another} has other weights" in said.err) == (code == 2)
             assert "nothing in its file proves" not in said.out
+
+
+def test_two_checkpoints_of_one_base_are_measured_with_a_caution(
+    runs: dict[str, Path], another: Path, tmp_path: Path
+) -> None:
+    assert audited("card", runs["full"], "--base", another, "--extract", "rank=1", out=tmp_path / "card") == 0
+    cut = lineage_of(tmp_path / "card" / "adapter-rank=1")
+    assert cut is not None
+    assert cut.base_weights == base_weights(str(another))
+    later = shutil.copytree(runs["full"], tmp_path / "later")
+    with safe_open(later / MODEL, framework="pt") as opened:
+        header = opened.metadata()
+    tensors = {name: tensor * 1.01 for name, tensor in load_file(later / MODEL).items()}
+    save_file(tensors, later / MODEL, metadata=header)
+    assert audited(runs["full"], later, out=tmp_path / "out") == 0
+    assert f"and BASE={runs['full']} has other weights" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_copy_of_its_base_in_bf16_is_its_base(
+    method: str, runs: dict[str, Path], model_folder: Path, tmp_path: Path
+) -> None:
+    coarse = shutil.copytree(model_folder, tmp_path / "coarse")
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(model_folder / MODEL).items()}
+    save_file(weights, coarse / MODEL, metadata={"format": "pt"})
+    assert audited(coarse, runs[method], out=tmp_path / "out") == 0
+    assert "has other weights" not in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_of_a_foreign_adapter_it_is_said_that_nothing_proves_its_base(
@@ -134,6 +184,20 @@ def test_serving_refuses_another_base_also_without_a_record(
         Exchange(load_base(str(another), {"num_labels": 2}, 0)).add("other", folder)
 
 
+@pytest.mark.parametrize("names_files", [False, True])
+def test_serving_compares_the_weights_that_an_adapter_names(
+    names_files: bool, runs: dict[str, Path], model_folder: Path, tmp_path: Path
+) -> None:
+    folder, base = shutil.copytree(runs["lora"], tmp_path / "run"), load_base(str(model_folder), {"num_labels": 2}, 0)
+    (folder / RECORD).unlink()
+    exchange, tensors = Exchange(base), load_file(folder / WEIGHTS)
+    for weights in (base_weights(str(model_folder)), "f" * 64):
+        lineage = Lineage(base.name, weights, base.sha256 if names_files else None)
+        save_file(tensors, folder / WEIGHTS, metadata=lineage.header())
+        with pytest.raises(ConfigError, match=r"another base.*ffff") if weights == "f" * 64 else nullcontext():
+            exchange.add(weights, folder)
+
+
 @pytest.mark.parametrize("place", ["header", "settings"])
 def test_a_lineage_that_cannot_be_read_is_refused(place: str, runs: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(runs["lora"], tmp_path / "run")
@@ -159,6 +223,14 @@ def test_the_hash_is_of_the_body_whatever_form_it_is_in(model_folder: Path) -> N
         assert weights_sha256({key: tensor for key, tensor in tensors.items() if key != name}) != expected
     layers = [next(n for n in tensors if n.endswith(f"layer.{i}.output.dense.weight")) for i in (0, 1)]
     assert weights_sha256(tensors | dict(zip(layers, map(tensors.get, reversed(layers)), strict=True))) != expected
+
+
+def test_matrices_outside_of_layers_are_hashed_where_there_are_no_others() -> None:
+    zeros, ones = torch.zeros(2, 2), torch.ones(2, 2)
+    models = [{"encoder.weight": a, "decoder.weight": b} for a, b in ((zeros, ones), (ones, zeros), (ones, ones))]
+    assert len({weights_sha256(model) for model in models}) == len(models)
+    wrapped = {f"module.{name}": tensor for name, tensor in models[0].items()}
+    assert weights_sha256(wrapped) == weights_sha256(models[0])
 
 
 @pytest.mark.parametrize("part", ["lora_A", "classifier.bias", "base"])

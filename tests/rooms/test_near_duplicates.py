@@ -15,7 +15,7 @@ from PIL import Image
 from published import settings
 
 from lorax_lab.config.identity import plain
-from lorax_lab.data import Example, Pools
+from lorax_lab.data import Example, Pools, near_duplicates
 from lorax_lab.data.leaks import notes_of
 from lorax_lab.data.near_duplicates import LARGEST, grouped
 from lorax_lab.data.source import content_key
@@ -87,6 +87,52 @@ def test_prompts_are_grouped_and_groups_that_are_named_stay(tmp_path: Path) -> N
     task = load_task(settings("local", f"task.path={path}", *words))
     homes = [{home[example.inputs["prompt"]] for example in examples} for examples in task.splits.values()]
     assert sum(map(len, homes)) == len(set.union(*homes)) == 40
+
+
+@pytest.fixture
+def by_writers(tmp_path: Path) -> list[str]:
+    """300 writers with four sentences of their own; 40 more sentences have a copy and a twin of other writers."""
+    draw, texts = random.Random(0), sentences(1240)
+    rows = [{"text": text, "by": i // 4} for i, text in enumerate(texts[:1200])]
+    for text in texts[1200:]:
+        forms = (text, text, f"{text}!")
+        rows += [{"text": form, "by": by} for form, by in zip(forms, draw.sample(range(300), 3), strict=True)]
+    draw.shuffle(rows)
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row | {"label": i % 2}) + "\n" for i, row in enumerate(rows)))
+    return ["local", f"task.path={path}", "task.text=text", "task.label=label", "task.group=by"]
+
+
+def test_writers_stay_whole_where_they_share_copies(by_writers: list[str], tmp_path: Path) -> None:
+    by: dict[str, int] = {}
+    for row in map(json.loads, (tmp_path / "t.jsonl").read_text().splitlines()):
+        by.setdefault(row["text"], row["by"])  # the first copy is the one that is taken
+    splits = load_task(settings(*by_writers)).splits
+    writers = [{by[example.inputs["text"]] for example in examples} for examples in splits.values()]
+    assert sum(map(len, writers)) == len(set.union(*writers)) > 290
+
+
+def test_the_note_counts_and_shows_the_twins_and_not_what_else_their_writers_wrote() -> None:
+    texts = sentences(60)
+    rows = [Example({"text": text}, 0, str(i // 10)) for i, text in enumerate(texts)]
+    rows += [Example({"text": f"{texts[7]}!"}, 1, "5"), *(Example({"text": text}, 0) for text in sentences(900)[60:])]
+    pools, said = grouped(Pools("them", ("a", "b"), rows), object())
+    assert len({e.group for e in pools.train[:10]} | {e.group for e in pools.train[50:61]}) == 1
+    assert said.startswith("2 examples are near duplicates and stay together, in 1 groups, 1 of them with different")
+    assert said.count(texts[7][:40]) == 2
+
+
+def test_the_runs_of_a_sweep_over_sizes_and_seeds_compare_the_texts_once(
+    by_writers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    join = near_duplicates._join_alike
+    monkeypatch.setattr(near_duplicates, "_join_alike", lambda rows, to: (compared.append(len(rows)), join(rows, to)))
+    for more in ((), ("task.train_examples=100",), ("task.split_seed=1",)):
+        load_task(settings(*by_writers, *more))
+    assert len(compared) == 1
+    load_task(settings(*by_writers[:-1]))
+    assert len(compared) == 2
 
 
 def photo(draw: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from synthetic import PROTOCOL, study
 from torch import Tensor
 
 from analysis import trajectory as drawn
-from analysis.study import bases, page
+from analysis.study import bases, page, share
 from analysis.study.figures import FIGURES
 from analysis.study.records import Records
 from analysis.study.share import HEAD, Scores
@@ -86,7 +86,10 @@ def test_a_study_of_bases_has_their_differences_and_refuses_a_share_where_nothin
     assert np.isnan(rows.loc[("pretrained", "rank", 8), "difference"])
     assert "| random | reviews |" in page.write(records)
     figure = FIGURES["bases"]
-    assert figure.draw(figure.table(records)).get_suptitle().startswith("Rank from which on LoRA keeps 90 %")
+    drawn = figure.table(records)
+    assert figure.draw(drawn).get_suptitle().startswith("Rank from which on LoRA keeps 90 %")
+    assert figure.claim(drawn).endswith(": pretrained 8 on reviews; random 8 on reviews")
+    assert not {"base", "learned"} & set(share.table(records))  # which is shared by all pages and figures
     none = of_bases(0.95)
     assert set(bases.table(none)["quantity"]) == set(bases.SPECTRAL)
     assert "does not learn" in page.write(none)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import PROTOCOL, in_nats, lost, present, study, with_head
+from synthetic import PROTOCOL, changed, in_nats, lost, mirrored, present, study, with_head
 
-from analysis.study import share
+from analysis.study import ninety, share
 from analysis.study.command import VERDICT
+from analysis.study.figures import FIGURES, claims
 from analysis.study.page import tables
-from analysis.study.share import Scores, column, enough, is_flat, plateau, scores, table
+from analysis.study.share import Enough, Scores, column, enough, is_flat, plateau, scores, table
 from analysis.study.statistics import Interval
 from lorax_lab.study.protocol import DIMENSION, Arm, Cell
 
@@ -107,9 +109,47 @@ def test_there_is_no_share_of_what_is_not_surely_brought() -> None:
     )
 
 
-def test_an_arm_of_which_a_run_diverged_keeps_nothing() -> None:
-    rows = table(replace(lost(study()), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}))
-    assert list(rows["size"]) == [8]
+@pytest.mark.parametrize(
+    ("rank", "r90"),
+    [(1, Enough(8, 8, 8)), (8, Enough(1, 64, 64)), (64, Enough(1, None, None))],
+)
+def test_a_rank_of_which_a_run_diverged_does_not_keep_the_share_and_is_named(rank: int, r90: Enough) -> None:
+    """Every rank keeps all of the gain, so that without the diverged run r90 is 1."""
+    protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, Arm("LoRA r=64", ("method=lora", "rank=64"), 1e-3)))
+    whole = study(lambda cell: 0.9, protocol)
+    heads = {TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
+    assert enough(table(replace(whole, heads=heads)), 0.9) == Enough(1, 1, 1)  # type: ignore[arg-type]
+    records = replace(lost(whole, rank=rank), heads=heads)
+    rows = table(records)
+    assert rows is not None
+    assert enough(rows, 0.9) == r90
+    (row,) = ninety.rows(present(records))
+    assert (row["r90"], row["lost"]) == (r90, [f"rank {rank}"])
+    assert "nan" not in claims.answer(rows)
+    FIGURES["answer"].draw(FIGURES["answer"].table(present(records)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+@pytest.mark.parametrize(
+    ("validation", "chosen"),
+    [({1: 0.7, 8: 0.86}, "LoRA r=8"), ({1: 0.95, 8: 0.9}, "LoRA r=1"), ({1: 0.9, 8: 0.9, 64: 0.95}, "full")],
+)
+def test_the_better_arm_is_chosen_on_validation_and_has_to_win_on_test(
+    validation: dict[int, float], chosen: str, higher_is_better: bool
+) -> None:
+    """On test rank 1 is the best, then rank 8; rank 64 is no better than full fine-tuning."""
+    means = {"full": 0.8, "LoRA r=1": 0.9, "LoRA r=8": 0.85, "LoRA r=64": 0.8}
+    arm = Arm("LoRA r=64", ("method=lora", "rank=64"), 1e-3)
+    protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, arm), better_reference=True)
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        score = validation.get(line["rank"], 0.8)
+        is_final = "test/accuracy" in line["metrics"]
+        return line | {"metrics": line["metrics"] | {"validation/accuracy": score}} if is_final else line
+
+    records = changed(study(lambda cell: means[cell.arm], protocol), change)
+    records = records if higher_is_better else mirrored(records, "error", 1.0)
+    assert (share.better_arm(records, TASK) or "full") == chosen
 
 
 def test_cuts_have_shares_where_they_were_scored_on_test() -> None:

@@ -24,8 +24,8 @@ def table(records: Records) -> pd.DataFrame | None:
     if rows is None:
         return None
     names = {condition: (base, task) for condition, base, task, _ in places(records)}
-    rows[["base", "learned"]] = [names[condition] for condition in rows["task"]]
-    return rows
+    bases, learned = zip(*(names[condition] for condition in rows["task"]), strict=True)
+    return rows.assign(base=bases, learned=learned)
 
 
 @style.styled
@@ -62,6 +62,8 @@ def claim(table: pd.DataFrame) -> str:
     """From which rank on LoRA keeps 90 % in the mean, by base, over the tasks that it learns."""
     parts = []
     for base, rows in table[table["side"] == "rank"].groupby("base", sort=False):
-        sizes = [share.enough(of_task, MOST).mean for _, of_task in rows.groupby("learned", sort=False)]
-        parts.append(f"{base} {', '.join('none' if size is None else str(size) for size in sizes)}")
-    return f"Rank from which on LoRA keeps {100 * MOST:.0f} % in the mean, task by task: {'; '.join(parts)}"
+        sizes = {
+            task: share.enough(of_task, MOST).mean or "none" for task, of_task in rows.groupby("learned", sort=False)
+        }
+        parts.append(f"{base} {', '.join(f'{size} on {task}' for task, size in sizes.items())}")
+    return f"Rank from which on LoRA keeps {100 * MOST:.0f} % in the mean: {'; '.join(parts)}"

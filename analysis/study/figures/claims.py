@@ -46,7 +46,7 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     if "share" not in table:
         return _matching(table)
     rows = table[~table["task"].str.contains(SAMPLE)]
-    rank = _rank(rows.loc[rows["side"] == "rank", "size"])
+    rank = _rank(rows.loc[(rows["side"] == "rank") & rows["share"].notna(), "size"])
     at_rank = rows.loc[(rows["side"] == "rank") & (rows["size"] == rank), "share"]
     text = f"LoRA of rank {rank} keeps {ends(100 * at_rank, '{:.0f}')} % of what fine-tuning brings in the mean. "
     by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
