@@ -20,6 +20,8 @@ from .study.figures.claims import ends
 from .study.records import RECORDS
 
 NAME = "trajectory"
+EARLY = (16, 32)
+"""The steps at which the prediction asks for the overlap with the end."""
 SHOWN = {
     "k90": "k90",
     "effective rank": "effective rank",
@@ -64,14 +66,19 @@ def draw(table: pd.DataFrame) -> Figure:
     """A panel for each number: a line for each task and method, the mean of its seeds, which are points."""
     figure, panels = style.panels(len(SHOWN), 1.9, "step", "", across=2, sharey=False)
     runs = list(dict.fromkeys(zip(table["task"], table["method"], strict=True)))
+    lines = means(table)
     for axes, (name, title) in zip(panels, SHOWN.items(), strict=True):
         for (task, method), look, _ in style.lines(runs):
-            points = table[(table["task"] == task) & (table["method"] == method)].dropna(subset=[name])
+            points, line = (
+                rows[(rows["task"] == task) & (rows["method"] == method)].dropna(subset=[name])
+                for rows in (table, lines)
+            )
             axes.plot(points["step"], points[name], **(look | {"linestyle": "", "markersize": 2.5, "alpha": 0.5}))
-            axes.plot(points.groupby("step")[name].mean(), label=f"{task}, {method}", **(look | {"markersize": 0}))
+            axes.plot(line["step"], line[name], label=f"{task}, {method}", **(look | {"markersize": 0}))
         style.rank_axis(axes, sorted(set(table["step"])))
         axes.set_title(title)
-    text = f"the update after so many steps; lines are means over {table['seed'].nunique()} seeds, which are points"
+    seeds = table["seed"].nunique()
+    text = f"the update after so many steps; lines are means over {seeds} seeds (points), where all have one"
     style.finish(figure, text, panels[-1], columns=3)
     style.lead(figure, claim(table))
     return figure
@@ -80,8 +87,8 @@ def draw(table: pd.DataFrame) -> Figure:
 def claim(table: pd.DataFrame) -> str:
     """How early the top directions are those of the end, in words, with the least and the most of all runs' means."""
     rows = means(table)
-    first, step = min(rows["step"]), sorted(set(rows["step"]))[len(set(rows["step"])) // 2]
-    early, later = (ends(rows.loc[rows["step"] == at, "columns 4"], "{:.0%}") for at in (first, step))
+    first, step = EARLY
+    early, later = (ends(rows.loc[rows["step"] == at, "columns 4"], "{:.0%}") for at in EARLY)
     return f"With the top 4 directions at the end those of step {first} share {early}, those of step {step} {later}"
 
 
@@ -91,6 +98,9 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def page(table: pd.DataFrame) -> str:
-    """The page: the means over seeds."""
+    """The page: the means over seeds; k90, whose sizes are doublings, of each seed."""
+    places = ["task", "method", "step"]
+    by_seed = {place: list(rows.sort_values("seed")["k90"]) for place, rows in table.groupby(places)}
+    rows = [row | {"k90": by_seed[tuple(row[name] for name in places)]} for row in means(table).to_dict("records")]
     runs = len(table.groupby(["task", "method", "seed"]))
-    return render("trajectory.md", rows=means(table).to_dict("records"), runs=runs)
+    return render("trajectory.md", rows=rows, runs=runs)

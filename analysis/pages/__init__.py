@@ -17,7 +17,7 @@ import jinja2
 from lorax_lab.record.share import MOST, SURE
 
 from ..study.statistics import Interval
-from ..study.words import listed
+from ..study.words import SAMPLE, listed
 
 NONE = "—"
 
@@ -62,6 +62,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {"mean": lambda interval, digits: unsigned_zero(fixed(interval.mean, digits))}
     environment.filters |= {"arm": lambda name: name.replace(" r=", " at rank ")}
     environment.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
+    environment.tests |= {"sample": lambda task: bool(SAMPLE.search(task))}
     environment.globals |= {"NONE": NONE, "SURE": SURE, "MOST": MOST}
     return environment
 

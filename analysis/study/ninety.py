@@ -23,7 +23,8 @@ NAMES = {"rank": "r90", "k": "k90", "dimension": "d90"}
 
 def rows(records: Records) -> list[dict[str, Any]]:
     """One row per task that has a share: `r90`, `k90` and `d90`, each an `Enough` or None where no size was tried, and
-    the numbers trained at each (`r90_parameters`; of k90 those of the two factors).
+    the numbers trained at each (`r90_parameters`; of k90 those of the two factors), and the mean share that each size
+    keeps (`r90_shares`).
 
     `d90_of_full` is Aghajanyan et al.'s own d90, and `d90_share` what d90 trains of what full fine-tuning does. `lost`
     names the sizes of which a run diverged, which keep no share. `reference` is the arm that is the 1. Where that is
@@ -50,6 +51,7 @@ def _rows(records: Records, shares: pd.DataFrame | None) -> list[dict[str, Any]]
         for side, name in NAMES.items():
             of_side = of_task[of_task["side"] == side]
             row[name] = share.enough(of_side, MOST) if len(of_side) else None
+            row[f"{name}_shares"] = dict(zip(of_side["size"], of_side["share"], strict=True))
             row[f"{name}_parameters"] = _parameters(records, str(task), side, row[name].mean) if row[name] else None
         row["d90_of_full"] = share.enough_of_full(of_task[of_task["side"] == "dimension"], MOST)
         trained = int(update.lines_of(records, str(task))[0]["parameters"]["adapter"])

@@ -24,6 +24,13 @@ from .words import listed
 
 MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
+SPECTRAL = {
+    "stable rank": "stable_rank",
+    "participation ratio": "participation_ratio",
+    "rank of 90 % energy": "energy_rank_90",
+    "effective rank": "effective_rank",
+}
+"""The spectral ranks that the pages name, by their words there."""
 Numbers = dict[str, Any]
 """What a template has by name."""
 
@@ -82,14 +89,15 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
     newest_first = sorted(editions, key=lambda facts: _edition(facts["name"])[1], reverse=True)
     source = {task["task"]: facts for facts in reversed(newest_first) for task in facts["tasks"]}
     by_edition: dict[str, list[str]] = {}
-    chosen: Numbers = {"tasks": [], "ninety": []}
+    conditions = dict.fromkeys(task for facts in newest_first for task in facts["conditions"])
+    chosen: Numbers = {"tasks": [], "ninety": [], "without_share": [task for task in conditions if task not in source]}
     tables = []
     for facts in newest_first:
         tasks = [task["task"] for task in facts["tasks"] if source[task["task"]] is facts]
         if tasks:
             by_edition[facts["name"]] = tasks
             tables.append(facts["shares"][facts["shares"]["task"].isin(tasks)])
-            for key in chosen:
+            for key in ("tasks", "ninety"):
                 chosen[key] += [row for row in facts[key] if row["task"] in tasks]
     chosen |= {"claim": claims.answer(pd.concat(tables), lead["word"]), "by_edition": by_edition}
     chosen |= {"conditions": list(dict.fromkeys(c for name in by_edition for c in _named(shown, name)["conditions"]))}
@@ -141,7 +149,8 @@ def numbers(records: Records) -> Numbers:
         facts |= {
             "claim": claims.answer(table, records.condition_word),
             "tasks": _tasks(records, table),
-            "effective_rank": _effective_rank(records),
+            "spectral": (spectral := {name: _spectral(records, measure) for name, measure in SPECTRAL.items()}),
+            "effective_rank": spectral["effective rank"],
             "ninety": ninety.rows(records),
             "published": ninety.published(),
             "shares": table,
@@ -197,9 +206,9 @@ def _by_share(tasks: list[Numbers]) -> dict[float, Numbers]:
     }
 
 
-def _effective_rank(records: Records) -> Numbers:
-    """Of the full updates, over the conditions, beside that of noise of their shapes."""
-    rows = [update.entry(update.spectral(records, task), "effective_rank") for task in records.conditions]
+def _spectral(records: Records, measure: str) -> Numbers:
+    """A measure of the full updates, over the conditions, beside that of noise of their shapes."""
+    rows = [update.entry(update.spectral(records, task), measure) for task in records.conditions]
     return {"means": [row["mean"] for row in rows], "nulls": [row["null"] for row in rows]}
 
 

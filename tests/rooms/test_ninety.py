@@ -47,6 +47,7 @@ def test_a_row_has_each_smallest_size_with_what_is_trained_there() -> None:
     reviews = ninety.rows(made())[0]
     assert [reviews[name].mean for name in ("r90", "k90", "d90")] == [8, 4, 10_000]
     assert (reviews["r90_parameters"], reviews["k90_parameters"]) == (8 * 2 * 64 * 6, 4 * 2 * 64 * 6)
+    assert reviews["r90_shares"] == {1: pytest.approx(1 / 3, abs=2e-3), 8: pytest.approx(1, abs=2e-3)}
     assert (reviews["d90_parameters"], reviews["d90_of_full"]) == (10_000, 10_000)
     table = ninety.table(made())
     assert table is not None
@@ -95,3 +96,19 @@ def test_a_task_is_of_the_newest_edition_that_has_it(name: str, monkeypatch: pyt
     text = write(editions(), {records.name: f"study/{records.name}/VERDICT.md" for records in editions()})
     assert "Reviews and words are of [made_3](study/made_3/VERDICT.md). Tweets is of [made_2]" in text
     check(name, text)
+
+
+def test_why_tells_no_more_than_sizes_that_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LoRA keeps 90 % at rank 8 alone, a second sample is no other task, and of one task there is no share."""
+    monkeypatch.setattr(page, "breaches", lambda records: [])
+    tasks = ("reviews", "reviews (sample 2)", "words")
+    larger = Arm("LoRA r=16", ("method=lora", "rank=16"), 1e-2)
+    protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, larger), extensions=0)
+    means = {"full": 0.9, "LoRA r=1": 0.7, "LoRA r=8": 0.9, "LoRA r=16": 0.85}
+    records = present(study(lambda cell: means[cell.arm], protocol, tasks))
+    heads = dict.fromkeys(tasks[:2], HEAD) | {"words": HEAD | {"correct": np.arange(1000) < 950}}
+    text = page.write_why([replace(records, heads=heads, name="made")], {"made": "made.md"})
+    assert "none on 0 of 1 tasks (not a second sample) | not told on reviews and reviews (sample 2) |" in text
+    assert "No share can be told on words, so it has no row." in text
+    assert "On reviews rank 8 keeps it, and the largest keeps 83 %." in text
+    assert "4 on 1 of 1 tasks and a second sample | in the mean yes |" in text
