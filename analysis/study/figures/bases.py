@@ -62,8 +62,7 @@ def claim(table: pd.DataFrame) -> str:
     """From which rank on LoRA keeps 90 % in the mean, by base, over the tasks that it learns."""
     parts = []
     for base, rows in table[table["side"] == "rank"].groupby("base", sort=False):
-        sizes = {
-            task: share.enough(of_task, MOST).mean or "none" for task, of_task in rows.groupby("learned", sort=False)
-        }
+        of_tasks = rows.groupby("learned", sort=False)
+        sizes = {str(task): share.enough(of_task, MOST).mean or "none" for task, of_task in of_tasks}
         parts.append(f"{base} {', '.join(f'{size} on {task}' for task, size in sizes.items())}")
     return f"Rank from which on LoRA keeps {100 * MOST:.0f} % in the mean: {'; '.join(parts)}"
