@@ -25,7 +25,7 @@ FINAL_SEEDS = (0, 1, 2, 3, 4, 5, 6, 7)
 FINAL = {FULL: ("measure=test_cuts",)}
 COMMON = ("task.pooling=mean", "train.precision=fp32", "train.validations=1")
 TWO_CLASSES = ("task.train_examples=1500", "task.validation_examples=1000", "task.test_examples=4000", "train.epochs=2")
-OF_TWEETS = ("task.train_examples=1500", "task.validation_examples=400", "task.test_examples=1500", "train.epochs=2")
+OF_TWEETS = ("task.train_examples=1500", "task.validation_examples=400", "task.test_examples=1400", "train.epochs=2")
 OF_CLOZE = ("task.train_examples=2400", "task.validation_examples=500", "task.test_examples=1000", "train.epochs=3")
 OF_CLOZE_96 = ("task.train_examples=3000", "task.validation_examples=600", "task.test_examples=2000", "train.epochs=2")
 WORDS_96 = (

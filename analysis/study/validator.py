@@ -143,6 +143,9 @@ def _of_task(records: Records, task: str) -> Iterator[str]:
     trials, finals = records.lines_in(task, "trial"), records.lines_in(task, "final")
     yield from _trials(records, trials)
     chosen = selection_of(records, task)
+    if not trials:
+        yield "trials are missing: all"
+        return
     if chosen.missing:
         counts = Counter(cell.arm for cell in chosen.missing)
         yield f"trials are missing: {', '.join(f'{count} of {arm}' for arm, count in counts.items())}"
