@@ -229,10 +229,10 @@ def table(of_cells: Sequence[Cell]) -> pd.DataFrame:
     """
     rows = []
     for cell in of_cells:
-        others = [other for other in of_cells if other.task != cell.task and other.unit == cell.unit]
+        of_other_tasks = [other for other in of_cells if other.task != cell.task and other.unit == cell.unit]
         place = {key: getattr(cell, key) for key in PLACE}
         for name, rule in RULES.items():
-            if (named := rule(cell, others)) and (rank := cell.nearest(named)):
+            if (named := rule(cell, of_other_tasks)) and (rank := cell.nearest(named)):
                 row = {"rule": name, "names": named, "rank": rank, "regret": cell.regret(rank)}
                 row |= {"parameters": cell.parameters[rank] / 1000, "times_needed": rank / cell.needed}
                 rows.append(place | row | {"more": cell.regret(rank) - cell.regret(USUAL)})

@@ -27,15 +27,15 @@ class Pulse:
     def __init__(self) -> None:
         self.listener: Callable[[float | None], None] = lambda _: None
         self.took: dict[str, deque[float]] = {}
-        self.kind, self.began, self.told = "", 0.0, 0.0
+        self.kind, self.began, self.told_at = "", 0.0, 0.0
 
     def beat(self, kind: str) -> None:
         """One `step` or `batch` is over, if one was going on, and the next begins."""
         now = time.monotonic()
         self._end(now)
         took = self.took.get(kind, ())
-        if kind != self.kind or len(took) == 1 or now - self.told >= RARELY:
-            self.told = now
+        if kind != self.kind or len(took) == 1 or now - self.told_at >= RARELY:
+            self.told_at = now
             self.listener(max(TIMES * median(took), LEAST) if took else FIRST)
         self.kind, self.began = kind, now
 

@@ -65,17 +65,17 @@ def _share_rows(records: Records, condition: str, first: str | None) -> Iterator
     if here is None:
         return
     for (side, size), arm in here.arms.items():
-        kept = Interval(share_by_example(here, arm)[0], math.nan, math.nan, len(arm))
+        share_kept = Interval(share_by_example(here, arm)[0], math.nan, math.nan, len(arm))
         paired = difference(here, there, (side, size)) if there and (side, size) in there.arms else t_interval([])
-        yield {"quantity": side, "size": size} | _numbers(kept, paired)
+        yield {"quantity": side, "size": size} | _numbers(share_kept, paired)
 
 
 def share_by_example(scores: Scores, arm: np.ndarray) -> tuple[float, np.ndarray]:
     """The share s that an arm keeps, and how each seed and example moves it, (seeds, examples) with a mean of 0:
     (arm − s · full − (1 − s) · zero) / (full − zero), the share's linear part (delta method)."""
     brings = float(scores.full.mean() - scores.zero.mean())
-    kept = float(arm.mean() - scores.zero.mean()) / brings
-    return kept, (arm - kept * scores.full - (1 - kept) * scores.zero) / brings
+    share_kept = float(arm.mean() - scores.zero.mean()) / brings
+    return share_kept, (arm - share_kept * scores.full - (1 - share_kept) * scores.zero) / brings
 
 
 def difference(here: Scores, there: Scores, place: tuple[str, int]) -> Interval:

@@ -86,11 +86,11 @@ def grouped(pools: Pools, key: object) -> tuple[Pools, str]:
     if key not in _last:
         _last.clear()
         _last[key] = _groups_of(list(first.values()), pools.classes)
-    names, said = _last[key]
+    names, note = _last[key]
     name_of = dict(zip(first, names, strict=True))
     for role, pool in listed.items():
         listed[role] = pool and [replace(example, group=name_of[content_key(example)]) for example in pool]
-    return replace(pools, **listed), said
+    return replace(pools, **listed), note
 
 
 _last: dict[object, tuple[list[str | None], str]] = {}

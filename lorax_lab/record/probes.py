@@ -16,11 +16,11 @@ def explaining(result: Result) -> list[Probe]:
     examples, bring `MOST` of what the run brings over one answer for all. None where the run brings nothing."""
     if not result.probes:
         return []
-    constant, *others = result.probes
+    constant, *fitted = result.probes
     brings = oriented(result.score("test") - constant.score, result.higher_is_better)
     least = MOST * brings
-    surely = [oriented(probe.sure - constant.score, result.higher_is_better) for probe in others]
-    return [probe for probe, gain in zip(others, surely, strict=True) if brings > 0 and gain >= least]
+    surely = [oriented(probe.sure - constant.score, result.higher_is_better) for probe in fitted]
+    return [probe for probe, gain in zip(fitted, surely, strict=True) if brings > 0 and gain >= least]
 
 
 def probe_lines(records: Iterable[Record]) -> list[str]:

@@ -62,12 +62,12 @@ def load_task(config: TaskConfig) -> Task:
     if source.sha256(config) != sha256:
         raise ConfigError(f"task.path={config.path} changed while it was read; type the same command again")
     _require_variety(pools, next(iter(config.inputs)))
-    said = ""
+    of_near_duplicates = ""
     if config.group_near_duplicates and not config.memorise:
         chosen = [getattr(config, key) for key in source.chosen(config)]
-        pools, said = grouped(pools, (sha256, config.source, config.kind, *chosen))
+        pools, of_near_duplicates = grouped(pools, (sha256, config.source, config.kind, *chosen))
     splits, dropped = split_pools(pools, config, sha256)
-    notes = (said, *notes_of(pools, splits, config))
+    notes = (of_near_duplicates, *notes_of(pools, splits, config))
     return Task(config, KINDS[config.kind], pools.classes, metric, *splits, sha256, dropped, tuple(filter(None, notes)))
 
 
