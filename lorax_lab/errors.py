@@ -40,8 +40,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_of_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-LONG, LONGEST, LONGEST_TRACE = 300, 2_000, 20_000
-"""Letters that are shown at most of a word of an error's message, of all of it, and of a traceback."""
+LONGEST, LONGEST_TRACE = 2_000, 20_000
+"""Letters that are shown at most of an error's message, and of a traceback."""
 
 
 def printable(text: str, most: int) -> str:
@@ -58,18 +58,12 @@ def printable(text: str, most: int) -> str:
 
 
 def in_one_line(error: BaseException | str) -> str:
-    """An error's message in one line, `printable`; a long word is cut, and so is the whole.
+    """An error's message in one line, `printable`.
 
-    >>> in_one_line(ValueError("a\\tb is\\n not \\x1b[31m")), len(in_one_line(ValueError("x" * 10_000)))
-    ('a b is not \\\\x1b[31m', 301)
+    >>> in_one_line(ValueError("a\\tb is\\n not \\x1b[31m"))
+    'a b is not \\\\x1b[31m'
     """
-    words = [word if len(word) <= LONG else f"{word[:LONG]}…" for word in str(error).split()]
-    return printable(" ".join(words), LONGEST)
-
-
-def cut(text: object, letters: int) -> str:
-    """The first letters of a text that may come from outside."""
-    return str(text)[:letters]
+    return printable(" ".join(str(error).split()), LONGEST)
 
 
 def in_short(error: BaseException, letters: int = 200) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,6 @@ from lorax_lab.record import folder as files
 from lorax_lab.record import provenance
 from lorax_lab.record.checkpoints import FOLDER, Checkpoints
 from lorax_lab.record.direction import oriented, scored_on
-from lorax_lab.record.files import write_json
 from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import DamagedRecord, Record, read_record, write_record
 from lorax_lab.record.result import (
@@ -333,17 +331,17 @@ def _record(
 
 
 def _probes(run: Prepared) -> list[Probe]:
-    """The leak probes of the run's data. The store keeps them for all runs on the same data by the same code."""
+    """The leak probes of the run's data. The last ones are kept: the runs of a sweep mostly share them."""
     if run.is_trial or run.task.config.memorise:
         return []
-    versions = provenance.versions(("scikit-learn",)), provenance.code_sha256()
-    inputs = [run.task.data_sha256, repr(run.config.task), *versions]
-    path = run.folder.parent / files.PROBES / f"{hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]}.json"
-    with suppress(OSError, ValueError, TypeError):  # not there, or damaged
-        return [Probe(**probe) for probe in json.loads(path.read_bytes())]
-    probes = probes_of(run.task)
-    write_json(path, [dataclasses.asdict(probe) for probe in probes])
-    return probes
+    key = (run.task.data_sha256, repr(run.task.config))
+    if key not in _last_probes:
+        _last_probes.clear()
+        _last_probes[key] = probes_of(run.task)
+    return _last_probes[key]
+
+
+_last_probes: dict[tuple[str, str], list[Probe]] = {}
 
 
 def _collapsed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -19,11 +19,15 @@ def generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(seed, name))
 
 
-@contextmanager
-def global_stream(seed: int, name: str) -> Iterator[None]:
+def global_stream(seed: int, name: str) -> AbstractContextManager[None]:
     """Torch's global generators (which layers' initialisers and dropout draw from) follow the stream `name`
     inside the block and are put back after it."""
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(stream_seed(seed, name))
+    return globally_seeded(stream_seed(seed, name))
+
+
+@contextmanager
+def globally_seeded(seed: int) -> Iterator[None]:
+    """Torch's global generators begin with this seed inside the block and are put back after it."""
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
         yield

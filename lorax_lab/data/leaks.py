@@ -55,19 +55,14 @@ def connected(tied: Sequence[Sequence[str]]) -> list[str | None]:
     >>> connected([["document 1", "text wow"], ["document 2", "text wow"], ["document 2"], ["document 3"], []])
     ['document 1', 'document 1', 'document 1', 'document 3', None]
     """
-    parent: dict[str, str] = {}
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
+    sets = DisjointSet(key for keys_of_one in tied for key in keys_of_one)
     for keys_of_one in tied:
         for key in keys_of_one[1:]:
-            first, second = sorted((root(keys_of_one[0]), root(key)))
-            parent[second] = first
-    return [root(keys_of_one[0]) if keys_of_one else None for keys_of_one in tied]
+            sets.merge(keys_of_one[0], key)
+    names = {key: min(group) for group in sets.subsets() for key in group}
+    return [names[keys_of_one[0]] if keys_of_one else None for keys_of_one in tied]
 
 
 def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lorax_lab.errors import ConfigError, cut, in_short
+from lorax_lab.errors import ConfigError, in_short
 
 
 def read_image(content: Path | bytes) -> np.ndarray:
@@ -68,7 +68,7 @@ def read_sound(content: Path | bytes) -> Sound:
     try:
         channels, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (OSError, TypeError, ValueError, soundfile.SoundFileError) as error:
-        reason = cut(str(error).rpartition(": ")[2].strip(" ."), 120) or type(error).__name__
+        reason = str(error).rpartition(": ")[2].strip(" .")[:120] or type(error).__name__
         raise ValueError(f"it is no audio of a known format, or is damaged ({reason})") from error
     if not len(channels) or not np.isfinite(channels).all():
         raise ValueError("it has no samples, or some that are not finite")

@@ -169,10 +169,6 @@ def _shingles(of_words: Sequence[str]) -> frozenset[str]:
     return frozenset(word[i : i + LETTERS] for word in bounded for i in range(max(1, len(word) - LETTERS + 1)))
 
 
-def _share_in_common(one: frozenset[str], another: frozenset[str]) -> float:
-    return len(one & another) / len(one | another)
-
-
 def _join_texts(texts: Sequence[str], groups: Groups) -> None:
     """Join texts of the same words, then those that MinHash finds and whose shingles are surely alike."""
     from datasketch import MinHash, MinHashLSH
@@ -192,11 +188,8 @@ def _join_texts(texts: Sequence[str], groups: Groups) -> None:
         if not rare[i]:
             continue
         for j in sorted(index.query(minhash)):
-            alike = (
-                not groups.sets.connected(i, j)
-                and min(_share_in_common(of_text[i], of_text[j]) for of_text in (rare, shingles)) >= ALIKE
-            )
-            if alike:
+            pairs = ((of_text[i], of_text[j]) for of_text in (rare, shingles))
+            if not groups.sets.connected(i, j) and all(len(a & b) / len(a | b) >= ALIKE for a, b in pairs):
                 groups.join(j, i)
         index.insert(i, minhash)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def split(
     stratify = bool(pools.classes)
     _require_rows(pools, config, dropped)
     if config.memorise:
-        train = _flat(order(pools.train, stratify, rng))[: config.train_examples]
+        train = list(chain(*order(pools.train, stratify, rng)))[: config.train_examples]
         return (train, train, train), dropped
     units = {role: order(getattr(pools, role) or [], stratify, rng) for role in ("test", "validation", "train")}
     parts = {}
@@ -44,7 +45,7 @@ def split(
         pool, source = getattr(pools, role), _source(pools, role)
         everything = max(1, round(SHARE * len(pools.train))) if pool is None else len(pool)
         parts[role], units[source] = carve(units[source], getattr(config, f"{role}_examples") or everything)
-    train = _flat(units["train"])[: config.train_examples]
+    train = list(chain(*units["train"]))[: config.train_examples]
     if not (train and parts["validation"] and parts["test"]):
         maker = f"task.group={config.group}" if config.group else f"task={config.name}"
         too_large = f"{maker} makes groups too large to fill three splits of {pools.where}"
@@ -54,10 +55,6 @@ def split(
 
 def _source(pools: Pools, role: str) -> str:
     return "train" if getattr(pools, role) is None else role
-
-
-def _flat(units: list[Unit]) -> list[Example]:
-    return [example for unit in units for example in unit]
 
 
 def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:

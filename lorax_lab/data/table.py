@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.errors import ConfigError, cut, in_short, suggest
+from lorax_lab.errors import ConfigError, in_short, suggest
 
 Columns = Mapping[str, Sequence[Any]]
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -37,7 +37,7 @@ class Table:
         """The cells of the column that `task.<key>` names; a ConfigError names the nearest where there is no such."""
         if name not in self.columns:
             names = [printable(column) for column in islice(self.columns, COMPARED)]
-            hint = cut(suggest(name, names), 300) if names else "it is empty"
+            hint = suggest(name, names)[:300] if names else "it is empty"
             raise ConfigError(f"task.{key}={name} is not a column of {self.where}; {hint}")
         cells = list(self.columns[name][:])
         return cells if self.rows is None else [cells[row] for row in self.rows]
@@ -81,7 +81,7 @@ def shown(cell: Any) -> str:
     >>> shown(None), shown([1])
     ('missing', "list '[1]'")
     """
-    return "missing" if is_missing(cell) else f"{type(cell).__name__} {cut(cell, 40)!r}"
+    return "missing" if is_missing(cell) else f"{type(cell).__name__} {str(cell)[:40]!r}"
 
 
 def printable(text: str) -> str:
@@ -90,8 +90,7 @@ def printable(text: str) -> str:
     >>> printable("a\nb"), printable("é")
     ('a\\nb', 'é')
     """
-    short = cut(text, LONGEST + 1)
-    short = short if len(short) <= LONGEST else f"{short[: LONGEST - 1]}…"
+    short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in short)
 
 

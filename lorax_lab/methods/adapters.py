@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lorax_lab.errors import ConfigError, cut, named, suggest
+from lorax_lab.errors import ConfigError, named, suggest
 from lorax_lab.methods.lora_layer import scaling_of
 from lorax_lab.methods.names import is_embedding, plain_name
 from lorax_lab.models import tensor_files
@@ -208,7 +208,7 @@ def read_settings(folder: Path) -> Settings:
 def number(key: str, value: object) -> float:
     """The setting's value, if it is a finite number and for a rank a whole one, else a `ConfigError`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{key}={cut(value, 80)} is not possible: it is a finite number, for instance {key}=16")
+        raise ConfigError(f"{key}={value!s:.80} is not possible: it is a finite number, for instance {key}=16")
     if key in ("r", "init_r") and (value < 1 or value != int(value)):
         raise ConfigError(f"{key}={value} is not possible: it is a whole number from 1 on, for instance {key}=16")
     return value
@@ -357,8 +357,8 @@ def number_for(settings: Settings, key: str, name: str) -> float:
     try:
         fitting = [value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
     except (re.error, OverflowError, RecursionError) as error:
-        shown = cut(patterns, 200)
-        raise ConfigError(f"{PATTERNS[key]}={shown}: expected numbers by regular expression: {error}") from error
+        expected = f"expected numbers by regular expression: {error}"
+        raise ConfigError(f"{PATTERNS[key]}={patterns!s:.200}: {expected}") from error
     return number(key, fitting[0] if fitting else settings.get(key))
 
 
@@ -366,7 +366,7 @@ def _patterns(settings: Settings, key: str) -> dict[str, Any]:
     patterns = settings.get(key) or {}
     if not isinstance(patterns, dict) or any(len(pattern) > LONGEST_PATTERN for pattern in patterns):
         allowed = f"it is an object, from names of at most {LONGEST_PATTERN} letters to numbers"
-        raise ConfigError(f"{key}={cut(patterns, 80)} is not possible: {allowed}")
+        raise ConfigError(f"{key}={patterns!s:.80} is not possible: {allowed}")
     return patterns
 
 
@@ -471,7 +471,7 @@ def _stated_alpha(module: str, tensors: dict[str, Tensor], typed: float | None) 
         return typed
     stated = tensors[key]
     if stated.numel() != 1 or stated.dtype == torch.bool or stated.is_complex() or not 0 < float(stated) < math.inf:
-        raise ConfigError(f"{key} is {cut(stated.flatten()[:3].tolist(), 80)}; expected one number > 0: a bad file")
+        raise ConfigError(f"{key} is {stated.flatten()[:3].tolist()!s:.80}; expected one number > 0: a bad file")
     alpha = float(stated)  # sd-scripts saves alpha as it was typed, so it may be an integer
     if typed is not None and typed != alpha:
         raise ConfigError(f"--alpha {typed:g}: the file states alpha {alpha:g} as {key}; leave --alpha out")

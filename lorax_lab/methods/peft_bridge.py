@@ -9,7 +9,7 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from lorax_lab.methods.peft_settings import PREFIX, PeftSettings, config_class, 
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, Entry
 from lorax_lab.models import Turned, head_modules, head_parameters, is_head, is_read, like, out_in, shape_of
 from lorax_lab.spectra import LowRank, Update
+from lorax_lab.streams import globally_seeded
 
 NOISE = (
     r".*(CUDA extension|boft_n_butterfly_factor|is_gradient_checkpointing|[Ss]parse|PRNG initiali[sz]ation"
@@ -172,12 +173,9 @@ def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, set) else getattr(value, "value", value)
 
 
-@contextmanager
-def drawn_from(generator: torch.Generator) -> Iterator[None]:
+def drawn_from(generator: torch.Generator) -> AbstractContextManager[None]:
     """Torch's global generators, from which PEFT draws, follow `generator` inside and are put back after."""
-    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        yield
+    return globally_seeded(int(torch.randint(2**62, (1,), generator=generator)))
 
 
 @contextmanager

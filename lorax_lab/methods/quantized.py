@@ -73,8 +73,7 @@ class QuantizedLinear(nn.Module):
             [math.prod(self.shape)]
         )  # by its rows, bitsandbytes 0.50 errs on a CPU where a block spans two
         state = functional.QuantState(self.scales, flat, dtype=dtype, blocksize=BLOCK, quant_type="nf4")
-        weight: Tensor = functional.dequantize_4bit(self.codes, state).view(self.shape)
-        return weight
+        return functional.dequantize_4bit(self.codes, state).view(self.shape)
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:

@@ -32,8 +32,7 @@ def has_onednn() -> bool:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b by oneDNN, without a gradient. Transposed views are read as they are. Of more than two dimensions the
     result is a view."""
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return y
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def own_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -70,8 +69,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     trains = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     if not (trains and torch.is_grad_enabled()):
         return product(x.contiguous(), weight, bias)
-    y: Tensor = _Linear.apply(x, weight, bias)
-    return y
+    return _Linear.apply(x, weight, bias)
 
 
 class _Linear(torch.autograd.Function):

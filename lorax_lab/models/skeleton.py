@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lorax_lab.data.assets import sha256_of_file
-from lorax_lab.errors import ConfigError, cut, first_line, in_short, is_out_of_memory, named, suggest
+from lorax_lab.errors import ConfigError, first_line, in_short, is_out_of_memory, named, suggest
 from lorax_lab.models.files import quiet, resolve
 from lorax_lab.models.matrices import shapes_of
 from lorax_lab.models.tensor_files import read_json
@@ -152,7 +152,7 @@ def check_settings(name: str, folder: Path) -> None:
         raise ConfigError(f"model={name}: {held}; merge it, or name a folder with a base alone")
     for key, reason in REFUSED.items():
         if content.get(key):
-            raise ConfigError(f"model={name}: {key}={_short(content[key])} in {path} is not possible: {reason}")
+            raise ConfigError(f"model={name}: {key}={content[key]!s:.40} in {path} is not possible: {reason}")
     check_sizes(name, path, content)
     check_type(name, path, content)
 
@@ -161,7 +161,7 @@ def check_sizes(name: str, path: Path, content: dict[str, Any]) -> None:
     """Refuse sizes that no model can have, wherever they are in a configuration, as `check_settings` does."""
     for key, value in _walk(name, path, content):
         if reason := _fault(key.rpartition(".")[2], value):
-            raise ConfigError(f"model={name}: {key}={_short(value)} in {path} is not possible: {reason}")
+            raise ConfigError(f"model={name}: {key}={value!s:.40} in {path} is not possible: {reason}")
 
 
 def check_type(name: str, path: Path, content: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ def check_type(name: str, path: Path, content: dict[str, Any]) -> None:
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         nearest = suggest(str(kind), tuple(CONFIG_MAPPING)).partition("allowed:")[0]
         code = "; the code that it brings (auto_map) is never run" if "auto_map" in content else ""
-        unknown = f"model_type={_short(kind)} in {path} is no architecture of transformers {__version__}"
+        unknown = f"model_type={kind!s:.40} in {path} is no architecture of transformers {__version__}"
         raise ConfigError(f"model={name}: {unknown}{code}; {nearest}type model=minilm, or name another model")
 
 
@@ -211,8 +211,3 @@ def _fault(key: str, value: Any) -> str | None:
     if is_whole and value > most:
         return f"allowed are numbers up to {most:,}; correct it, or name another model"
     return None
-
-
-def _short(value: Any) -> str:
-    text = cut(value, 41)
-    return text if len(text) <= 40 else f"{cut(text, 40)}…"

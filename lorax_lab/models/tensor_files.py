@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.errors import ConfigError, cut, first_line, in_short
+from lorax_lab.errors import ConfigError, first_line, in_short
 
 WEIGHT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """The dtypes whose entries are the weights themselves: float8 and integers need their scales."""
@@ -167,7 +167,7 @@ def _read_torch(file: Path, is_plain: bool) -> dict[str, Tensor]:
     if not tensors or (is_plain and len(tensors) < len(state)):
         names = [name if isinstance(name, str) else type(name).__name__ for name, _ in entries]
         holds = ", ".join(name for name in names if name not in tensors) or type(state).__name__
-        raise ConfigError(f"{file} is no dict of tensors, it holds: {cut(holds, 200)}; save model.state_dict() alone")
+        raise ConfigError(f"{file} is no dict of tensors, it holds: {holds:.200}; save model.state_dict() alone")
     for name, tensor in tensors.items():  # an expanded view may claim any size
         if tensor.layout != torch.strided or tensor.is_meta or tensor.nbytes > file.stat().st_size:
             raise ConfigError(f"{file}: {name} is not kept as a plain tensor; save it again after .to_dense().clone()")

@@ -22,8 +22,6 @@ HEAD_ALONE, HEAD_ON_VALIDATION = "head", "head_validation"
 `head/0`, as those of a cut do."""
 HEADS = ".heads"
 """The store's folder of what heads that were fitted alone say: one file for all runs of the same base and data."""
-PROBES = ".probes"
-"""The store's folder of what leak probes score: one file for all runs of the same data."""
 HISTORY = "metrics.jsonl"
 NOT_RESULTS = (RECORD, "wandb.json", "progress.jsonl")
 

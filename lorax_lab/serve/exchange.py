@@ -139,8 +139,7 @@ class Exchange:
     def serve(self, batch: Batch) -> Tensor:
         """The active adapter's outputs for a batch, (rows, outputs); `labels` are ignored."""
         self._active()
-        logits: Tensor = self.model(**{k: t.to(self.model.device) for k, t in batch.items() if k != "labels"}).logits
-        return logits
+        return self.model(**{k: t.to(self.model.device) for k, t in batch.items() if k != "labels"}).logits
 
     def fingerprint(self) -> str:
         """SHA-256 of the names and bytes that the base's tensors have now, without its head."""

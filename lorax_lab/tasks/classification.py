@@ -49,8 +49,7 @@ def log_losses(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     from scipy.special import log_softmax
 
-    losses: np.ndarray = -log_softmax(outputs.astype(float), axis=1)[range(len(labels)), labels]
-    return losses
+    return -log_softmax(outputs.astype(float), axis=1)[range(len(labels)), labels]
 
 
 def entropy(labels: np.ndarray, classes: int) -> float:
@@ -93,12 +92,10 @@ class OfClasses(Kind):
         return {"num_labels": len(classes), "problem_type": "single_label_classification"}
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
-        classes: np.ndarray = outputs.argmax(axis=1)
-        return classes
+        return outputs.argmax(axis=1)
 
     def correct(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        right: np.ndarray = self.answers(outputs) == labels
-        return right
+        return self.answers(outputs) == labels
 
 
 class Classification(OfClasses, TextKind):

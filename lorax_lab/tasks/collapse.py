@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lorax_lab.record.direction import oriented
 from lorax_lab.tasks.kind import Task
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ def signs(split: Split, name: str, losses: Sequence[float], score: float, baseli
     reasons = []
     if rise := risen(losses):
         reasons.append(f"the training loss rose from {rise[0]:.3g} at the first step to {rise[1]:.3g} at the end")
-    if before is not None and not _is_better(task, score, before, or_equal=True):
+    if before is not None and not oriented(score - before, task.higher_is_better) >= 0:
         reasons.append(f"{scored} is worse than {before:.3f}, the score before training")
     constant = best_constant(task, split.labels)
-    if constant is not None and not _is_better(task, score, constant):
+    if constant is not None and not oriented(score - constant, task.higher_is_better) > 0:
         reasons.append(f"{scored} is no better than {constant:.3f}, that of one answer for every input")
     return reasons
 
@@ -82,8 +83,3 @@ def best_constant(task: Task, labels: np.ndarray) -> float | None:
     answer has a score."""
     score = task.kind.metrics[task.metric].constant
     return score(labels, len(task.classes)) if score else None
-
-
-def _is_better(task: Task, score: float, least: float, or_equal: bool = False) -> bool:
-    ahead = score - least if task.higher_is_better else least - score
-    return ahead > 0 or (or_equal and ahead == 0)

@@ -32,8 +32,7 @@ class ImageConfig(TaskConfig):
 
 def pixels(processor: Any, images: Sequence[Any]) -> Tensor:
     """What the model sees of the images, (n, 3, height, width), fp32."""
-    values: Tensor = processor(images=list(images), input_data_format="channels_last", return_tensors="pt").pixel_values
-    return values
+    return processor(images=list(images), input_data_format="channels_last", return_tensors="pt").pixel_values
 
 
 class ImageClassification(OfClasses):

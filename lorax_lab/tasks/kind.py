@@ -99,13 +99,11 @@ class Kind:
 
     def loss(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """The mean loss of a batch, a scalar: the one that the model's class computes from the labels."""
-        loss: Tensor = model(**inputs).loss
-        return loss
+        return model(**inputs).loss
 
     def outputs(self, model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
         """What the score is computed from (n, width), in the order of the batch: the model's outputs."""
-        outputs: Tensor = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits
-        return outputs
+        return model(**{key: value for key, value in inputs.items() if key != "labels"}).logits
 
     def writes(self, row: Row) -> bool:
         """Whether the model writes its answer to a row token by token when it is scored."""

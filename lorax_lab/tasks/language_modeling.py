@@ -17,7 +17,7 @@ import numpy as np
 from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import FROM_ZERO, require
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError, cut, in_short
+from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.tasks import greedy
 from lorax_lab.tasks.greedy import IGNORED, end_token
 from lorax_lab.tasks.kind import Inputs, Metric, Row, ratio_of_sums
@@ -68,10 +68,10 @@ def _require_completions(
 ) -> None:
     for example, completion in zip(examples, completions, strict=True):
         if not str(example.label).strip() or len(completion) < 2:
-            empty = f"task.label: the tokenizer makes no token of the completion {cut(example.label, 40)!r}"
+            empty = f"task.label: the tokenizer makes no token of the completion {str(example.label)[:40]!r}"
             raise ConfigError(f"{empty}, and there is nothing to learn; leave that row out")
         if unknown is not None and set(completion[:-1]) == {unknown}:
-            strange = f"task.label: the tokenizer knows no part of the completion {cut(example.label, 40)!r}"
+            strange = f"task.label: the tokenizer knows no part of the completion {str(example.label)[:40]!r}"
             raise ConfigError(f"{strange}; leave that row out, or name a model whose tokenizer does")
     longest = max(map(len, completions))
     if longest >= config.max_length:
@@ -84,8 +84,7 @@ def _require_completions(
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return ids
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def _in_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
@@ -104,7 +103,7 @@ def _in_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=DAY))
     except Exception as error:  # a template is a program of somebody else's, and raises what it likes
-        fault = f"the chat template of {tokenizer.name_or_path} fails on {cut(message, 40)!r}: {in_short(error)}"
+        fault = f"the chat template of {tokenizer.name_or_path} fails on {message[:40]!r}: {in_short(error)}"
         raise ConfigError(f"task.chat=true: {fault}; leave task.chat out, or mend its template") from error
 
 
@@ -145,8 +144,7 @@ def pseudo_values_of_nats(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray
     array([1., 0.])
     """
     sums, tokens, score = outputs[:, NATS].astype("f8"), outputs[:, TOKENS].astype("f8"), nats(outputs, labels)
-    values: np.ndarray = score + (sums - score * tokens) / tokens.mean()
-    return values
+    return score + (sums - score * tokens) / tokens.mean()
 
 
 def exact_match(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -211,8 +209,7 @@ class LanguageModeling(TextKind):
 
     def seen(self, row: Row) -> Sequence[int]:
         """Tokens of the prompt, and what stands before it."""
-        ids: list[int] = row["input_ids"][: -row["completion"]]
-        return ids
+        return row["input_ids"][: -row["completion"]]
 
     def writes(self, row: Row) -> bool:
         return bool(row["greedy"])
@@ -293,5 +290,4 @@ class LanguageModeling(TextKind):
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """Nats per token of each completion, (n,)."""
-        nats_per_token: np.ndarray = outputs[:, NATS] / outputs[:, TOKENS]
-        return nats_per_token
+        return outputs[:, NATS] / outputs[:, TOKENS]

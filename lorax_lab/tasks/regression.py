@@ -33,8 +33,7 @@ def pseudo_values_of_pearson(outputs: np.ndarray, labels: np.ndarray) -> np.ndar
     if r == 0.0:
         return np.zeros(len(labels))
     x, y = ((side - side.mean()) / side.std() for side in (outputs[:, 0].astype("f8"), labels.astype("f8")))
-    values: np.ndarray = r + x * y - r * (x**2 + y**2) / 2
-    return values
+    return r + x * y - r * (x**2 + y**2) / 2
 
 
 def spearman(outputs: np.ndarray, labels: np.ndarray) -> float:

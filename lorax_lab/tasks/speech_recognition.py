@@ -14,7 +14,7 @@ import numpy as np
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError, cut
+from lorax_lab.errors import ConfigError
 from lorax_lab.tasks.greedy import IGNORED, decode
 from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row, ratio_of_sums
 
@@ -54,7 +54,7 @@ def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]
     start = len(tokens) - len(bare) - 1
     if _words(tokenizer, bare) != text.split():
         written = " ".join(_words(tokenizer, bare))
-        change = f"the model's tokenizer writes {cut(text, 40)!r} as {cut(written, 40)!r}"
+        change = f"the model's tokenizer writes {text[:40]!r} as {written[:40]!r}"
         raise ConfigError(f"{where}: {change}; mend task.label")
     return tokens[:start], tokens[start:]
 
@@ -199,8 +199,7 @@ class SpeechRecognition(Kind):
 
     def correct(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Whether every word of a transcript is right, (n,) bool."""
-        right: np.ndarray = outputs[:, ERRORS] == 0
-        return right
+        return outputs[:, ERRORS] == 0
 
     def baselines(
         self, processor: Any, train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lorax_lab.config import MEAN, OWN, TaskConfig
 from lorax_lab.config.checks import one_of, require
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError, cut
+from lorax_lab.errors import ConfigError
 from lorax_lab.tasks.greedy import pad
 from lorax_lab.tasks.kind import Inputs, Kind, Row
 
@@ -57,7 +57,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], ma
     rows = [{key: columns[key][i] for key in columns} for i in range(len(texts))]
     for row, text in zip(rows, texts, strict=True):
         if not row["input_ids"]:
-            empty = f"task.text: the tokenizer makes no token of the text {cut(text, 40)!r}"
+            empty = f"task.text: the tokenizer makes no token of the text {text[:40]!r}"
             raise ConfigError(f"{empty}; leave that row out")
     return rows
 
@@ -86,5 +86,4 @@ class TextKind(Kind):
         return [f"{counted}: what is beyond is cut"] if full else []
 
     def seen(self, row: Row) -> Sequence[int]:
-        ids: list[int] = row["input_ids"]
-        return ids
+        return row["input_ids"]

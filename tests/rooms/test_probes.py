@@ -91,10 +91,9 @@ def test_a_probe_explains_a_score_where_it_surely_brings_nine_tenths_of_it(
     assert [("warning" in line, "2 of 2 runs" in line) for line in lines[1:]] == [(True, True)] * explains
 
 
-def test_the_store_keeps_them_for_all_runs_on_the_same_data(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_on_the_same_data_share_them(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[int] = []
+    execute._last_probes.clear()
     monkeypatch.setattr(execute, "probes_of", lambda task: fits.append(1) or probes_of(task))
 
     def probes(*more: str) -> list[Probe]:
