@@ -3,8 +3,6 @@
 It is a part of the record that can be made again at any time.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The console and its progress bars: what a person sees while work goes on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

@@ -9,8 +9,6 @@ The first process plans, scores, measures, writes and prints. The others follow 
 https://arxiv.org/abs/2304.11277). Files of several processes need a folder that all of them see.
 """
 
-from __future__ import annotations
-
 import atexit
 import copy
 import gc

@@ -4,8 +4,6 @@ With `--mend` what is left over is removed, and a run that is damaged is set asi
 that made it trains it again. What a process works on is left alone, and so is a run of another version.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

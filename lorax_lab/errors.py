@@ -1,7 +1,5 @@
 """What can go wrong that is the user's fault, and what to type instead; how every entry ends."""
 
-from __future__ import annotations
-
 import errno
 import sys
 from collections.abc import Callable, Iterator

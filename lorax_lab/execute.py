@@ -1,7 +1,5 @@
 """One run, from its configuration to its record: prepare, train, measure, record."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import shutil

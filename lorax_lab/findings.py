@@ -1,7 +1,5 @@
 """What is measured of a trained model: its test score, its update, and the scores of the truncated update."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext

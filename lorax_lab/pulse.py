@@ -1,8 +1,6 @@
 """The pulse of a run: each training step and each scored batch says that the next begins, and how long it may take. Who
 watches a run by its process or its output cannot tell a hang from work."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable

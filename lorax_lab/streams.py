@@ -1,7 +1,5 @@
 """Named random streams: each use of chance in a run has its own seed, derived from the run's."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -1,7 +1,5 @@
 """What an update does with the directions of its base (Hu et al. 2021, section 7.3 and Table 7)."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 A LoRA of the same matrices can be held beside it, as in Tables 5 and 6 of Hu et al. 2021.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any

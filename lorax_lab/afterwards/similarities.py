@@ -5,8 +5,6 @@ of its factor A alone, by A's own singular values, as in the paper. `A at the st
 two runs share there is chance, or else a fault of theirs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any

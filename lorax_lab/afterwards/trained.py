@@ -1,7 +1,5 @@
 """A trained run's update, read from its files, its base, and the factors of a LoRA as they were drawn."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`python -m lorax_lab.audit BASE TUNED`: the rank of an update; `… audit card ADAPTER`: one page about an adapter."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import math

@@ -1,7 +1,5 @@
 """A rank card: one page about any adapter or fine-tune on disk. Open, measure, score, write, extract, load again."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The truncated update as a PEFT adapter: `--extract rank=16`."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 The words stand in `templates/`; in Markdown the texts of others are escaped.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import re

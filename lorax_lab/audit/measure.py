@@ -1,7 +1,5 @@
 """One matrix: the spectrum of its update, and its row of measures with what one pass over the weights tells."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from pathlib import Path

@@ -3,8 +3,6 @@
 It is drawn here and not by `analysis`: a card is one page that leaves the lab, beside an adapter on a hub.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import textwrap

@@ -1,8 +1,6 @@
 """An audit's folder: `audit.json` says what was audited; `matrices/00012.npz` holds a matrix's row (JSON) and its
 singular values. Each file is written whole, so a stopped audit goes on where it was."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What is audited: two checkpoints, a checkpoint and an adapter, or an adapter alone, as a list of matrices."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """The typed configuration of one run: its fields and their checks. `launch/compose.py` makes it, and nothing below that
 sees a DictConfig; defaults live in `conf/`, and those of a method in its own file too."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec

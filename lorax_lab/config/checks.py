@@ -3,8 +3,6 @@
 A field of the configuration declares its check in its metadata (`POSITIVE`, `FROM_ZERO`, `one_of`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

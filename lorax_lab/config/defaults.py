@@ -1,7 +1,5 @@
 """The declared defaults of a run's settings, read from `conf/` without Hydra: plain values by dotted key."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from functools import lru_cache

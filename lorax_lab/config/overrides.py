@@ -1,7 +1,5 @@
 """Overrides `key=value` in Hydra's grammar, read and written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

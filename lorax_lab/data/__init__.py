@@ -3,8 +3,6 @@
 A new source is a function that reads it, a `Source` with its line in `SOURCES`, and a file in `conf/task/`.
 """
 
-from __future__ import annotations
-
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import built_in, hub, local
 from lorax_lab.data.source import Example, Pools, Source

@@ -3,8 +3,6 @@
 The archive is downloaded with the user's own index, proxy and certificates; nothing of it is installed.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 Groups keep together what shares a document, a passage or a wording, so that nothing of one split is in another.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 A function that reads a cell raises a ValueError over one that it cannot read; `Table.read` names the row.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

@@ -3,8 +3,6 @@
 Paths of images and recordings start at the folder.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

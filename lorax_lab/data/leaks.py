@@ -4,8 +4,6 @@ Examples that share a document, a passage or a wording are one group. A table is
 a code of it. An input that gives the answer away in other words, or in a picture, is not seen.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence

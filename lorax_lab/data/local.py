@@ -1,7 +1,5 @@
 """Data of one's own on this machine: a table in a CSV, JSON-lines or Parquet file."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

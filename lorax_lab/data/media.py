@@ -1,7 +1,5 @@
 """Images as pixels and recordings as samples, whatever their files have."""
 
-from __future__ import annotations
-
 import io
 import os
 from dataclasses import dataclass

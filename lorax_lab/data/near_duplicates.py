@@ -4,8 +4,6 @@ Texts are compared by their words, whatever their order, case, punctuation, HTML
 a perceptual hash, then by their pixels. Recordings, and images that are turned or cut out, are not compared.
 """
 
-from __future__ import annotations
-
 import html
 import unicodedata
 from collections import Counter

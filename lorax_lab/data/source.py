@@ -1,7 +1,5 @@
 """What a source of examples declares about itself, and what it returns: examples in pools, before they are split."""
 
-from __future__ import annotations
-
 import hashlib
 import unicodedata
 from collections.abc import Callable, Mapping

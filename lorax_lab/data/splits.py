@@ -1,8 +1,6 @@
 """Three splits that share no content and no group, fixed by the data's hash and `task.split_seed`. Where a task is
 memorised, they are the training examples three times."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace

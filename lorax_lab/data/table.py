@@ -1,7 +1,5 @@
 """A table: named columns of equal length, how its file is read, and the message for a row at fault."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

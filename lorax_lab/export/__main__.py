@@ -5,8 +5,6 @@ and the classes' names from `config.json`, and reads the weights of the base bes
 own has its base in the folder; that of a language model stands alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import re

@@ -1,8 +1,6 @@
 """From overrides to a checked `RunConfig`: Hydra composes the files of `conf/`, OmegaConf holds the values to the
 types of the dataclasses, and their `__post_init__` checks the rest. What is wrong is named in one sentence."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import re

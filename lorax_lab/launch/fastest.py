@@ -3,8 +3,6 @@
 Each is tried, never guessed, and the answer is kept in the cache folder for this machine and this torch.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What a sweep says before it trains: which runs are missing, what is not measured, and how long it may take."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import mean

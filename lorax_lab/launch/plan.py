@@ -1,7 +1,5 @@
 """The runs that are asked for: each once, references first; and the check of all of them before the first trains."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,8 +1,6 @@
 """How many runs of a sweep have room side by side, and which part of the machine each gets: a GPU, or one thread and
 more where there are more cores than runs. The sum of what they take, as predicted, is kept below the free memory."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

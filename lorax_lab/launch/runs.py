@@ -1,7 +1,5 @@
 """A planned run: where its record is, what became of it, and one attempt at it by the process that has its lease."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

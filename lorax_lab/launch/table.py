@@ -3,8 +3,6 @@
 Runs that were scored on different splits or by different metrics are not put under one heading: each says which.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev

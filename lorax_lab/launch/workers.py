@@ -4,8 +4,6 @@ This file is their program too: it takes runs from its pipe, and sends back what
 outcome. A worker may end at any moment; only its present run is hurt, and the parent records why.
 """
 
-from __future__ import annotations
-
 import ctypes
 import faulthandler
 import gc

@@ -3,8 +3,6 @@
 The measures are derived from these whenever they are read (`record.measures`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping

@@ -10,8 +10,6 @@ all matrices; the whole update at some shares of its size, since a full update m
 the cut in matrices of one type alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

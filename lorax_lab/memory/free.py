@@ -1,7 +1,5 @@
 """How much memory is free, and sizes for people."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -15,8 +15,6 @@ The logical bytes of storages are counted. Scratch that a kernel takes and retur
 nor is the allocator's rounding.
 """
 
-from __future__ import annotations
-
 import math
 import resource
 import sys

@@ -4,8 +4,6 @@ https://arxiv.org/abs/2305.14314), for the memory of a step alone.
 The products are all zero: a step of these layers can be predicted, and nothing can be trained with them.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

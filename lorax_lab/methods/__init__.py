@@ -3,8 +3,6 @@
 A new method is one file with its settings and its `METHOD`, one line in `METHODS`, and one file in `conf/method/`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Full fine-tuning: every weight may change; an update is the difference of fp32 tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """LoRA: ΔW = scaling · B A beside frozen weights (Hu et al. 2021, https://arxiv.org/abs/2106.09685, §4.1)."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

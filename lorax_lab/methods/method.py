@@ -1,7 +1,5 @@
 """What the lab needs from a method: its settings, and the few functions that every method has."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the names of tensors tell: their order, their place in a model, and which are one under a wrapper."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

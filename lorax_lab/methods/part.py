@@ -1,8 +1,6 @@
 """Methods that train a part of the model and none of its matrices, so that ΔW is zero: the head; with it the
 embeddings, or norms and biases."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

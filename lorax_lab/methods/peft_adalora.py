@@ -5,8 +5,6 @@ Its running scores are buffers of the model here, so that a checkpoint holds the
 bits. After the last cut they stay, and each later step sets the same directions to zero again.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 What they are is in `peft_table.py`. PEFT puts its layers into the model in place, so each matrix keeps its name.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import warnings

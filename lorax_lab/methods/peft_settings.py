@@ -4,8 +4,6 @@ Every setting has PEFT's name. Those in the method's file in `conf/method/peft/`
 others are left out of it where they stand at PEFT's default, so that a setting of a later PEFT renames no run.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

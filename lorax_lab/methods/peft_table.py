@@ -3,8 +3,6 @@
 A new one is an entry here and a file in `conf/method/peft/`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -3,8 +3,6 @@
 The updates of linear layers are adapted and measured. All else is named with the reason.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A model's files: which folder holds them, fetched first where needed, what identifies them, and their tensors."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

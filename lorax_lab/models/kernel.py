@@ -6,8 +6,6 @@ oneDNN reads a transposed matrix as fast as another, but one with gaps in memory
 up to sixty times slower: that one is copied first.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

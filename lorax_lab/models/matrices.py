@@ -3,8 +3,6 @@
 GPT-2's `Conv1D` stores its weight (in, out): `out_in` is the one place that knows it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import tempfile

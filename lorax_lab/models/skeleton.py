@@ -1,7 +1,5 @@
 """What is known of a model without its weights, from a config.json that is checked before transformers reads it."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator

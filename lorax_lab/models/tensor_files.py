@@ -4,8 +4,6 @@ No code of theirs is run. torch's files hold a pickle, which is read with `weigh
 plain containers alone. A message begins with the file; `lorax_lab.errors.named` puts before it whose file it is.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

@@ -6,8 +6,6 @@ processes write their parts at once, as torch.distributed.checkpoint does; any n
 checkpoint is written under another name and renamed once it is whole. The last two are kept.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

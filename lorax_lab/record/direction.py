@@ -1,8 +1,6 @@
 """What a score says: which of two is better, and of which examples it is. A result or published line that lacks
 `higher_is_better` is older than the field, and higher is better."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 

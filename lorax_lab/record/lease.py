@@ -1,7 +1,5 @@
 """The lease on a run: of all processes, on one machine or several, only the one that has it works on the run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path

@@ -4,8 +4,6 @@ A record keeps primary data alone: σ in `spectra.npz`, and of each matrix what 
 measure that is added to `spectra.MEASURES` has a column for every run that was ever recorded.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import statistics

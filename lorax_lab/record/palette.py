@@ -3,8 +3,6 @@
 They are plain hex codes, so that figures, W&B's pictures and the report share them without sharing a library.
 """
 
-from __future__ import annotations
-
 CATEGORICAL = ("#46209d", "#eeaf20", "#823f73", "#1db7ec", "#696f00", "#fa6879", "#68001d", "#8473ff")
 """For tasks, measures, methods. Any two differ in lightness by 5 of 100 or more, neighbours by 15, so that they survive
 print in grey; by ΔE 30 or more (CIE 1976) for any reader, also without red, green or blue cones. Black and greys are

@@ -1,7 +1,5 @@
 """What leak probes say of runs, in lines for the closing table and the report."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Where a record comes from: configuration, versions, git commit, hardware, time."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

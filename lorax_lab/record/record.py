@@ -1,8 +1,6 @@
 """One run's record, `runs/<run_id>/record.json`: typed, written whole and last. One that is cut short, or has not the
 types of `Record`, is damaged: it is reported and never averaged."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass as plain_dataclass

@@ -1,8 +1,6 @@
 """Keys and passwords, kept out of what is printed, written and sent: the values of environment variables that are named
 like a key, and the tokens of well-known services. Every entry calls `guard` first."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

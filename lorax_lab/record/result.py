@@ -1,8 +1,6 @@
 """What a completed run found, as its record has it: primary data alone. Measures and means are derived on reading
 (`record.measures`), so that a measure which is added tomorrow has a column for every run of yesterday."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import field

@@ -1,7 +1,5 @@
 """The share of what fine-tuning brings: 0 is the head alone on the frozen base, 1 is full fine-tuning."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

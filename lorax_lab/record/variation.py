@@ -5,8 +5,6 @@ record lacks has its default in `conf/`; a recorded null counts as not set. The 
 which they differ. An *arm* is all runs with the same settings but for the seed: only these are averaged.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """`python -m lorax_lab.serve RUN RUN …`: the adapters of several runs on one base, proved equal and measured."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,8 +1,6 @@
 """The proof that serving changes nothing: every test example, answered by the adapter alone and in every other way; and
 what serving costs: bytes on disk and in memory, seconds of a switch and of a request."""
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import time

@@ -1,8 +1,6 @@
 """What a study declares in `declaration.json`, beside its published runs; and which of its cells each run belongs to:
 that of the same settings, all that decide a result but the learning rate and the seed."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -6,8 +6,6 @@ each cut of a full update). What was measured of its final runs afterwards stand
 each of which says which runs of each condition were measured.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping

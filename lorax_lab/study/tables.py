@@ -1,8 +1,6 @@
 """Tables of published records, as Parquet with zstd, and their checksums: `sha256sum -c SHA256SUMS`. A row is a flat
 dictionary; a part that it lacks is null in its column, and a list of numbers is a numpy array."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Mapping

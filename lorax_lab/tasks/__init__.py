@@ -3,8 +3,6 @@
 A new kind of task is one module here with a subclass of `Kind`, its line in `KINDS`, and a file in `conf/kind/`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from lorax_lab.config import TaskConfig

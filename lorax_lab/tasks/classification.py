@@ -1,7 +1,5 @@
 """Classification: one class for each text or pair of texts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 

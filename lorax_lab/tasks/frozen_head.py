@@ -5,8 +5,6 @@ first token where the head has a pooler. Classes are told by logistic regression
 validation split chooses how strongly the weights are held small. No seed has a part in it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -10,8 +10,6 @@ Images have the first two, and speech none. Language models have them where comp
 match: nats depend on the tokenizer.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Regression: one number for each text or pair of texts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar

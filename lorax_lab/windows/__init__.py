@@ -6,8 +6,6 @@ is said once, with the command that shows it later. Measures need torch, which t
 that trained derives them and leaves them in a file (`contents.leave_update`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

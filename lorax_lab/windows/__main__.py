@@ -1,7 +1,5 @@
 """`python -m lorax_lab.windows sync` shows what a window lacks; `… dashboard` lays panels over what runs show."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

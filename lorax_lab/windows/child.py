@@ -5,8 +5,6 @@ Its standard input has a line for each run that begins, and one when that run is
 is open then has the deadline to close, and this process ends, whatever a server does.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

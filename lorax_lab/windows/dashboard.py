@@ -1,8 +1,6 @@
 """A dashboard as code: a workspace of W&B over what runs show (`contents.py`). A panel of which no run shows the keys
 stays empty."""
 
-from __future__ import annotations
-
 import json
 import sys
 import warnings

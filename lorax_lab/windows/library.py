@@ -3,8 +3,6 @@
 Only the process of `child.py` opens one: a call here may hang or fail.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ An attempt begins with a line of its own; of a step that is made again the last 
 this file, so a line that cannot be written is lost, and the run goes on.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
