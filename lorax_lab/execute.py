@@ -33,11 +33,9 @@ from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import DamagedRecord, Record, read_record, write_record
 from lorax_lab.record.result import (
     Comparison,
-    Coverage,
     Inputs,
     Memory,
     Parameters,
-    Part,
     Probe,
     Result,
     Scoring,
@@ -294,7 +292,6 @@ def _record(
             answered = run.splits["test"].answered(run.fitted_head["test"])
             head[f"{files.HEAD_ALONE}/0"] = without_labels(answered)
         files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs | head)
-    counts = models.coverage(run.census, run.model)
     work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
     result = Result(
         inputs=Inputs(
@@ -316,7 +313,7 @@ def _record(
         files=files.files_of(folder),
         baselines=run.baselines,
         higher_is_better=task.higher_is_better,
-        coverage=Coverage(**counts | {"parts": [Part(**part) for part in counts["parts"]]}),
+        coverage=models.coverage(run.census, run.model),
         comparison=run.comparison,
         collapsed=_collapsed(run, settings, trained, validation, findings),
         scoring=scoring,

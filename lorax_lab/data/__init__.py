@@ -4,9 +4,10 @@ A new source is a function that reads it, a `Source` with its line in `SOURCES`,
 """
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.config.checks import require_choice
 from lorax_lab.data import built_in, hub, local
 from lorax_lab.data.source import Example, Pools, Source
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError
 
 SOURCES: dict[str, Source] = built_in.SOURCES | {"local": local.SOURCE, "hub": hub.SOURCE}
 
@@ -19,8 +20,7 @@ def data_sha256(config: TaskConfig) -> str:
 def source_of(config: TaskConfig) -> Source:
     """The source that a task's configuration names. A ConfigError names a key that it does not read, or that it needs,
     and a kind of task that its examples do not fit."""
-    if config.source not in SOURCES:
-        raise ConfigError(f"task.source={config.source} is unknown; {suggest(config.source, tuple(SOURCES))}")
+    require_choice("task.source", config.source, tuple(SOURCES))
     source = SOURCES[config.source]
     columns = source.chosen(config)
     for key in ("path", "subset", "group", "label", *config.inputs, "drop_unlabeled"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, named, suggest
 from lorax_lab.models.files import from_hub
-from lorax_lab.models.skeleton import check_sizes, check_type, readable
+from lorax_lab.models.skeleton import check_content, readable
 from lorax_lab.models.tensor_files import read_json
 
 if TYPE_CHECKING:
@@ -147,8 +147,7 @@ def _settings(name: str) -> dict[str, Any]:
         path = from_hub(name, ("config.json",)) / "config.json"
     with named(f"model={name}"):
         settings = read_json(path)
-    check_sizes(name, path, settings)
-    check_type(name, path, settings)
+    check_content(name, path, settings)
     return settings
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lorax_lab.config import RunConfig
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.config.checks import require_choice
+from lorax_lab.errors import ConfigError
 from lorax_lab.methods import full, lora, part, peft_bridge, subspace
 from lorax_lab.methods.method import Method
 from lorax_lab.methods.quantized import QuantizedLinear
@@ -33,8 +34,7 @@ def method_named(name: str) -> Method[Any]:
     """The method of that name; a ConfigError has the nearest names, or why the lab leaves out what PEFT has."""
     if reason := peft_bridge.refused(name):
         raise ConfigError(reason)
-    if name not in METHODS:
-        raise ConfigError(f"method={name}: there is no such method; {suggest(name, tuple(METHODS))}")
+    require_choice("method", name, tuple(METHODS))
     return METHODS[name]
 
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lorax_lab.config.checks import require
 from lorax_lab.errors import ConfigError, named, suggest
 from lorax_lab.methods.lora_layer import scaling_of
 from lorax_lab.methods.names import is_embedding, plain_name
@@ -209,8 +210,8 @@ def number(key: str, value: object) -> float:
     """The setting's value, if it is a finite number and for a rank a whole one, else a `ConfigError`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{key}={value!s:.80} is not possible: it is a finite number, for instance {key}=16")
-    if key in ("r", "init_r") and (value < 1 or value != int(value)):
-        raise ConfigError(f"{key}={value} is not possible: it is a whole number from 1 on, for instance {key}=16")
+    is_rank = key not in ("r", "init_r") or (value >= 1 and value == int(value))
+    require(is_rank, key, value, f"it is a whole number from 1 on, for instance {key}=16")
     return value
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorax_lab.errors import ConfigError
+from lorax_lab.config.checks import require
 from lorax_lab.models import delta_view, shape_of
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ BLOCK = 64
 
 def check_installed(bits: int) -> None:
     """Refuse bits for which bitsandbytes is needed and missing: a ConfigError says what to type."""
-    if bits < 32 and find_spec("bitsandbytes") is None:
-        instead = "type pip install lorax_lab[quantized], or leave it out"
-        raise ConfigError(f"method.bits={bits}: bitsandbytes is not installed; {instead}")
+    missing = "bitsandbytes is not installed; type pip install lorax_lab[quantized], or leave it out"
+    require(bits == 32 or find_spec("bitsandbytes") is not None, "method.bits", bits, missing)
 
 
 class QuantizedLinear(nn.Module):
@@ -69,9 +68,8 @@ class QuantizedLinear(nn.Module):
         if self.bits == 8:
             wide: Tensor = functional.int8_vectorwise_dequant(self.codes, self.scales)
             return wide.to(dtype)
-        flat = torch.Size(
-            [math.prod(self.shape)]
-        )  # by its rows, bitsandbytes 0.50 errs on a CPU where a block spans two
+        # by its rows, bitsandbytes 0.50 errs on a CPU where a block spans two
+        flat = torch.Size([math.prod(self.shape)])
         state = functional.QuantState(self.scales, flat, dtype=dtype, blocksize=BLOCK, quant_type="nf4")
         return functional.dequantize_4bit(self.codes, state).view(self.shape)
 

@@ -25,7 +25,6 @@ from lorax_lab.models.matrices import (
     short_name,
 )
 from lorax_lab.models.skeleton import (
-    check_sizes,
     matrix_shapes,
     most_tokens,
     tokenizer_of,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lorax_lab.data.assets import State
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import files
-from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, empty_tensors, model_sha256, quiet, resolve, states
+from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, model_sha256, quiet, read_base, resolve, states
 from lorax_lab.models.matrices import POOLER, head_modules, is_head, output_layer
 from lorax_lab.models.skeleton import check_settings, readable, tokenizer_of, without_weights
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES
@@ -84,7 +84,9 @@ def load_base(
             read_mean(model)
     _leave_the_file(model)
     _refuse_infinite(name, folder, [key for key, tensor in model.named_parameters() if not files.is_finite(tensor)])
-    _keep_fixed(model, skeleton)
+    for key, parameter in skeleton.named_parameters():
+        if not parameter.requires_grad:  # such as the sinusoids of Whisper's encoder: transformers 5 forgets it here
+            model.get_parameter(key).requires_grad_(False)
     if (tokenizer := tokenizer_of(processor)) is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
     public_name = Path(name).name if os.path.isdir(os.path.expanduser(name)) else name
@@ -106,7 +108,8 @@ def check_base(
     with readable(name, folder, model_class), quiet():
         own_head, parameters = _check_fit(name, folder, skeleton, tuple(sorted(head.items())), states(folder))
         if values and name not in PRESETS:
-            _refuse_infinite(name, folder, files.infinite(folder, parameters))
+            bad = files.infinite(folder, states(folder))
+            _refuse_infinite(name, folder, [key for key in parameters if key in bad])
     return bool(own_head) and not head.get(BY_MEAN)
 
 
@@ -117,14 +120,6 @@ def _leave_the_file(model: nn.Module) -> None:
         before = tensor.data_ptr() % ALIGNED // tensor.element_size()
         place = torch.empty(before + tensor.numel(), dtype=tensor.dtype)[before:].view(tensor.shape)
         tensor.data = place.copy_(tensor.detach())
-
-
-def _keep_fixed(model: nn.Module, skeleton: nn.Module) -> None:
-    """Freeze what the model's own class fixes, such as the sinusoids of Whisper's encoder: `from_pretrained` of
-    transformers 5 forgets it."""
-    for name, parameter in skeleton.named_parameters():
-        if not parameter.requires_grad:
-            model.get_parameter(name).requires_grad_(False)
 
 
 def load_processor(name: str, processor_class: str) -> Any:
@@ -157,7 +152,7 @@ def _check_fit(
 ) -> tuple[list[str], Sequence[str]]:
     """The modules of the checkpoint's own head, empty where a head is drawn, and the names of the tensors that become
     parameters. A ConfigError names the tensors that are not those of the configuration."""
-    tensors = empty_tensors(name, folder)
+    tensors = {key: tensor.to("meta") for key, tensor in read_base(name, folder).items()}
     model, loading = _placed(folder, skeleton, dict(settings), tensors)
     heads = head_modules(model)
     if fault := _twice(model, tensors) or _misshapen(model, loading["mismatched_keys"], heads):

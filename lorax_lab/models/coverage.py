@@ -6,11 +6,11 @@ The updates of linear layers are adapted and measured. All else is named with th
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from lorax_lab.models.matrices import adaptable, head_modules, is_head, output_layer, short_name
+from lorax_lab.record.result import Coverage, Part
 
 HEAD, NOT_TARGETED, FIXED = "head", "matrices that are not targeted", "fixed"
 """New for the task; left out by `method.target_modules`; kept from training by the model's own class."""
@@ -41,25 +41,17 @@ def census(model: nn.Module, names: Sequence[str]) -> Census:
     return bare
 
 
-def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
-    """Numbers of parameters once a method is attached to the model that `before` was taken of.
-
-    Returns:
-        `base`, of the bare model; `adapted`, of the matrices whose update is measured; `parts`, for each other group
-        (`module`, `reason`, `parameters`, `trained`); `trained`, and `measured`, those of them that make a measured
-        update, 0 where they move other weights with it. `base` = `adapted` + Σ `parameters`, and elsewhere `trained` =
-        `measured` + Σ `trained` of the parts.
-    """
-    parts: list[dict[str, Any]] = [
-        {"module": module, "reason": reason, "parameters": _count(group), "trained": _count(group, trained=True)}
-        for (module, reason), group in before.unmeasured.items()
-    ]
+def coverage(before: Census, model: nn.Module) -> Coverage:
+    """Numbers of parameters once a method is attached to the model that `before` was taken of. None count as measured
+    where they move other weights with the matrices."""
+    groups = before.unmeasured.items()
+    parts = [Part(*place, _count(group), _count(group, trained=True)) for place, group in groups]
     adapted, trained = _count(before.measured), _count(model.parameters(), trained=True)
-    base, measured = adapted + sum(p["parameters"] for p in parts), trained - sum(p["trained"] for p in parts)
+    base, measured = adapted + sum(p.parameters for p in parts), trained - sum(p.trained for p in parts)
     unmeasured = {id(parameter) for group in before.unmeasured.values() for parameter in group}
     if any(STAND_IN in name and id(p) in unmeasured for name, p in model.named_parameters()):
         measured = 0
-    return {"base": base, "trained": trained, "adapted": adapted, "measured": measured, "parts": parts}
+    return Coverage(base, trained, adapted, measured, parts)
 
 
 def not_measured(before: Census) -> dict[str, float]:

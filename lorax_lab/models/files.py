@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -161,26 +161,17 @@ def states(folder: Path) -> tuple[State, ...]:
     return tuple(map(state_of, files))
 
 
-def empty_tensors(name: str, folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the weights' files by name, on the meta device. No code is run, and no data is read, but that
-    of a file in the form of torch before 1.6. A ConfigError says which file cannot be read, and why."""
-    return {key: tensor.to("meta") for key, tensor in read_base(name, folder).items()}
-
-
 def read_base(name: str, folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the weights' files by name, mapped. A ConfigError as of `empty_tensors`."""
+    """Every tensor of the weights' files by name, mapped. No code is run, and no data is read, but that of a file in
+    the form of torch before 1.6. A ConfigError says which file cannot be read, and why."""
     files, places = _shards(name, folder)
     with named(f"model={name}"):
         return read_weights(files, places, is_plain=True)
 
 
-def infinite(folder: Path, keys: Collection[str]) -> list[str]:
-    """Those of the named tensors that have nan or inf inside, in fp32. Every byte of them is read."""
-    return [key for key in keys if key in _infinite(folder, states(folder))]
-
-
 @lru_cache(maxsize=16)
-def _infinite(folder: Path, files: tuple[State, ...]) -> frozenset[str]:
+def infinite(folder: Path, files: tuple[State, ...]) -> frozenset[str]:
+    """The tensors that have nan or inf inside, in fp32. Every byte is read, once for each state of the files."""
     bad: list[str] = []
     for file in weight_files(str(folder), folder):
         bad += [key for key, tensor in read_tensors(file, is_plain=True).items() if not is_finite(tensor)]

@@ -151,21 +151,17 @@ def check_settings(name: str, folder: Path) -> None:
     for key, reason in REFUSED.items():
         if content.get(key):
             raise ConfigError(f"model={name}: {key}={content[key]!s:.40} in {path} is not possible: {reason}")
-    check_sizes(name, path, content)
-    check_type(name, path, content)
+    check_content(name, path, content)
 
 
-def check_sizes(name: str, path: Path, content: dict[str, Any]) -> None:
-    """Refuse sizes that no model can have, wherever they are in a configuration, as `check_settings` does."""
+def check_content(name: str, path: Path, content: dict[str, Any]) -> None:
+    """Refuse sizes that no model can have, wherever they are in a configuration, and a model_type that transformers
+    does not know, as `check_settings` does."""
+    from transformers import CONFIG_MAPPING, __version__
+
     for key, value in _walk(name, path, content):
         if reason := _fault(key.rpartition(".")[2], value):
             raise ConfigError(f"model={name}: {key}={value!s:.40} in {path} is not possible: {reason}")
-
-
-def check_type(name: str, path: Path, content: dict[str, Any]) -> None:
-    """Refuse a model_type that transformers does not know, as `check_settings` does."""
-    from transformers import CONFIG_MAPPING, __version__
-
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         nearest = suggest(str(kind), tuple(CONFIG_MAPPING)).partition("allowed:")[0]

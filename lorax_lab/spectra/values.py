@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -40,29 +39,16 @@ def singular_values(x: Update) -> Float64[Tensor, " m"]:
     >>> singular_values(LowRank(torch.eye(5, 1), torch.eye(1, 9), scaling=-2.0)).tolist()
     [2.0]
     """
-    return _of_one_shape([x])[0] if isinstance(x, LowRank) else spectrum(x).sigma
+    return low_rank_singular_values([x])[0] if isinstance(x, LowRank) else spectrum(x).sigma
 
 
 def low_rank_singular_values(updates: Sequence[LowRank]) -> list[Float64[Tensor, " k"]]:
-    """`singular_values` of many low-rank updates: `triangles` and one batched SVD for all of the same shapes.
-
-    An adapter has the same few shapes in every layer, and on a GPU the batch makes them fast. All must lie there.
+    """`singular_values` of low-rank updates of one shape and rank on one device: `triangles` and one batched SVD.
 
     >>> pair = [LowRank(s * torch.eye(5, 1), torch.eye(1, 9)) for s in (2.0, 3.0)]
     >>> [sigma.item() for sigma in low_rank_singular_values(pair)]
     [2.0, 3.0]
     """
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, update in enumerate(updates):
-        groups[(*update.shape, update.B.shape[1])].append(index)
-    values: dict[int, Tensor] = {}
-    for members in groups.values():
-        sigmas = _of_one_shape([updates[index] for index in members])
-        values |= dict(zip(members, sigmas, strict=True))
-    return [values[index] for index in range(len(updates))]
-
-
-def _of_one_shape(updates: Sequence[LowRank]) -> list[Tensor]:
     if any(update.B.is_complex() or update.A.is_complex() for update in updates):
         return [_scaled_values(update) for update in updates]
     R = triangles([factor for update in updates for factor in (update.B, update.A.T)])

@@ -86,7 +86,10 @@ def _of_update(folder: Path, result: Result) -> Line:
         for name, matrix in result.matrices.items()
     }
     if drawn:
-        line["gaussian"] = {name: Measured(_recorded(result.matrices[name], row)) for name, row in drawn.items()}
+        line["gaussian"] = {}
+        for name, row in drawn.items():  # no singular values of it are published: its measures stand for them
+            recorded = {f"{RECORDED}.{key}": value for key, value in row.items() if key not in NOT_RECORDED}
+            line["gaussian"][name] = Measured(_place(result.matrices[name]) | recorded)
     if result.truncation is not None:
         line["functional"] = [(r["part"], r["k"], r.get("module"), r[result.metric]) for r in result.truncation]
     return line
@@ -104,11 +107,6 @@ def _facts(matrix: Matrix, row: Row) -> Row:
         facts |= {f"rounding_{key}": value for key, value in asdict(matrix.rounding).items()}
     facts |= flat({"captured": asdict(matrix.captured)}) if matrix.captured else {}
     return facts | flat({"nulls": row.get("nulls", {})})
-
-
-def _recorded(matrix: Matrix, row: Row) -> Row:
-    """A drawn matrix, of which no singular values are published: its measures stand for them."""
-    return _place(matrix) | {f"{RECORDED}.{key}": value for key, value in row.items() if key not in NOT_RECORDED}
 
 
 def write_lines(folder: Path, lines: Iterable[Line]) -> None:

@@ -6,11 +6,12 @@ A new kind of task is one module here with a subclass of `Kind`, its line in `KI
 import numpy as np
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.config.checks import require_choice
 from lorax_lab.data import Pools, source_of
 from lorax_lab.data.leaks import notes_of
 from lorax_lab.data.near_duplicates import grouped
 from lorax_lab.data.splits import split as split_pools
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError
 from lorax_lab.tasks.classification import Classification
 from lorax_lab.tasks.image_classification import ImageClassification
 from lorax_lab.tasks.kind import Kind, Task
@@ -29,8 +30,7 @@ KINDS: dict[str, Kind] = {
 
 def kind_of(name: str) -> Kind:
     """The kind of task that `task.kind` names; a ConfigError lists those that there are."""
-    if name not in KINDS:
-        raise ConfigError(f"task.kind={name} is not possible; {suggest(name, tuple(KINDS))}")
+    require_choice("task.kind", name, tuple(KINDS))
     return KINDS[name]
 
 
@@ -73,10 +73,9 @@ def _primary_metric(config: TaskConfig) -> str:
     kind = kind_of(config.kind)
     assert type(config) is kind.config, f"settings of task.kind={config.kind} are {kind.config}, not {type(config)}"
     allowed = tuple(kind.metrics)
-    if config.metric is not None and config.metric not in allowed:
-        not_possible = f"task.metric={config.metric} is not possible with task.kind={config.kind}"
-        raise ConfigError(f"{not_possible}: {suggest(config.metric, allowed)}")
-    return config.metric or allowed[0]
+    metric = config.metric or allowed[0]
+    require_choice(f"task.kind={config.kind} task.metric", metric, allowed)
+    return metric
 
 
 def _require_variety(pools: Pools, needed: str) -> None:

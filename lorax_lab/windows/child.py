@@ -29,7 +29,7 @@ from lorax_lab.record.folder import read_history
 from lorax_lab.record.record import RECORD, Record, read_record
 from lorax_lab.record.redact import guard, redacted
 from lorax_lab.windows import contents
-from lorax_lab.windows.library import Window, library_of, resolve
+from lorax_lab.windows.library import TRACKIO, Window, library_of, resolve
 from lorax_lab.windows.progress import PROGRESS, Reader
 
 LOOK = 0.5
@@ -160,7 +160,8 @@ def _show_result(window: Window, record: Record, folder: Path, values: dict[str,
         columns = ["layer", "module", "share of noise", "effective rank"]
         matrices = window.library.Table(columns=columns, data=update["matrices"])
         spectrum = window.library.Table(columns=["index", "module", "sigma"], data=update["spectrum"])
-        plot = window.line_plot(spectrum, x="index", y="sigma", stroke="module", title="Singular values of the update")
+        axes = {"x": "index", "y": "sigma", "stroke": "module", "title": "Singular values of the update"}
+        plot = spectrum if window.mode == TRACKIO else window.library.plot.line(spectrum, **axes)
         picture = window.library.Image(contents.heat_map(update["matrices"]))
         rows += [*update["curves"], {"matrices": matrices}, {"update/effective_rank_map": picture}, {"spectrum": plot}]
     for row in rows:

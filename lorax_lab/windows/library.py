@@ -119,10 +119,6 @@ class Window:
         self.run = self.library.init(**self.settings, config=self.config | flat(config) | texts, resume="allow")
         self.run.log({key.removesuffix("/kept"): value for key, value in numbers.items()}, step=self.step)
 
-    def line_plot(self, table: Any, **columns: str) -> Any:
-        """A plot of a table's columns, as `wandb.plot.line` names them. Trackio shows the table itself."""
-        return table if self.mode == TRACKIO else self.library.plot.line(table, **columns)
-
     def keep(self, name: str, files: Iterable[Path]) -> None:
         """Keep the trained weights. Trackio does not: its page is served by the machine that has the files."""
         if self.mode != TRACKIO:

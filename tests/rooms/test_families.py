@@ -17,6 +17,7 @@ from lorax_lab.methods import METHODS, REFERENCE, count_parameters
 from lorax_lab.methods.lora_layer import lora_layers
 from lorax_lab.models import adaptable, base_weights, census, coverage, not_measured, select, short_name
 from lorax_lab.record.record import read_record
+from lorax_lab.record.result import Coverage
 from lorax_lab.spectra import LowRank, singular_values
 from lorax_lab.streams import generator
 
@@ -27,7 +28,7 @@ methods = pytest.mark.parametrize("name", [REFERENCE, LORA])
 Counts = dict[str, int]
 
 
-def attached(model: nn.Module, name: str, targets: tuple[str, ...] = ("all-linear",)) -> dict[str, object]:
+def attached(model: nn.Module, name: str, targets: tuple[str, ...] = ("all-linear",)) -> Coverage:
     """The method attached to the model, and what the record then says of it."""
     method, names = METHODS[name], select(model, list(targets))
     before = census(model, names)
@@ -35,10 +36,10 @@ def attached(model: nn.Module, name: str, targets: tuple[str, ...] = ("all-linea
     return coverage(before, model)
 
 
-def by_reason(covered: dict[str, object], key: str) -> Counts:
+def by_reason(covered: Coverage, key: str) -> Counts:
     sums: Counts = {}
-    for part in covered["parts"]:  # type: ignore[attr-defined]
-        sums[part["reason"]] = sums.get(part["reason"], 0) + part[key]
+    for part in covered.parts:
+        sums[part.reason] = sums.get(part.reason, 0) + getattr(part, key)
     return sums
 
 
@@ -50,21 +51,21 @@ def test_every_parameter_is_measured_or_named_and_the_numbers_add_up(family: Fam
     weights = sum(module.weight.numel() for module in adaptable(model).values())
     covered = attached(model, name)
     reasons, trained = by_reason(covered, "parameters"), by_reason(covered, "trained")
-    assert (covered["base"], covered["adapted"]) == (base, weights)
+    assert (covered.base, covered.adapted) == (base, weights)
     assert base == weights + sum(reasons.values())
-    assert covered["trained"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert covered["trained"] == covered["measured"] + sum(trained.values())
+    assert covered.trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert covered.trained == covered.measured + sum(trained.values())
     counts = count_parameters(model)
     assert trained.get("head", 0) == counts["head"]
     if METHODS[name].is_reference:
         fixed = reasons.get("fixed", 0)
-        assert (covered["trained"], covered["measured"]) == (base - fixed, weights)
+        assert (covered.trained, covered.measured) == (base - fixed, weights)
         plain = family.model()
         shares, body = not_measured(census(plain, select(plain, ["all-linear"]))), base - counts["head"]
         assert shares == {reason: pytest.approx(reasons[reason] / body) for reason in shares}
         assert list(shares.values()) == sorted(shares.values(), reverse=True)
     else:  # the head, and what the method adds
-        assert covered["measured"] == counts["adapter"]
+        assert covered.measured == counts["adapter"]
         assert {reason for reason, number in trained.items() if number} <= {"head"}
 
 
