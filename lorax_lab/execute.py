@@ -17,7 +17,7 @@ from lorax_lab import distributed, models
 from lorax_lab import train as training
 from lorax_lab.comparison import read_reference
 from lorax_lab.config import RunConfig
-from lorax_lab.config.identity import check_planned, plain
+from lorax_lab.config.identity import check_planned, plain, science
 from lorax_lab.config.measured import TRIAL
 from lorax_lab.console import Show, say, unseen
 from lorax_lab.findings import Findings, measure, scored_in, without_labels
@@ -283,8 +283,9 @@ def _record(
     files.save_history(folder, trained.history)
     if not run.is_trial:
         exported = run.method.export(run.model, config.method, run.base_name)
-        base = (run.base_name, run.base_weights, run.base_sha256)
-        lineage = Lineage.of_run(config, run.run_id, provenance.code_sha256(), *base, task.data_sha256)
+        hashes = (run.base_sha256, task.data_sha256)
+        ran = (provenance.code_sha256(), run.run_id, science(config, *hashes))
+        lineage = Lineage(run.base_name, run.base_weights, *hashes, *ran)
         files.save_trained(folder, lineage.in_files(exported), lineage.header())
         files.save_arrays(folder / files.SPECTRA, findings.spectra)
         head: dict[str, Any] = {}

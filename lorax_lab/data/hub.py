@@ -17,6 +17,7 @@ from lorax_lab.data.columns import FILES, INPUTS, LABELS, content_hashes, to_poo
 from lorax_lab.data.source import Pools, Source, chosen_columns
 from lorax_lab.data.table import Table
 from lorax_lab.errors import ConfigError, in_short
+from lorax_lab.record.files import HALF_PAIR
 
 VALIDATION = ("validation", "validation_matched", "dev", "valid", "val")
 TEST = ("test", "test_matched")
@@ -118,16 +119,12 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
     except Exception as error:  # datasets, the hub's client and its HTTP library have no common error
         if not place.is_dir():
             require_fetching(f"task.path={path}")
-        if undecodable := next((p.name for p in place.rglob("*") if p.name != _without_surrogates(p.name)), None):
+        if undecodable := next((path.name for path in place.rglob("*") if HALF_PAIR.search(path.name)), None):
             raise ConfigError(f"task.path={path}: the name {undecodable!r} is not UTF-8; rename it") from None
         keys = f"task.path={path}" + (f" task.subset={subset}" if subset else "")
         problem = f"cannot be loaded ({in_short(error, 300)}); change task.path or task.subset, or"
         raise ConfigError(f"{keys} {problem} {INSTEAD}") from error
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
-
-
-def _without_surrogates(name: str) -> str:
-    return name.encode(errors="ignore").decode()
 
 
 SOURCE = Source(read, data_sha256, labels=tuple(LABELS), columns=tuple(INPUTS), keys=("path", "subset", "group"))

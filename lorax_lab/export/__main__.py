@@ -19,7 +19,7 @@ from huggingface_hub.errors import HTTPError
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lorax_lab.config import MEAN, OWN, RunConfig
-from lorax_lab.config.identity import portable
+from lorax_lab.config.identity import portable, science
 from lorax_lab.console import say
 from lorax_lab.errors import ConfigError, answer, first_line
 from lorax_lab.launch.compose import typed
@@ -88,8 +88,9 @@ def export(run: Path, folder: Path, to_push: str | None = None) -> None:
     if base.sha256 != inputs.model_sha256:
         ours, theirs = base.sha256[:12], inputs.model_sha256[:12]
         raise ConfigError(f"model={config.model} has sha256 {ours}, and {run} was trained on {theirs}; put that back")
-    hashes = (base_weights(config.model), inputs.model_sha256, inputs.data_sha256)
-    lineage = Lineage.of_run(config, record.run_id, record.code, base.name, *hashes)
+    hashes = (inputs.model_sha256, inputs.data_sha256)
+    ran = (record.code, record.run_id, science(config, *hashes))
+    lineage = Lineage(base.name, base_weights(config.model), *hashes, *ran)
     model: Any = base.model
     if inputs.classes:
         model.config.id2label = dict(enumerate(inputs.classes))
@@ -123,9 +124,7 @@ def _finished(run: Path) -> tuple[Record, RunConfig]:
     except DamagedRecord as error:
         raise ConfigError(f"RUN={run}: {error}; train it again with force=true") from error
     except FileNotFoundError:
-        raise ConfigError(
-            f"RUN={run} is no finished run, or has lost files; name a run's folder, as runs/RUN"
-        ) from None
+        raise ConfigError(f"RUN={run} is no finished run, or has lost files; name one, as runs/RUN") from None
     config = typed(record.config)
     if getattr(config.task, "pooling", OWN) == MEAN:
         pooled = f"RUN={run} has task.pooling={MEAN}, a head that no class of transformers has"

@@ -161,11 +161,9 @@ def _next(rows: list[Row], runs_dir: Path) -> list[str]:
         return []
     runs = "" if runs_dir == Path("runs") else f" --runs {runs_dir}"
     seeds = len({row.config.seed for row in rows if row.done})
-    more = (
-        f"python -m analysis compare {runs_dir} (shares; intervals over examples too)"
-        if seeds > 1
-        else "seed=0,1,2 for intervals"
-    )
+    more = "seed=0,1,2 for intervals"
+    if seeds > 1:
+        more = f"python -m analysis compare {runs_dir} (shares; intervals over examples too)"
     return [f"next: python -m analysis report{runs} (one page of all runs); {more}"]
 
 

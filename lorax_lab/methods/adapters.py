@@ -14,15 +14,13 @@ DoRA may stand on PiSSA or OLoRA; V is then W0 plus their update. loralib's file
 each module. No model is built, no PEFT imported, and nothing that a file holds is run.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,9 +32,6 @@ from lorax_lab.methods.names import is_embedding, plain_name
 from lorax_lab.models import tensor_files
 from lorax_lab.models.tensor_files import SAFETENSORS, TORCH, WEIGHT_DTYPES, as_matrix, dtype_of, read_tensors
 from lorax_lab.spectra import LowRank, Update, svd
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 PREFIX = "base_model.model."
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -103,7 +98,7 @@ class AdapterUpdate:
         """Whether ΔW depends on W0."""
         return bool(self.start) or self.magnitude is not None
 
-    def update(self, base_weight: Float[Tensor, "out in"] | None = None) -> Update:
+    def update(self, base_weight: Tensor | None = None) -> Update:
         """ΔW (out, in): `LowRank`, for PiSSA and OLoRA with twice the columns; dense fp64 for DoRA. `base_weight` is
         the original W0 (out, in), see `oriented`, of any real dtype; only needed where `needs_base`."""
         if not self.needs_base:

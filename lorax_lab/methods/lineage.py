@@ -5,8 +5,6 @@ names the base, with a hash of the base's weights, and the data, the code and th
 settings when it saves an adapter with a task type again, but not the header.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -21,8 +19,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from lorax_lab.config import RunConfig
-from lorax_lab.config.identity import science
 from lorax_lab.data.assets import State
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS, read_settings
@@ -47,7 +43,7 @@ class Lineage:
         base: its public name.
         base_weights: `weights_sha256` of the base.
         model_sha256: of all of the base's files, as the run's record has it.
-        configuration: what decides the run's result.
+        configuration: what decides the run's result, `config.identity.science`.
     """
 
     base: str | None
@@ -57,14 +53,6 @@ class Lineage:
     code: str | None = None
     run_id: str | None = None
     configuration: dict[str, Any] | None = None
-
-    @staticmethod
-    def of_run(
-        config: RunConfig, run_id: str, code: str | None, base: str, weights: str, model_sha256: str, data_sha256: str
-    ) -> Lineage:
-        """Of a run of this configuration on a base with these hashes."""
-        configuration = science(config, model_sha256, data_sha256)
-        return Lineage(base, weights, model_sha256, data_sha256, code, run_id, configuration)
 
     def misfit(self, base: str, tensors: Mapping[str, Tensor]) -> str:
         """How the weights of `base` differ from those that were trained on; empty where they are the same."""

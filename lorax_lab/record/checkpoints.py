@@ -98,18 +98,15 @@ class Checkpoints:
         else:
             save_tensors(scratch / TENSORS, tensors)
         if distributed.is_first():
-            self._finish(scratch, target, state | {"processes": distributed.processes()})
+            write_json(scratch / STATE, state | {"processes": distributed.processes()})
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(scratch, target)
+            sync(self.folder)
+            for old in self._all()[KEPT:]:
+                shutil.rmtree(old, ignore_errors=True)
         distributed.agreed(True)
         self.last = time.monotonic()
         self.took = self.last - start
-
-    def _finish(self, scratch: Path, target: Path, state: dict[str, Any]) -> None:
-        write_json(scratch / STATE, state)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(scratch, target)
-        sync(self.folder)
-        for old in self._all()[KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any) -> Position | None:
         """Load the newest whole checkpoint into a model, its optimizer and torch's random streams; None where there is

@@ -35,10 +35,8 @@ def probe_lines(records: Iterable[Record]) -> list[str]:
         for probe in probes:
             count = sum(probe in explaining(run.completed) for run in runs)
             if count:
-                reached = (
-                    f"{_name(probe)} alone surely brings {100 * MOST:.0f} % of what {count} of {len(runs)} runs bring"
-                )
-                lines.append(f"warning: {task}: {reached} over one answer for all, and explains their score")
+                share = f"{100 * MOST:.0f} % of what {count} of {len(runs)} runs bring over one answer for all"
+                lines.append(f"warning: {task}: {_name(probe)} alone surely brings {share}, and explains their score")
     return lines
 
 

@@ -4,14 +4,12 @@ The base's bits are never written. An exchange is one assignment: all layers rea
 memory of its own, and unmerging frees that memory: nothing is subtracted, so nothing is rounded.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +22,6 @@ from lorax_lab.methods.lora_layer import add_low_rank, merged_weight, set_module
 from lorax_lab.models import Base, adaptable, delta_view, head_modules, is_head, shapes_of
 from lorax_lab.record.record import RECORD, read_record
 from lorax_lab.spectra import LowRank
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 Batch = dict[str, Tensor]
 
@@ -55,7 +50,7 @@ class ServedLinear(nn.Module):
         super().__init__()
         self.name, self.base, self.slot = name, base, slot
 
-    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+    def forward(self, x: Tensor) -> Tensor:  # from (*batch, in) to (*batch, out)
         bias, merged = self.base.bias, self.slot.merged.get(self.name)
         assert bias is None or isinstance(bias, Tensor)
         if merged is not None:

@@ -200,6 +200,4 @@ def times_power_of_two(sigma: Float64[Tensor, " m"], exponent: int) -> Float64[T
     try:
         return sigma.new_tensor([math.ldexp(value, exponent) for value in sigma.tolist()])
     except OverflowError:
-        raise ValueError(
-            "a singular value is above 1.8e308, the largest fp64 number: divide the update by a constant"
-        ) from None
+        raise ValueError("a singular value is above 1.8e308, the largest fp64: divide the update") from None

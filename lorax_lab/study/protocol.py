@@ -18,8 +18,6 @@ from lorax_lab.record.direction import of_line, of_lines, oriented
 
 RANK, DIMENSION = "rank", "method.dimension"
 """The keys of what arms differ in where a study asks which size is enough."""
-
-
 DIGITS = 12
 """Of a mean score; beyond them equal scores of several seeds differ by rounding."""
 

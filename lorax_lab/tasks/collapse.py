@@ -4,19 +4,14 @@ The second is what Mosbach et al. (2021, sec. 4) call a failed run. In this lab 
 a collapsed run is completed, and its record says why it is flagged. No pass over the data is made for it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lorax_lab.record.direction import oriented
 from lorax_lab.tasks.kind import Task
-
-if TYPE_CHECKING:
-    from lorax_lab.tasks.split import Split
+from lorax_lab.tasks.split import Split
 
 SHARE = 0.2
 """The last share of the steps that stands for the end of training."""

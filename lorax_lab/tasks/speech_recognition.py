@@ -41,9 +41,7 @@ class SpeechConfig(TaskConfig):
 def _require_speech(processor: Any, config: TaskConfig) -> None:
     hears = hasattr(getattr(processor, "feature_extractor", None), "n_samples")
     if not hears or not _tokens(processor.tokenizer, "a", "")[0]:
-        unlike = (
-            f"{type(processor).__name__} of the model's folder does not hear and start transcripts as Whisper's does"
-        )
+        unlike = f"{type(processor).__name__} of the model does not hear and start transcripts as Whisper's does"
         raise ConfigError(f"task={config.name}: {unlike}; name such a model, as in model=openai/whisper-tiny")
 
 
@@ -130,9 +128,7 @@ class SpeechRecognition(Kind):
         heard = extractor.n_samples / extractor.sampling_rate
         if longer := [e.inputs["audio"] for e in examples if e.inputs["audio"].seconds > heard]:
             longest = max(longer, key=lambda sound: sound.seconds)
-            too_long = (
-                f"{len(longer)} of {len(examples)} recordings are longer than the {heard:g} s that the model hears"
-            )
+            too_long = f"{len(longer)} of {len(examples)} recordings are longer than the model's {heard:g} s"
             which = f"the longest with {longest.seconds:.1f} s is {longest.name}"
             split = "split them with their transcripts, or leave them out"
             raise ConfigError(f"task={config.name}: {too_long}, {which}; {split}")
