@@ -47,7 +47,6 @@ from lorax_lab.tasks.collapse import signs
 from lorax_lab.tasks.frozen_head import fitted_head
 from lorax_lab.tasks.probes import probes_of
 from lorax_lab.tasks.split import Split, encode
-from lorax_lab.tasks.split import baselines as baselines_of
 from lorax_lab.train import Batch, Loss, TrainResult, make_accelerator, make_optimizer
 
 Sink = Callable[[int, int, Mapping[str, float]], None]
@@ -184,14 +183,14 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
 def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:
     """Scores of the bare base on the test split, by the names that the kind of task gives them; none for a trial. The
     base is on the CPU before and after."""
-    chosen = {}
-    if config.measure != TRIAL:
-        test = splits["test"]
-        chosen = baselines_of(splits, models.most_tokens(config.model, test.processor, test.task.kind.model_class))
-    if not chosen:
+    if config.measure == TRIAL:
         return {}
-    model.to(device)
-    scores = {name: split.score(model) for name, split in chosen.items()}
+    test, kind = splits["test"], splits["test"].task.kind
+    limit = models.most_tokens(config.model, test.processor, kind.model_class)
+    rows = kind.baselines(test.processor, splits["train"].rows, test.rows, config.task, limit)
+    if rows:
+        model.to(device)
+    scores = {name: dataclasses.replace(test, rows=chosen).score(model) for name, chosen in rows.items()}
     model.to("cpu")
     return _flat(scores)
 
@@ -294,6 +293,8 @@ def _record(
             head[f"{files.HEAD_ALONE}/0"] = without_labels(answered)
         files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs | head)
     work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
+    name, scores = ("validation", validation) if run.is_trial else ("test", findings.scores["test"])
+    losses = [row["train/loss"] for row in trained.history]
     result = Result(
         inputs=Inputs(
             run.base_sha256, task.data_sha256, task.sizes, list(task.classes), run.head_sha256, task.left_out
@@ -316,7 +317,7 @@ def _record(
         higher_is_better=task.higher_is_better,
         coverage=models.coverage(run.census, run.model),
         comparison=run.comparison,
-        collapsed=_collapsed(run, settings, trained, validation, findings),
+        collapsed=signs(run.splits[name], scored_on(settings, name), losses, scores[task.metric], run.baselines),
         scoring=scoring,
         probes=_probes(run),
         notes=list(task.notes),
@@ -338,20 +339,6 @@ def _probes(run: Prepared) -> list[Probe]:
 
 
 _last_probes: dict[tuple[str, str], list[Probe]] = {}
-
-
-def _collapsed(
-    run: Prepared,
-    settings: dict[str, Any],
-    trained: TrainResult,
-    validation: dict[str, float],
-    findings: Findings,
-) -> list[str]:
-    """Why the run counts as collapsed, by the split whose score stands for it."""
-    name, scores = ("validation", validation) if run.is_trial else ("test", findings.scores["test"])
-    split, losses = run.splits[name], [row["train/loss"] for row in trained.history]
-    score, words = scores[split.task.metric], scored_on(settings, name)
-    return signs(split, words, losses, score, run.baselines)
 
 
 def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -89,20 +89,15 @@ def write_adapter(
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
     tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
     settings = _settings(updates, ranks) | {"fan_in_fan_out": conv1d} | ({"modules_to_save": heads} if heads else {})
-    lineage = _lineage(updates, settings["base_model_name_or_path"])
+    lineage = updates.lineage  # what it was cut from says its origin, or else the base that was given
+    if not lineage and updates.base:
+        lineage = Lineage(settings["base_model_name_or_path"], weights_sha256(updates.base.tensors))
     in_fp32 = {name: tensor.float() for name, tensor in tensors.items()}
     save_tensors(folder / WEIGHTS, in_fp32, lineage.header() if lineage else None)
     write_json(folder / SETTINGS, lineage.in_settings(settings) if lineage else settings, indent=2)
     say(f"{folder}: a PEFT adapter on {len(ranks)} matrices, rank {max(ranks.values())}")
     for name in left:
         say(f"  left out, an embedding or an output layer: {name}")
-
-
-def _lineage(updates: Updates, base_name: str | None) -> Lineage | None:
-    """The extract's: what it was cut from says it, or else the base that was given; None where there is neither."""
-    if updates.lineage or not updates.base:
-        return updates.lineage
-    return Lineage(base_name, weights_sha256(updates.base.tensors))
 
 
 def _is_linear(updates: Updates, matrix: Matrix) -> bool:

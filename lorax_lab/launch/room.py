@@ -46,7 +46,10 @@ def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:
     on_cores = all(on_a_processor(run.config.train) for run in runs)
     if on_cores:
         wanted = min(cores, wanted) if setting == AUTO else wanted
-        fit, takes = _fit_in_memory(runs, sizes) if wanted > 1 else (1, "")
+        fit, takes = 1, ""
+        if wanted > 1:  # each takes as much as the largest
+            largest, free = max(needed(run, sizes) for run in runs), round(0.9 * free_bytes())
+            fit, takes = free // largest, f"each takes about {size(largest)}, and {size(free)} are free"
     else:
         fit = torch.cuda.device_count() if torch.cuda.is_available() else 1  # another accelerator counts as one GPU
         takes = f"each takes a GPU, and there are {fit}"
@@ -60,13 +63,6 @@ def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(number) for number in range(fit)]
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: min(workers, len(runs))]]
-
-
-def _fit_in_memory(runs: Sequence[Run], sizes: Sizes) -> tuple[int, str]:
-    """How many of the runs, each as large as the largest, fit into the free memory, and why."""
-    largest = max(needed(run, sizes) for run in runs)
-    free = round(0.9 * free_bytes())
-    return free // largest, f"each takes about {size(largest)}, and {size(free)} are free"
 
 
 def shares_in_words(shares: Sequence[Variables]) -> list[str]:

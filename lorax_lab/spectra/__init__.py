@@ -16,7 +16,7 @@
 | `subspaces` | what two updates share, and how much an update amplifies its base |
 """
 
-from lorax_lab.spectra.blocks import Blocks, piece, times
+from lorax_lab.spectra.blocks import times
 from lorax_lab.spectra.exact import Spectrum, spectrum
 from lorax_lab.spectra.gram import all_directions, top_directions
 from lorax_lab.spectra.matrix import LowRank, OneByOne, Update, svd
@@ -35,13 +35,11 @@ from lorax_lab.spectra.noise import (
     gavish_donoho_rank,
     noise_misfit,
     noise_scale,
-    signal_share,
-    spike_strength,
     spikes,
     tells_spikes,
 )
 from lorax_lab.spectra.null import gaussian_draw, gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
-from lorax_lab.spectra.products import ProductTest, has_orthogonal_factor, made_by_svd, product_spectra, product_test
+from lorax_lab.spectra.products import has_orthogonal_factor, made_by_svd, product_spectra, product_test
 from lorax_lab.spectra.rounding import edge_of, rounding_energy, untrusted
 from lorax_lab.spectra.row import Rounding, Row, row_of
 from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_spectra

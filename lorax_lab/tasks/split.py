@@ -146,17 +146,6 @@ def encode(task: Task, processor: Any, model_sha256: str) -> dict[str, Split]:
 _encoded: dict[tuple[str, str, str], dict[str, Split]] = {}
 
 
-def baselines(splits: dict[str, Split], limit: int | None) -> dict[str, Split]:
-    """What the model is scored on before it trains, by name; empty for a kind that has no baselines.
-
-    Args:
-        limit: how many tokens the model reads; None where nothing bounds them.
-    """
-    test = splits["test"]
-    rows = test.task.kind.baselines(test.processor, splits["train"].rows, test.rows, test.task.config, limit)
-    return {name: replace(test, rows=chosen) for name, chosen in rows.items()}
-
-
 def length_bucketed_batches(
     lengths: Sequence[int], batch_size: int, generator: torch.Generator, window: int
 ) -> list[list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,15 @@ from torch import nn
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.plan import check
-from lorax_lab.tasks.split import Split, baselines, check_unlike
+from lorax_lab.tasks.split import Split, check_unlike
 
 END = WORDS.index("[END]")
+
+
+def baselines(splits: dict[str, Split], limit: int | None) -> dict[str, Split]:
+    train, test = splits["train"], splits["test"]
+    rows = KIND.baselines(test.processor, train.rows, test.rows, test.task.config, limit)
+    return {name: replace(test, rows=chosen) for name, chosen in rows.items()}
 
 
 def nats_by_hand(model: nn.Module, prompt: list[int], completion: list[int]) -> float:
