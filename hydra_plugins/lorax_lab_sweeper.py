@@ -35,7 +35,8 @@ class LoraxLabSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Carry out the sweep of these overrides; ends the program with the sweep's exit code unless it is 0."""
-        from lorax_lab.launch.compose import content_of, spell_out, typed, with_kind
+        from lorax_lab.config.defaults import kind_defaults
+        from lorax_lab.launch.compose import content_of, spell_out, typed
 
         config, launcher = self.config, self.launcher
         assert config is not None
@@ -52,7 +53,8 @@ class LoraxLabSweeper(BasicSweeper):
 
         contents = [content_of(job, composed) for job in jobs]
         if self.show:
-            print(OmegaConf.to_yaml(OmegaConf.create(with_kind(contents[0]))), end="")
+            task = kind_defaults(contents[0]["task"]["kind"]) | contents[0]["task"]
+            print(OmegaConf.to_yaml(OmegaConf.create(contents[0] | {"task": task})), end="")
             return
         from lorax_lab.launch.sweep import carry_out  # imports torch
 

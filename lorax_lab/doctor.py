@@ -8,9 +8,9 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from rich.table import Table
@@ -90,7 +90,7 @@ def mend(examined: Examined) -> bool:
     folder = examined.folder
     with lease(folder) as mine:
         if mine and examined.damaged:
-            places: Iterator[Path] = (folder.parent / DAMAGED / f"{folder.name}.{n}" for n in range(10**6))
+            places = (folder.parent / DAMAGED / f"{folder.name}.{n}" for n in count())
             place = next(path for path in places if not path.exists())
             place.parent.mkdir(exist_ok=True)
             os.replace(folder, place)

@@ -106,13 +106,10 @@ def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     tied: dict[str, str] = {}
     for name in filter(is_embedding, matrices):
         for alias in matrices:
-            if alias != name and not {alias, name} & tied.keys() and _same(tensors[alias], tensors[name]):
-                tied[alias] = name
+            first, second = tensors[alias], tensors[name]
+            if alias != name and not {alias, name} & tied.keys() and first.dtype == second.dtype:
+                tied |= {alias: name} if torch.equal(first, second) else {}
     return tied
-
-
-def _same(first: Tensor, second: Tensor) -> bool:
-    return (first.shape, first.dtype) == (second.shape, second.dtype) and torch.equal(first, second)
 
 
 # ---- which matrices of two checkpoints belong together

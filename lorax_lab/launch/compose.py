@@ -111,11 +111,6 @@ def content_of(overrides: list[str], composed: Callable[[tuple[str, ...]], dict[
     return content
 
 
-def with_kind(content: dict[str, Any]) -> dict[str, Any]:
-    """A composed configuration with all settings of its kind of task."""
-    return content | {"task": kind_defaults(content["task"]["kind"]) | content["task"]}
-
-
 @contextmanager
 def in_our_words() -> Iterator[None]:
     """Errors of Hydra that a slip of the keyboard makes, as a `ConfigError` with what is allowed."""
@@ -203,10 +198,8 @@ def typed(content: Any) -> RunConfig:
     return config
 
 
-@lru_cache(maxsize=256)
-def _reader(schema: type) -> TypeAdapter[Any]:
-    """What makes settings of plain values; it lets nothing pass that has another type, or that is no setting."""
-    return TypeAdapter(schema)
+_reader = lru_cache(maxsize=256)(TypeAdapter)
+"""What makes settings of plain values; it lets nothing pass that has another type, or that is no setting."""
 
 
 def _checked(schema: Any, section: str, content: dict[str, Any]) -> Any:

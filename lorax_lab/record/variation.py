@@ -9,11 +9,12 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config import LEFT_OUT
+from lorax_lab.config import LEFT_OUT, RunConfig, TrainConfig
 from lorax_lab.config.defaults import defaults, flat, task_preset
 from lorax_lab.config.measured import CURVE, CUT, K90, MEASURED, current
 
@@ -25,12 +26,13 @@ MAIN = ("model", "task.name", "method.name", "rank")
 """The dials that come first wherever several are shown."""
 INPUTS = ("model", "task.name", "task.path")
 """Settings that name a run's inputs. Where hashes of the inputs are known, they replace the names."""
-NO_RESULT = (
-    "reference", "force", "runs_dir", "checkpoint_seconds", "time_limit_seconds", "tracking", "train.device",
-    "train.kernel", "train.checkpointing", "train.parallel", "workers",
-)  # fmt: skip
-"""Settings that decide no result: places, windows and switches."""
-PLACES = tuple(f"{name}." for name in NO_RESULT)
+PLACES = tuple(
+    f"{section}{field.name}."
+    for section, settings_of in (("", RunConfig), ("train.", TrainConfig))
+    for field in fields(settings_of)
+    if field.metadata.get("decides_result") is False and field.name not in INPUTS
+)
+"""How keys begin, each with a dot behind it, that decide no result: of places, windows and switches."""
 OWNERS = {"task.": "task.name"} | dict.fromkeys(("method.", "rank", "train.learning_rate", MEASURE), "method.name")
 """Settings whose default depends on another setting, their owner: a dial only if two runs with the same owner differ in
 it. LoRA has an alpha and full fine-tuning has none: that is no dial."""
