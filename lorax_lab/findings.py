@@ -14,19 +14,7 @@ from torch import Tensor, nn
 
 from lorax_lab.config.measured import CONTROLS, CURVE, TEST_CUTS
 from lorax_lab.console import Show
-from lorax_lab.measure import rows
-from lorax_lab.measure.truncation import (
-    Change,
-    Decompositions,
-    bisected,
-    controls,
-    cuts,
-    cuts_at,
-    gaussian_like,
-    ranks_of,
-    seen_under,
-    with_changes,
-)
+from lorax_lab.measure import rows, truncation
 from lorax_lab.methods.method import Method
 from lorax_lab.models import keep_frozen_in_bf16, put_back
 from lorax_lab.record.direction import oriented
@@ -132,24 +120,24 @@ def measure(
     began, on_validation = time.perf_counter(), splits["validation"]
     on_score = partial(show, "truncating the update")
     if measured in (TEST_CUTS, CONTROLS):  # the rank can then be told by examples that chose nothing
-        ranks = ranks_of(decomposed, with_sixteenth=measured == TEST_CUTS)
+        ranks = truncation.ranks_of(decomposed, with_sixteenth=measured == TEST_CUTS)
         on_test = partial(show, "truncating the update, test")
-        tops = cuts_at(decomposed, ranks)
-        seen = seen_under(model, original, tops, outputs, lambda cut: test.outputs(cut).numpy(), on_test)
+        tops = truncation.cuts_at(decomposed, ranks)
+        seen = truncation.seen_under(model, original, tops, outputs, lambda cut: test.outputs(cut).numpy(), on_test)
         answered = (without_labels(test.answered(cut)) for cut in seen)
         findings.cut_outputs = {f"cut/{k}": answers for k, answers in zip(ranks, answered, strict=True)}
     if measured not in (CURVE, CONTROLS):
-        with with_changes(model, original, validation, on_validation.score) as score:
+        with truncation.with_changes(model, original, validation, on_validation.score) as score:
             findings.truncation = _find_k90(decomposed, score, validation, test.task, zero, on_score)
     else:
-        changes = cuts(decomposed)
+        changes = truncation.cuts(decomposed)
         if measured == CONTROLS:
-            noise = gaussian_like(decomposed, generator(seed, "gaussian"))
+            noise = truncation.gaussian_like(decomposed, generator(seed, "gaussian"))
             nulls = rows.structured(updates, lambda name: generator(seed, f"nulls/{name}"))
             findings.matrices = rows.with_stand_ins(findings.matrices, noise, original)
             findings.spectra = rows.to_save(decomposed, noise, nulls)
-            changes += controls(decomposed, generator(seed, "directions"), noise)
-        scores = seen_under(model, original, changes, validation, on_validation.score, on_score)
+            changes += truncation.controls(decomposed, generator(seed, "directions"), noise)
+        scores = truncation.seen_under(model, original, changes, validation, on_validation.score, on_score)
         findings.truncation = [
             {"part": change.part, "k": change.k, "module": change.module, **metrics}
             for change, metrics in zip(changes, scores, strict=True)
@@ -159,8 +147,8 @@ def measure(
 
 
 def _find_k90(
-    decomposed: Decompositions,
-    score: Callable[[Change], dict[str, float]],
+    decomposed: truncation.Decompositions,
+    score: Callable[[truncation.Change], dict[str, float]],
     uncut: dict[str, float],
     task: Task,
     zero: float | None,
@@ -169,18 +157,18 @@ def _find_k90(
     """Rows of `part`, `k`, `module` and metrics: the cuts by which the smallest k is found that keeps 90 % of what the
     whole update brings, and k = 0. What it brings is counted from a head alone or, where none was fitted, from k = 0.
     """
-    ranks, higher = ranks_of(decomposed), task.higher_is_better
+    ranks, higher = truncation.ranks_of(decomposed), task.higher_is_better
     most, by_k = len(ranks).bit_length() + 2, {ranks[-1]: uncut}
 
     def value(k: int) -> float:
         if k not in by_k:
-            by_k[k] = score(*cuts_at(decomposed, [k]))
+            by_k[k] = score(*truncation.cuts_at(decomposed, [k]))
             on_score(min(len(by_k) - 1, most), most)
         return by_k[k][task.metric]
 
     enough = needed(value(0) if zero is None else zero, uncut[task.metric], higher)
     if enough is not None:
-        bisected(ranks[:-1], lambda k: oriented(value(k), higher) >= oriented(enough, higher))
+        truncation.bisected(ranks[:-1], lambda k: oriented(value(k), higher) >= oriented(enough, higher))
     value(0)
     return [{"part": "cut", "k": k, "module": None, **by_k[k]} for k in sorted(by_k)]
 

@@ -17,16 +17,7 @@ from lorax_lab.measure.truncation import Decomposition
 from lorax_lab.models import layer_number, mapped, short_name
 from lorax_lab.record.measures import STAND_IN
 from lorax_lab.record.result import Captured, Matrix, Rounding
-from lorax_lab.spectra import (
-    LowRank,
-    Update,
-    all_directions,
-    column_share,
-    row_share,
-    singular_values,
-    structured_spectra,
-    svd,
-)
+from lorax_lab.spectra import LowRank, Update
 
 KEPT_DIRECTIONS = 32
 """Singular vectors saved per matrix: enough to compare subspaces later, a few MB per run."""
@@ -42,7 +33,7 @@ def decompose(updates: Mapping[str, Update], folder: Path | None = None) -> dict
 
 
 def _decomposed(update: Update, folder: Path | None) -> Decomposition:
-    U, sigma, Vh = svd(update) if isinstance(update, LowRank) else all_directions(update)
+    U, sigma, Vh = spectra.svd(update) if isinstance(update, LowRank) else spectra.all_directions(update)
     return Decomposition(_held(U, folder), sigma, _held(Vh, folder))
 
 
@@ -108,9 +99,9 @@ def captured(update: LowRank, reference: Tensor) -> Captured:
     """How much of ‖ΔW_full‖²_F lies in the LoRA update's column and row space, from 0 to 1, and the `best` that the
     reference's own top directions of that rank hold."""
     reference = reference.to(update.B.device)
-    energy = singular_values(reference) ** 2
-    best, is_zero = float(energy[: len(update.A)].sum() / energy.sum()), not singular_values(update).any()
-    shares = (math.nan, math.nan) if is_zero else (column_share(reference, update), row_share(reference, update))
+    energy = spectra.singular_values(reference) ** 2
+    best, is_zero = float(energy[: len(update.A)].sum() / energy.sum()), not spectra.singular_values(update).any()
+    shares = [math.nan if is_zero else share(reference, update) for share in (spectra.column_share, spectra.row_share)]
     return Captured(*(None if math.isnan(share) else share for share in (*shares, best)))
 
 
@@ -123,7 +114,7 @@ def structured(
         stream: of a name, the generator that draws a matrix's nulls.
     """
     return {
-        name: {null: draws[0].cpu().numpy() for null, draws in structured_spectra(update, stream(name)).items()}
+        name: {null: draws[0].cpu().numpy() for null, draws in spectra.structured_spectra(update, stream(name)).items()}
         for name, update in updates.items()
         if isinstance(update, Tensor)
     }
@@ -141,7 +132,7 @@ def to_save(
             "sigma": d.sigma.cpu().numpy(),
             "U": d.U[:, :KEPT_DIRECTIONS].cpu().numpy().copy(),
             "Vh": d.Vh[:KEPT_DIRECTIONS].cpu().numpy().copy(),
-            **({STAND_IN: singular_values(stand_ins[name]).cpu().numpy()} if stand_ins else {}),
+            **({STAND_IN: spectra.singular_values(stand_ins[name]).cpu().numpy()} if stand_ins else {}),
             **(nulls or {}).get(name, {}),
         }
         for name, d in decompositions.items()
