@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from lorax_lab.errors import ConfigError, in_short
 
@@ -14,8 +15,6 @@ from lorax_lab.errors import ConfigError, in_short
 def read_image(content: Path | bytes) -> np.ndarray:
     """The image, turned as its camera says, (height, width, 3), uint8; what is transparent lies on white. A ValueError
     says why it cannot be read."""
-    from PIL import Image, ImageOps
-
     file = _opened(content)
     try:
         with Image.open(file) as image:
@@ -31,8 +30,6 @@ def read_image(content: Path | bytes) -> np.ndarray:
 
 
 def _coloured(image: Any) -> Any:
-    from PIL import Image
-
     if image.mode[0] in "IF":
         raise ValueError("its pixels are numbers of 16 or 32 bits; save it with 8 bits")
     if image.has_transparency_data:

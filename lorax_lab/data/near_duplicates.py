@@ -14,6 +14,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from PIL import Image
 
 from lorax_lab.data.source import Example, Pools, content_key
 from lorax_lab.data.table import printable
@@ -198,7 +199,6 @@ def _join_texts(texts: Sequence[str], groups: Groups) -> None:
 def _join_images(images: Sequence[np.ndarray], groups: Groups) -> None:
     """Join images of nearly one perceptual hash whose thumbnails are nearly the same."""
     from imagehash import phash
-    from PIL import Image
 
     opened = [Image.fromarray(image) for image in images]
     hashes = np.array([np.packbits(phash(image).hash).view(np.uint64)[0] for image in opened])

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lorax_lab.record.redact import redact
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -115,7 +117,6 @@ def _sort_metadata(path: Path) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays of numpy as one NPZ file, whole."""
-    import numpy as np
 
     def write(scratch: Path) -> None:
         with scratch.open("wb") as file:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,7 +68,6 @@ def gaussian_draw(shape: tuple[int, int], index: int = 0) -> Float64[Tensor, " m
     >>> round(sigma.square().sum().item() / (300 * 200), 1)
     1.0
     """
-    import numpy as np
     from scipy.linalg import eigvalsh_tridiagonal
 
     m, n = min(shape), max(shape)

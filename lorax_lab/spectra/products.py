@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,8 +94,6 @@ def product_spectra(shape: Sequence[int], rank: int, draws: int | None = None) -
     Args:
         draws: as many as a test takes where it is None.
     """
-    import numpy as np
-
     generator, count = np.random.default_rng((0, *map(int, shape), int(rank))), draws or _draws(rank)
 
     def triangle(side: int) -> Tensor:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -115,8 +116,6 @@ def _drawn_small(
     null: str, part: Float64[Tensor, "k l"], shape: tuple[int, int], index: int, generator: Generator
 ) -> Float64[Tensor, " m"]:
     """The values of one draw, not yet at the update's norm: at each share of all values the same ratio to iid noise."""
-    import numpy as np
-
     if null == "permuted":
         return gaussian_draw(shape, index)
     sigma, noise = singular_values(NULLS[null](part, generator)).cpu(), gaussian_singular_values(shape)

@@ -1,13 +1,10 @@
 """What a published run keeps of each test example: whether it was answered correctly, its log loss or its part in the
 score, and the same of the full update when it is cut. All are in the order of the test split."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 CORRECT = "correct"
 """The key of the right answers, (n,) bool. A run has none where an answer is more or less right."""
@@ -54,8 +51,6 @@ def cuts_by_example(line: Mapping[str, Any], key: str, part: str) -> dict[int, n
 
 def _half(values: np.ndarray) -> np.ndarray:
     """Numbers in half precision; what is too large for it is its largest value. Truth values stay."""
-    import numpy as np
-
     if values.dtype == bool:
         return values
     largest = float(np.finfo(np.float16).max)

@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from lorax_lab.errors import ConfigError
 from lorax_lab.tasks.kind import Inputs, Row
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 METRIC = "exact_match"
@@ -34,8 +36,6 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], side: str = "right") -> Inputs:
     """What a tokenizer made of each row, padded on one side to the longest: each key as (n, longest), long."""
-    import torch
-
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = end_token(tokenizer)
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # these are no texts: nothing is faster
@@ -75,8 +75,6 @@ def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> T
 
     Spaces around a text do not count. As many tokens are made as the longest completion of the batch has.
     """
-    import torch
-
     labels, end = inputs["labels"], end_token(tokenizer)
     rows = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
     targets = [row[row != IGNORED].tolist() for row in labels]

@@ -1,22 +1,19 @@
 """Image classification: one class for each image."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.tasks.classification import OfClasses
 from lorax_lab.tasks.kind import Inputs, Row
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 INSTEAD = "set do_resize and size in its preprocessor_config.json, or scale the images yourself"
 
@@ -57,7 +54,6 @@ class ImageClassification(OfClasses):
     def require_readable(self, folder: Path, processor: Any, rows: Sequence[Row], config: TaskConfig) -> None:
         """Refuse images of a size that the model does not take. No weight is read: a model without values is tried
         first, and one with random weights where that fails."""
-        import torch
         import transformers
 
         values = pixels(processor, [rows[0]["image"]])
@@ -76,8 +72,6 @@ class ImageClassification(OfClasses):
 
     def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
         """`pixel_values` (n, 3, height, width), fp32, and `labels` (n,), long."""
-        import torch
-
         return {"pixel_values": pixels(processor, [row["image"] for row in rows]), "labels": torch.as_tensor(labels)}
 
     def size(self, row: Row) -> int:

@@ -1,23 +1,19 @@
 """What a kind of task says of itself, and a task of it: examples in three splits, class names, and a score."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor, nn
 
 from lorax_lab.config import MEAN, OWN, TaskConfig
 from lorax_lab.data import Example
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
 Row = dict[str, Any]
 """One example as the model reads it, before it is padded."""
-Inputs = dict[str, "Tensor"]
+Inputs = dict[str, Tensor]
 """One batch: what the model is called with, `labels` among it."""
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import FROM_ZERO, require
@@ -24,7 +27,6 @@ from lorax_lab.tasks.kind import Inputs, Metric, Row, ratio_of_sums
 from lorax_lab.tasks.text import TextKind, require_length
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
 DAY, CLOCK = "01 Jan 2024", "strftime_now"
@@ -120,8 +122,6 @@ def _first(labels: Tensor) -> int:
 def _predictions(model: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """The logits (n, m, vocabulary) from which the targets (n, m) are predicted, from the batch's first target on: the
     logits at one place predict the token at the next. Those of the prompts are not computed where the model allows."""
-    import torch
-
     labels = inputs["labels"]
     first = _first(labels)
     places = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
@@ -249,8 +249,6 @@ class LanguageModeling(TextKind):
         A label is the token itself in the completion, its end token included, and `IGNORED` elsewhere. Only a token's
         place decides that: the padding may have the end token's id.
         """
-        import torch
-
         batch = greedy.pad(processor, [greedy.attended(row["input_ids"]) for row in rows])
         targets = torch.full_like(batch["input_ids"], IGNORED)
         for target, row in zip(targets, rows, strict=True):
@@ -265,16 +263,11 @@ class LanguageModeling(TextKind):
 
     def loss(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """−log p in nats of the completions' tokens, the mean over all of them in the batch, a scalar."""
-        from torch.nn import functional as F
-
         logits, targets = _predictions(model, inputs)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
 
     def outputs(self, model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
         """`NATS` and `TOKENS` of each example, (n, 2), with `EXACT` (n, 3)."""
-        import torch
-        from torch.nn import functional as F
-
         labels = inputs["labels"]
         vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", 1))  # type: ignore[operator,union-attr]
         rows = max(1, LOGITS // (vocabulary * (labels.shape[1] - _first(labels) + 1)))

@@ -4,24 +4,21 @@ The decoder is given the start tokens that the tokenizer puts before a text, and
 a model is scored, it is given the same start tokens and writes greedily until its end token.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
+from lorax_lab.data.media import Sound
 from lorax_lab.errors import ConfigError
 from lorax_lab.tasks.greedy import IGNORED, decode
 from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row, ratio_of_sums
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from lorax_lab.data.media import Sound
 
 ERRORS, WORDS, NATS, TOKENS = range(4)
 """What the columns of the outputs are, each counted over one transcript; its end token is one."""
@@ -74,8 +71,6 @@ def _greedy(model: Any, inputs: Inputs, end: int) -> Tensor:
     """What the model writes after the start tokens (n, longest), to its end token or to its last position.
 
     Whisper's own `generate` would choose start tokens itself, other than those of the training."""
-    import torch
-
     start = int((inputs["labels"][0] != IGNORED).int().argmax()) + 1
     features = inputs["input_features"]
     begun = {
@@ -145,8 +140,6 @@ class SpeechRecognition(Kind):
         Args:
             labels: not read; the rows have the transcripts' tokens.
         """
-        import torch
-
         extractor = processor.feature_extractor
         samples = [row["samples"] for row in rows]
         features = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt")
@@ -177,9 +170,6 @@ class SpeechRecognition(Kind):
     def outputs(self, model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
         """For each transcript (n, 4): errors in words (substituted, left out and added) of what the model writes
         greedily, words, nats of the transcript's tokens, and tokens."""
-        import torch
-        from torch.nn import functional as F
-
         labels, tokenizer = inputs["labels"], processor.tokenizer
         logits = super().outputs(model, inputs, processor).float()
         nats = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(1)

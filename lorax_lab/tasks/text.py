@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
 from lorax_lab.config import MEAN, OWN, TaskConfig
 from lorax_lab.config.checks import one_of, require
 from lorax_lab.data import Example
@@ -73,8 +75,6 @@ class TextKind(Kind):
 
     def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
         """One batch, padded on the right, and `labels` (n,): whole numbers for classes, floats for numbers."""
-        import torch
-
         return pad(processor, rows) | {"labels": torch.as_tensor(labels)}
 
     def tokens(self, inputs: Inputs) -> int:

@@ -1,13 +1,13 @@
 """What a window shows of a run: names, configuration, summary, tables, curves and a heat map. Nothing here says where
 anything lies on this machine, and keys and passwords are hidden."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean as mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.config.identity import portable
@@ -19,11 +19,7 @@ from lorax_lab.record.record import Record, read_record
 from lorax_lab.record.redact import redact, redacted
 from lorax_lab.record.share import reference_of, share_kept
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Spectra = dict[str, dict[str, np.ndarray]]
-
+Spectra = dict[str, dict[str, np.ndarray]]
 LONGEST = 64
 """Letters of a tag at most; W&B refuses more."""
 UPDATE = ".update.json"
@@ -153,7 +149,6 @@ def heat_map(matrices: Sequence[Sequence[Any]]) -> np.ndarray:
     Args:
         matrices: rows (layer, module, share of noise, effective rank), as of `derived`.
     """
-    import numpy as np
     import pandas as pd
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LinearSegmentedColormap

@@ -188,7 +188,7 @@ from lorax_lab.data import data_sha256
 from lorax_lab.tasks import KINDS
 for config in {[dataclasses.asdict(settings(name)) for name in PINNED]!r}:
     print(data_sha256(KINDS[config["kind"]].config(**config)))
-heavy = {{"torch", "pandas", "datasets", "sklearn", "scipy", "transformers", "pyarrow"}}
+heavy = {{"pandas", "datasets", "sklearn", "scipy", "transformers", "pyarrow"}}
 print(sorted(heavy & set(sys.modules)))
 """
     environment = {"LORAX_LAB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[2])}
