@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lorax_lab import distributed, windows
+from lorax_lab import distributed, execute, windows
 from lorax_lab.comparison import compare, lacks_comparison, why_unusable
 from lorax_lab.config import RunConfig
 from lorax_lab.console import Show, Steps, say
@@ -115,8 +115,6 @@ def _train(run: Run, show: Show) -> str:
 
 
 def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
-    from lorax_lab.execute import execute
-
     reference = run.runs_dir / run.reference if run.reference else None
     if reference is not None and (reason := why_unusable(reference)):
         say(f"  {reason}: no comparison with it")
@@ -126,7 +124,7 @@ def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
         record_status(run, "running")
         kernel = kernel_of(run.config.train)
         distributed.from_first((run, kernel))
-        execute(run.config, run.run_id, run.folder, reference, kernel, sinks, show)
+        execute.execute(run.config, run.run_id, run.folder, reference, kernel, sinks, show)
     except KeyboardInterrupt as interrupt:
         distributed.lose()
         if status_of(run.folder) != "completed":  # it may come when all is written
@@ -181,15 +179,13 @@ def follow() -> int:
     Returns:
         The exit code.
     """
-    from lorax_lab.execute import take_part
-
     interrupt_once()
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             while begun := distributed.from_first():
                 run, kernel = begun
                 with suppress(Diverged):  # the first says so
-                    take_part(run.config, run.run_id, run.folder, kernel)
+                    execute.take_part(run.config, run.run_id, run.folder, kernel)
         distributed.agreed(True)
         return 0
     except KeyboardInterrupt:

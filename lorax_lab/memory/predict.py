@@ -20,6 +20,10 @@ from lorax_lab.config.checks import require
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.memory.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
 from lorax_lab.memory.ledger import Ledger, record_step
+from lorax_lab.memory.nf4 import hold_frozen_in_nf4
+from lorax_lab.methods import METHODS
+from lorax_lab.methods.lora_layer import lora_layers
+from lorax_lab.models import adaptable, checkpoint_layers, head_modules, keep_frozen_in_bf16, select
 from lorax_lab.train import OPTIMIZERS, make_optimizer
 
 STATIC = ("weights", "gradients", "optimizer_states")
@@ -114,11 +118,6 @@ class Step:
         Raises:
             ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
         """
-        from lorax_lab.memory.nf4 import hold_frozen_in_nf4
-        from lorax_lab.methods import METHODS
-        from lorax_lab.methods.lora_layer import lora_layers
-        from lorax_lab.models import adaptable, checkpoint_layers, head_modules, keep_frozen_in_bf16, select
-
         shape = self.shape()
         model = skeleton(shape, self.attention, PRECISIONS[self.precision])
         method = "full" if self.rank is None else "lora"
