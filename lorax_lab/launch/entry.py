@@ -1,22 +1,18 @@
 """`python -m lorax_lab.run`: Hydra's program, with a few flags of its own."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import os
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 import lorax_lab
 from lorax_lab.config.overrides import CONF
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.launch.compose import check_flags, in_our_words, recorded, spell_out, typed
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 def launch() -> int:

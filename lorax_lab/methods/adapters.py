@@ -212,10 +212,7 @@ def number(key: str, value: object) -> float:
 
 def _weights_file(path: Path) -> Path:
     """`path` itself where it is a file, or the file that PEFT takes from the folder, safetensors first."""
-    if path.is_file():
-        return path
-    old_only = (path / OLD_WEIGHTS).is_file() and not (path / WEIGHTS).is_file()
-    return path / (OLD_WEIGHTS if old_only else WEIGHTS)
+    return next(filter(Path.is_file, (path, path / WEIGHTS, path / OLD_WEIGHTS)), path / WEIGHTS)
 
 
 def _by_module(tensors: dict[str, Tensor], key: re.Pattern[str]) -> tuple[dict[str, Parts], dict[str, Tensor]]:

@@ -1,6 +1,7 @@
 """What the names of tensors tell: their order, their place in a model, and which are one under a wrapper."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 
 EMBEDDING = re.compile(
@@ -58,16 +59,11 @@ def plain_name(name: str) -> str:
     return ".".join(parts)
 
 
-def by_plain_name(names: Iterable[str]) -> dict[str, list[str]]:
-    """`{plain name: the names that have it}`."""
-    by_name: dict[str, list[str]] = {}
-    for name in names:
-        by_name.setdefault(plain_name(name), []).append(name)
-    return by_name
-
-
 def renames(base: Iterable[str], tuned: Iterable[str]) -> dict[str, str]:
     """`{tuned name: base name}` where the two differ and no other name of either side has their plain form."""
-    left, right = by_plain_name(base), by_plain_name(tuned)
+    left, right = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for by_plain, names in ((left, base), (right, tuned)):
+        for name in names:
+            by_plain[plain_name(name)].append(name)
     single = [plain for plain in left if len(left[plain]) == len(right.get(plain, [])) == 1]
     return {right[plain][0]: left[plain][0] for plain in single if right[plain] != left[plain]}
