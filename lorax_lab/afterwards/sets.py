@@ -58,9 +58,8 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
     original = base_weights(model, select(model, ["all-linear"]))
     decompositions = decompose(method.saved_updates(run.folder, model, original))
     method.load(model, run.folder)
-    test = replace(
-        Split.encoded(task, task.splits["test"], base.processor), autocast=make_accelerator(config.train).autocast
-    )
+    test = Split.encoded(task, task.test, base.processor)
+    test = replace(test, autocast=make_accelerator(config.train).autocast)
 
     def right(tuned: Any) -> np.ndarray:
         return test.answered(test.outputs(tuned).numpy())["correct"]

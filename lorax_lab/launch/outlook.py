@@ -25,9 +25,8 @@ def not_measured_lines(runs: Sequence[Run]) -> list[str]:
     for model, model_class, targets in dict.fromkeys(choices):
         names = choose(list(matrix_shapes(model, model_class)), list(targets))
         shares = not_measured(census(without_weights(model, model_class), names))
-        parts = ", ".join(
-            f"{reason} ({100 * share:.1f} % of the body's parameters)" for reason, share in shares.items()
-        )
+        words = (f"{reason} ({100 * share:.1f} % of the body's parameters)" for reason, share in shares.items())
+        parts = ", ".join(words)
         lines += [f"model={model}: {len(names)} matrices are measured; not measured: {parts}"] if parts else []
     return lines
 

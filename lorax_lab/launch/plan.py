@@ -131,10 +131,10 @@ def _check_data(run: Run) -> int:
     model_class, processor = task.kind.model_class, models.load_processor(model, task.kind.processor_class)
     has_head = models.check_base(model, task.head, model_class, values=True)
     splits = encode(task, processor, models.model_sha256(model))
-    longest = max(size for split in splits.values() for size in split.sizes)
+    sizes = [size for split in splits.values() for size in split.sizes]
+    longest = max(sizes)
     limit = models.most_tokens(model, processor, model_class)
     if limit is not None and longest > limit:
-        sizes = [size for split in splits.values() for size in split.sizes]
         many = f"{sum(size > limit for size in sizes)} of {len(sizes)} inputs of task={settings.name} are too long"
         reason = f"{many}: the longest has {longest} tokens, and model={model} reads {limit}"
         instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"

@@ -251,9 +251,8 @@ def _largest(decompositions: Decompositions, k: int) -> Replacement:
     values = torch.cat([d.sigma for d in decompositions.values()]).cpu()
     owners = torch.cat([torch.full((len(d.sigma),), i) for i, d in enumerate(decompositions.values())])
     owners_of_largest = owners[values.sort(descending=True, stable=True).indices[: k * len(decompositions)]]
-    counts = dict(
-        zip(decompositions, torch.bincount(owners_of_largest, minlength=len(decompositions)).tolist(), strict=True)
-    )
+    numbers = torch.bincount(owners_of_largest, minlength=len(decompositions)).tolist()
+    counts = dict(zip(decompositions, numbers, strict=True))
     return lambda name, base, _: decompositions[name].added_to(base, slice(counts[name]))
 
 

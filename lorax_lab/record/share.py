@@ -29,9 +29,8 @@ def from_where(scores: Mapping[int, float], score: float, higher_is_better: bool
     >>> from_where({0: 0.5, 1: 0.9, 2: 0.7, 4: 0.8, 8: 0.9}, 0.75, True)
     4
     """
-    short = [
-        size for size, value in scores.items() if oriented(value, higher_is_better) < oriented(score, higher_is_better)
-    ]
+    least = oriented(score, higher_is_better)
+    short = [size for size, value in scores.items() if oriented(value, higher_is_better) < least]
     return min((size for size in scores if size > max(short, default=-1)), default=None)
 
 

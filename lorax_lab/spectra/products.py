@@ -147,8 +147,8 @@ def _largest_cosine(factor: Tensor) -> float:
 @cache
 def _moments(form: tuple[int, int, int]) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation of each statistic on noise."""
-    spectra = product_spectra(form[:2], form[2])
-    drawn = {
-        name: torch.tensor([statistic(sigma) for sigma in spectra]).double() for name, statistic in STATISTICS.items()
-    }
-    return {name: (float(values.mean()), float(values.std())) for name, values in drawn.items()}
+    spectra, moments = product_spectra(form[:2], form[2]), {}
+    for name, statistic in STATISTICS.items():
+        values = torch.tensor([statistic(sigma) for sigma in spectra]).double()
+        moments[name] = (float(values.mean()), float(values.std()))
+    return moments
