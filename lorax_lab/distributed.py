@@ -76,12 +76,8 @@ def launched() -> int:
 
 
 def check_joined() -> None:
-    """Refuse to train as one of several processes that have not joined: Accelerate would join them, whatever they
-    train, and average their gradients.
-
-    Raises:
-        ConfigError: it says what to type instead.
-    """
+    """Refuse to train as one of several processes that have not joined, with a ConfigError that says what to type:
+    Accelerate would join them, whatever they train, and average their gradients."""
     if (count := launched()) > 1 and not _joined:
         only = "only lorax_lab.run, without a sweeper or launcher of Hydra's, trains in several processes"
         raise ConfigError(f"WORLD_SIZE={count} is set, and {only}; start this command without torchrun")
@@ -155,11 +151,7 @@ def from_first(value: Any = None) -> Any:
 
 
 def by_first(act: Callable[[], Any]) -> Any:
-    """What the first process alone computes, in every process.
-
-    Raises:
-        Diverged: in every process, if the first does.
-    """
+    """What the first process alone computes, in every process; so is a `Diverged` that it raises."""
     outcome = None
     if is_first():
         try:
@@ -284,11 +276,7 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def seen(model: nn.Module, see: Callable[[nn.Module], Any]) -> Any:
-    """What the first process sees of the whole model, in every process.
-
-    Raises:
-        Diverged: in every process, if the first does.
-    """
+    """What the first process sees of the whole model, in every process, as of `by_first`."""
     whole_model = gathered(model)
     return by_first(lambda: see(whole_model))
 

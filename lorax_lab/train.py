@@ -115,11 +115,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
 
 def check_machine(config: TrainConfig) -> None:
     """Refuse processes that have not joined, an unknown optimizer or schedule, and a device or a precision that this
-    machine has not.
-
-    Raises:
-        ConfigError: it names the key, its value, and what to type instead.
-    """
+    machine has not: a ConfigError names the key, its value, and what to type instead."""
     distributed.check_joined()
     require_choice("train.optimizer", config.optimizer, tuple(OPTIMIZERS))
     require_choice("train.schedule", config.schedule, tuple(SCHEDULES))

@@ -95,7 +95,7 @@ def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
     above = f"{rank_there} is above min(out, in) = {highest} of {smallest}"
     if rank_there > highest and rank_there == rank:
         raise ConfigError(f"rank={above}; type rank={highest}")
-    require(rank_there <= highest, "method.ranks", settings.ranks, f"{above}")
+    require(rank_there <= highest, "method.ranks", settings.ranks, above)
 
 
 def attach(
@@ -103,10 +103,8 @@ def attach(
 ) -> None:
     """Freeze the body, or with `others` the matrices alone, and put a `LoRALinear` at each name. The head trains.
 
-    A is Kaiming-uniform with a = √5, that is U(−1/√in, 1/√in), as in the paper's own code; B is zero.
-
-    Raises:
-        ConfigError: as `check`.
+    A is Kaiming-uniform with a = √5, that is U(−1/√in, 1/√in), as in the paper's own code; B is zero. What `check`
+    refuses is refused here too.
     """
     targets = {name: model.get_submodule(name) for name in names}
     check(settings, rank, {name: shape_of(module) for name, module in targets.items()})

@@ -280,11 +280,8 @@ class Shifted(nn.Module):
 def attach(
     model: nn.Module, names: list[str], settings: SubspaceConfig, rank: int | None, generator: torch.Generator
 ) -> None:
-    """Freeze the body, shift its weights by P z with z = 0, leave the head trainable. Layers keep their names.
-
-    Raises:
-        ConfigError: as `shifted`.
-    """
+    """Freeze the body, shift its weights by P z with z = 0, leave the head trainable. Layers keep their names. What
+    `shifted` refuses is refused here too."""
     bases = shifted(model, names, settings)
     heads = head_parameters(model)
     for name, parameter in model.named_parameters():
