@@ -106,9 +106,9 @@ def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     tied: dict[str, str] = {}
     for name in filter(is_embedding, matrices):
         for alias in matrices:
-            first, second = tensors[alias], tensors[name]
-            if alias != name and not {alias, name} & tied.keys() and first.dtype == second.dtype:
-                tied |= {alias: name} if torch.equal(first, second) else {}
+            are_free = alias != name and not {alias, name} & tied.keys()
+            if are_free and tensors[alias].dtype == tensors[name].dtype and torch.equal(tensors[alias], tensors[name]):
+                tied[alias] = name
     return tied
 
 
