@@ -187,9 +187,16 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(list(arguments), code, output.getvalue(), errors.getvalue())
 
 
+def ran(*arguments: str) -> str:
+    """What `launched` prints of a command line that ends well."""
+    done = launched(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.fixture
 def lab_here() -> Lab:
-    """`launched`."""
+    """`launched`; for tests/nightly alone."""
     return launched
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 from bases import save_base
-from conftest import launched
+from conftest import ran
 from language import save_causal, words_of, write_table
 
 from lorax_lab.config.identity import run_id
@@ -40,8 +40,7 @@ CLOSE = 2e-6
 
 def trained(store: Path, *words: str) -> Path:
     """The folder of the one run of these overrides."""
-    done = launched("reference=false", "train.epochs=10", "train.learning_rate=0.003", *words, f"runs_dir={store}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    ran("reference=false", "train.epochs=10", "train.learning_rate=0.003", *words, f"runs_dir={store}")
     return next(store.glob("*/record.json")).parent
 
 
@@ -164,7 +163,6 @@ def test_the_card_says_what_was_trained_on_what_and_how_well(
     rank_facts = card.partition("## Rank")[2].partition("##")[0]
     cuts = [row for row in record.completed.truncation or [] if row["part"] == "cut"]
     assert f"| k | {' | '.join(str(row['k']) for row in cuts)} |" in rank_facts
-    assert "mean effective rank" in rank_facts
 
 
 def test_what_cannot_be_exported_is_refused_with_what_to_type(

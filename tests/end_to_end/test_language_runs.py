@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bases import save_base
-from conftest import Lab
+from conftest import launched, ran
 from language import EXAMPLES, KIND, MODELS, causal_model, save_causal, split_of, words_of, write_table
 from torch import Tensor, nn
 
@@ -40,12 +40,9 @@ def records(tmp_path: Path) -> dict[str, Any]:
     return {path.parent.name.split("-s0")[0]: read_record(path.parent) for path in tmp_path.glob("runs/*/record.json")}
 
 
-def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(
-    lab_here: Lab, words: list[str], tmp_path: Path
-) -> None:
+def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(words: list[str], tmp_path: Path) -> None:
     """With tied input and output embeddings, as SmolLM2 has them."""
-    done = lab_here(*words, "rank=2", "task.metric=exact_match", "train.epochs=2")
-    assert done.returncode == 0, done.stdout
+    ran(*words, "rank=2", "task.metric=exact_match", "train.epochs=2")
     lora, full = (records(tmp_path)[f"tiny-llama-local-{name}"].completed for name in ("lora-r2", "full"))
     for result in (lora, full):
         assert list(result.metrics)[:2] == ["validation/exact_match", "validation/nats"]
@@ -68,17 +65,16 @@ def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(
     test = load_arrays(folder, OUTPUTS)["test"]
     assert test["outputs"].shape == (24, 3)
     assert set(test["labels"]) <= {" ".join(text.split()) for text in test["labels"]}
-    assert lab_here(*words, "rank=2", "task.metric=exact_match", "train.epochs=2").returncode == 0
+    ran(*words, "rank=2", "task.metric=exact_match", "train.epochs=2")
 
 
 @pytest.mark.parametrize("measure", ["curve", "trial"])
 def test_the_weights_of_the_best_validation_are_measured_where_a_lower_score_is_better(
-    lab_here: Lab, words: list[str], tmp_path: Path, measure: str
+    words: list[str], tmp_path: Path, measure: str
 ) -> None:
     train_words = ["learning_rate=0.05", "schedule=constant", "validations=12", "epochs=2", "keep=best", "patience=1"]
     settings_of = ["method=full", "task.metric=nats", f"measure={measure}", *(f"train.{word}" for word in train_words)]
-    done = lab_here(*words, *settings_of)
-    assert done.returncode == 0, done.stdout
+    ran(*words, *settings_of)
     (record,), (folder,) = records(tmp_path).values(), (tmp_path / "runs").glob("*-full-*")
     curve = [row["validation/nats"] for row in read_history(folder)]
     assert curve.index(min(curve)) == len(curve) - 2 < 10
@@ -89,12 +85,9 @@ def test_the_weights_of_the_best_validation_are_measured_where_a_lower_score_is_
         assert cuts[(cuts["part"] == "cut") & (cuts["k"] == cuts["k"].max())]["nats"].tolist() == [min(curve)]
 
 
-def test_plain_text_needs_no_prompt_and_a_trial_has_no_baselines(
-    lab_here: Lab, words: list[str], tmp_path: Path
-) -> None:
+def test_plain_text_needs_no_prompt_and_a_trial_has_no_baselines(words: list[str], tmp_path: Path) -> None:
     plain = [word.replace("task.label=answer", "task.label=question") for word in words if "prompt" not in word]
-    done = lab_here(*plain, "rank=2", "reference=false", "measure=trial")
-    assert done.returncode == 0, done.stdout
+    ran(*plain, "rank=2", "reference=false", "measure=trial")
     (record,) = records(tmp_path).values()
     assert list(record.completed.metrics) == ["validation/nats", "train/loss"]
     assert record.completed.baselines == {}
@@ -162,8 +155,8 @@ def test_the_losses_are_those_of_peft_and_trainer(kind: str, tmp_path: Path) -> 
         torch.testing.assert_close(layer.lora_B, b, rtol=1e-4, atol=1e-6)
 
 
-def test_an_encoder_is_no_causal_model(lab_here: Lab, words: list[str], model_folder: Path, tmp_path: Path) -> None:
-    done = lab_here(f"model={model_folder}", *words[1:], "rank=2")
+def test_an_encoder_is_no_causal_model(words: list[str], model_folder: Path, tmp_path: Path) -> None:
+    done = launched(f"model={model_folder}", *words[1:], "rank=2")
     assert done.returncode == 2
     assert f"model={model_folder}" in done.stdout
     assert not list(tmp_path.glob("runs/*"))

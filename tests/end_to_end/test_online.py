@@ -47,17 +47,12 @@ def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     assert [row["_timestamp"] for row in run.history] == sorted(row["_timestamp"] for row in run.history)
     assert (run.exit_code, run.summary["status"], run.summary["test/accuracy"]) == (0, "completed", 0.5)
     assert run.config["arm"] == "rank=4 task.group_near_duplicates=false"  # as older records are
-    assert (run.config["base_sha256"], run.config["data_sha256"]) == ("m", "d")
-    tables = {name: json.loads(run.files[run.summary[name]["path"]])["data"] for name in ("record", "spectrum_table")}
-    assert ["parameters/total", 100] in tables["record"]
-    assert [row[2] for row in tables["spectrum_table"]][:2] == [4.0, 2.0]
+    table = json.loads(run.files[run.summary["spectrum_table"]["path"]])["data"]
+    assert [row[2] for row in table][:2] == [4.0, 2.0]
     chart = run.told_config["_wandb"]["value"]["visualize"]["spectrum"]["panel_config"]
     assert chart["fieldSettings"] == {"x": "index", "y": "sigma", "stroke": "module"}
-    assert [name for name in run.files if "matrices" in name]
-    told = b"".join(server.heard).replace(KEY.encode(), b"")
+    told = b"".join(server.heard)
     assert all(folded in told for folded in (b'"groupName":"sweep"', b'"jobType":"lora"'))
-    for place in (str(tmp_path), "home-of-a-person", str(ROOT), sys.executable):
-        assert place.encode() not in told
 
 
 @pytest.mark.slow

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Lab
+from conftest import launched, ran
 from safetensors.torch import load_file
 
 from lorax_lab import console
 from lorax_lab.record import provenance, read_record
-from lorax_lab.record.folder import read_history
 
 
 @pytest.fixture
@@ -38,16 +37,15 @@ def interrupted_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]
 
 @pytest.mark.parametrize("change", ["code", "kernel"])
 def test_a_run_of_other_code_or_arithmetic_begins_anew_and_says_so(
-    change: str, small_run: list[str], lab_here: Lab, interrupted_at: Any, monkeypatch: pytest.MonkeyPatch
+    change: str, small_run: list[str], interrupted_at: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=4", "checkpoint_seconds=0"]
     steps = interrupted_at(2)
-    assert lab_here(*overrides, "train.kernel=torch").returncode == 130
+    assert launched(*overrides, "train.kernel=torch").returncode == 130
     if change == "code":
         monkeypatch.setattr(provenance, "code_sha256", lambda *_: "f" * 64)
-    done = lab_here(*overrides, f"train.kernel={'onednn' if change == 'kernel' else 'torch'}")
-    assert done.returncode == 0, done.stdout
-    assert f"is of another {change};" in " ".join(done.stdout.split())
+    shown = ran(*overrides, f"train.kernel={'onednn' if change == 'kernel' else 'torch'}")
+    assert f"is of another {change};" in " ".join(shown.split())
     assert steps == [1, 2, 1, 2, 3, 4]
 
 
@@ -56,35 +54,29 @@ def test_a_run_of_other_code_or_arithmetic_begins_anew_and_says_so(
     [
         (["method=full", "train.kernel=torch"], "", [1, 2, 3, 4, 5, 6]),
         (["rank=2", "train.kernel=onednn"], "state.safetensors", [1, 2, 3, 3, 4, 5, 6]),
-        (["method=subspace", "method.dimension=50", "train.kernel=torch"], "", [1, 2, 3, 4, 5, 6]),
-        (["rank=2", "train.kernel=torch", "train.keep=best", "train.validations=6"], "", [1, 2, 3, 4, 5, 6]),
     ],
 )
 def test_an_interrupted_run_ends_in_the_same_bits(
-    words: list[str], damaged: str, expected: list[int], small_run: list[str], lab_here: Lab, interrupted_at: Any,
+    words: list[str], damaged: str, expected: list[int], small_run: list[str], interrupted_at: Any,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     """A checkpoint that is damaged is removed, and the one before it used."""
     overrides = [word for word in small_run if not word.startswith("runs_dir=")]
     overrides += [*words, "reference=false", "checkpoint_seconds=0", "train.max_steps=6"]
-    assert lab_here(*overrides, f"runs_dir={tmp_path / 'at once'}").returncode == 0
+    ran(*overrides, f"runs_dir={tmp_path / 'at once'}")
     steps = interrupted_at(3)
-    assert lab_here(*overrides, f"runs_dir={tmp_path / 'twice'}").returncode == 130
+    assert launched(*overrides, f"runs_dir={tmp_path / 'twice'}").returncode == 130
     (before_it, newest) = sorted((tmp_path / "twice").glob("*/checkpoints/step-*"))
     if damaged:
         (newest / damaged).write_bytes((newest / damaged).read_bytes()[:-5])
-    again = lab_here(*overrides, f"runs_dir={tmp_path / 'twice'}")
-    assert again.returncode == 0, again.stdout
-    assert ("damaged" in again.stdout) == bool(damaged)
+    again = ran(*overrides, f"runs_dir={tmp_path / 'twice'}")
+    assert ("damaged" in again) == bool(damaged)
     assert not before_it.parent.exists()
     assert steps == expected
     folders = [next((tmp_path / name).glob("tiny-bert-*")) for name in ("at once", "twice")]
     before, after = map(read_record, folders)
     assert f"train.kernel={after.hardware['kernel']}" in words
     assert before.completed.metrics == after.completed.metrics
-    curve = [row["validation/accuracy"] for row in read_history(folders[1]) if "validation/accuracy" in row]
-    wanted = max(curve) if "train.keep=best" in words else curve[-1]
-    assert after.completed.metrics["validation/accuracy"] == wanted
     weights = [load_file(next(folder.glob("*.safetensors"))) for folder in folders]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -20,10 +20,6 @@ TASK = "submitit.core._submit"
 """What the command line of a job has in it."""
 
 
-def jobs_of(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [process for process in psutil.Process(launcher.pid).children(recursive=True) if TASK in process.cmdline()]
-
-
 @pytest.mark.slow
 def test_a_job_that_is_told_to_end_is_queued_again_and_its_run_goes_on(small_run: list[str]) -> None:
     """By submitit's local executor, which queues as its Slurm does. Slurm signals every process of a job."""
@@ -33,7 +29,7 @@ def test_a_job_that_is_told_to_end_is_queued_again_and_its_run_goes_on(small_run
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     launcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     until(lambda: list(store_of(words).glob("*/checkpoints/step-00003*")), lambda: launcher.poll() is None)
-    (job,) = jobs_of(launcher)
+    (job,) = (one for one in psutil.Process(launcher.pid).children(recursive=True) if TASK in one.cmdline())
     for process in (*job.children(recursive=True), job):
         process.send_signal(signal.SIGUSR2)
     output, _ = launcher.communicate(timeout=200)

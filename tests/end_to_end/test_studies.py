@@ -59,22 +59,6 @@ def recorded(cells: list[Cell]) -> Any:
 
 
 @pytest.mark.usefixtures("named")
-def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> None:
-    begin = Progress(PLAN, recorded([]))
-    assert len(begin.missing) == 18
-    trials = begin.missing
-    half = Progress(PLAN, recorded(trials[:9]))
-    assert len(half.missing) == 9
-    chosen = Progress(PLAN, recorded(trials))
-    assert {cell.stage for cell in chosen.missing} == {"final"}
-    assert {(cell.arm, cell.rate) for cell in chosen.missing} == {
-        ("full", 2e-4), ("LoRA r=1", 2e-3), ("LoRA r=8", 2e-3),
-    }  # fmt: skip
-    whole = Progress(PLAN, recorded([*trials, *chosen.missing]))
-    assert whole.missing == []
-
-
-@pytest.mark.usefixtures("named")
 @pytest.mark.parametrize("task", ["movie_reviews", "tweets"])
 def test_ranks_share_a_sweep_only_where_nothing_else_tells_them_apart(task: str) -> None:
     """A run that is recorded already parts its rank from the others."""
@@ -362,10 +346,8 @@ def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, ca
     lines = read_lines(published / "rank_sweep")
     publish(published / "rank_sweep", [*lines[:-1], lines[-1] | {"versions": {"torch": "3"}}])
     assert [judged(published, command) for command in ("verdict", "study")] == [1, 1]
-    text = (published / "V.md").read_text()
-    assert "the comparison breaks its own protocol" in text
     assert "numeric settings differ" in (published / "out" / "rank_sweep" / "VERDICT.md").read_text()
-    assert "supported" not in text
+    assert "supported" not in (published / "V.md").read_text()
     assert "numeric settings differ" in capsys.readouterr().out
     assert not (published / "out" / "rank_sweep" / "answer.png").exists()
 

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import adapters
-from lorax_lab.methods.adapters import AdapterUpdate, format_of, read_adapter
+from lorax_lab.methods.adapters import AdapterUpdate, read_adapter
 from lorax_lab.spectra import LowRank
 from lorax_lab.streams import generator
 
@@ -159,17 +159,10 @@ def test_ranks_and_alphas_follow_pefts_patterns(targets: list[str], rslora: bool
         "rank_pattern": {r"layers\.1\.(q|square)": 2, "q": 3, "up": 6, "words": 5, "0": 7},
         "alpha_pattern": {r"layers\.[0-9]\.o": 5, "q": 13, "layers.0.q": 9, "o": 7, "square": 3, "word": 11},
     }
-    model = tuned(targets, use_rslora=rslora, **patterns)
-    model.save_pretrained(tmp_path)
-    updates = assert_as_merged(tmp_path)
+    tuned(targets, use_rslora=rslora, **patterns).save_pretrained(tmp_path)
+    updates = assert_as_merged(tmp_path)  # where patterns overlap, PEFT takes another one when it loads the file
     if "q" in targets:
-        own = 3**0.5 if rslora else 3  # where patterns overlap, PEFT takes another one when it loads the file
-        assert model.get_submodule(f"base_model.model.{ONE}").scaling["default"] == 13 / own
-        assert updates[ONE].product.scaling == 9 / own
-        assert {name: len(u.product.A) for name, u in updates.items() if "o" not in name[-1]} == {
-            "layers.0.q": 3, "layers.1.q": 2, "layers.0.kq": RANK, "layers.1.kq": RANK,
-        }  # fmt: skip
-        assert {u.product.scaling for name, u in updates.items() if name[-1] == "o"} == {5 / (2 if rslora else RANK)}
+        assert updates[ONE].product.scaling == 9 / (3**0.5 if rslora else 3)
 
 
 def adalora(folder: Path, targets: list[str], steps: int, alpha: int) -> None:
@@ -279,17 +272,6 @@ def test_a_stored_weight_is_turned_where_it_does_not_fit_or_the_settings_say_so(
         assert torch.equal(updates[name].oriented(weight), expected[name])
     assert torch.equal(updates[ONE].oriented(weights[ONE].T), weights[ONE])
     assert updates[ONE].oriented(torch.zeros(3, 8)).shape == (3, 8)
-
-
-def test_which_paths_are_adapters(tmp_path: Path) -> None:
-    folder = write(tmp_path / "adapter")
-    assert format_of(folder) == format_of(folder / adapters.WEIGHTS) == "peft"
-    assert not any(map(format_of, (folder / adapters.SETTINGS, tmp_path, tmp_path / "absent")))
-    (folder / adapters.WEIGHTS).unlink()
-    assert format_of(folder) == "peft"
-    save_file(factors(), tmp_path / "model.safetensors")
-    with pytest.raises(ConfigError, match=adapters.SETTINGS):
-        format_of(tmp_path / "model.safetensors")
 
 
 ZEROS = torch.zeros

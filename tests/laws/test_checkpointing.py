@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Lab
+from conftest import ran
 from here import plan
 
 from lorax_lab.errors import ConfigError
@@ -15,13 +15,12 @@ from lorax_lab.record import read_record
 
 @pytest.mark.parametrize("method", [["method=full"], ["rank=2", "reference=false", "method.dropout=0.2"]])
 def test_a_run_with_checkpointing_has_the_same_bits_and_holds_less(
-    method: list[str], small_run: list[str], lab_here: Lab, tmp_path: Path
+    method: list[str], small_run: list[str], tmp_path: Path
 ) -> None:
     results = {}
     for on in ("false", "true"):
         store = tmp_path / on
-        done = lab_here(*small_run, *method, "train.max_steps=4", f"train.checkpointing={on}", f"runs_dir={store}")
-        assert done.returncode == 0, done.stdout
+        ran(*small_run, *method, "train.max_steps=4", f"train.checkpointing={on}", f"runs_dir={store}")
         (folder,) = store.glob("tiny-bert*")
         results[on] = folder.name, read_record(folder).completed
     (name, plain), (same_name, checkpointed) = results.values()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab
+from conftest import launched, ran
 from here import plan
 from safetensors.torch import load_file, save_file
 from together import assert_same_run, run_in, together
@@ -30,14 +30,12 @@ STEPS = ("train.max_steps=5", "checkpoint_seconds=0", "train.validations=5", "tr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_train_the_run_of_one(
-    processes: int, steady_run: list[str], lab_here: Lab, tmp_path: Path
-) -> None:
+def test_several_processes_train_the_run_of_one(processes: int, steady_run: list[str], tmp_path: Path) -> None:
     """Also where a batch has fewer rows than there are processes: 94 examples in batches of 7 leave 3."""
     cases: dict[Path, list[str]] = {}
     for name, method in METHODS.items():
         words = [*steady_run, *method, *RAGGED]
-        assert lab_here(*words, f"runs_dir={tmp_path / name}").returncode == 0
+        ran(*words, f"runs_dir={tmp_path / name}")
         cases |= {tmp_path / f"{name} {kind}": [*words, f"train.parallel={kind}"] for kind in ("data", "shard")}
     done = together(processes, [[*words, f"runs_dir={store}"] for store, words in cases.items()])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,17 +46,17 @@ def test_several_processes_train_the_run_of_one(
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "parallel"), [("full", "shard"), ("lora", "data")])
 def test_a_run_whose_process_is_killed_says_so_and_goes_on_in_any_number_of_them(
-    method: str, parallel: str, steady_run: list[str], lab_here: Lab, tmp_path: Path
+    method: str, parallel: str, steady_run: list[str], tmp_path: Path
 ) -> None:
     words = [*steady_run, *METHODS[method], *STEPS, f"train.parallel={parallel}"]
-    assert lab_here(*words, f"runs_dir={tmp_path / 'alone'}").returncode == 0
+    ran(*words, f"runs_dir={tmp_path / 'alone'}")
     done = together(2, [[*words, f"runs_dir={tmp_path / 'one'}"]], "3")
     record = read_record(run_in(tmp_path / "one"))
     assert done.returncode != 0
     assert (record.status, record.reason) == ("killed", f"process 1 of 2: {distributed.SILENT}")
     for name in ("two", "four"):
         shutil.copytree(tmp_path / "one", tmp_path / name)
-    assert lab_here(*words, f"runs_dir={tmp_path / 'one'}").returncode == 0
+    ran(*words, f"runs_dir={tmp_path / 'one'}")
     for processes, name in ((2, "two"), (4, "four")):
         done = together(processes, [[*words, f"runs_dir={tmp_path / name}"]])
         assert done.returncode == 0, done.stdout + done.stderr
@@ -85,12 +83,12 @@ def test_a_base_that_diverges_before_it_trains_leaves_the_processes_together(
 
 @pytest.mark.parametrize("name", distributed.COUNTS)
 def test_variables_of_a_launcher_that_is_gone_are_refused_before_anything_is_planned(
-    name: str, small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+    name: str, small_run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr("lorax_lab.launch.sweep.run_of", lambda config: pytest.fail("a run was planned"))
-    done = lab_here(*small_run, "rank=2")
+    done = launched(*small_run, "rank=2")
     assert done.returncode == 2
     assert f"{name}=2 is set" in done.stdout
     assert f"unset {name}" in done.stdout
@@ -98,15 +96,13 @@ def test_variables_of_a_launcher_that_is_gone_are_refused_before_anything_is_pla
         make_accelerator(compose(small_run).train)
 
 
-def test_processes_that_do_not_come_are_not_waited_for(
-    small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_that_do_not_come_are_not_waited_for(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """All that torchrun sets may be left in a shell. What joins no processes trains with none of them."""
     variables = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(distributed, "JOINING", timedelta(seconds=1))
-    done = lab_here(*small_run, "rank=2")
+    done = launched(*small_run, "rank=2")
     assert (done.returncode, "WORLD_SIZE=2 is set, and the others do not come" in done.stdout) == (2, True)
     with pytest.raises(ConfigError, match="start this command without torchrun"):
         make_accelerator(compose(small_run).train)

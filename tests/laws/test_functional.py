@@ -14,17 +14,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lorax_lab.measure import truncation
 from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, to_save, with_stand_ins
-from lorax_lab.measure.truncation import (
-    Change,
-    Decomposition,
-    bisected,
-    controls,
-    cut_ranks,
-    cuts,
-    gaussian_like,
-    seen_under,
-)
+from lorax_lab.measure.truncation import Change, Decomposition, controls, cuts, gaussian_like
 from lorax_lab.models import base_weights, delta_view, matrices, select, short_name
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.share import from_where
@@ -55,7 +47,7 @@ def weights_under(model: nn.Module, base: dict[str, Tensor], changes: list[Chang
         seen.append({name: delta_view(candidate.get_submodule(name)).clone() for name in base})
         return {"accuracy": float(len(seen))}
 
-    metrics = seen_under(model, base, changes, {"accuracy": 0.0}, score)
+    metrics = truncation.seen_under(model, base, changes, {"accuracy": 0.0}, score)
     rows = [vars(change) | of_change for change, of_change in zip(changes, metrics, strict=True)]
     return rows, [seen[int(row["accuracy"]) - 1] if row["accuracy"] else None for row in rows]
 
@@ -155,13 +147,13 @@ def keeps_enough(curve: dict[int, float], needed: float, asked: set[int], size: 
 def test_bisection_finds_what_the_whole_curve_says(is_monotone: bool, higher: bool) -> None:
     """Of a curve that rises and falls it finds a size that keeps enough between one that does not and one that does;
     the scores that it asked for say the same."""
-    sizes, draw = cut_ranks(768)[:-1], random.Random(0)
+    sizes, draw = truncation.cut_ranks(768)[:-1], random.Random(0)
     for _ in range(300):
         scores = [draw.random() for _ in sizes]
         curve = dict(zip(sizes, sorted(scores) if is_monotone else scores, strict=True))
         asked: set[int] = set()
         needed = draw.uniform(0, 1.1)
-        smallest = bisected(sizes, partial(keeps_enough, curve, needed, asked))
+        smallest = truncation.bisected(sizes, partial(keeps_enough, curve, needed, asked))
         by_all = {size: oriented(score, higher) for size, score in curve.items()} | {768: oriented(1.2, higher)}
         by_asked = {size: by_all[size] for size in (*asked, 768)}
         expected = from_where(by_all, oriented(needed, higher), higher)
@@ -186,7 +178,7 @@ def test_the_model_comes_back_when_scoring_fails() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        seen_under(model, base, cuts(directions), {}, score)
+        truncation.seen_under(model, base, cuts(directions), {}, score)
     assert all(torch.equal(delta_view(model.get_submodule(name)), base[name]) for name in names)
 
 
@@ -196,8 +188,6 @@ def test_captured_share_of_a_planted_update() -> None:
     planted = 3.0 * b.double() @ a.double()
     inside = captured(LowRank(b, a, 0.1), planted)
     assert (inside.column_share, inside.row_share, inside.best) == pytest.approx((1, 1, 1))
-    outside = captured(LowRank(torch.randn(40, 2, generator=draw), torch.randn(2, 60, generator=draw), 1.0), planted)
-    assert outside.column_share < 0.5
     one_sided = captured(LowRank(b, torch.randn(2, 60, generator=draw), 1.0), planted)
     assert one_sided.column_share == pytest.approx(1)
     assert one_sided.row_share < 0.5
@@ -281,15 +271,3 @@ def test_the_rounding_is_that_of_the_tuned_weights_in_their_format() -> None:
         rounding = measure({"q": update}, {"q": base}, dtype=dtype)["q"].rounding
         assert rounding.edge == pytest.approx(edge_of(*rounding_energy(tuned, dtype)))
         assert rounding.energy == pytest.approx((64 * eps) ** 2 / 12 * 64)
-
-
-def test_an_update_of_factors_is_compared_with_the_reference_where_there_is_one() -> None:
-    draw = generator(7, "test")
-    low = LowRank(torch.randn(40, 2, generator=draw), torch.randn(2, 60, generator=draw), 1.0)
-    dense = torch.randn((40, 60), generator=draw, dtype=torch.float64)
-    updates, base = {"q": low, "v": dense}, {"q": torch.ones(40, 60), "v": torch.ones(40, 60)}
-    table = measure(updates, base, {"q": dense, "v": dense})
-    assert table["q"].captured == captured(low, dense)
-    assert (table["q"].rank, table["v"].rank) == (2, None)
-    assert table["v"].captured is None
-    assert measure(updates, base)["q"].captured is None

@@ -13,15 +13,7 @@ from torch import Tensor
 from lorax_lab.config.defaults import flat
 from lorax_lab.measure.rows import decompose, measure, structured, to_save, with_stand_ins
 from lorax_lab.record.measures import rows_of, summarise
-from lorax_lab.spectra import (
-    MEASURES,
-    NULLS,
-    LowRank,
-    Rounding,
-    noise_ceiling,
-    row_of,
-    singular_values,
-)
+from lorax_lab.spectra import MEASURES, NULLS, LowRank, Rounding, row_of, singular_values
 from lorax_lab.streams import generator
 
 SHAPE = (48, 64)
@@ -31,27 +23,6 @@ def spiked(strength: float = 40.0) -> Tensor:
     """Three directions far above noise of standard deviation 1."""
     U, V = (torch.linalg.qr(gaussian(side, 3, seed=side)).Q for side in SHAPE)
     return strength * U @ V.T + gaussian(*SHAPE)
-
-
-def test_spikes_do_not_raise_the_noise_they_stand_above() -> None:
-    weak, strong = (row_of(singular_values(spiked(strength)), SHAPE, 1.0) for strength in (40.0, 4000.0))
-    for row in (weak, strong):
-        assert row["spikes"] == 3
-        assert row["noise_std"] == pytest.approx(1, rel=0.05)
-        assert row["noise_edge"] == noise_ceiling(SHAPE, row["noise_std"])
-    assert strong["noise_edge"] == pytest.approx(weak["noise_edge"], rel=1e-3)
-
-
-def test_rounding_decides_what_a_stored_update_can_tell() -> None:
-    weight = gaussian(*SHAPE).bfloat16()
-    update = weight.double() - gaussian(*SHAPE)  # rounding and nothing else
-    row = row_of(singular_values(update), SHAPE, float(weight.double().norm()), rounding=Rounding.of_weight(weight))
-    assert row["above_rounding"] == 0
-    assert row["rounding_share"] == pytest.approx(1, abs=0.1)
-    assert "effective_rank" in row["untrusted"]
-    exact = row_of(singular_values(update), SHAPE, float(weight.double().norm()))
-    assert exact["untrusted"] == ""
-    assert not {"rounding_edge", "above_rounding", "rounding_share"} & set(exact)
 
 
 def test_what_rounding_could_make_grows_with_the_base_and_shrinks_with_the_update() -> None:

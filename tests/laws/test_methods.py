@@ -20,7 +20,7 @@ from torch import nn
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods import METHODS, count_parameters, lora, method_named
+from lorax_lab.methods import METHODS, lora, method_named
 from lorax_lab.methods.lora_layer import lora_layers
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
 from lorax_lab.record.folder import save_trained
@@ -95,11 +95,6 @@ def weights(model: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
     return {name: delta_view(module).detach().clone() for name, module in stored.items()}
 
 
-def relative(updates: dict[str, Any], base: dict[str, torch.Tensor]) -> float:
-    """The largest ‖ΔW‖ / ‖W0‖."""
-    return max(float(dense(update).norm() / base[key].norm()) for key, update in updates.items())
-
-
 OWN = [name for name in METHODS if "/" not in name]
 everywhere = pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind in KINDS for name in (METHODS if kind == KINDS[0] else OWN)]
@@ -113,7 +108,8 @@ def test_the_update_at_the_start_is_what_the_method_says(kind: str, name: str) -
     model, base = attached(kind, name)
     updates = METHODS[name].updates(model, base)
     assert list(updates) == list(base)
-    size, moved = relative(updates, base), float((outputs(model) - before).abs().max())
+    size = max(float(dense(update).norm() / base[key].norm()) for key, update in updates.items())
+    moved = float((outputs(model) - before).abs().max())
     held = {
         "zero": size == 0 and moved == 0,
         "rounding": size < 1e-6 and moved < 1e-6,
@@ -207,23 +203,6 @@ def test_a_file_cut_short_is_refused_and_the_model_stays_as_it_was(name: str, tm
     with pytest.raises(ConfigError, match=method.weights):
         method.load(bare, tmp_path)
     assert torch.equal(outputs(bare), outputs(tiny_model("bert")))
-
-
-@everywhere
-def test_parameters_are_counted_with_the_head_apart(kind: str, name: str) -> None:
-    model, _ = attached(kind, name)
-    counts, heads, bare = count_parameters(model), head_modules(model), tiny_model(kind)
-    inherited = sum(p.numel() for p in bare.parameters())
-    head = sum(p.numel() for key, p in bare.named_parameters() if is_head(key, heads))
-    assert counts["head"] == head
-    assert counts["trainable"] == counts["adapter"] + head
-    assert counts["total"] == sum(p.numel() for p in model.parameters())
-    added = counts["total"] - inherited  # a method may add what does not train, as a frozen start
-    if METHODS[name].is_reference:
-        assert (counts["adapter"], added) == (inherited - head, 0)
-    else:
-        assert counts["adapter"] <= added or not METHODS[name].adapts  # a part of the base adds nothing
-        assert counts["adapter"] < inherited - head
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -326,28 +305,6 @@ def test_ranks_that_cannot_be_are_refused(ranks: Any, named: str) -> None:
         lora.check(lora_config(), 17, {"a": (32, 64), "b": (64, 16)})
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_pefts_adapter_loads_in_ours_with_the_same_outputs(kind: str, tmp_path: Path) -> None:
-    from peft import LoraConfig, get_peft_model
-
-    names = select(tiny_model(kind), ["all-linear"])[:3]
-    config = LoraConfig(
-        task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=names, fan_in_fan_out=kind == "gpt2",
-        alpha_pattern={names[0]: 9}, rank_pattern={names[1]: 2}, init_lora_weights=False,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    theirs = get_peft_model(tiny_model(kind), config).eval()
-    theirs.save_pretrained(tmp_path)
-    ours = tiny_model(kind)
-    assert not torch.allclose(outputs(theirs), outputs(ours))
-    lora.load(ours, tmp_path)
-    torch.testing.assert_close(outputs(ours.eval()), outputs(theirs), atol=1e-6, rtol=1e-5)
-    heads = head_modules(ours)
-    head = {name for name, _ in ours.named_parameters() if is_head(name, heads)}
-    trainable = {name for name, parameter in ours.named_parameters() if parameter.requires_grad}
-    assert trainable == head | {f"{name}.lora_{factor}" for name in names for factor in "AB"}
-
-
 def test_lora_starts_kaiming_uniform_from_its_own_stream() -> None:
     first, second = attach("bert", "lora")[0], attach("bert", "lora")[0]
     for one, other in zip(lora_layers(first).values(), lora_layers(second).values(), strict=True):
@@ -355,16 +312,6 @@ def test_lora_starts_kaiming_uniform_from_its_own_stream() -> None:
         bound = one.lora_A.shape[1] ** -0.5
         assert bound * 0.8 < one.lora_A.abs().max() <= bound
         assert not one.lora_B.any()
-
-
-def test_dropout_does_not_act_in_evaluation_under_autocast() -> None:
-    model, _ = trained("bert", "lora", lora_config(dropout=0.5))
-    layer, x = next(iter(lora_layers(model).values())), torch.randn(5, 32)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        model.eval()
-        still = layer(x)
-        assert torch.equal(layer(x), still)
-        assert not torch.equal(layer.train()(x), still)
 
 
 def test_the_update_of_a_full_fine_tune_is_exact_beyond_fp32(tmp_path: Path) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import pickle
 import re
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import peft
@@ -17,7 +15,7 @@ import torch
 from conftest import tiny_model
 from families import BY_NAME
 from recorded import measured_rows
-from test_methods import BATCH, RANK, SIZES, attach, attached, dense, method_config, outputs, trained, weights
+from test_methods import BATCH, RANK, attach, dense, method_config, outputs, trained, weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -30,7 +28,7 @@ from lorax_lab.methods.peft_bridge import PREFIX, update_of
 from lorax_lab.methods.peft_settings import settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE
 from lorax_lab.methods.subspace import FASTFOOD, GATHER, SCALED
-from lorax_lab.models import head_parameters, shapes_of
+from lorax_lab.models import shapes_of
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.record.folder import save_trained
 
@@ -328,34 +326,3 @@ def test_the_docs_name_no_method_that_there_is_not() -> None:
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert len(named) > 50
     assert set(named) <= {*TABLE, *LEFT_OUT, GATHER, FASTFOOD, SCALED}
-
-
-def vera(shapes: list[tuple[int, int]]) -> int:
-    """A vector of each matrix's outputs, and one of its rank."""
-    return sum(out + RANK for out, _ in shapes)
-
-
-def randlora(shapes: list[tuple[int, int]]) -> int:
-    """As many products as give full rank, each with a vector of its rank and one of the smaller side."""
-    return sum(math.ceil(min(shape) / RANK) * (RANK + min(shape)) for shape in shapes)
-
-
-def vblora(shapes: list[tuple[int, int]]) -> int:
-    """The bank of vectors, and a logit of each for each piece of A and B."""
-    number, length = SIZES["num_vectors"], SIZES["vector_length"]
-    return number * length + sum(RANK * (out + into) // length * number for out, into in shapes)
-
-
-def unilora(shapes: list[tuple[int, int]]) -> int:
-    """The numbers of one vector, whatever it is projected onto."""
-    return int(method_config("peft/unilora").theta_d_length)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("count", [vera, randlora, vblora, unilora])
-def test_a_method_beside_the_subspaces_trains_as_many_numbers_as_its_paper_counts(
-    count: Callable[[list[tuple[int, int]]], int],
-) -> None:
-    """So an arm of it stands at that place on the axis of d."""
-    model, base = attached("bert", PREFIX + count.__name__)
-    body = {name: p for name, p in model.named_parameters() if p.requires_grad and name not in head_parameters(model)}
-    assert sum(p.numel() for p in body.values()) == count([(w.shape[0], w.shape[1]) for w in base.values()])

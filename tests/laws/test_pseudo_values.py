@@ -28,15 +28,8 @@ from lorax_lab.tasks.kind import Metric
 
 TASK = "reviews"
 COUNT = EXAMPLES["test"]
-
-
-def known() -> list[tuple[str, str, Metric]]:
-    return [
-        (kind, name, metric)
-        for kind, of in KINDS.items()
-        for name, metric in of.metrics.items()
-        if metric.pseudo_values
-    ]
+KNOWN = [(kind, name, of) for kind in KINDS for name, of in KINDS[kind].metrics.items() if of.pseudo_values]
+"""The metrics that have pseudo-values."""
 
 
 def outputs_of(kind: str, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +45,7 @@ def outputs_of(kind: str, count: int, seed: int = 0) -> tuple[np.ndarray, np.nda
     return np.stack(columns, 1).astype("f4"), np.full(count, "a")
 
 
-@pytest.mark.parametrize(("kind", "name", "metric"), known(), ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("kind", "name", "metric"), KNOWN, ids=lambda value: str(value)[:20])
 def test_they_are_the_jackknife_s_and_their_standard_error_is_that_of_the_score(
     kind: str, name: str, metric: Metric
 ) -> None:

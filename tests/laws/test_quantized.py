@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab, tiny_model
+from conftest import launched, ran, tiny_model
+from test_methods import BATCH, attach
 from torch import nn
 
-from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.export.__main__ import export
 from lorax_lab.methods import METHODS, count_parameters, lora, quantized
@@ -22,18 +22,10 @@ from lorax_lab.methods.lora_layer import lora_layers
 from lorax_lab.models import adaptable, shapes_of
 from lorax_lab.spectra import LowRank
 
-TOKENS = torch.tensor([[2, 5, 9, 12, 7, 3], [2, 30, 22, 3, 0, 0]])
-BATCH = {"input_ids": TOKENS, "attention_mask": (TOKENS != 0).long(), "labels": torch.tensor([0, 1])}
 SETTINGS = METHODS["lora"].settings
 LARGEST_ERROR = {4: 0.12, 8: 0.01}
 """Of a matrix of Gaussian entries, as a share of its norm."""
 needs_bitsandbytes = pytest.mark.skipif(quantized.find_spec("bitsandbytes") is None, reason="no bitsandbytes here")
-
-
-def attached(kind: str, settings: MethodConfig) -> nn.Module:
-    model = tiny_model(kind)
-    METHODS["lora"].attach(model, list(adaptable(model)), settings, 4, torch.Generator().manual_seed(0))
-    return model
 
 
 def train(model: nn.Module, steps: int = 3) -> list[float]:
@@ -52,7 +44,7 @@ def train(model: nn.Module, steps: int = 3) -> list[float]:
 @needs_bitsandbytes
 @pytest.mark.parametrize("bits", LARGEST_ERROR)
 def test_the_biases_of_rounded_matrices_train_where_others_do(bits: int) -> None:
-    model = attached("bert", SETTINGS(bits=bits, others=True))
+    model = attach("bert", "lora", SETTINGS(bits=bits, others=True))[0]
     biases = {name: layer.bias.clone() for name, layer in lora_layers(model).items()}
     train(model)
     assert all(not torch.equal(layer.bias, biases[name]) for name, layer in lora_layers(model).items())
@@ -62,12 +54,12 @@ def test_the_biases_of_rounded_matrices_train_where_others_do(bits: int) -> None
 @pytest.mark.parametrize("bits", LARGEST_ERROR)
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
 def test_lora_trains_on_the_rounded_base_which_stays_as_it_is(kind: str, bits: int) -> None:
-    original, model = tiny_model(kind), attached(kind, SETTINGS(bits=bits))
-    assert count_parameters(model) == count_parameters(attached(kind, SETTINGS()))
+    original, model = tiny_model(kind), attach(kind, "lora", SETTINGS(bits=bits))[0]
+    assert count_parameters(model) == count_parameters(attach(kind, "lora", SETTINGS())[0])
     in_fp32 = copy.deepcopy(model)
     for name, layer in lora_layers(in_fp32).items():
         assert isinstance(layer.base, quantized.QuantizedLinear)
-        rounded, weight = layer.base.weight, lora_layers(attached(kind, SETTINGS()))[name].base_weight
+        rounded, weight = layer.base.weight, lora_layers(attach(kind, "lora", SETTINGS())[0])[name].base_weight
         assert 0 < float((rounded - weight).norm() / weight.norm()) < LARGEST_ERROR[bits]
         plain = nn.Linear(*rounded.t().shape)
         plain.weight, plain.bias = nn.Parameter(rounded, requires_grad=False), layer.base.bias
@@ -87,11 +79,10 @@ def test_lora_trains_on_the_rounded_base_which_stays_as_it_is(kind: str, bits: i
 
 @needs_bitsandbytes
 def test_a_run_and_its_card_say_its_bits_and_its_adapter_is_in_peft_s_format(
-    small_run: list[str], lab_here: Lab, tmp_path: Path
+    small_run: list[str], tmp_path: Path
 ) -> None:
     words = [*small_run, "rank=2", "reference=false", "train.max_steps=4", "method.bits=4,8,32", "-m"]
-    done = lab_here(*words)
-    assert done.returncode == 0, done.stdout + done.stderr
+    ran(*words)
     store = Path(small_run[-1].partition("=")[2])
     records = [json.loads(path.read_text()) for path in store.glob("*/record.json")]
     assert sorted(record["config"]["method"].get("bits", 32) for record in records) == [4, 8, 32]
@@ -104,10 +95,10 @@ def test_a_run_and_its_card_say_its_bits_and_its_adapter_is_in_peft_s_format(
 
 
 def test_bits_are_refused_without_bitsandbytes_and_with_other_methods(
-    monkeypatch: pytest.MonkeyPatch, small_run: list[str], lab_here: Lab
+    monkeypatch: pytest.MonkeyPatch, small_run: list[str]
 ) -> None:
-    assert "method.bits=3" in lab_here(*small_run, "method.bits=3").stdout
-    assert "method=lora" in lab_here(*small_run, "method=full", "method.bits=4").stdout
+    assert "method.bits=3" in launched(*small_run, "method.bits=3").stdout
+    assert "method=lora" in launched(*small_run, "method=full", "method.bits=4").stdout
     monkeypatch.setattr(quantized, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"method\.bits=4.*quantized"):
         lora.check(SETTINGS(bits=4), 2, {"a": (8, 8)})

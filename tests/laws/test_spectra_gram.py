@@ -196,14 +196,6 @@ def test_top_directions_of_equal_values_belong_together(shape: tuple[int, int]) 
     torch.testing.assert_close((U * sigma) @ Vh, x, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (6, 6), (1, 30), (60, 33), (0, 4), (4, 0)])
-def test_products_in_blocks(shape: tuple[int, int], blocks: str) -> None:
-    x, right, left = gaussian(*shape).float(), gaussian(shape[1], 3, seed=1), gaussian(shape[0], 3, seed=2)
-    for given in (x, Sliced(x)):
-        torch.testing.assert_close(spectra.times(given, right), x.double() @ right, rtol=0, atol=1e-12)
-        torch.testing.assert_close(spectra.times(given, left, transposed=True), x.T.double() @ left, rtol=0, atol=1e-12)
-
-
 def diverges(*_: object, **__: object) -> torch.Tensor:
     raise torch.linalg.LinAlgError("linalg: the algorithm failed to converge\nmore lines")
 

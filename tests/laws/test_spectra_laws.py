@@ -20,7 +20,6 @@ laws = settings(max_examples=40, deadline=None, derandomize=True)
 
 Measure = Callable[[torch.Tensor], float]
 ALL = MEASURES | {"numerical_rank": partial(spectra.numerical_rank, shape=(12, 12))}
-REAL = ("effective_rank", "energy_entropy_rank", "stable_rank", "participation_ratio")
 every_measure = pytest.mark.parametrize("measure", ALL.values(), ids=ALL.keys())
 
 positive = st.floats(1e-6, 1e6)
@@ -63,23 +62,6 @@ class TestEveryMeasure:
     def test_nothing(self, measure: Measure, x: torch.Tensor) -> None:
         value = measure(x)
         assert value == 0 if isinstance(value, int) else math.isnan(value)
-
-
-@pytest.mark.parametrize("name", REAL)
-@laws
-@given(sigma=spectrum)
-def test_two_copies_have_twice_the_rank(name: str, sigma: torch.Tensor) -> None:
-    measure = MEASURES[name]
-    assert measure(torch.cat([sigma, sigma])) == pytest.approx(2 * measure(sigma), rel=1e-12)
-
-
-@laws
-@given(sigma=spectrum, share=st.floats(0.01, 1.0))
-def test_energy_rank_is_the_smallest_sufficient(sigma: torch.Tensor, share: float) -> None:
-    energy = sigma.sort(descending=True).values.square()
-    k = spectra.energy_rank(sigma, share)
-    assert energy[:k].sum() >= share * energy.sum() * (1 - 1e-13)
-    assert energy[: k - 1].sum() < share * energy.sum()
 
 
 def test_energy_rank_of_an_exact_tie() -> None:
@@ -132,15 +114,6 @@ def test_the_basis_and_the_sign_change_nothing(x: Tensor, seed: int) -> None:
 
 
 @laws
-@given(x=matrices, exponent=st.integers(-900, 900), factor=st.floats(0.1, 10))
-def test_scale_comes_out(x: Tensor, exponent: int, factor: float) -> None:
-    sigma, error = values(x)
-    assert torch.equal(values(x * 2.0**exponent)[0], sigma * 2.0**exponent)
-    scaled, scaled_error = values(factor * x)
-    assert (scaled - factor * sigma).abs().max() <= factor * error + scaled_error + 4 * EPS64 * scaled[0]
-
-
-@laws
 @given(x=matrices)
 def test_ordering_of_the_measures_of_a_matrix(x: Tensor) -> None:
     sigma = singular_values(x)
@@ -186,23 +159,6 @@ def test_low_rank_is_dense(out: int, rank: int, into: int, scaling: float, seed:
     assert (full[len(sigma) :] <= bound + dense.error[len(sigma) :]).all()
     assert (singular_values(low) - sigma).abs().max() <= bound
     assert ((U * sigma) @ Vh - low.dense()).abs().max() <= bound
-    check_thin(U, sigma, Vh)
-
-
-@laws
-@given(out=sizes, into=sizes, exponent=st.integers(-900, 900), seed=st.integers(0, 999))
-def test_svd_of_a_dense_update(out: int, into: int, exponent: int, seed: int) -> None:
-    x = gaussian(out, into, seed=seed) * 2.0**exponent
-    U, sigma, Vh = spectra.svd(x)
-    assert torch.equal(singular_values(x), singular_values(x / 2.0**exponent) * 2.0**exponent)
-    found = spectra.spectrum(x)
-    assert ((sigma - found.sigma).abs() <= found.error).all()
-    assert ((U * sigma) @ Vh - x).abs().max() <= 35 * max(out, into) * EPS64 * sigma[0]
-    check_thin(U, sigma, Vh)
-
-
-def check_thin(U: torch.Tensor, sigma: torch.Tensor, Vh: torch.Tensor) -> None:
-    eye = torch.eye(len(sigma), dtype=torch.float64)
     assert (sigma.diff() <= 0).all()
-    torch.testing.assert_close(U.T @ U, eye, rtol=0, atol=1e-13)
-    torch.testing.assert_close(Vh @ Vh.T, eye, rtol=0, atol=1e-13)
+    for vectors in (U.T, Vh):
+        torch.testing.assert_close(vectors @ vectors.T, torch.eye(len(sigma)).double(), rtol=0, atol=1e-13)

@@ -11,15 +11,6 @@ from scipy.special import airy
 from scipy.stats import ks_2samp, kstest
 
 from lorax_lab import spectra
-from lorax_lab.spectra import (
-    MEASURES,
-    LowRank,
-    gaussian_draw,
-    gaussian_null,
-    gaussian_singular_values,
-    noise_edge,
-    singular_values,
-)  # fmt: skip
 from lorax_lab.spectra.noise import (
     bulk_misfit,
     gavish_donoho_rank,
@@ -55,8 +46,8 @@ class TestNull:
     def test_ceiling(self) -> None:
         for shape in ((1, 1), (3, 5000), (40, 40)):
             assert noise_ceiling(shape, 0.5) == noise_ceiling(shape[::-1], 0.5) == 0.5 * noise_ceiling(shape, 1.0)
-            assert noise_ceiling(shape, 0.5) > noise_edge(shape, 0.5)
-        assert noise_ceiling((10**8, 10**8), 1.0) == pytest.approx(noise_edge((10**8, 10**8), 1.0), rel=1e-5)
+            assert noise_ceiling(shape, 0.5) > spectra.noise_edge(shape, 0.5)
+        assert noise_ceiling((10**8, 10**8), 1.0) == pytest.approx(spectra.noise_edge((10**8, 10**8), 1.0), rel=1e-5)
         assert noise_ceiling((9, 4), 0.0) == noise_ceiling((0, 4), 1.0) == noise_ceiling((4, 0), 1.0) == 0
         for shape, std in (((-1, 2), 1.0), ((2, 2), -1.0), ((2, 2), math.nan)):
             with pytest.raises(ValueError, match="std"):
@@ -104,15 +95,15 @@ class TestNoiseScale:
         assert np.mean([spikes(sigma, shape) for sigma in sigmas]) == pytest.approx(k, abs=0.1)
 
     def test_by_hand(self) -> None:
-        sigma, q = torch.tensor([9.0, 5.3], dtype=torch.float64), gaussian_singular_values((2, 50))
+        sigma, q = torch.tensor([9.0, 5.3], dtype=torch.float64), spectra.gaussian_singular_values((2, 50))
         expected = ((sigma * q).sum() / q.square().sum()).item()
-        assert noise_edge((2, 50), expected) < 9.0 < noise_ceiling((2, 50), expected)  # no spike
+        assert spectra.noise_edge((2, 50), expected) < 9.0 < noise_ceiling((2, 50), expected)  # no spike
         assert noise_scale(sigma, (2, 50)) == pytest.approx(expected, rel=1e-12)
-        sigma, q = torch.tensor([100.0, 6.3], dtype=torch.float64), gaussian_singular_values((1, 49))
+        sigma, q = torch.tensor([100.0, 6.3], dtype=torch.float64), spectra.gaussian_singular_values((1, 49))
         assert noise_scale(sigma, (2, 50)) == pytest.approx(6.3 / q.item(), rel=1e-12)
 
     def test_a_tenth_at_either_end_is_left_out(self) -> None:
-        sigma = gaussian_singular_values((20, 50))
+        sigma = spectra.gaussian_singular_values((20, 50))
         sigma[-2:] /= 2
         assert noise_scale(sigma, (20, 50)) == pytest.approx(1, rel=1e-12)
         sigma[-3] /= 2
@@ -127,7 +118,7 @@ class TestNoiseScale:
         assert noise_scale(sigma.float(), shape) == pytest.approx(expected, rel=1e-6)
 
     def test_low_rank(self) -> None:
-        low = LowRank(gaussian(64, 4, seed=1), gaussian(4, 96, seed=2))
+        low = spectra.LowRank(gaussian(64, 4, seed=1), gaussian(4, 96, seed=2))
         for rounding in (0.0, 1e-15):
             sigma = torch.linalg.svdvals(low.dense() * (1 + rounding * gaussian(64, 96, seed=3)))
             assert len(sigma) == 64
@@ -207,7 +198,7 @@ class TestSpikes:
             assert spike_strength(sigma, (9, 16), std)[0] == 1e200
         assert not spike_strength(torch.tensor([7.0, 6.9]), (9, 16), std=1.0).any()  # at the edge and below
         for n in range(1, 60):
-            edge = math.nextafter(noise_edge((7, n), 0.3), math.inf)
+            edge = math.nextafter(spectra.noise_edge((7, n), 0.3), math.inf)
             theta = spike_strength(torch.tensor([edge], dtype=torch.float64), (7, n), std=0.3)
             assert theta.item() == pytest.approx(0.3 * (7 * n) ** 0.25, rel=1e-6)
         sigma = torch.tensor([8e-200], dtype=torch.float64)
@@ -240,7 +231,7 @@ class TestGavishDonoho:
             assert [gavish_donoho_rank(sigma, shape) for sigma in sigmas] == [0, 1]
 
     def test_a_low_rank_has_no_noise(self) -> None:
-        low = LowRank(gaussian(40, 8, seed=1), gaussian(8, 30, seed=2))
+        low = spectra.LowRank(gaussian(40, 8, seed=1), gaussian(8, 30, seed=2))
         sigma = torch.linalg.svdvals(low.dense())
         for values in (sigma, sigma[:8]):
             assert math.isnan(gavish_donoho_rank(values, low.shape))
@@ -262,7 +253,7 @@ NULL = {
 @pytest.mark.parametrize("beta", NULL)
 def test_gaussian_null_is_the_random_matrix_limit(beta: float) -> None:
     m, n = 768, round(768 / beta)
-    null = gaussian_null((m, n))
+    null = spectra.gaussian_null((m, n))
     for name, limit in zip(NAMES, NULL[beta], strict=True):
         one_direction = 1 / m if name.startswith("energy_rank") else 0
         assert null[name] / m == pytest.approx(limit, abs=0.0006 + one_direction), name
@@ -270,40 +261,40 @@ def test_gaussian_null_is_the_random_matrix_limit(beta: float) -> None:
     # a finite matrix stays below the edge, by 1 % in σ_1 here: the limit is approached as m^(-2/3)
     assert null["stable_rank"] / m == pytest.approx(1 / (1 + math.sqrt(beta)) ** 2, rel=0.025)
     assert null["numerical_rank"] == m
-    assert gaussian_null((n, m)) == null
+    assert spectra.gaussian_null((n, m)) == null
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (1, 3)])
 def test_a_draw_by_its_bidiagonal_form_has_the_law_of_a_gaussian_matrix(shape: tuple[int, int]) -> None:
     """By Kolmogorov & Smirnov, value by value and in the largest over the smallest. One column more is told apart."""
     out, into = shape
-    drawn = torch.stack([gaussian_draw(shape, index) for index in range(4000)])
+    drawn = torch.stack([spectra.gaussian_draw(shape, index) for index in range(4000)])
     direct, wider = (torch.linalg.svdvals(gaussian(4000, out, side, seed=side)) for side in (into, into + 1))
     assert all(ks_2samp(drawn[:, i], direct[:, i]).pvalue > 0.01 for i in range(min(shape)))
     assert max(ks_2samp(drawn[:, i], wider[:, i]).statistic for i in range(min(shape))) > 0.1
     assert ks_2samp(drawn[:, 0] / drawn[:, -1], direct[:, 0] / direct[:, -1]).pvalue > 0.01
-    assert torch.equal(gaussian_draw(shape), gaussian_draw(shape[::-1]))
-    assert not torch.equal(gaussian_draw(shape), gaussian_draw(shape, 1))
+    assert torch.equal(spectra.gaussian_draw(shape), spectra.gaussian_draw(shape[::-1]))
+    assert not torch.equal(spectra.gaussian_draw(shape), spectra.gaussian_draw(shape, 1))
 
 
 def test_gaussian_singular_values_of_nothing_and_of_one_row() -> None:
-    assert [len(gaussian_singular_values(shape)) for shape in ((0, 0), (0, 5), (5, 0))] == [0, 0, 0]
-    assert gaussian_singular_values((1, 10**6)).item() == pytest.approx(1000, rel=1e-3)
+    assert [len(spectra.gaussian_singular_values(shape)) for shape in ((0, 0), (0, 5), (5, 0))] == [0, 0, 0]
+    assert spectra.gaussian_singular_values((1, 10**6)).item() == pytest.approx(1000, rel=1e-3)
 
 
 def test_low_rank_null_is_drawn_from_a_stream_of_its_own() -> None:
     state = torch.get_rng_state()
-    dense, low = gaussian_null((300, 200)), gaussian_null((300, 200), rank=8)
-    assert list(low) == list(dense) == [*MEASURES, "numerical_rank"]
+    dense, low = spectra.gaussian_null((300, 200)), spectra.gaussian_null((300, 200), rank=8)
+    assert list(low) == list(dense) == [*spectra.MEASURES, "numerical_rank"]
     assert low["numerical_rank"] == 8
     assert low["stable_rank"] < low["effective_rank"] < 8 < dense["stable_rank"]
     factors = [(gaussian(300, 8, seed=s), gaussian(8, 200, seed=1000 + s)) for s in range(100)]
-    draws = [spectra.stable_rank(singular_values(LowRank(B, A))) for B, A in factors]
+    draws = [spectra.stable_rank(spectra.singular_values(spectra.LowRank(B, A))) for B, A in factors]
     assert low["stable_rank"] == pytest.approx(sum(draws) / 100, rel=0.02)
-    assert gaussian_null((6, 4), rank=50)["numerical_rank"] == 4
-    assert math.isnan(gaussian_null((6, 4), rank=0)["effective_rank"])
+    assert spectra.gaussian_null((6, 4), rank=50)["numerical_rank"] == 4
+    assert math.isnan(spectra.gaussian_null((6, 4), rank=0)["effective_rank"])
     assert torch.equal(state, torch.get_rng_state())
     with pytest.raises(ValueError, match="rank is -1"):
-        gaussian_null((6, 4), rank=-1)
+        spectra.gaussian_null((6, 4), rank=-1)
     with pytest.raises(ValueError, match="shape"):
-        gaussian_null((-6, 4))
+        spectra.gaussian_null((-6, 4))

@@ -59,10 +59,6 @@ class TestUntrusted:
         assert {"effective_rank", "numerical_rank", "stable_rank"} <= set(flags)
         assert not {"frobenius_norm", "spectral_norm"} & set(flags)
 
-    def test_bad_values_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="negative, nan or infinite"):
-            untrusted(torch.tensor([1.0, -1.0]), (32, 32), 0.5)
-
 
 @pytest.mark.parametrize("sd", [0.0, 0.5, 1.5])
 @pytest.mark.parametrize("dtype", [BF16, FP16, FP32])

@@ -24,12 +24,9 @@ def zeroed(line: dict[str, Any]) -> dict[str, Any]:
     """The same run, every update of it zero."""
     if "matrices" not in line:
         return line
-    nulls = (
-        {name: dict.fromkeys(update.MEASURES) | {"above": 0.0} for name in NULLS} if line["method"] == "full" else {}
-    )
-    none = (
-        dict.fromkeys(MEASURES) | {UNDEFINED: "ΔW is zero", "frobenius_norm": 0.0} | ({"nulls": nulls} if nulls else {})
-    )
+    none: dict[str, Any] = dict.fromkeys(MEASURES) | {UNDEFINED: "ΔW is zero", "frobenius_norm": 0.0}
+    if line["method"] == "full":
+        none["nulls"] = {name: dict.fromkeys(update.MEASURES) | {"above": 0.0} for name in NULLS}
     rows = {name: row | none for name, row in line["matrices"].items()}
     return line | {"matrices": rows} | ({"gaussian": rows} if "gaussian" in line else {})
 

@@ -10,19 +10,8 @@ import pytest
 from scipy.stats import t
 from synthetic import MODULES, PROTOCOL, changed, mirrored, of_one_seed, renewed, study, with_head, with_losses
 
-from analysis.study import comparison, update
-from analysis.study.statistics import (
-    DRAWS,
-    NOTHING,
-    Crossed,
-    Interval,
-    Smallest,
-    crossed,
-    holm,
-    power,
-    smallest,
-    t_interval,
-)
+from analysis.study import comparison, statistics, update
+from analysis.study.statistics import Crossed, Interval, Smallest, crossed, smallest, t_interval
 from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, low_rank, of_tasks, rule, rulings
 from lorax_lab.study.protocol import Cell
 
@@ -44,9 +33,9 @@ def test_a_gain_is_a_difference_or_its_mirror(higher: bool, mirrored: tuple[floa
 
 
 def test_holm_is_the_papers() -> None:
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
-    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
-    kept = holm({"a": 0.01, "b": math.nan})
+    assert statistics.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert statistics.holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
+    kept = statistics.holm({"a": 0.01, "b": math.nan})
     assert kept["a"] == pytest.approx(0.01)
     assert math.isnan(kept["b"])
 
@@ -90,12 +79,8 @@ def test_the_smallest_size_in_words(answer: Smallest, says: str) -> None:
 @pytest.mark.parametrize("higher", [True, False])
 def test_scores_are_paired_by_seed(higher: bool) -> None:
     def shifted(cell: Cell) -> float:
-        return (
-            0.7
-            + 0.03 * (cell.seed % 5)
-            + 0.01 * (cell.arm == "LoRA r=8")
-            - 0.01 * abs(PROTOCOL.step(cell.arm, cell.rate) - 1)
-        )
+        worse = 0.01 * abs(PROTOCOL.step(cell.arm, cell.rate) - 1)
+        return 0.7 + 0.03 * (cell.seed % 5) + 0.01 * (cell.arm == "LoRA r=8") - worse
 
     records = study(shifted) if higher else mirrored(study(shifted), "error", 1.0)
     row = comparison.table(records, TASK).set_index("arm").loc["LoRA r=8"]
@@ -270,11 +255,11 @@ def test_differences_that_do_not_scatter_have_a_p_too() -> None:
     assert math.isnan(crossed(np.full((1, 4), 0.1)).interval().low)
     assert crossed(np.array([[1.0], [1.0 + 1e-11], [1.0]])).p() < 1e-10
     assert crossed(np.array([[0.1], [0.11]])).p() == pytest.approx(2 / math.pi * math.atan(0.005 / 0.105))
-    assert Crossed(NOTHING, 3, 1, 1.0, 0.0, 0.0).p() == 1.0
-    for of_seeds in (NOTHING**2, NOTHING**2.5):
+    assert Crossed(statistics.NOTHING, 3, 1, 1.0, 0.0, 0.0).p() == 1.0
+    for of_seeds in (statistics.NOTHING**2, statistics.NOTHING**2.5):
         assert Crossed(0.1, 3, 1, of_seeds, 0.0, 0.0).p() == 0.0
-    assert Crossed(0.1, 3, 1, 2 * NOTHING**2, 0.0, 0.0).p() > 0.0
-    assert Crossed(1e-6, 3, 1, NOTHING, 0.0, 0.0).p() == pytest.approx(2 * t.sf(1.0, 2))
+    assert Crossed(0.1, 3, 1, 2 * statistics.NOTHING**2, 0.0, 0.0).p() > 0.0
+    assert Crossed(1e-6, 3, 1, statistics.NOTHING, 0.0, 0.0).p() == pytest.approx(2 * t.sf(1.0, 2))
     assert Crossed(0.1, 3, 9, 0.0, 0.01, 0.0).p() == pytest.approx(2 * t.sf(1.0, 8))
     assert Crossed(0.1, 1000, 1, 1e-10, 0.0, 0.0).p() == math.exp(-600)
 
@@ -285,24 +270,24 @@ def test_power_is_how_often_the_interval_lies_above_the_margin(seeds: int, examp
     """The draws: means, then the estimates of the variance by seeds, of the residual, and by examples."""
     gain = Crossed(0.0, seeds, examples, 1e-4, 2e-4, of_residual)
     draw, of_seeds = np.random.default_rng(0), max(1e-4, of_residual)
-    means = -0.005 + (of_seeds + 2e-4) ** 0.5 * draw.standard_normal(DRAWS)
-    squares = of_seeds * draw.chisquare(seeds - 1, DRAWS) / (seeds - 1) * t.ppf(0.975, seeds - 1) ** 2
+    means = -0.005 + (of_seeds + 2e-4) ** 0.5 * draw.standard_normal(statistics.DRAWS)
+    squares = of_seeds * draw.chisquare(seeds - 1, statistics.DRAWS) / (seeds - 1) * t.ppf(0.975, seeds - 1) ** 2
     if examples > 1:
         freedom = (seeds - 1) * (examples - 1)
-        left = of_residual * draw.chisquare(freedom, DRAWS) / freedom
-        by_example = (2e-4 + of_residual) * draw.chisquare(examples - 1, DRAWS) / (examples - 1)
+        left = of_residual * draw.chisquare(freedom, statistics.DRAWS) / freedom
+        by_example = (2e-4 + of_residual) * draw.chisquare(examples - 1, statistics.DRAWS) / (examples - 1)
         squares += (by_example - left).clip(0) * t.ppf(0.975, examples - 1) ** 2
     expected = ((means - squares**0.5) > -0.05).mean()
     assert 0.001 < expected < 0.999
-    assert power(gain, 0.05, -0.005) == pytest.approx(expected, abs=1.5 / DRAWS)
+    assert statistics.power(gain, 0.05, -0.005) == pytest.approx(expected, abs=1.5 / statistics.DRAWS)
 
 
 def test_power_knows_its_ends() -> None:
     sure = crossed(np.full((5, 100), 0.1))
-    assert (power(sure, MARGIN, 0.0), power(sure, MARGIN, -2 * MARGIN)) == (1.0, 0.0)
+    assert (statistics.power(sure, MARGIN, 0.0), statistics.power(sure, MARGIN, -2 * MARGIN)) == (1.0, 0.0)
     scores = crossed(np.random.default_rng(3).normal(0, 0.01, (5, 1)))
-    assert power(scores, MARGIN, -MARGIN) == pytest.approx(0.025, abs=0.005)
-    assert math.isnan(power(crossed(np.zeros((1, 100))), MARGIN, 0.0))
+    assert statistics.power(scores, MARGIN, -MARGIN) == pytest.approx(0.025, abs=0.005)
+    assert math.isnan(statistics.power(crossed(np.zeros((1, 100))), MARGIN, 0.0))
 
 
 def test_spikes_are_counted_only_above_a_bulk_of_iid_noise() -> None:

@@ -24,18 +24,7 @@ from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch.compose import compose
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.streams import generator
-from lorax_lab.train import (
-    OPTIMIZERS,
-    READ_AFTER,
-    SCHEDULES,
-    Batch,
-    check_machine,
-    learning_rate_factor,
-    make_accelerator,
-    make_optimizer,
-    plan_steps,
-    train,
-)
+from lorax_lab.train import Batch, learning_rate_factor, make_accelerator, make_optimizer, train
 
 
 def settings(**changes: Any) -> TrainConfig:
@@ -79,6 +68,8 @@ def run(
     data: list[Batch],
     seed: int = 0,
     validate: Callable[[], dict[str, float]] = lambda: {"accuracy": 1.0},
+    loss: Callable[..., torch.Tensor] = squared_error,
+    after: Callable[[int, int], None] | None = None,
 ) -> tuple[Any, list[int]]:
     pauses: list[int] = []
     steps: list[int] = []
@@ -89,7 +80,7 @@ def run(
 
     on_step = lambda step, total, metrics: steps.append(step)  # noqa: E731
     accelerator = make_accelerator(config)
-    result = train(model, lambda epoch: data, squared_error, config, seed, accelerator, noted, score, [on_step], NONE)
+    result = train(model, lambda epoch: data, loss, config, seed, accelerator, noted, score, [on_step], NONE, after)
     assert steps == list(range(1, result.steps + 1))
     return result, pauses
 
@@ -104,7 +95,7 @@ def run(
 )  # fmt: skip
 def test_steps_and_examples_follow_from_five_batches_of_four(changes: dict[str, int], steps: int, used: int) -> None:
     config = settings(**changes)
-    assert plan_steps(config, 5) == steps
+    assert training.plan_steps(config, 5) == steps
     result, _ = run(Line(), config, batches(5))
     assert result.steps == len(result.history) == steps
     assert (result.examples, result.tokens) == (4 * used, 12 * used)
@@ -249,9 +240,9 @@ def test_what_a_machine_has_not_is_refused(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
     config = replace(settings(), **changes)
     if says is None:
-        return check_machine(config)
+        return training.check_machine(config)
     with pytest.raises(ConfigError, match=says):
-        check_machine(config)
+        training.check_machine(config)
 
 
 @pytest.mark.parametrize(("precision", "mixed"), [("fp32", "no"), ("bf16", "bf16")])
@@ -282,7 +273,7 @@ def test_validation_is_evenly_spaced_and_ends_with_the_last_step(validations: in
 
 
 def test_training_goes_on_in_training_mode_whatever_a_validation_leaves() -> None:
-    model, data, config, modes = Line(), batches(6), settings(validations=3), []
+    model, modes = Line(), []
 
     def validate() -> dict[str, float]:
         model.eval()
@@ -293,22 +284,21 @@ def test_training_goes_on_in_training_mode_whatever_a_validation_leaves() -> Non
         return squared_error(model, inputs)
 
     model.eval()
-    train(model, lambda epoch: data, loss, config, 0, make_accelerator(config), validate, score, [], NONE)
+    run(model, settings(validations=3), batches(6), validate=validate, loss=loss)
     assert modes == [True] * 6
 
 
 @pytest.mark.parametrize(("limit", "factor"), [(1.0, 0.2), (2.5, 0.5), (10.0, 1.0)])
 def test_gradients_are_clipped_at_their_norm_over_all_parameters(limit: float, factor: float) -> None:
     """The gradient is (3, 4, 0), of norm 5."""
-    model, config, seen = Line(), settings(clip_norm=limit), []
+    model, seen = Line(), []
 
     def loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         return 3 * model.weight[0].sum() + 4 * model.weight[1].sum()
 
-    accelerator = make_accelerator(config)
     hook = register_optimizer_step_pre_hook(lambda *_: seen.append(model.weight.grad.flatten().tolist()))
     try:
-        result = train(model, lambda epoch: batches(2), loss, config, 0, accelerator, dict, score, [], NONE)
+        result, _ = run(model, settings(clip_norm=limit), batches(2), loss=loss)
     finally:
         hook.remove()
     assert seen == [pytest.approx([3 * factor, 4 * factor, 0], rel=1e-4)] * 2
@@ -316,15 +306,14 @@ def test_gradients_are_clipped_at_their_norm_over_all_parameters(limit: float, f
 
 
 def test_what_follows_a_step_sees_the_weights_that_it_made_and_its_gradients() -> None:
-    model, config, seen = Line(), settings(), []
+    model, seen = Line(), []
     before = model.weight.detach().clone()
 
     def after(step: int, steps: int) -> None:
         assert model.weight.grad is not None
         seen.append((step, steps, bool((model.weight.detach() != before).all())))
 
-    accelerator = make_accelerator(config)
-    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, score, [], NONE, after)
+    run(model, settings(), batches(2), after=after)
     assert seen == [(1, 2, True), (2, 2, True)]
 
 
@@ -355,17 +344,7 @@ def resumed(folder: Path, config: TrainConfig, kills: list[int], seconds: float 
     return result, model
 
 
-def test_a_run_that_is_killed_in_any_epoch_goes_on_with_that_epochs_batches(tmp_path: Path) -> None:
-    config = settings(epochs=3)
-    whole, model = resumed(tmp_path / "whole", config, [])
-    for name, kills in (("second", [6]), ("edges", [4, 8]), ("third", [2, 9, 11])):
-        result, other = resumed(tmp_path / name, config, kills)
-        assert result.history == whole.history
-        assert torch.equal(other.weight, model.weight)
-        assert (result.examples, result.tokens) == (whole.examples, whole.tokens) == (48, 144)
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
 @pytest.mark.parametrize("ends", [{"keep": "last"}, {"keep": "best"}, {"keep": "best", "patience": 3}])
 def test_a_run_that_is_killed_keeps_the_best_weights_and_its_patience(
     tmp_path: Path, optimizer: str, ends: dict[str, Any]
@@ -376,6 +355,7 @@ def test_a_run_that_is_killed_keeps_the_best_weights_and_its_patience(
     for name, kills in (("late", [5]), ("each", list(range(1, whole.steps))), ("end", [whole.steps])):
         result, other = resumed(tmp_path / name, config, kills)
         assert (result.steps, result.kept, result.history) == (whole.steps, whole.kept, whole.history)
+        assert (result.examples, result.tokens) == (whole.examples, whole.tokens)
         assert torch.equal(other.weight, model.weight)
 
 
@@ -442,7 +422,7 @@ def test_the_cosine_falls_from_one_to_zero_as_torchs_does() -> None:
     assert learning_rate_factor(2, 10, 0.2, "cosine") == 1
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", training.SCHEDULES)
 def test_every_schedule_starts_at_the_whole_rate_and_never_rises(schedule: str) -> None:
     factors = [learning_rate_factor(step, 20, 0.0, schedule) for step in range(21)]
     assert factors[0] == 1
@@ -500,18 +480,6 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
 
 
 @pytest.mark.parametrize(
-    ("validations", "message"),
-    [(5, "parameters that are not finite after step 1 of 5"), (0, "loss nan at step 2 of 5")],
-)
-def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them(validations: int, message: str) -> None:
-    validated: list[int] = []
-    config = settings(learning_rate=1e39, warmup=0, validations=validations)
-    with pytest.raises(Diverged, match=message):
-        run(Line(), config, batches(5), validate=lambda: validated.append(1) or {})
-    assert not validated
-
-
-@pytest.mark.parametrize(
     ("validations", "at", "message"),
     [
         (2, 3, "parameters .* after step 3 of 6"), (2, 2, "training loss nan at step 3 of 6"),
@@ -520,17 +488,15 @@ def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them(
     ],
 )  # fmt: skip
 def test_parameters_are_looked_at_before_a_validation_and_at_the_end(validations: int, at: int, message: str) -> None:
-    model, config = Line(), settings(validations=validations)
+    model, config, validated = Line(), settings(validations=validations), list[int]()
 
     def spoil(step: int, steps: int) -> None:
         if step == at:
             model.weight.data.fill_(math.nan)
 
     with pytest.raises(Diverged, match=message):
-        train(
-            model, lambda epoch: batches(6), squared_error, config, 0, make_accelerator(config),
-            lambda: {"accuracy": 1.0}, score, [], NONE, spoil,
-        )  # fmt: skip
+        run(model, config, batches(6), validate=lambda: validated.append(1) or {}, after=spoil)
+    assert len(validated) == (validations == 2 and at > 3)
 
 
 class Reads(TorchDispatchMode):
@@ -561,12 +527,8 @@ def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
         events.append("step")
         return squared_error(model, inputs)
 
-    config = settings(validations=2, gradient_accumulation=2)
     with Reads(events):
-        later = train(
-            Line(), lambda epoch: batches(count), noted, config, 0, make_accelerator(config),
-            lambda: {"accuracy": 1.0}, score, [], NONE,
-        )  # fmt: skip
+        later, _ = run(Line(), settings(validations=2, gradient_accumulation=2), batches(count), loss=noted)
     assert later.history == at_once.history
     assert [len(list(group)) // 2 for event, group in itertools.groupby(events) if event == "step"] == waits
     assert beats == ["step"] * sum(waits)
@@ -575,7 +537,7 @@ def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
 def test_what_diverged_is_named_by_its_step_before_a_validation_where_losses_are_read_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(READ_AFTER, "cpu", 4)
+    monkeypatch.setitem(training.READ_AFTER, "cpu", 4)
     data, validated = batches(10), []
     data[2].inputs["y"].fill_(float("nan"))
     with pytest.raises(Diverged, match="training loss nan at step 3 of 10"):
@@ -638,7 +600,7 @@ def test_muon_steps_are_torchs_own_on_matrices_and_adamws_on_the_rest() -> None:
         torch.testing.assert_close(mine, other)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
 def test_every_optimizer_trains_every_parameter_at_the_rate_of_its_groups(optimizer: str) -> None:
     torch.manual_seed(0)
     model = Mixed()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import launched
+from conftest import ran
 
 from experiments.study_records import StudyRecords
 from lorax_lab.afterwards.amplification import amplifications
@@ -39,8 +39,7 @@ def runs(small_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> di
     sizes = ["task.train_examples=64", "task.validation_examples=32", "train.epochs=2", "reference=false"]
     shared = [*small_words, *sizes, "seed=" + ",".join(map(str, SEEDS)), f"runs_dir={store}"]
     for method in (("method=lora", "rank=2,8"), ("method=full", "measure=controls", "train.learning_rate=1e-3")):
-        done = launched(*shared, *method, "-m")
-        assert done.returncode == 0, done.stdout + done.stderr
+        ran(*shared, *method, "-m")
     found = {}
     for record in store.glob("*/record.json"):
         config = compose(recorded(record.parent))
@@ -56,8 +55,7 @@ def of_seeds(runs: dict[tuple[str, int], Run], *arms: str) -> dict[tuple[str, in
 
 def test_the_factors_at_the_start_are_those_that_the_run_drew(small_run: list[str], tmp_path: Path) -> None:
     """After one step of a rate near zero, A is what was drawn."""
-    done = launched(*small_run, "rank=4", "seed=3", "train.max_steps=1", "train.learning_rate=1e-12", "reference=false")
-    assert done.returncode == 0, done.stdout
+    ran(*small_run, "rank=4", "seed=3", "train.max_steps=1", "train.learning_rate=1e-12", "reference=false")
     (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/record.json"))
     run = Run(compose(recorded(folder)), folder)
     drawn = initial_factors(run)

@@ -151,8 +151,7 @@ def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "files",
-    [{"audit.json": b'{"for'}, {"audit.json": b'{"format": 2}', "matrices/00000.npz": b"PK\x03\x04"}],
+    "files", [{"audit.json": b'{"for'}, {"audit.json": b'{"format": 2}', "matrices/00000.npz": b"PK\x03\x04"}]
 )
 def test_a_damaged_folder_is_refused(
     files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -232,18 +232,14 @@ def test_an_extracted_adapter_is_the_truncated_update() -> None:
 WIDE = (96, 120)
 
 
-def pair_of(updates: dict[str, torch.Tensor]) -> tuple[str, str]:
-    """A base and a tuned checkpoint in fp64, so that no rounding hides an update."""
-    base = {name: gaussian(*WIDE, seed=seed) for seed, name in enumerate(updates)}
-    save_file(base, "base.safetensors")
-    save_file({name: base[name] + update for name, update in updates.items()}, "tuned.safetensors")
-    return "base.safetensors", "tuned.safetensors"
-
-
 def test_iid_noise_and_a_signal_in_it_are_told_and_nulls_are_those_of_the_difference() -> None:
     iid, signal = gaussian(*WIDE, seed=10), gaussian(*WIDE, seed=11) + with_values([60.0] * 4, *WIDE)
     update = gaussian(*WIDE, seed=12) * gaussian(WIDE[0], 1, seed=13).exp()
-    names = pair_of({"l.0.q.weight": iid, "l.1.q.weight": signal, "l.2.q.weight": update})
+    updates = {"l.0.q.weight": iid, "l.1.q.weight": signal, "l.2.q.weight": update}
+    base = {name: gaussian(*WIDE, seed=seed) for seed, name in enumerate(updates)}
+    save_file(base, "base.safetensors")  # in fp64, so that no rounding hides an update
+    save_file({name: base[name] + updates[name] for name in base}, "tuned.safetensors")
+    names = ("base.safetensors", "tuned.safetensors")
     rows, without = audit(*names), audit(*names, "--no-nulls", out="without")
     assert list(rows["spikes_told"])[:2] == [0, 4]
     assert math.isnan(rows.loc[2, "spikes_told"])

@@ -10,12 +10,8 @@ import pytest
 from benchmarks import __main__ as benches
 from benchmarks.passes import PASSES
 
-RESULT = {
-    "title": "A sweep",
-    "date": "2026-11-26",
-    "note": "",
-    "rows": [{"what": "a / b", "ratio": 0.5, "spread": "", "aim": ""}],
-}
+ROW = {"what": "a / b", "ratio": 0.5, "spread": "", "aim": ""}
+RESULT = {"title": "A sweep", "date": "2026-11-26", "note": "", "rows": [ROW]}
 HARDWARE = {"device": "cpu", "processor": "one", "processors": 2, "threads": 1}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Lab
+from conftest import ran
 from golden_page import check
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -337,9 +337,9 @@ def test_an_adapter_is_not_scored_without_a_part_of_it(
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_run_s_folder_knows_its_base_and_its_task(method: str, small_run: list[str], lab_here: Lab) -> None:
+def test_a_run_s_folder_knows_its_base_and_its_task(method: str, small_run: list[str]) -> None:
     words = [*small_run, f"method={method}", "reference=false", "train.max_steps=3", "train.learning_rate=1e-2"]
-    assert lab_here(*words).returncode == 0
+    ran(*words)
     (folder,) = Path("runs").glob(f"*-{method}-*")
     facts = card(folder, "--task", "--extract", "rank=2")
     recorded = json.loads((folder / "record.json").read_text())["result"]["metrics"]
@@ -350,15 +350,8 @@ def test_a_run_s_folder_knows_its_base_and_its_task(method: str, small_run: list
     assert f"{PREFIX}bert.encoder.layer.0.output.dense.lora_A.weight" in names
 
 
-SPECTRA: dict[str, tuple[int, float, bool]] = {
-    "a product of rank 16 that falls slowly": (16, 0.4, True),
-    "an even full-rank update": (384, 0.0, False),
-}
-"""How many directions, how fast their energy falls, and whether a null is valid."""
-
-
 def facts_of(count: int, fall: float, has_null: bool) -> dict[str, Any]:
-    """What a card says of six types of matrix in six layers, as far as the picture needs it."""
+    """What a card says of six types of matrix of so many directions, whose energy falls so fast."""
     k = np.arange(1, count + 1)
     shares = np.cumsum(np.exp(-fall * k)) / np.exp(-fall * k).sum()
     null = [float(i / count) if has_null else None for i in k]
@@ -374,10 +367,10 @@ def facts_of(count: int, fall: float, has_null: bool) -> dict[str, Any]:
     return {"modules": [{"module": name, "curve": curve, "energy": 1.0} for name in types], "scores": scores}
 
 
-@pytest.mark.parametrize("name", SPECTRA)
-def test_nothing_lies_on_another(name: str) -> None:
+@pytest.mark.parametrize(("count", "fall", "has_null"), [(16, 0.4, True), (384, 0.0, False)])
+def test_nothing_lies_on_another(count: int, fall: float, has_null: bool) -> None:
     with mpl.rc_context(STYLE):
-        picture = draw(facts_of(*SPECTRA[name]), title=[])
+        picture = draw(facts_of(count, fall, has_null), title=[])
         picture.canvas.draw()
     parts = [picture, *picture.subfigs]
     legends = [legend for part in parts for legend in part.legends]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Lab
+from conftest import launched, ran
 from here import plan, store_of
 from omegaconf import OmegaConf
 from recorded import run_record
@@ -41,65 +41,59 @@ def states(printed: str) -> dict[str, str]:
     return {next(word for word in words if word.startswith("tiny-bert-local-")): words[0] for words in lines}
 
 
-def test_a_dry_run_lists_every_run_and_writes_nothing(small_run: list[str], lab_here: Lab) -> None:
+def test_a_dry_run_lists_every_run_and_writes_nothing(small_run: list[str]) -> None:
     sweep = [*small_run, "rank=2,4", "seed=0,1"]
-    done = lab_here(*sweep, "-m", "--dry-run")
-    assert done.returncode == 0, done.stdout + done.stderr
+    shown = ran(*sweep, "-m", "--dry-run")
     assert not store_of(small_run).exists()
     runs = plan(sweep)
-    assert states(done.stdout) == {run.run_id: "missing" for run in runs}
+    assert states(shown) == {run.run_id: "missing" for run in runs}
     assert len(runs) == 6
 
 
-def test_a_dry_run_fetches_nothing(
-    small_run: list[str], lab_here: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dry_run_fetches_nothing(small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The id of a run whose data have a pinned hash is known without them, and that of a hub's data set is not."""
     monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     record_as(plan(small_run)[0], "completed")
     model = small_run[0]
-    done = lab_here(model, "task=sarcasm", f"runs_dir={store_of(small_run)}", "rank=4", "--dry-run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "sarcasm (46.3 MB) is not on this machine yet" in done.stdout
-    assert "tiny-bert-sarcasm-lora-r4-s0-?" not in done.stdout
-    assert "time unknown" not in done.stdout
-    hub = lab_here("model=org/name", "task=sarcasm", "rank=4", "--dry-run")
+    shown = ran(model, "task=sarcasm", f"runs_dir={store_of(small_run)}", "rank=4", "--dry-run")
+    assert "sarcasm (46.3 MB) is not on this machine yet" in shown
+    assert "tiny-bert-sarcasm-lora-r4-s0-?" not in shown
+    assert "time unknown" not in shown
+    hub = launched("model=org/name", "task=sarcasm", "rank=4", "--dry-run")
     assert "name-sarcasm-lora-r4-s0-?" in hub.stdout
     assert not list(tmp_path.glob("cache/sarcasm*"))
 
 
-def test_a_dry_run_knows_what_is_recorded_failed_and_in_progress(small_run: list[str], lab_here: Lab) -> None:
+def test_a_dry_run_knows_what_is_recorded_failed_and_in_progress(small_run: list[str]) -> None:
     full, first, second, third, fourth = plan([*small_run, "rank=1,2,3,4"])
-    time = run_record().completed.time
-    record_as(full, "completed", time=dataclasses.replace(time, total_seconds=100.0))
-    record_as(first, "completed", time=dataclasses.replace(time, total_seconds=50.0))
+    record_as(full, "completed")
+    record_as(first, "completed")
     record_as(second, "failed", reason="an [odd] end")
     store = store_of(small_run)
     with lease(third.folder) as mine:
         assert mine
         before = files_in(store)
-        done = lab_here(*small_run, "rank=1,2,3,4", "-m", "--dry-run")
+        done = launched(*small_run, "rank=1,2,3,4", "-m", "--dry-run")
         assert files_in(store) == before
     ids = [run.run_id for run in (full, first, second, third, fourth)]
     expected = ("recorded", "recorded", "failed", "in", "missing")
     assert states(done.stdout) == dict(zip(ids, expected, strict=True))
     assert "an [odd] end" in done.stdout
-    assert "2 min" in done.stdout  # two LoRA runs of 50 s
-    forced = lab_here(*small_run, "rank=1", "force=true", "--dry-run").stdout
+    forced = launched(*small_run, "rank=1", "force=true", "--dry-run").stdout
     assert set(states(forced).values()) == {"forced"}
 
 
-def test_a_recorded_configuration_runs_again(small_run: list[str], lab_here: Lab) -> None:
+def test_a_recorded_configuration_runs_again(small_run: list[str]) -> None:
     typed = ["rank=2", "method.target_modules=[query,value]", "train.learning_rate=1e-4", "reference=false"]
     (run,) = plan([*small_run, *typed])
     record_as(run, "completed")
     for path in (run.folder / "config.yaml", run.folder):
-        done = lab_here("--config", str(path), "--dry-run")
+        done = launched("--config", str(path), "--dry-run")
         assert states(done.stdout) == {run.run_id: "recorded"}, done.stdout
-    seeds = lab_here("--config", str(run.folder), "seed=0,1", "-m", "--dry-run")
+    seeds = launched("--config", str(run.folder), "seed=0,1", "-m", "--dry-run")
     assert sorted(states(seeds.stdout).values()) == ["missing", "recorded"]
-    again = lab_here("--config", str(run.folder), "force=true", "--dry-run")
+    again = launched("--config", str(run.folder), "force=true", "--dry-run")
     assert states(again.stdout) == {run.run_id: "forced"}
 
 
@@ -116,7 +110,7 @@ hydra:
 """
 
 
-def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], lab_here: Lab, tmp_path: Path) -> None:
+def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "my conf"
     words = [word.removeprefix("task.") for word in small_run if word.startswith("task.")]
     values = "".join(f"{word.replace('=', ': ', 1)}\n" for word in words)
@@ -125,14 +119,13 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], lab_here:
         (folder / group).mkdir(parents=True)
         (folder / group / "mine.yaml").write_text(text)
     typed = [word for word in small_run if not word.startswith("task")]
-    done = lab_here(*typed, "+experiment=mine", "--config-dir", str(folder), "seed=7,8", "-m", "--dry-run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    runs = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("missing")]
+    done = ran(*typed, "+experiment=mine", "--config-dir", str(folder), "seed=7,8", "-m", "--dry-run")
+    runs = [line.split()[1] for line in done.splitlines() if line.startswith("missing")]
     assert [run.rpartition("-")[0] for run in runs] == [
         f"tiny-bert-mine-{arm}"
         for arm in ("full-s7", "lora-r4-s7", "full-s8", "lora-r4-s8", "lora-r8-s7", "lora-r8-s8")
     ]
-    shown = lab_here(*typed, "+experiment=mine", "--config-dir", str(folder), "--cfg=job")
+    shown = launched(*typed, "+experiment=mine", "--config-dir", str(folder), "--cfg=job")
     shown_config = OmegaConf.create(shown.stdout)
     assert (shown_config.method.alpha, shown_config.task.max_length) == (32, 128)
 
@@ -150,19 +143,19 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], lab_here:
         (["rank=abc"], "rank=8"), (["rank=true"], "rank=8"), (["train.dropout=no"], "method.dropout"),
     ],
 )  # fmt: skip
-def test_a_slip_or_a_word_of_another_trainer_is_answered(lab_here: Lab, typed: list[str], named: str) -> None:
-    done = lab_here(*typed)
+def test_a_slip_or_a_word_of_another_trainer_is_answered(typed: list[str], named: str) -> None:
+    done = launched(*typed)
     shown = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 2, shown
     assert named in shown
     assert "Traceback" not in shown
 
 
-def test_of_the_processes_of_a_machine_one_says_what_is_wrong(lab_here: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_processes_of_a_machine_one_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert "rnak" in lab_here("rnak=8").stdout  # a variable that was left in the shell silences nothing
+    assert "rnak" in launched("rnak=8").stdout  # a variable that was left in the shell silences nothing
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    done = lab_here("rnak=8")
+    done = launched("rnak=8")
     assert (done.returncode, done.stdout) == (2, "")
 
 

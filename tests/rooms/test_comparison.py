@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Lab
+from conftest import launched, ran
 from here import store_of
 from safetensors.torch import load_file
 
@@ -37,45 +37,38 @@ def numbers(record: Record) -> str:
 
 
 @pytest.mark.parametrize("method", ["lora", "peft/boft"])
-def test_a_reference_that_comes_later_gives_the_same_numbers(
-    tiny: list[str], tmp_path: Path, method: str, lab_here: Lab
-) -> None:
+def test_a_reference_that_comes_later_gives_the_same_numbers(tiny: list[str], tmp_path: Path, method: str) -> None:
     rank = [] if method == "peft/boft" else ["rank=2"]
     overrides = [*tiny, "train.max_steps=2", f"method={method}", *rank]
     at_once = [f"runs_dir={tmp_path / 'at-once'}" if o.startswith("runs_dir=") else o for o in overrides]
-    assert lab_here(*at_once).returncode == 0
+    ran(*at_once)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train", without_room)
-        broken = lab_here(*overrides)
+        broken = launched(*overrides)
     assert broken.returncode == 1
-    assert "no reference" in broken.stdout
-    shown = " ".join(broken.stdout.split())
-    assert "is failed (OSError: [Errno 28] No space left on device)" in shown
-    assert "reference=false does without the comparison" in shown
+    assert "reference=false" in broken.stdout
     folder, record = of_method(overrides, method)
     assert record.completed.reference is None
     weights = (folder / "adapter_model.safetensors").stat().st_mtime_ns
-    again = lab_here(*overrides)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "1 of 2 already recorded" in again.stdout
-    assert "1 of them not compared with the reference" in again.stdout
-    assert f"[2/2] {method} r=2 seed=0 compared with tiny-bert" in again.stdout or method == "peft/boft"
+    again = ran(*overrides)
+    assert "1 of 2 already recorded" in again
+    assert "1 of them not compared with the reference" in again
     assert (folder / "adapter_model.safetensors").stat().st_mtime_ns == weights
     _, repaired = of_method(overrides, method)
     assert numbers(repaired) == numbers(of_method(at_once, method)[1])
     assert repaired.completed.comparison.code == repaired.code
     assert repaired.written == record.written
-    assert lab_here(*overrides).returncode == 0
+    ran(*overrides)
 
 
-def test_directions_that_a_file_leaves_out_are_counted(tiny: list[str], tmp_path: Path, lab_here: Lab) -> None:
+def test_directions_that_a_file_leaves_out_are_counted(tiny: list[str], tmp_path: Path) -> None:
     """AdaLoRA's file has fewer directions than what was measured: the others are zero."""
     overrides = [*tiny, "method=peft/adalora", "rank=2", "train.max_steps=8", "train.epochs=8"]
     shares = []
     for place, first in ((tmp_path / "a", []), (tmp_path / "b", ["reference=false"])):
         here = [override for override in overrides if not override.startswith("runs_dir=")] + [f"runs_dir={place}"]
         for more in (first, []):
-            assert lab_here(*here, *more).returncode == 0
+            ran(*here, *more)
         folder, record = of_method(here, "peft/adalora")
         saved = load_file(folder / "adapter_model.safetensors")
         assert min(len(tensor) for name, tensor in saved.items() if name.endswith("lora_A")) < 3

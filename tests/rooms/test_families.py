@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab
 from families import BY_NAME, CAUSAL, FAMILIES, Family
 from torch import nn
 
 from lorax_lab.methods import METHODS, REFERENCE, count_parameters
 from lorax_lab.methods.lora_layer import lora_layers
 from lorax_lab.models import adaptable, base_weights, census, coverage, not_measured, select, short_name
-from lorax_lab.record.record import read_record
 from lorax_lab.record.result import Coverage
 from lorax_lab.spectra import LowRank, singular_values
 from lorax_lab.streams import generator
@@ -119,31 +114,6 @@ def test_what_is_tied_is_counted_once() -> None:
     reasons = [by_reason(attached(model, REFERENCE), "parameters") for model in (tied, apart)]
     assert reasons[0]["tied embeddings"] == reasons[1]["embeddings"] == reasons[1]["output layer"] == 64 * 32
     assert "output layer" not in reasons[0]
-
-
-def test_a_run_records_what_it_covers_and_the_console_says_what_is_not_measured(
-    model_folder: Path, small_run: list[str], tmp_path: Path, lab_here: Lab
-) -> None:
-    folder = tmp_path / "mixtral"
-    BY_NAME["Mixtral"].model().save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(model_folder / name, folder / name)
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings["model_input_names"] = ["input_ids", "attention_mask"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    words = [word for word in small_run if not word.startswith("model=")]
-    done = lab_here(f"model={folder}", *words, "rank=2", "train.max_steps=2")
-    assert done.returncode == 0, done.stdout
-    (line,) = [line for line in done.stdout.splitlines() if "not measured" in line]
-    assert f"model={folder}: " in line
-    assert "3-D experts" in line
-    records = [read_record(path.parent) for path in (tmp_path / "runs").glob("*/record.json")]
-    assert {record.method for record in records} == {REFERENCE, LORA}
-    for record in records:
-        cover = record.completed.coverage
-        assert cover.trained == record.completed.parameters.trainable
-        assert cover.adapted == sum(math.prod(matrix.shape) for matrix in record.completed.matrices.values())
-        assert "3-D experts" in {part.reason for part in cover.parts}
 
 
 def test_what_a_class_fixes_is_fixed_in_a_model_that_is_read_from_files(

@@ -10,10 +10,8 @@ import torch
 
 from experiments.base_ranks import ranks_of_features, scores_of_cuts
 from experiments.converged_heads import fitted
-from lorax_lab import execute
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.plan import run_of
 from lorax_lab.models import adaptable, head_modules, load_base
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.frozen_head import STRENGTHS, fitted_head
@@ -57,22 +55,6 @@ def test_no_seed_has_a_part_in_it_and_the_model_stays_as_it_was(small_run: list[
     first, second = (fitted_head(model, head_modules(model), splits) for _ in range(2))
     np.testing.assert_array_equal(first["test"], second["test"])
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
-
-
-def test_the_store_keeps_it_for_runs_of_other_seeds_and_not_of_other_data(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def baselines(*more: str) -> dict[str, float | None]:
-        run = run_of(compose([*small_run, "method=full", "train.max_steps=1", *more]))
-        return {**execute.execute(run.config, run.run_id, run.folder, None).completed.baselines}
-
-    fits: list[int] = []
-    monkeypatch.setattr(execute, "fitted_head", lambda *inputs: fits.append(1) or fitted_head(*inputs))
-    first = baselines("seed=0")
-    assert baselines("seed=1") == first
-    assert len(fits) == 1
-    baselines("task.split_seed=1")
-    assert len(fits) == 2
 
 
 def test_a_base_that_is_cut_to_nothing_is_read_as_its_embeddings_and_put_back(small_run: list[str]) -> None:

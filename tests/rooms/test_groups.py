@@ -61,18 +61,6 @@ def test_settings_of_a_method_part_variants_and_are_not_averaged(store: Store) -
     assert len(set(FIGURES["memory"].table(group)["arm"])) == 4
 
 
-def test_what_is_measured_makes_no_variant(store: Store) -> None:
-    for measure in ("k90", "controls"):
-        store.run(rank=2, measure=measure)
-        store.run(seed=0 if measure == "k90" else 1, measure=measure)
-    store.run(rank=2, seed=1)
-    group = group_of(store)
-    assert list(group.runs["arm"]) == ["LoRA r = 2"] * 2 + ["full fine-tuning"] * 2
-    assert list(group.runs["config.measure"]) == ["controls", "k90", "k90", "controls"]
-    assert group.dials == ()
-    assert gaps.missing(group) == []
-
-
 def test_what_goes_with_the_rank_is_one_line_and_other_targets_are_another(store: Store) -> None:
     store.run(rank=2, alpha=4)
     store.run(rank=4, alpha=8)

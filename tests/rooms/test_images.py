@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 import transformers
 from bases import save_base
-from conftest import Lab
+from conftest import write_csv
 from PIL import Image
 from published import everything, settings
 
@@ -91,8 +90,8 @@ def test_the_model_sees_the_pixels_that_the_processor_makes_of_a_batch(vit: Path
     task = load_task(settings("image_folder", f"task.path={folder('cat', 'dog')}"))
     base = load_base(str(vit), task.head, 0, task.kind.model_class, task.kind.processor_class)
     split = Split.encoded(task, task.train, base.processor)
-    inputs = split.batch([0, 1]).inputs
-    assert inputs["pixel_values"].shape == (2, 3, 8, 8)
+    inputs, tokens = split.batch([0, 1]).inputs, split.batch([0, 1]).tokens
+    assert (inputs["pixel_values"].shape, tokens) == ((2, 3, 8, 8), 2 * 8 * 8)
     colours = np.array([task.train[i].inputs["image"][0, 0] for i in (0, 1)])
     expected = torch.tensor(colours / 255 * 2 - 1, dtype=torch.float32)
     torch.testing.assert_close(inputs["pixel_values"][:, :, 3, 5], expected)
@@ -113,17 +112,10 @@ def test_sub_folders_are_the_classes_inside_the_folders_own_splits_where_it_has_
     assert task.classes == ("cat", "dog")
 
 
-def table_of(place: Path) -> Path:
-    files = sorted(place.rglob("*.png"))
-    with (place / "labels.csv").open("w", newline="") as file:
-        names = [(path.relative_to(place), path.parent.name) for path in files]
-        csv.writer(file).writerows([("file", "animal"), *names])
-    return place / "labels.csv"
-
-
 def test_a_table_of_paths_is_the_same_task(folder: Folder) -> None:
     place = folder("cat", "dog")
-    path = table_of(place)
+    names = [(str(path.relative_to(place)), path.parent.name) for path in sorted(place.rglob("*.png"))]
+    path = write_csv(place / "labels.csv", ("file", "animal"), *names)
     words = [f"task.path={path}", "task.kind=image_classification", "task.image=file", "task.label=animal"]
     config = settings("local", *words)
     seen = [
@@ -162,19 +154,3 @@ def test_images_of_a_size_that_the_model_does_not_read_are_refused_before_it_tra
     check([fits])
     with pytest.raises(ConfigError, match=r"task=digits: .* 12×12 pixels"):
         check([does_not])
-
-
-def test_a_vit_is_trained_measured_cut_and_scored(vit: Path, tmp_path: Path, lab_here: Lab) -> None:
-    from lorax_lab.record.record import read_record
-
-    runs = tmp_path / "runs"
-    sizes = ["task.train_examples=48", "task.validation_examples=20", "task.test_examples=20"]
-    words = [f"model={vit}", "task=digits", *sizes, "train.device=cpu", "tracking=disabled", f"runs_dir={runs}"]
-    done = lab_here(*words, "rank=2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    full, lora = (read_record(next(runs.glob(f"*{name}*"))).completed for name in ("full", "lora"))
-    assert full.truncation
-    assert len(full.matrices) == len(lora.matrices) == 12
-    assert all("vit.layers" in name for name in full.matrices)
-    assert 0 <= lora.metrics["test/accuracy"] <= 1
-    assert full.time.tokens == 48 * 64

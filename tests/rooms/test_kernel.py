@@ -18,10 +18,8 @@ from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose
-from lorax_lab.methods import METHODS
 from lorax_lab.methods.lora_layer import LoRALinear
-from lorax_lab.models import kernel, select, use_kernel
-from lorax_lab.streams import generator
+from lorax_lab.models import kernel, use_kernel
 
 onednn = pytest.mark.skipif(not kernel.has_onednn(), reason="this build of torch has no oneDNN")
 SHAPES = [((1,), 1, 1), ((7,), 1, 5), ((5,), 3, 1), ((33,), 65, 17), ((2, 3, 4), 8, 5)]
@@ -114,29 +112,6 @@ def test_onednn_makes_every_product_that_is_large_of_a_matrix_without_gaps(monke
     monkeypatch.setattr(kernel, "SMALL", 2 * 4 * 3 + 1)
     kernel.linear(X, W, B)
     assert not seen
-
-
-@onednn
-@pytest.mark.parametrize(("kind", "method"), [("bert", "full"), ("gpt2", "lora"), ("bert", "peft/lora")])
-def test_a_model_has_the_same_loss_and_gradients(kind: str, method: str) -> None:
-    config = compose([f"method={method}", *(["rank=2"] if method != "full" else [])])
-    grads: dict[str, dict[str, Tensor]] = {}
-    for name in ("torch", "onednn"):
-        model = tiny_model(kind)
-        use_kernel(model, name)
-        names = select(model, ["all-linear"])
-        METHODS[method].attach(model, names, config.method, config.rank, generator(0, "adapter"))
-        for parameter in (p for key, p in model.named_parameters() if "lora_B" in key):
-            parameter.data.copy_(drawn(*parameter.shape) / 10)
-        ids = torch.randint(4, 60, (5, 9), generator=torch.Generator().manual_seed(0))
-        labels = torch.tensor([0, 1, 0, 1, 1])
-        loss = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
-        loss.backward()
-        grads[name] = {"loss": loss} | {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-        assert any(type(module) is kernel.OneDnnLinear for module in model.modules()) == (name == "onednn")
-    assert grads["torch"].keys() == grads["onednn"].keys()
-    for key, theirs in grads["torch"].items():
-        close(grads["onednn"][key], theirs)
 
 
 def test_only_the_class_of_plain_linear_layers_changes_and_changes_back() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Lab
+from conftest import launched
 from recorded import run_record
 
 from lorax_lab.config.identity import plain
@@ -178,17 +178,12 @@ def test_a_run_with_a_damaged_record_is_trained_again(tmp_path: Path, trains: li
     assert record.read_record(run.folder).seed == 7
 
 
-def forced(folder: Path) -> Run:
-    """A run of a sweep that repeats what was recorded before it began."""
-    run = planned(folder, "the-run", None, "force=true")
+def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path, trains: list[str]) -> None:
+    run = planned(tmp_path, "the-run", None, "force=true")
     recorded(run, seed=1)
     os.utime(run.folder / record.RECORD, (1000, 1000))
-    return replace(run, since=2000.0)
-
-
-def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path, trains: list[str]) -> None:
-    run = forced(tmp_path)
-    assert [attempt(run, unseen) for run in (replace(run, since=0.0), run, run)] == [RECORDED, "completed", RECORDED]
+    outcomes = [attempt(replace(run, since=since), unseen) for since in (0.0, 2000.0, 2000.0)]
+    assert outcomes == [RECORDED, "completed", RECORDED]
     assert record.read_record(run.folder).seed == 7
 
 
@@ -294,7 +289,7 @@ def test_a_worker_that_died_while_it_was_idle_is_not_given_a_run(tmp_path: Path,
     staff.end(signal.SIGTERM)
 
 
-def test_a_store_that_cannot_be_written_is_named_before_anything_trains(small_run: list[str], lab_here: Lab) -> None:
-    done = lab_here(*small_run, "runs_dir=/proc", "reference=false")
+def test_a_store_that_cannot_be_written_is_named_before_anything_trains(small_run: list[str]) -> None:
+    done = launched(*small_run, "runs_dir=/proc", "reference=false")
     assert done.returncode == 2
     assert "runs_dir=/proc cannot be written" in done.stdout

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from conftest import Lab
+from conftest import ran
 from here import store_of
 from synthetic import changed, peaked, study
 from test_tasks import cut, pool, texts
@@ -54,11 +52,10 @@ def test_what_it_leaves_no_meaning_is_refused(words: list[str], named: str) -> N
         compose(spell_out([*words, "task.memorise=true"]))
 
 
-def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run: list[str], lab_here: Lab) -> None:
+def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run: list[str]) -> None:
     words = [*small_run, *SIZES, "task.memorise=true", "task.train_examples=48", "train.head=false"]
-    done = lab_here(*words, "rank=2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(MEMORISED) == 1
+    shown = ran(*words, "rank=2")
+    assert shown.count(MEMORISED) == 1
     runs = store_of(words)
     for record in scan(runs)[0].values():
         result = record.completed
@@ -71,16 +68,9 @@ def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run
     assert set(scores(group, "test")["split"]) == {"training"}
 
 
-def memorising() -> Any:
-    """A published study, whose lines say that its task is memorised."""
-
-    def change(line: dict[str, Any]) -> dict[str, Any]:
-        return line | {"config": line["config"] | {"task": line["config"]["task"] | {"memorise": True}}}
-
-    return changed(study(peaked), change)
-
-
 def test_no_page_calls_a_training_score_a_test_score() -> None:
-    for records, is_memorised in ((study(peaked), False), (memorising(), True)):
+    plain, extra = study(peaked), {"memorise": True}
+    memorised = changed(plain, lambda x: x | {"config": x["config"] | {"task": x["config"]["task"] | extra}})
+    for records, is_memorised in ((plain, False), (memorised, True)):
         assert (SCORED in FIGURES["cost"].table(records)) == is_memorised
         assert ("asks to memorise" in page.write(records)) == is_memorised

@@ -15,7 +15,6 @@ from synthetic import changed, in_nats, lost, present, shared, study, with_head,
 from analysis.study import comparison, margin, page, update
 from analysis.study.records import Records
 from analysis.study.statistics import holm
-from analysis.study.verdict import SUPPORTED, UNDECIDED, rulings
 from lorax_lab.study.answers import CUT_ANSWERS, LOSSES
 
 TASK = "reviews"
@@ -84,14 +83,6 @@ def test_k_star_is_decided_on_validation_where_a_seed_lacks_the_answers() -> Non
 def test_an_arm_that_trains_the_head_alone_is_found_by_what_it_trains() -> None:
     assert margin.head_arm(with_head(0.7), TASK) == "head"
     assert margin.head_arm(with_head(0.7, trained=150_000), TASK) is None
-
-
-@pytest.mark.parametrize(("of_head", "says"), [(0.7, SUPPORTED), (0.79, UNDECIDED)])
-def test_a_task_that_the_head_alone_may_solve_tells_no_rank(of_head: float, says: str) -> None:
-    records = with_head(of_head)
-    assert {ruling.verdict for ruling in rulings(records) if ruling.module == update.ALL} == {says}
-    assert page.at_margin(records, TASK, 0.02)[2] == says
-    assert page.at_margin(records, TASK, 0.3)[2] == UNDECIDED
 
 
 def test_the_log_loss_is_a_second_endpoint_with_a_margin_of_its_own() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Lab, tiny_model
+from conftest import launched, tiny_model
 from here import plan
 
 from lorax_lab import tasks
@@ -21,7 +20,6 @@ from lorax_lab.execute import execute
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import check, run_of
 from lorax_lab.models import matrix_shapes, shapes_of
-from lorax_lab.train import check_machine
 
 CANNOT = {
     "a rank above the matrices": (["rank=2,500,4", "-m"], "rank=500 is above min(out, in) = 32 of"),
@@ -38,11 +36,11 @@ CANNOT = {
 
 @pytest.mark.parametrize("reason", CANNOT)
 def test_one_run_that_cannot_train_stops_the_sweep_before_it_begins(
-    small_run: list[str], lab_here: Lab, tmp_path: Path, reason: str
+    small_run: list[str], tmp_path: Path, reason: str
 ) -> None:
     overrides, message = CANNOT[reason]
     given = {word.partition("=")[0] for word in overrides}
-    done = lab_here(*[word for word in small_run if word.partition("=")[0] not in given], *overrides)
+    done = launched(*[word for word in small_run if word.partition("=")[0] not in given], *overrides)
     shown = " ".join((done.stdout + done.stderr).split())
     assert message in shown
     assert done.returncode == 2
@@ -99,33 +97,3 @@ def test_a_table_that_changes_while_it_is_read_is_refused(growing: Any, monkeypa
     monkeypatch.setattr(tasks, "source_of", lambda config: changing)
     with pytest.raises(ConfigError, match=r"mine\.csv changed while it was read"):
         tasks.load_task(config.task)
-
-
-MACHINES = [
-    (False, ["train.precision=fp32"], ""),
-    (False, ["train.precision=bf16"], ""),
-    (False, ["train.precision=fp16"], "train.precision=fp16 is not possible on a cpu; type train.precision=bf16"),
-    (False, ["train.device=cuda"], "train.device=cuda is not on this machine; type train.device=auto"),
-    (True, ["train.precision=fp16"], ""),
-    (True, ["train.precision=bf16", "train.device=cpu"], ""),
-    (True, ["train.precision=bf16"], "train.precision=bf16 is not possible on this GPU; type train.precision=fp16"),
-    (True, ["train.precision=bf16", "train.device=cuda"], "train.precision=bf16"),
-    (False, ["train.optimizer=adamm"], "train.optimizer=adamm is not possible: did you mean 'adamw'"),
-    (False, ["train.schedule=cosin"], "train.schedule=cosin is not possible: did you mean 'cosine'"),
-]
-
-
-@pytest.mark.parametrize(("has_gpu", "words", "refused"), MACHINES)
-def test_what_the_machine_lacks_is_refused(
-    has_gpu: bool, words: list[str], refused: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The GPU has no units for bf16."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    config = compose(words).train
-    if refused:
-        with pytest.raises(ConfigError, match=re.escape(refused)):
-            check_machine(config)
-    else:
-        check_machine(config)

@@ -20,7 +20,6 @@ from experiments.teacher import (
     Level,
     batches,
     bert,
-    features,
     labelled,
     plant_largest,
     plant_signs,
@@ -76,12 +75,6 @@ def test_signs_are_the_planted_models_own_answers_and_unknown_without_the_update
     assert accuracy(signs / "model", signs / "data.csv", update) == 1
     assert accuracy(signs / "model", signs / "data.csv", None) < 0.6
     assert len(set(column(signs / "data.csv", "label"))) == 4
-
-
-def test_the_update_of_signs_has_no_mean(signs: Path, model_folder: Path) -> None:
-    base = load_base(str(model_folder), {"num_labels": 4}, 0)
-    along = features(base, column(signs / "data.csv", "text")).inputs @ load_file(signs / "teacher.safetensors")["V"]
-    assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
 
 
 def test_coordinates_that_the_norm_puts_out_are_not_read(model_folder: Path, table_file: Path, tmp_path: Path) -> None:

@@ -27,19 +27,6 @@ def test_the_signal_has_its_rank_and_its_share(noise: str, ratio: float) -> None
     assert not torch.equal(planted.planted(noise, ratio, 5, 1, side=48)[0], update)
 
 
-@pytest.mark.parametrize(
-    ("scores", "k"),
-    [
-        ({0: 0.99, 1: 0.9, 2: 1.0}, 2),
-        ({0: 0.981, 1: 1.0, 2: 1.0}, 0),
-        ({0: 0.5, 1: 0.97, 2: 1.0}, 2),
-        ({0: 0.5, 1: 1.0, 2: 0.9}, 1),  # noise that is cut off
-    ],
-)
-def test_k_is_the_smallest_from_which_on_nothing_is_lost(scores: dict[int, float], k: int) -> None:
-    assert planted.k_star(scores) == k
-
-
 def test_the_command_draws_what_there_are_records_of_and_names_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

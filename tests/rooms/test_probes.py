@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lorax_lab import execute
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import run_of
 from lorax_lab.record.probes import explaining, probe_lines
-from lorax_lab.record.result import Probe
+from lorax_lab.record.result import Probe, Result
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.probes import probes_of
 
@@ -37,12 +38,9 @@ def rows(leak: str) -> list[dict[str, object]]:
 
 def scores(path: Path, leak: str, *words: str) -> dict[str, Probe]:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows(leak)))
-    given = (
-        words
-        if any(word.startswith("task.label") for word in words)
-        else (*words, "task.text=text", "task.label=label")
-    )
-    return {probe.name: probe for probe in probes_of(load_task(settings("local", f"task.path={path}", *given)))}
+    columns = () if any(word.startswith("task.label") for word in words) else ("task.text=text", "task.label=label")
+    task = load_task(settings("local", f"task.path={path}", *words, *columns))
+    return {probe.name: probe for probe in probes_of(task)}
 
 
 def test_the_probe_that_a_leak_is_made_for_finds_it_in_unseen_examples(tmp_path: Path) -> None:
@@ -91,19 +89,24 @@ def test_a_probe_explains_a_score_where_it_surely_brings_nine_tenths_of_it(
     assert [("warning" in line, "2 of 2 runs" in line) for line in lines[1:]] == [(True, True)] * explains
 
 
-def test_runs_on_the_same_data_share_them(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    fits: list[int] = []
+def test_probes_and_the_head_alone_are_kept_for_all_runs_on_the_same_data(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[str] = []
     execute._last_probes.clear()
-    monkeypatch.setattr(execute, "probes_of", lambda task: fits.append(1) or probes_of(task))
+    for name in ("probes_of", "fitted_head"):
+        counted = partial(lambda name, fit, *inputs: fits.append(name) or fit(*inputs), name, getattr(execute, name))
+        monkeypatch.setattr(execute, name, counted)
 
-    def probes(*more: str) -> list[Probe]:
-        run = run_of(compose([*small_run, "train.max_steps=1", *more]))
-        return execute.execute(run.config, run.run_id, run.folder, None).completed.probes
+    def result(*words: str) -> Result:
+        run = run_of(compose([*small_run, "train.max_steps=1", *words]))
+        return execute.execute(run.config, run.run_id, run.folder, None).completed
 
-    first = probes("method=full")
-    assert first[0].name == "majority class"
-    assert probes("method=lora", "rank=1", "seed=1") == first
-    assert len(fits) == 1
-    assert probes("measure=trial") == []
-    probes("method=lora", "rank=1", "task.split_seed=1")
-    assert len(fits) == 2
+    first, other_seed, lora = result("method=full"), result("method=full", "seed=1"), result("rank=1")
+    assert first.probes[0].name == "majority class"
+    assert first.probes == other_seed.probes == lora.probes
+    assert first.baselines == other_seed.baselines
+    assert sorted(fits) == ["fitted_head", "probes_of"]
+    assert result("measure=trial").probes == []
+    result("method=full", "task.split_seed=1")
+    assert sorted(fits) == ["fitted_head"] * 2 + ["probes_of"] * 2

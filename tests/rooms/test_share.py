@@ -109,10 +109,7 @@ def test_there_is_no_share_of_what_is_not_surely_brought() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("rank", "r90"),
-    [(1, Enough(8, 8, 8)), (8, Enough(1, 64, 64)), (64, Enough(1, None, None))],
-)
+@pytest.mark.parametrize(("rank", "r90"), [(1, Enough(8, 8, 8)), (8, Enough(1, 64, 64)), (64, Enough(1, None, None))])
 def test_a_rank_of_which_a_run_diverged_does_not_keep_the_share_and_is_named(rank: int, r90: Enough) -> None:
     """Every rank keeps all of the gain, so that without the diverged run r90 is 1."""
     protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, Arm("LoRA r=64", ("method=lora", "rank=64"), 1e-3)))

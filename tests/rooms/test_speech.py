@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 from bases import save_base, tone
-from conftest import Lab, tiny_speech_processor, write_csv
+from conftest import ran, tiny_speech_processor, write_csv
 from published import everything, settings
 from torch import nn
 from transformers import AutoModelForSpeechSeq2Seq
@@ -171,15 +171,14 @@ def test_recordings_and_transcripts_that_cannot_be_used_are_named(fault: str, tm
         encoded(path)
 
 
-def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
+def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: Path) -> None:
     from peft import PeftModel
 
     from lorax_lab.record.record import read_record
 
     runs, path = tmp_path / "runs", table(tmp_path / "data", rows=20, rate=lambda i: 8_000 if i % 2 else RATE)
     words = [f"model={whisper}", "task=local", *columns_of(path), "train.epochs=1", "train.device=cpu"]
-    done = lab_here(*words, "tracking=disabled", f"runs_dir={runs}", "rank=2")
-    assert done.returncode == 0, done.stdout + done.stderr
+    ran(*words, "tracking=disabled", f"runs_dir={runs}", "rank=2")
     full, lora = (read_record(next(runs.glob(f"*{name}*"))).completed for name in ("full", "lora"))
     assert full.truncation
     assert len(full.matrices) == len(lora.matrices) == 32

@@ -9,33 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis import which_rank
 from analysis.study.records import RECORDS
-from analysis.which_rank import (
-    DOCS,
-    GAP,
-    RULES,
-    SIGNALS,
-    USUAL,
-    Cell,
-    cells,
-    forecast,
-    most_like,
-    page,
-    standing,
-    table,
-)
 from lorax_lab.errors import ConfigError
 
 MINILM = np.array([(384, 384)] * 24 + [(1536, 384), (384, 1536)] * 6)
 
 
-def cell(task: str, scores: dict[int, float], gap: float = 0.0, **changes: Any) -> Cell:
+def cell(task: str, scores: dict[int, float], gap: float = 0.0, **changes: Any) -> which_rank.Cell:
     """A made cell of 3,000 examples of two classes, whose runs have every signal."""
     parameters = {rank: int(rank * MINILM.sum()) for rank in scores}
     place = {"study": "made", "condition": task, "task": task, "kind": "classification", "unit": "", "classes": 2}
-    signals = dict.fromkeys(SIGNALS, math.nan) | {GAP: gap}
+    signals = dict.fromkeys(which_rank.SIGNALS, math.nan) | {which_rank.GAP: gap}
     made = {"examples": 3000, "scores": scores, "adaptive": {}, "parameters": parameters, "seconds": {}}
-    return Cell(**place | made | {"shapes": MINILM, "signals": signals} | changes)
+    return which_rank.Cell(**place | made | {"shapes": MINILM, "signals": signals} | changes)
 
 
 BY_HAND = {
@@ -50,42 +37,41 @@ BY_HAND = {
 def test_each_rule_names_the_rank_that_is_worked_out_by_hand(examples: int, classes: int) -> None:
     of_task = cell("made", {8: 0.8}, examples=examples, classes=classes)
     names = ["axolotl's proposal", "Tinker's", "2 bits a parameter", "√N", "1.35·K·N"]
-    assert [RULES[name](of_task, []) for name in names] == BY_HAND[examples, classes]
+    assert [which_rank.RULES[name](of_task, []) for name in names] == BY_HAND[examples, classes]
 
 
 def test_regret_is_the_best_score_less_that_of_the_rule_and_tasks_count_alike() -> None:
     grid = {1: 0.70, 8: 0.80, 16: 0.805, 64: 0.79}
     of_cells = [cell("one", grid), cell("one", grid | {1: 0.78}), cell("two", {1: 0.905, 8: 0.90})]
-    rows = table(of_cells)
+    rows = which_rank.table(of_cells)
     assert [c.needed for c in of_cells] == [8, 8, 1]
     assert not (rows["rule"] == "rank 4").any()  # 8 is a factor of 2 away
-    first = standing(rows, "rank 1")
+    first = which_rank.standing(rows, "rank 1")
     assert first["regret"].mean == pytest.approx(((0.105 + 0.025) / 2 + 0) / 2)
     assert first["left_out"] == pytest.approx([0, 0.065])
     assert first["more"].mean == pytest.approx(((0.1 + 0.02) / 2 - 0.005) / 2)
     assert (first["cells"], first["short"], first["worst"]) == (3, 2, pytest.approx(0.105))
     assert first["times_needed"] == pytest.approx((1 / 64) ** (1 / 3))
-    assert standing(rows, "AdaLoRA, same budget") == {"name": "AdaLoRA, same budget", "cells": 0}
+    assert which_rank.standing(rows, "AdaLoRA, same budget") == {"name": "AdaLoRA, same budget", "cells": 0}
 
 
 def test_a_method_of_its_own_ranks_has_the_regret_of_its_score() -> None:
-    (row,) = [
-        r for r in table([cell("one", {8: 0.8}, adaptive={"ours": 0.82})]).to_dict("records") if r["rule"] == "ours"
-    ]
-    assert (row["rank"], row["regret"], row["more"]) == (USUAL, pytest.approx(-0.02), pytest.approx(-0.02))
+    rows = which_rank.table([cell("one", {8: 0.8}, adaptive={"ours": 0.82})])
+    row = rows.set_index("rule").loc["ours"]
+    assert (row["rank"], row["regret"], row["more"]) == (which_rank.USUAL, pytest.approx(-0.02), pytest.approx(-0.02))
 
 
 def test_a_forecast_is_fitted_to_other_tasks_alone() -> None:
     grid = {1: 0.0, 2: 0.0, 4: 0.0, 8: 0.0, 16: 0.0, 32: 0.0}
     of_cells = [cell(f"task {i}", grid | {2**i: 0.5}, gap=i / 10) for i in range(6)]
-    rows = table(of_cells)
-    named = rows[rows["rule"] == f"forecast from the {GAP}"]
+    rows = which_rank.table(of_cells)
+    named = rows[rows["rule"] == f"forecast from the {which_rank.GAP}"]
     assert named["rank"].tolist() == named["needed"].tolist() == [1, 2, 4, 8, 16, 32]
-    rows = table([*of_cells, cell("task 0", grid | {32: 0.5}, gap=0.0)])  # a repeat that needs another rank
-    of_task = rows[(rows["rule"] == f"forecast from the {GAP}") & (rows["task"] == "task 0")]
+    rows = which_rank.table([*of_cells, cell("task 0", grid | {32: 0.5}, gap=0.0)])  # a repeat that needs another rank
+    of_task = rows[(rows["rule"] == f"forecast from the {which_rank.GAP}") & (rows["task"] == "task 0")]
     assert of_task["rank"].tolist() == [1, 1]
-    others = [replace(c, signals=c.signals | {GAP: 0.3}) for c in of_cells]
-    assert forecast(GAP)(of_cells[0], others) is None  # nothing varies
+    others = [replace(c, signals=c.signals | {which_rank.GAP: 0.3}) for c in of_cells]
+    assert which_rank.forecast(which_rank.GAP)(of_cells[0], others) is None  # nothing varies
 
 
 def test_the_cells_most_like_a_task_come_first() -> None:
@@ -94,18 +80,18 @@ def test_the_cells_most_like_a_task_come_first() -> None:
         cell("cloze", {1: 0.4}, classes=24),
         cell("rating", {1: 0.7}, kind="regression"),
     ]
-    assert most_like(of_cells, ["cloze"])["condition"].tolist() == ["cloze", "sarcasm", "rating"]
-    assert most_like(of_cells, ["classification", "3", "100"])["condition"].tolist()[0] == "sarcasm"
+    assert which_rank.most_like(of_cells, ["cloze"])["condition"].tolist() == ["cloze", "sarcasm", "rating"]
+    assert which_rank.most_like(of_cells, ["classification", "3", "100"])["condition"].tolist()[0] == "sarcasm"
     with pytest.raises(ConfigError, match="did you mean 'sarcasm'"):
-        most_like(of_cells, ["sarcas"])
+        which_rank.most_like(of_cells, ["sarcas"])
 
 
 @pytest.mark.slow
 def test_the_table_and_the_page_are_what_the_records_give() -> None:
-    of_cells = cells(RECORDS)
-    rows = table(of_cells)
+    of_cells = which_rank.cells(RECORDS)
+    rows = which_rank.table(of_cells)
     assert all(
         (score < 0) == bool(c.unit) for c in of_cells for score in c.scores.values()
     )  # nats: the lower, the better
-    assert rows.to_csv(index=False) == (DOCS / "which_rank.csv").read_text(encoding="utf-8")
-    assert page(of_cells, rows) == (DOCS / "which_rank.md").read_text(encoding="utf-8")
+    assert rows.to_csv(index=False) == (which_rank.DOCS / "which_rank.csv").read_text(encoding="utf-8")
+    assert which_rank.page(of_cells, rows) == (which_rank.DOCS / "which_rank.md").read_text(encoding="utf-8")
