@@ -26,10 +26,10 @@ MAIN = ("model", "task.name", "method.name", "rank")
 """The dials that come first wherever several are shown."""
 INPUTS = ("model", "task.name", "task.path")
 """Settings that name a run's inputs. Where hashes of the inputs are known, they replace the names."""
+DECLARED = [("", field) for field in fields(RunConfig)] + [("train.", field) for field in fields(TrainConfig)]
 PLACES = tuple(
     f"{section}{field.name}."
-    for section, settings_of in (("", RunConfig), ("train.", TrainConfig))
-    for field in fields(settings_of)
+    for section, field in DECLARED
     if field.metadata.get("decides_result") is False and field.name not in INPUTS
 )
 """How keys begin, each with a dot behind it, that decide no result: of places, windows and switches."""
