@@ -198,8 +198,10 @@ def typed(content: Any) -> RunConfig:
     return config
 
 
-_reader = lru_cache(maxsize=256)(TypeAdapter)
-"""What makes settings of plain values; it lets nothing pass that has another type, or that is no setting."""
+@lru_cache(maxsize=256)
+def _reader(schema: type) -> TypeAdapter[Any]:
+    """What makes settings of plain values; it lets nothing pass that has another type, or that is no setting."""
+    return TypeAdapter(schema)
 
 
 def _checked(schema: Any, section: str, content: dict[str, Any]) -> Any:
