@@ -282,9 +282,8 @@ def _record(
     files.save_history(folder, trained.history)
     if not run.is_trial:
         exported = run.method.export(run.model, config.method, run.base_name)
-        hashes = (run.base_sha256, task.data_sha256)
-        ran = (provenance.code_sha256(), run.run_id, science(config, *hashes))
-        lineage = Lineage(run.base_name, run.base_weights, *hashes, *ran)
+        hashes, code = (run.base_sha256, task.data_sha256), provenance.code_sha256()
+        lineage = Lineage(run.base_name, run.base_weights, *hashes, code, run.run_id, science(config, *hashes))
         files.save_trained(folder, lineage.in_files(exported), lineage.header())
         files.save_arrays(folder / files.SPECTRA, findings.spectra)
         head: dict[str, Any] = {}

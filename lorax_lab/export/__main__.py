@@ -88,9 +88,8 @@ def export(run: Path, folder: Path, to_push: str | None = None) -> None:
     if base.sha256 != inputs.model_sha256:
         ours, theirs = base.sha256[:12], inputs.model_sha256[:12]
         raise ConfigError(f"model={config.model} has sha256 {ours}, and {run} was trained on {theirs}; put that back")
-    hashes = (inputs.model_sha256, inputs.data_sha256)
-    ran = (record.code, record.run_id, science(config, *hashes))
-    lineage = Lineage(base.name, base_weights(config.model), *hashes, *ran)
+    hashes, weights = (inputs.model_sha256, inputs.data_sha256), base_weights(config.model)
+    lineage = Lineage(base.name, weights, *hashes, record.code, record.run_id, science(config, *hashes))
     model: Any = base.model
     if inputs.classes:
         model.config.id2label = dict(enumerate(inputs.classes))
