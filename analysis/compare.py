@@ -9,7 +9,6 @@ Nothing is trained.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,27 +16,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.record import variation
+from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.files import write_csv, write_text
 from lorax_lab.record.folder import OUTPUTS, load_arrays
-from lorax_lab.record.record import Record, scan
 from lorax_lab.study.answers import answers_of
 from lorax_lab.study.published import Line
 
 from . import style
-from .groups import FIRST, RUNS, Group, command, group_of, settings_of
+from .groups import FIRST, RUNS, Group, command, is_input, load
 from .pages import render
 from .study import share
 from .study.comparison import NONE, added
 from .study.figures import answer as figure
 from .study.records import score_of
+from .study.share import Zero
 from .study.statistics import Interval, crossed
 from .variants import REFERENCE
 
 HEAD = "head"
 """The method that trains the head alone."""
 PAGE = "comparison.md"
+Lines = dict[int, Line]
+"""An arm's runs by seed."""
 
 
 def main(arguments: list[str]) -> int:
@@ -49,12 +49,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--against", metavar="ARM", help=against)
     parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder of page, tables and figures")
     options = parser.parse_args(arguments)
-    return answer(lambda: _main(options.runs or options.folder, options.against, options.out))
-
-
-def _main(runs_dir: Path, against: str | None, out: Path) -> int:
+    out = options.out
     style.check_out(out)
-    compared = [compare(group, against) for group in groups(runs_dir)]
+    compared = [compare(group, options.against) for group in groups(options.runs or options.folder)]
     for facts in compared:
         write_csv(out / f"{facts['name']}.csv", facts["table"])
         if (rows := facts["shares"]) is not None:
@@ -67,32 +64,19 @@ def _main(runs_dir: Path, against: str | None, out: Path) -> int:
 
 
 def groups(runs_dir: Path) -> list[Group]:
-    """The completed runs of a folder by model, task and data, where two arms or more share a seed.
+    """The completed runs of a folder by model, task and data, of which there are two arms or more.
 
     Raises:
         ConfigError: no such folder, or no two arms to compare.
     """
-    if not runs_dir.is_dir():
-        raise ConfigError(f"there is no folder {runs_dir}; type {command(FIRST, runs_dir)}, or name another folder")
-    scanned, damages = scan(runs_dir)
-    for damage in damages:
+    recorded = load(runs_dir, is_input)
+    for damage in recorded.damages:
         print(f"left out: {damage.reason}")
-    done = {folder: record for folder, record in scanned.items() if record.result and not record.is_trial}
-    settings = {record.run_id: settings_of(record) for record in done.values()}
-    members: dict[str, dict[Path, Record]] = {}
-    for folder, record in done.items():
-        inputs = {key: value for key, value in settings[record.run_id].items() if _is_input(key)}
-        members.setdefault(json.dumps(inputs, sort_keys=True), {})[folder] = record
-    made = [group_of(records, settings, runs_dir) for records in members.values()]
-    made = [group for group in made if len(set(group.runs["arm_key"])) > 1]
-    if not made:
+    comparable = [group for group in recorded.groups if len(set(group.runs["arm_key"])) > 1]
+    if not comparable:
         typed = command(FIRST, runs_dir)
         raise ConfigError(f"{runs_dir} has no two arms of one model and task; type {typed}, or name another folder")
-    return sorted(made, key=lambda group: group.name)
-
-
-def _is_input(key: str) -> bool:
-    return key in variation.INPUTS or key.startswith(("inputs.", "task."))
+    return comparable
 
 
 def compare(group: Group, against: str | None = None) -> dict[str, Any]:
@@ -109,9 +93,9 @@ def compare(group: Group, against: str | None = None) -> dict[str, Any]:
     arms = {str(arm): _lines(rows, group) for arm, rows in runs.items()}
     reference = _reference(group, list(arms), against)
     is_full = runs[reference]["method"].iloc[0] == REFERENCE
-    zero = _zero(group, arms, arms[reference]) if is_full else None
-    table = pd.DataFrame([_row(group, runs[arm], arm, arms, reference, zero) for arm in arms])
-    shares = _shares(group, runs, arms, reference, zero)
+    zero = _zero(group, arms, reference) if is_full else None
+    table = pd.DataFrame([_row(group, runs[arm], arms[arm], arms[reference], zero) for arm in arms])
+    shares = _shares(group, runs, arms, arms[reference], zero)
     facts: dict[str, Any] = {"name": group.name, "title": group.title, "metric": group.metric, "reference": reference}
     facts |= {"zero": zero and zero[0], "table": table, "shares": shares, "enough": _enough(shares)}
     single = table.loc[(table["arm"] != reference) & (table.get("paired", pd.Series(0, table.index)) < 2), "arm"]
@@ -128,8 +112,7 @@ def _why(is_full: bool, zero: object, table: pd.DataFrame) -> str:
     return "" if has_share else "full fine-tuning is not surely better than the head alone"
 
 
-def _lines(rows: pd.DataFrame, group: Group) -> dict[int, Line]:
-    """An arm's runs by seed."""
+def _lines(rows: pd.DataFrame, group: Group) -> Lines:
     return {int(row["seed"]): _line(Path(row["folder"]), group) for _, row in rows.iterrows()}
 
 
@@ -159,45 +142,32 @@ def _reference(group: Group, arms: list[str], against: str | None) -> str:
     return str(full.sort_values("best", ascending=False)["arm"].iloc[0]) if len(full) else arms[0]
 
 
-def _zero(
-    group: Group, arms: Mapping[str, dict[int, Line]], reference: dict[int, Line]
-) -> tuple[str, dict[int, Line]] | None:
-    """What brings nothing: the head alone, which full fine-tuning's run has fitted or an arm has trained, or a language
-    model before training."""
-    fitted = {seed: head for seed, line in reference.items() if (head := share.head_of(line))}
-    if fitted and len(fitted) == len(reference):
-        return share.HEAD, fitted
-    if len(trained := group.best[group.best["method"] == HEAD]):
-        return share.HEAD, arms[str(trained["arm"].iloc[0])]
-    before = {seed: line["baselines"].get(f"{share.UNTRAINED}/{group.metric}") for seed, line in reference.items()}
-    if None in before.values():
-        return None
-    metric = f"test/{group.metric}"
-    return share.BEFORE, {seed: {"metric": group.metric, "metrics": {metric: score}} for seed, score in before.items()}
+def _zero(group: Group, arms: Mapping[str, Lines], reference: str) -> Zero | None:
+    """What brings nothing; a head alone that is an arm of its own may be that."""
+    trained = group.best.loc[group.best["method"] == HEAD, "arm"]
+    return share.zero_of(arms[reference], (share.HEAD, arms[str(trained.iloc[0])]) if len(trained) else None)
 
 
-def _row(
-    group: Group,
-    runs: pd.DataFrame,
-    arm: str,
-    arms: Mapping[str, dict[int, Line]],
-    reference: str,
-    zero: tuple[str, dict[int, Line]] | None,
-) -> dict[str, Any]:
-    scores = [score_of(line, "test") for line in arms[arm].values()]
-    row = {"arm": arm, "rank": runs["rank"].iloc[0], "seeds": len(scores), "score": float(np.mean(scores))}
+def _row(group: Group, runs: pd.DataFrame, arm: Lines, reference: Lines, zero: Zero | None) -> dict[str, Any]:
+    scores = [score_of(line, "test") for line in arm.values()]
+    row = {
+        "arm": runs["arm"].iloc[0],
+        "rank": runs["rank"].iloc[0],
+        "seeds": len(scores),
+        "score": float(np.mean(scores)),
+    }
     row |= {"trainable": int(runs["parameters.trainable"].iloc[0])}
-    if arm == reference:
+    if arm is reference:
         return row
-    gain = _gain(arms[arm], arms[reference], group.higher_is_better)
+    gain = _gain(arm, reference, group.higher_is_better)
     row |= {"difference": gain.mean, "difference_low": gain.low, "difference_high": gain.high, "paired": gain.count}
-    of_arm = zero and share.paired(arms[reference], {("arm", 0): arms[arm]}, zero, group.higher_is_better, False)
+    of_arm = zero and share.paired(reference, {("arm", 0): arm}, zero, group.higher_is_better, with_cuts=False)
     if of_arm:
         row |= dict(zip(("share", "share_low", "share_high"), of_arm.share_of(of_arm.arms["arm", 0]), strict=True))
     return row
 
 
-def _gain(arm: dict[int, Line], reference: dict[int, Line], higher_is_better: bool) -> Interval:
+def _gain(arm: Lines, reference: Lines, higher_is_better: bool) -> Interval:
     """The gain over the reference of the same seeds, above 0 is better."""
     pairs = [(arm[seed], reference[seed]) for seed in sorted(set(arm) & set(reference))]
     values = [(added(line), added(other)) for line, other in pairs]
@@ -208,24 +178,21 @@ def _gain(arm: dict[int, Line], reference: dict[int, Line], higher_is_better: bo
 
 
 def _shares(
-    group: Group,
-    runs: Mapping[Any, pd.DataFrame],
-    arms: Mapping[str, dict[int, Line]],
-    reference: str,
-    zero: tuple[str, dict[int, Line]] | None,
+    group: Group, runs: Mapping[Any, pd.DataFrame], arms: Mapping[str, Lines], reference: Lines, zero: Zero | None
 ) -> pd.DataFrame | None:
     """The shares by rank of each variant that has one, and by directions of the reference's update."""
-    by_variant: dict[str, dict[tuple[str, int], dict[int, Line]]] = {}
+    if zero is None:
+        return None
+    by_variant: dict[str, dict[tuple[str, int], Lines]] = {}
     for arm, rows in runs.items():
-        if pd.notna(rank := rows["rank"].iloc[0]) and arm != reference:
-            by_variant.setdefault(str(rows["variant"].iloc[0]), {})["rank", int(rank)] = arms[str(arm)]
+        if pd.notna(rank := rows["rank"].iloc[0]) and arms[arm] is not reference:
+            by_variant.setdefault(str(rows["variant"].iloc[0]), {})["rank", int(rank)] = arms[arm]
     made: list[dict[str, Any]] = []
-    for variant, places in by_variant.items() if zero else ():
-        assert zero is not None
-        most = max(len(set(of_arm) & set(arms[reference])) for of_arm in places.values())
-        places = {place: of_arm for place, of_arm in places.items() if len(set(of_arm) & set(arms[reference])) == most}
-        cut = not made and all(share.added_by_cuts(line, "cut") for line in arms[reference].values())
-        if scores := share.paired(arms[reference], places, zero, group.higher_is_better, cut):
+    for variant, places in by_variant.items():
+        most = max(len(set(of_arm) & set(reference)) for of_arm in places.values())
+        places = {place: of_arm for place, of_arm in places.items() if len(set(of_arm) & set(reference)) == most}
+        cut = not made and all(share.added_by_cuts(line, "cut") for line in reference.values())
+        if scores := share.paired(reference, places, zero, group.higher_is_better, cut):
             made += share.rows_of(scores, {"task": variant, "model": group.title["model"], "classes": 0})
     return pd.DataFrame(made) if made else None
 

@@ -1,13 +1,16 @@
 """What one answer for every input scores: the line below which a score says nothing. Of an accuracy it is the share of
 the most frequent class.
 
-Runs keep the labels of their test examples. The published lines of studies do not: see `study/constants.py`.
+Runs keep the labels of their test examples. The published lines of studies do not, so theirs stands in
+`study/constants.csv`, which `python -m experiments.constants STUDY` reads from the data. A condition whose data are not
+in that file has the score of a guess, 1 / classes, and is said to; a correlation has 0.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,7 +19,11 @@ from scipy.special import xlogy
 
 from lorax_lab.record.folder import OUTPUTS, load_arrays
 
+from . import style
 from .groups import Group
+
+if TYPE_CHECKING:
+    from .study.records import Records
 
 CONSTANT, IS = "constant", "constant_is"
 """The columns of what one answer for every input scores, and of what that answer is. A table has them only if it is
@@ -26,6 +33,10 @@ LOOK: Final[dict[str, Any]] = {"color": "0.25", "linewidth": 0.9, "linestyle": (
 """Of the line."""
 CORRELATIONS = ("pearson", "spearman", "matthews")
 """Metrics of which every constant answer has 0."""
+
+FILE = Path(__file__).parent / "study" / "constants.csv"
+COLUMNS = ("study", "condition", "data_sha256", "split", "examples", "metric", "constant")
+"""Of that file."""
 
 
 def of_labels(metric: str, labels: np.ndarray, classes: int) -> tuple[float, str] | None:
@@ -100,7 +111,44 @@ def draw_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
 
 def draw_level(axes: Axes, score: float, name: str, legend: Axes, look: dict[str, Any]) -> None:
     """A level line. Its name stands once in the legend of the axes `legend`."""
-    is_new = name not in legend.get_legend_handles_labels()[1]
-    axes.axhline(score, label=name if axes is legend and is_new else "_", **look)
-    if axes is not legend and is_new:
-        legend.plot([], [], label=name, **look)
+    axes.axhline(score, **look)
+    style.legend_entry(legend, name, **look)
+
+
+# ---- of studies
+
+
+def read() -> pd.DataFrame:
+    """The file's rows."""
+    return pd.read_csv(FILE, dtype={"condition": str, "study": str}, keep_default_na=False)
+
+
+@cache
+def _known() -> dict[tuple[object, ...], float]:
+    rows = read().to_dict("records")
+    return {tuple(row[column] for column in COLUMNS[:-1]): float(row[CONSTANT]) for row in rows}
+
+
+def of_condition(records: Records, task: str, split: str) -> tuple[float, str] | None:
+    """The score of one answer for every input on a split, and what answer that is; None where neither is known."""
+    line = next((line for line in records.lines_in(task, "final") if line.get("inputs")), None)
+    if line is None:
+        return None
+    metric, inputs = line["metric"], line["inputs"]
+    place = (records.name, task, inputs["data_sha256"], split, inputs["examples"].get(split), metric)
+    score = _known().get(place)
+    if metric in CORRELATIONS:
+        return 0.0, ANSWER
+    if score is not None and not records.scored_on(task, ""):
+        return score, MAJORITY if metric == "accuracy" else ANSWER
+    return guess(metric, len(inputs["classes"]))
+
+
+def with_constants(records: Records, table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """A figure's table with the columns `CONSTANT` and `IS`, where a condition has them."""
+    constants = {task: of_condition(records, task, split) for task in records.conditions}
+    pairs = {task: pair for task, pair in constants.items() if pair}
+    if not pairs:
+        return table
+    score, name = ({task: pair[i] for task, pair in pairs.items()} for i in (0, 1))
+    return table.assign(**{CONSTANT: table["task"].map(score), IS: table["task"].map(name)})

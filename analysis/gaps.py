@@ -41,7 +41,11 @@ def stamp(group: Group, table: pd.DataFrame) -> str:
 
 def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     """One line per run under `runs_dir` that no figure shows: its status and, where that helps, what to type."""
-    lines = [_unfinished(run, runs_dir) for run in recorded.records.values() if not run.result]
+    lines = []
+    for run in (run for run in recorded.records.values() if not run.result):
+        reason = f": {' '.join(run.reason.split())}" if run.reason else ""
+        typed = command(variation.overrides(config_of(run)), runs_dir)
+        lines.append(f"{run.run_id} is {run.status}{reason}; to run it again, type {typed}")
     lines += [f"{run} is the same training as {shown}, which is counted" for run, shown in recorded.doubles.items()]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
@@ -108,11 +112,11 @@ def unlike(records: Mapping[str, Record]) -> dict[str, dict[str, str]]:
 
 def versions(group: Group) -> list[str]:
     """A line for each package, or the code, of which unlike versions made runs of the group."""
-    lines = []
-    for name, by_run in unlike(group.records).items():
-        counts = Counter(by_run.values()).most_common()
-        lines.append(f"{name}: {', '.join(f'{version} in {count} of {len(by_run)} runs' for version, count in counts)}")
-    return lines
+    counts = {name: Counter(by_run.values()) for name, by_run in unlike(group.records).items()}
+    return [
+        f"{name}: {', '.join(f'{version} in {count} of {made.total()} runs' for version, count in made.most_common())}"
+        for name, made in counts.items()
+    ]
 
 
 def _line(group: Group, variant: str, overrides: Sequence[str], seeds: Sequence[int], ranks: list[str]) -> str:
@@ -120,12 +124,6 @@ def _line(group: Group, variant: str, overrides: Sequence[str], seeds: Sequence[
     arm = f"{variant} r = {', '.join(ranks)}" if ranks else variant
     typed = command([*overrides, *rank, f"seed={','.join(map(str, seeds))}"], group.runs_dir)
     return f"{arm} of seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}; type {typed}"
-
-
-def _unfinished(run: Record, runs_dir: Path) -> str:
-    reason = f": {' '.join(run.reason.split())}" if run.reason else ""
-    typed = command(variation.overrides(config_of(run)), runs_dir)
-    return f"{run.run_id} is {run.status}{reason}; to run it again, type {typed}"
 
 
 def _settings_in(group: Group, run: Record) -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +92,7 @@ class Group:
             override for override in self.shared if override.partition("=")[0] not in inputs and override != UNSAID
         )
         settings = " ".join(of_note)
-        names = {"model": _short(first["config.model"]), "task": _short(first["config.task.name"])}
+        names = {"model": Path(first["config.model"]).name, "task": Path(first["config.task.name"]).name}
         return names | {"settings": settings or DEFAULTS}
 
     @property
@@ -144,8 +144,21 @@ class Recorded(NamedTuple):
     doubles: dict[str, str]
 
 
-def load(runs_dir: Path) -> Recorded:
+def is_shared(key: str) -> bool:
+    """Whether runs must agree in a setting to be in one group: inputs, task and budget."""
+    return is_input(key) or (key.startswith("train.") and not variation.of_method(key))
+
+
+def is_input(key: str) -> bool:
+    """Whether a setting, or the key of an override, is the model, the task or its data."""
+    return key in ("task", *variation.INPUTS) or key.startswith(("inputs.", "task."))
+
+
+def load(runs_dir: Path, agree: Callable[[str], bool] = is_shared) -> Recorded:
     """Read a folder of runs. Trials of learning rates are in no group: they are scored on validation alone.
+
+    Args:
+        agree: whether the runs of a group agree in a setting.
 
     Raises:
         ConfigError: there is no such folder.
@@ -153,6 +166,10 @@ def load(runs_dir: Path) -> Recorded:
     if not runs_dir.is_dir():
         typed = command(FIRST, runs_dir)
         raise ConfigError(f"there is no folder {runs_dir}; type {typed} or say where the runs are: --runs FOLDER")
+
+    def key(settings: Settings) -> str:
+        return json.dumps({name: value for name, value in settings.items() if agree(name)}, sort_keys=True)
+
     records, damages = scan(runs_dir)
     by_id = {record.run_id: record for record in records.values()}
     done = {folder: record for folder, record in records.items() if record.result and not record.is_trial}
@@ -161,11 +178,11 @@ def load(runs_dir: Path) -> Recorded:
     members: dict[str, dict[Path, Record]] = {}
     for folder, record in done.items():
         if record.run_id not in doubles:
-            members.setdefault(_key(settings[record.run_id]), {})[folder] = record
-    groups = sorted((group_of(runs, settings, runs_dir) for runs in members.values()), key=lambda group: group.name)
-    homes = {_key(settings_of(record, by_name=True)): group for group in groups for record in group.records.values()}
+            members.setdefault(key(settings[record.run_id]), {})[folder] = record
+    groups = sorted((_group_of(runs, settings, runs_dir) for runs in members.values()), key=lambda group: group.name)
+    homes = {key(settings_of(record, by_name=True)): group for group in groups for record in group.records.values()}
     for record in (record for record in by_id.values() if not record.result and not record.is_trial):
-        if home := homes.get(_key(settings_of(record, by_name=True))):
+        if home := homes.get(key(settings_of(record, by_name=True))):
             home.unfinished.append(record)
     return Recorded(by_id, groups, damages, doubles)
 
@@ -218,13 +235,6 @@ def representative(matrices: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(place=rows["module"].map(types.index)).sort_values(["layer", "place"])
 
 
-def is_shared(key: str) -> bool:
-    """Whether runs must agree in a setting to be in one group: inputs, task and budget."""
-    if key in variation.INPUTS or key.startswith("inputs."):
-        return True
-    return key.startswith(("task.", "train.")) and not variation.of_method(key)
-
-
 def _doubles(done: dict[Path, Record], settings: dict[str, Settings]) -> dict[str, str]:
     """Each run whose training was recorded once more, and the run that stands for both: the one that measured more, or
     the older one. A model's folder under a second name makes such a run, which would count its seed twice."""
@@ -241,11 +251,7 @@ def _doubles(done: dict[Path, Record], settings: dict[str, Settings]) -> dict[st
     return dict(sorted(doubles.items()))
 
 
-def _key(settings: Settings) -> str:
-    return json.dumps({key: value for key, value in settings.items() if is_shared(key)}, sort_keys=True)
-
-
-def group_of(records: dict[Path, Record], settings: dict[str, Settings], runs_dir: Path) -> Group:
+def _group_of(records: dict[Path, Record], settings: dict[str, Settings], runs_dir: Path) -> Group:
     by_id = {record.run_id: record for record in records.values()}
     settings = {run_id: settings[run_id] for run_id in by_id}
     dials = tuple(key for key in variation.dials(list(settings.values())) if key not in ("method.name", "rank"))
@@ -257,7 +263,7 @@ def group_of(records: dict[Path, Record], settings: dict[str, Settings], runs_di
     oldest = min(records.values(), key=lambda record: (record.written, record.run_id))
     return Group(
         name=_name(oldest),
-        shared=tuple(o for o in variation.overrides(config_of(oldest)) if _is_shared_override(o)),
+        shared=tuple(o for o in variation.overrides(config_of(oldest)) if is_shared(o.partition("=")[0])),
         dials=dials,
         runs=runs,
         matrices=load_matrices(records),
@@ -275,20 +281,11 @@ def _best(runs: pd.DataFrame) -> pd.Series[bool]:
     return runs["arm_key"].isin(best)
 
 
-def _is_shared_override(override: str) -> bool:
-    key = override.partition("=")[0]
-    return key in ("model", "task") or is_shared(key)
-
-
 def _name(record: Record) -> str:
     """The hash covers only settings that differ from the defaults, so a new setting changes no name."""
     changed = {key: value for key, value in variation.changed(config_of(record)).items() if is_shared(key)}
     content = {key: value for key, value in changed.items() if key not in variation.INPUTS}
     inputs = record.completed.inputs
-    name = f"{_short(record.config['model'])}-{_short(record.config['task']['name'])}"
+    name = f"{Path(record.config['model']).name}-{Path(record.config['task']['name']).name}"
     clean = re.sub(r"[^\w.-]", "_", name)
     return f"{clean}-{variation.digest(content, inputs.model_sha256, inputs.data_sha256)}"
-
-
-def _short(name: str) -> str:
-    return Path(name).name

@@ -22,12 +22,11 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from lorax_lab import spectra
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import ConfigError
 from lorax_lab.spectra.structured import ABOVE
 from lorax_lab.streams import generator
 
 from . import style
-from .axes import LEAST, estimate_axis
 from .study.records import RECORDS
 
 EVERYWHERE = "planted_everywhere"
@@ -64,23 +63,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("figures"), help="where the figures and tables go (figures)")
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _main(options.draws, options.out, options.records))
-
-
-def _main(draws: int, out: Path, records: Path) -> int:
-    if draws < 1:
-        raise ConfigError(f"--draws {draws}: allowed are numbers ≥ 1; type python -m analysis planted --draws 10")
-    style.check_out(out)
-    rows = table(draws)
+    if options.draws < 1:
+        allowed = "allowed are numbers ≥ 1; type python -m analysis planted --draws 10"
+        raise ConfigError(f"--draws {options.draws}: {allowed}")
+    style.check_out(options.out)
+    rows = table(options.draws)
     made = {"planted_ranks": (rows, draw(rows))}
-    path = records / f"{EVERYWHERE}.csv"
+    path = options.records / f"{EVERYWHERE}.csv"
     if path.is_file():
         cuts = everywhere_table(pd.read_csv(path))
         made[EVERYWHERE] = cuts, draw_everywhere(cuts)
     else:
         print(f"cuts of every matrix are not drawn: there is no {path}; type: python -m experiments.planted_everywhere")
     for name, (table_, figure) in made.items():
-        print(*style.save(table_, figure, out / name), sep="\n")
+        print(*style.save(table_, figure, options.out / name), sep="\n")
     return 0
 
 
@@ -90,7 +86,7 @@ def octaves(estimate: float, rank: int) -> float:
     >>> octaves(8, 2), octaves(0, 1)
     (2.0, 1.0)
     """
-    return abs(math.log2(max(estimate, LEAST) / rank)) if not math.isnan(estimate) else math.nan
+    return abs(math.log2(max(estimate, style.LEAST) / rank)) if not math.isnan(estimate) else math.nan
 
 
 def spread(values: Sequence[float], rank: int) -> dict[str, Any]:
@@ -109,11 +105,11 @@ def _ranges(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
     """A line for each estimator over the planted rank, with the range over draws, and the diagonal."""
     ranks = sorted({int(rank) for rank in rows["rank"]})
     style.rank_axis(axes, ranks)
-    estimate_axis(axes, ranks[-1])
+    style.estimate_axis(axes, ranks[-1])
     axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
     for name, look in zip(names, style.looks(len(names)), strict=True):
         points = rows[rows["estimator"] == name].sort_values("rank")
-        ends = (points[column].clip(lower=LEAST) for column in ("mean", "low", "high"))
+        ends = (points[column].clip(lower=style.LEAST) for column in ("mean", "low", "high"))
         style.bars(axes, points["rank"], *ends, capsize=1.5, elinewidth=0.7, label=name, **look)
 
 
@@ -193,11 +189,10 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
         axes.label_outer()
     best, right, cells = standing(table)[0]
-    text = (
-        f"A signal of known rank in {table['rank'].max()} × {table['rank'].max()} noise, and the rank that each number "
-    )
-    text += f"says: means and ranges over {table['draws'].max()} draws. Below full rank most often right: {best}, in "
-    return style.finish(figure, f"{text}{right} of {cells} cells", grid[0][0], columns=3)
+    side, draws = table["rank"].max(), table["draws"].max()
+    text = f"A signal of known rank in {side} × {side} noise, and the rank that each number says: means and ranges "
+    text += f"over {draws} draws. Below full rank most often right: {best}, in {right} of {cells} cells"
+    return style.finish(figure, text, grid[0][0], columns=3)
 
 
 # ---- a rank in every matrix
@@ -243,9 +238,8 @@ def draw_everywhere(rows: pd.DataFrame) -> Figure:
         axes.set_title(words)
         axes.set_xlabel("planted rank, directions")
     stars = rows[(rows["estimator"] == OF_CUTS) & (rows["rank"] < rows["rank"].max())]
+    draws = rows["draws"].max()
     errors = [f"{stars.loc[stars['ratio'] == ratio, 'error'].mean():.2f}" for ratio in IN_EVERY]
-    text = (
-        f"MiniLM, an update of known rank in every matrix at once: k* is {errors[0]} octaves from it without noise and "
-    )
-    text += f"{errors[1]} with noise, in the mean below full rank; means and ranges over {rows['draws'].max()} draws"
+    text = f"MiniLM, an update of known rank in every matrix at once: k* is {errors[0]} octaves from it without noise "
+    text += f"and {errors[1]} with noise, in the mean below full rank; means and ranges over {draws} draws"
     return style.finish(figure, text, panels[0], columns=3)

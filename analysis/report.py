@@ -15,20 +15,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lorax_lab.errors import ConfigError, answer, in_short
+from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.direction import labelled
 from lorax_lab.record.files import write_text
 from lorax_lab.record.probes import probe_lines
 from lorax_lab.record.record import Record
-from lorax_lab.record.redact import redact
 
 from . import gaps, style
 from .figures import FIGURES, functional_rank
 from .groups import FIRST, NULL, RUNS, CannotDraw, Group, Recorded, command, load
+from .pages import environment
 from .variants import METHOD_NAMES
 
 OUT = Path("report.html")
@@ -47,32 +46,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
     parser.add_argument("--out", type=Path, default=OUT, help="the file (report.html); its folder is made")
     options = parser.parse_args(arguments)
-    return answer(lambda: _main(options.runs, options.out))
-
-
-def _main(runs_dir: Path, out: Path) -> int:
+    runs_dir, out = options.runs, options.out
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file in it, such as {out / OUT}")
     style.check_out(out.parent)
     recorded = load(runs_dir)
     if not recorded.records and not recorded.damages:
         raise ConfigError(f"there is no run in {runs_dir}; type {command(FIRST, runs_dir)}")
-    write_text(out, render(facts(recorded, runs_dir)))
+    write_text(out, environment(html=True).get_template("report.html.j2").render(facts(recorded, runs_dir)))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(recorded.records)} runs; open it in a browser")
     return 0 if recorded.groups else 1
-
-
-def render(page: Row) -> str:
-    """The page as HTML. Every text is redacted, then escaped, since an escaped secret would not be seen as one."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: redact(value) if type(value) is str else value,
-    )
-    return environment.get_template("report.html.j2").render(page)
 
 
 def facts(recorded: Recorded, runs_dir: Path) -> Row:
@@ -131,18 +114,14 @@ def _group(group: Group, runs_dir: Path) -> Row:
 def _finding(group: Group) -> str:
     """What the answer figure shows, in a sentence; nothing where it cannot be drawn."""
     try:
-        return f"{_capitalized(functional_rank.finding(functional_rank.table(group)))}."
+        return f"{functional_rank.finding(functional_rank.table(group))}."
     except CannotDraw:
         return ""
 
 
-def _capitalized(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
-
-
 def _figure(name: str, group: Group, runs_dir: Path) -> Row:
     figure = FIGURES[name]
-    described: Row = {"title": _capitalized(figure.TITLE), "command": _typed(runs_dir, name)}
+    described: Row = {"title": figure.TITLE, "command": _typed(runs_dir, name)}
     try:
         table = figure.table(group)
     except CannotDraw as reason:
@@ -151,7 +130,7 @@ def _figure(name: str, group: Group, runs_dir: Path) -> Row:
 
 
 def _picture(figure: Figure) -> str:
-    """A PNG in base 64, which `render` takes as it is."""
+    """A PNG in base 64, which the page takes as it is."""
     buffer = BytesIO()
     style.write_png(figure, buffer, DPI)
     return Markup(base64.b64encode(buffer.getvalue()).decode())

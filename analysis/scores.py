@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorax_lab.record.direction import HIGHER, LOWER, labelled
+from lorax_lab.record.direction import HIGHER, LOWER, labelled, oriented
 from lorax_lab.record.folder import HEAD_ON_VALIDATION, OUTPUTS, load_arrays
 from lorax_lab.study.answers import PSEUDO_VALUES
 
@@ -75,26 +75,22 @@ def higher_is_better(rows: pd.DataFrame) -> bool:
     return DIRECTION not in rows or bool((rows[DIRECTION] == HIGHER).any())
 
 
-def with_units(table: pd.DataFrame, metrics: pd.Series[Any]) -> pd.DataFrame:
-    """The table with its column `UNIT` where the metric of some row has one."""
-    units = metrics.map(lambda metric: UNITS.get(metric, ""))
-    return table.assign(**{UNIT: units}) if (units != "").any() else table
-
-
-def unit(rows: pd.DataFrame) -> str:
-    """What the scores of the rows are counted in; nothing where that is not one thing."""
-    kinds = set(rows[UNIT]) if UNIT in rows else set()
-    return str(kinds.pop()) if len(kinds) == 1 else ""
+def worse_by_margin(rows: pd.DataFrame) -> float:
+    """The difference that is the margin of a figure's rows, on the side of worse scores."""
+    return float(oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows)))
 
 
 def score_label(name: str, rows: pd.DataFrame, between: str = ", ") -> str:
-    """The name of the rows' score, for an axis or a heading, with its unit if any; it says so where lower is better.
+    """The name of the rows' score, for an axis or a heading, with its unit if they have one in common; it says so where
+    lower is better.
 
     >>> import pandas as pd
     >>> score_label("sums", pd.DataFrame({UNIT: ["nats per token"], DIRECTION: [LOWER]}))
     'sums, nats per token (lower is better)'
     """
-    return labelled(between.join(filter(None, (name, unit(rows)))), higher_is_better(rows))
+    units = set(rows[UNIT]) if UNIT in rows else set()
+    unit = units.pop() if len(units) == 1 else ""
+    return labelled(between.join(filter(None, (name, unit))), higher_is_better(rows))
 
 
 def short(score: float) -> str:
@@ -228,14 +224,14 @@ def draw_variant(axes: Axes, rows: pd.DataFrame, place: str, name: str, shift: f
     mark_collapsed(axes, rows, place, shift)
 
 
-def finish(figure: Figure, table: pd.DataFrame, by: str) -> None:
-    """The title, the legend and the vertical label of a figure of one `frame`: its scores by something."""
+def finish(figure: Figure, table: pd.DataFrame, by: str) -> Figure:
+    """A figure of one `frame` with its title, its legend and its vertical label: its scores by something."""
     first, (axes,) = table.iloc[0], figure.axes
     score = f"{first['split']} {first['metric']}"
     axes.set_ylabel(score_label(score, table))
     notes = shared(table) + without_interval(table) + collapsed(table, CROSSED)
-    style.title(figure, f"{first['model']} on {first['task']}: {score} by {by}{notes}")
-    style.legend(figure, axes, columns=1 if table["variant"].nunique() <= FEW else 2)
+    text = f"{first['model']} on {first['task']}: {score} by {by}{notes}"
+    return style.finish(figure, text, axes, columns=1 if table["variant"].nunique() <= FEW else 2)
 
 
 def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str, shift: float = 0.0) -> None:
@@ -259,11 +255,7 @@ def cross(
     shift: float = 0.0,
 ) -> None:
     """Crosses over points, where there are any. They stand once in the legend of the axes `legend`."""
-    if not len(places):
-        return
-    is_new = label not in legend.get_legend_handles_labels()[1]
-    look: dict[str, Any] = CROSS | style.halo(3)
-    shifted = style.shifted(axes, shift)
-    axes.plot(places, scores, label=label if axes is legend and is_new else "_", transform=shifted, **look)
-    if axes is not legend and is_new:
-        legend.plot([], [], label=label, **look)
+    if len(places):
+        look: dict[str, Any] = CROSS | style.halo(3)
+        axes.plot(places, scores, transform=style.shifted(axes, shift), **look)
+        style.legend_entry(legend, label, **look)

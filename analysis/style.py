@@ -6,7 +6,7 @@ import functools
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ ZERO = 1.0
 """How far below 1 an axis of ranks has its 0, octaves."""
 BESIDE = 4.0
 """Points by which what stands beside a mean is moved: the seeds behind it, or another line's mean."""
+LEAST, ABOVE = 0.5, 1.4
+"""What stands for 0 on an axis of estimated ranks, and by how much above the largest that was tried "more than that"
+stands."""
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
 INK = "0.15"
@@ -126,19 +129,36 @@ def panels_in(
     return grid[:count]
 
 
-def spectra_grid(layers: int, modules: int, height: float, longest: int) -> tuple[Figure, Any]:
-    """A figure of spectra: layers down, module types across, each row `height` inches high; both axes logarithmic.
+def spectra_grid(table: pd.DataFrame, height: float) -> tuple[Figure, Axes, list[tuple[Axes, pd.DataFrame]]]:
+    """A figure of spectra: layers down, module types across, each row `height` inches high; both axes logarithmic, with
+    a tick of the index at each power of 2, or of 4 where there are many.
 
     Args:
-        longest: the number of singular values of the longest spectrum.
+        table: the columns layer, module and `i`, the index.
+
+    Returns:
+        The figure, its first axes, and each panel that has rows in the table, with these; the others are not shown.
     """
-    figure = canvas(max(COLUMN, 0.4 + 2.2 * modules), 1.1 + height * layers)
-    grid = figure.subplots(layers, modules, sharex=True, sharey=True, squeeze=False)
-    index_axis(grid[0][0], longest)
-    grid[0][0].set_yscale("log")
-    grid[-1][modules // 2].set_xlabel("index i")
-    grid[layers // 2][0].set_ylabel("singular value σᵢ")
-    return figure, grid
+    place = table["layer"].astype(float).fillna(-1)
+    layers, modules, longest = sorted(set(place)), list(dict.fromkeys(table["module"])), table["i"].max()
+    figure = canvas(max(COLUMN, 0.4 + 2.2 * len(modules)), 1.1 + height * len(layers))
+    grid = figure.subplots(len(layers), len(modules), sharex=True, sharey=True, squeeze=False)
+    panels = []
+    for axes, (layer, module) in zip(grid.flat, product(layers, modules), strict=True):
+        rows = table[(place == layer) & (table["module"] == module)]
+        if rows.empty:
+            axes.set_axis_off()
+        else:
+            panels.append((axes, rows))
+    first, step = grid[0][0], 2 if longest <= 32 else 4
+    first.set_xscale("log", base=2)
+    first.set_xticks([step**power for power in range(16) if step**power <= max(longest, 1)])
+    first.xaxis.set_major_formatter("{x:,.0f}")
+    first.minorticks_off()
+    first.set_yscale("log")
+    grid[-1][len(modules) // 2].set_xlabel("index i")
+    grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
+    return figure, first, panels
 
 
 def heat_map(
@@ -227,6 +247,12 @@ def legend(figure: Figure, axes: Axes, columns: int) -> None:
         text.set_parse_math(False)
 
 
+def legend_entry(axes: Axes, name: str, **look: Any) -> None:
+    """An entry in the legend of `axes` for what several panels may show; it stands there once."""
+    if name not in axes.get_legend_handles_labels()[1]:
+        axes.plot([], [], label=name, **look)
+
+
 def rank_axis(axes: Axes, ranks: list[int]) -> None:
     """A log₂ axis of ranks. Each tick is one of them and has its number; where two numbers would meet, the smaller rank
     has no tick, but for the smallest. 0, where it is one of them, has its place on the left."""
@@ -248,12 +274,13 @@ def rank_axis(axes: Axes, ranks: list[int]) -> None:
     axes.minorticks_off()
 
 
-def index_axis(axes: Axes, largest: int) -> None:
-    """A log₂ axis of the numbers from 1 to `largest`; each power of 2 a tick, or of 4 where there are many."""
-    step = 2 if largest <= 32 else 4
-    axes.set_xscale("log", base=2)
-    axes.set_xticks([step**power for power in range(16) if step**power <= max(largest, 1)])
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+def estimate_axis(axes: Axes, largest: float) -> None:
+    """A vertical log₂ axis of ranks from 0, which has its place below 1, to at least `largest`."""
+    top = 1.2 * ABOVE * max(2.0, largest)
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(0.8 * LEAST, top)
+    ticks = [2**power for power in range(16) if 2**power <= top]
+    axes.set_yticks([LEAST, *ticks], ["0", *(f"{tick:,}" for tick in ticks)])
     axes.minorticks_off()
 
 

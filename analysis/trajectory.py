@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import ConfigError
 from lorax_lab.record.files import write_text
 
 from . import style
 from .pages import render
 from .study.command import DOCS, PAGE
-from .study.figures.claims import ends
 from .study.records import RECORDS
+from .study.words import ends
 
 NAME = "trajectory"
 EARLY = (16, 32)
@@ -34,14 +34,10 @@ def main(arguments: list[str]) -> int:
     """Draw and write. Returns the exit code: 0, or 2 where there is no table."""
     parser = argparse.ArgumentParser(prog="python -m analysis trajectory", description=__doc__)
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
-    parser.add_argument(
-        "--out", type=Path, default=DOCS / NAME, help="where figure and page go (docs/study/trajectory)"
-    )
+    place = "where figure and page go (docs/study/trajectory)"
+    parser.add_argument("--out", type=Path, default=DOCS / NAME, help=place)
     options = parser.parse_args(arguments)
-    return answer(lambda: _write(options.records / f"{NAME}.csv", options.out))
-
-
-def _write(path: Path, out: Path) -> int:
+    path, out = options.records / f"{NAME}.csv", options.out
     if not path.is_file():
         raise ConfigError(f"there is no {path}; type: python -m experiments.{NAME}")
     style.check_out(out)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.files import write_csv, write_text
 
@@ -289,16 +289,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     parser.add_argument("--out", type=Path, default=DOCS, help="where which_rank.csv and which_rank.md go (docs)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _main(options.task_like, options.records, options.out))
-
-
-def _main(words: Sequence[str] | None, records: Path, out: Path) -> int:
-    of_cells = cells(records)
-    if words:
+    of_cells, out = cells(options.records), options.out
+    if words := options.task_like:
         print(most_like(of_cells, words).to_string(index=False, float_format="{:.4f}".format, na_rep="–"))
         return 0
     if all(cell.unit for cell in of_cells):
-        raise ConfigError(f"no study in {records} scores ranks on a natural task; leave --records out")
+        raise ConfigError(f"no study in {options.records} scores ranks on a natural task; leave --records out")
     rows = table(of_cells)
     write_csv(out / "which_rank.csv", rows)
     write_text(out / "which_rank.md", page(of_cells, rows))

@@ -23,7 +23,7 @@ from lorax_lab.console import bar
 from lorax_lab.errors import answer
 from lorax_lab.measure.truncation import Decomposition, controls, cuts_at, with_changes
 from lorax_lab.models import base_weights, head_modules, load_base, select
-from lorax_lab.record.files import write_text
+from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
 from lorax_lab.streams import generator
 from lorax_lab.study.tables import write_sums
@@ -67,7 +67,7 @@ def _write(folder: Path, names: list[str]) -> int:
         targets = select(base.model, config.method.target_modules)
         cuts += [{"task": name} | row for row in scores_of_cuts(base.model, targets, task, splits)]
     for file, rows in ((CUTS, cuts), (FEATURES, features)):
-        write_text(folder / file, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+        write_csv(folder / file, pd.DataFrame(rows))
         print(folder / file)
     write_sums(folder)
     return 0

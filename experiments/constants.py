@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from analysis.study.constants import COLUMNS, FILE, read
+import numpy as np
+import pandas as pd
+
+from analysis.constant import COLUMNS, FILE, read
 from experiments.study import RECORDS, UNGROUPED, composed, plan_of
 from lorax_lab.errors import answer
-from lorax_lab.record.files import write_text
+from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
 from lorax_lab.study.published import read_lines
 
@@ -29,8 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _write(study: str) -> int:
     """Data that a study generates differ in their last bits between processors, so the rows of published data stay,
     and none is added of data that no published line has."""
-    import pandas as pd
-
     published = {line["inputs"]["data_sha256"] for line in read_lines(RECORDS / study) if "inputs" in line}
     new = pd.DataFrame(rows_of(study), columns=list(COLUMNS))
     new = new[new["data_sha256"].isin(published)] if published else new
@@ -38,15 +39,13 @@ def _write(study: str) -> int:
     before = before[(before["study"] != study) | before["data_sha256"].isin(published)]
     place = ["study", "condition", "data_sha256", "split"]
     table = pd.concat([before, new]).drop_duplicates(place, keep="last").sort_values(["study"], kind="stable")
-    write_text(FILE, table.to_csv(index=False, lineterminator="\n"))
+    write_csv(FILE, table)
     print(f"{FILE}: {len(new)} rows of {study} written")
     return 0
 
 
 def rows_of(study: str) -> list[dict[str, Any]]:
     """A row for each condition and split of a study's plan; none where no single answer has a score."""
-    import numpy as np
-
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.collapse import best_constant
     from lorax_lab.tasks.split import DTYPES

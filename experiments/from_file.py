@@ -16,7 +16,6 @@ learning rate of an arm's grid. The options are those of every study and follow 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,15 +23,11 @@ from typing import Any
 from experiments.command import main as carry_out
 from experiments.study import Plan
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.study.protocol import Arm, Protocol
+from lorax_lab.study.declaration import Design
 
 NEEDED = ("question", "prediction", "factors", "arms")
 OTHERS = ("cost", "common", "final", "seeds")
-OF_PROTOCOL: dict[str, Callable[[Any], Any]] = {
-    "selection_seeds": lambda seeds: _seeds(seeds), "rates": int, "margin": float, "loss_margin": float,
-    "extensions": int,
-}  # fmt: skip
-"""Keys of the protocol, and what makes their values."""
+OF_PROTOCOL = ("selection_seeds", "rates", "margin", "loss_margin", "extensions")
 
 
 def read(path: Path) -> Any:
@@ -46,14 +41,10 @@ def read(path: Path) -> Any:
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # what is no YAML, or no mapping, has no common error
-        raise ConfigError(
-            f"{path} is no YAML file of a study ({' '.join(str(error).split())}); --help has one"
-        ) from None
+        raise ConfigError(f"{path} is no YAML file of a study ({error}); --help has one") from None
     keys = (*NEEDED, *OF_PROTOCOL, *OTHERS)
-    if not isinstance(content, dict) or (missing := [key for key in NEEDED if key not in content]):
-        raise ConfigError(
-            f"{path} has no {', '.join(missing) if isinstance(content, dict) else 'keys'}; --help has all"
-        )
+    if missing := [key for key in NEEDED if not isinstance(content, dict) or key not in content]:
+        raise ConfigError(f"{path} has no {', '.join(missing)}; --help has all")
     if wrong := next((key for key in content if key not in keys), None):
         raise ConfigError(f"{path}: there is no key {wrong}; {suggest(wrong, keys)}")
     texts = {key.upper(): str(content.get(key, "")) for key in ("question", "prediction", "cost")}
@@ -63,34 +54,24 @@ def read(path: Path) -> Any:
 
 
 def _plan(path: Path, content: dict[str, Any]) -> Plan:
+    from pydantic import TypeAdapter
+
     try:
-        arms = [Arm(name, _words(arm["overrides"]), float(arm["lowest"])) for name, arm in content["arms"].items()]
         levels = {
-            factor: {str(level): _words(overrides) for level, overrides in by_level.items()}
+            factor: {str(level): overrides for level, overrides in by_level.items()}
             for factor, by_level in content["factors"].items()
         }
-        rules = {key: OF_PROTOCOL[key](content[key]) for key in OF_PROTOCOL if key in content}
-        rules |= {"final_seeds": _seeds(content["seeds"])} if "seeds" in content else {}
-        protocol = Protocol(tuple(arms), reference=arms[0].name, **rules)
-        if protocol.rates < 1 or set(protocol.selection_seeds) & set(protocol.final_seeds):
-            raise ValueError("rates are 1 or more, and no seed is of both kinds")
-        final = {name: _words(overrides) for name, overrides in content.get("final", {}).items()}
-        common = _words(content.get("common", []))
-        return Plan(protocol=protocol, factors=levels, common=common, final=final)
+        arms = [{"name": str(name)} | arm for name, arm in content["arms"].items()]
+        rules = {key: content[key] for key in OF_PROTOCOL if key in content} | {"arms": arms}
+        rules |= {"reference": arms[0]["name"]} | ({"final_seeds": content["seeds"]} if "seeds" in content else {})
+        more = {key: content[key] for key in ("common", "final") if key in content}
+        design = TypeAdapter(Design).validate_python({"protocol": rules, "factors": levels} | more)
+        protocol, seeds = design.protocol, (*design.protocol.selection_seeds, *design.protocol.final_seeds)
+        if protocol.rates < 1 or not protocol.final_seeds or len(set(seeds)) < len(seeds):
+            raise ValueError("rates are 1 or more, no seed is of both kinds, and seeds stand there, each once")
+        return Plan(**vars(design))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise ConfigError(f"{path}: a value is not as --help shows it ({error!r})") from None
-
-
-def _words(overrides: Any) -> tuple[str, ...]:
-    if not isinstance(overrides, list):
-        raise TypeError(f"overrides are a list, such as [task=tweets], not {overrides}")
-    return tuple(map(str, overrides))
-
-
-def _seeds(seeds: Any) -> tuple[int, ...]:
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds are whole numbers, each once, not {seeds}")
-    return tuple(map(int, seeds))
+        raise ConfigError(f"{path}: a value is not as --help shows it ({error})") from None
 
 
 def main(arguments: list[str] | None = None) -> int:

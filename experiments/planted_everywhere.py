@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from lorax_lab import spectra
 from lorax_lab.console import bar
 from lorax_lab.errors import answer
 from lorax_lab.measure.truncation import Decomposition, cuts_at, seen_under
-from lorax_lab.record.files import write_text
+from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
 from lorax_lab.streams import generator
 from lorax_lab.study.tables import write_sums
@@ -61,8 +62,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _write(folder: Path) -> int:
     """In about 20 minutes."""
-    import pandas as pd
-
     base = bert(MODEL, CLASSES)
     model, inputs = base.model.eval(), [batch for _, batch in batches(base, headlines(TEXTS))]
     cells = [(draw, rank) for draw in range(DRAWS) for rank in RANKS]
@@ -72,7 +71,7 @@ def _write(folder: Path) -> int:
             rows += planted(model, inputs, rank, draw)
             on_done(done, len(cells))
     path = folder / f"{NAME}.csv"
-    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    write_csv(path, pd.DataFrame(rows))
     write_sums(folder)
     print(path)
     return 0
@@ -102,10 +101,8 @@ def planted(model: Any, inputs: list[dict[str, Tensor]], rank: int, draw: int) -
             value = sum(float(measure(parts.sigma)) for parts in svd.values()) / len(svd)
             yield place | {"quantity": name, "k": None, "value": value}
         _put(weights, before, updates)
-        uncut = seen(model, inputs)
-        for k, cut in zip(
-            CUT, seen_under(model, before, cuts_at(svd, CUT), uncut, lambda m: seen(m, inputs)), strict=True
-        ):
+        of_cuts = seen_under(model, before, cuts_at(svd, CUT), seen(model, inputs), lambda m: seen(m, inputs))
+        for k, cut in zip(CUT, of_cuts, strict=True):
             right = (coordinates.read(cut).argmax(1) == labels)[clear].double().mean()
             yield place | {"quantity": "right", "k": k, "value": float(right)}
     _put(weights, before, {})

@@ -19,7 +19,7 @@ from lorax_lab.study.protocol import Arm, Protocol
 RANKS = (1, 2, 4, 8, 16, 24, 64)
 DIMENSIONS = (100, 1_000, 10_000, 100_000, 1_000_000)
 LOWEST_OF_FULL, LOWEST_OF_LORA = 1e-4, 7e-4
-LOWEST_OF_SUBSPACES = dict(zip(DIMENSIONS, (1e-2, 9e-2, 3e-2, 3e-3, 5e-4), strict=True))
+LOWEST_OF_SUBSPACES = dict(zip(DIMENSIONS, (1e-3, 1e-3, 1e-3, 3e-4, 2e-4), strict=True))
 """Lowest learning rates of the grids."""
 FINAL_SEEDS = (0, 1, 2, 3, 4, 5, 6, 7)
 FINAL = {FULL: ("measure=test_cuts",)}
@@ -88,7 +88,7 @@ def tasks_of_the_third_edition() -> dict[str, tuple[str, ...]]:
 
 def subspace(dimension: int) -> Arm:
     """A random subspace of all adapted matrices, by a gather."""
-    overrides = ("method=subspace", f"method.dimension={dimension}")
+    overrides = ("method=subspace", f"method.dimension={dimension}", "method.scale=weight")
     return Arm(f"subspace d={dimension}", overrides, LOWEST_OF_SUBSPACES[dimension])
 
 

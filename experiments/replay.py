@@ -16,9 +16,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from experiments.study import RECORDS, Line, Plan, plan_of, run_sweep, studies, typed, with_workers
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.files import write_csv
+from lorax_lab.record.provenance import code_sha256, hardware, versions
 from lorax_lab.record.redact import guard
 from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.protocol import Cell
@@ -47,8 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    import pandas as pd
-
     names = [options.study] if options.study else [name for name in studies() if (RECORDS / name).is_dir()]
     published = [run for name in names for run in _published(name)]
     if not 1 <= options.count <= len(published):
@@ -116,8 +117,6 @@ def moved(line: Line, again: Line) -> list[str]:
 def to_check(plan: Plan, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
     """One recorded run of each arm, the shortest, where new runs would be of another version of code, packages or
     processor, or would have other inputs."""
-    from lorax_lab.record.provenance import code_sha256, hardware, versions
-
     chosen, code = [], code_sha256()
     here = versions(()) | {key: value for key, value in hardware().items() if key not in NOT_NUMERIC}
 
@@ -134,8 +133,6 @@ def to_check(plan: Plan, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
 
 def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, launch: list[str]) -> None:
     """Train these runs again, and refuse to go on where their scores moved."""
-    from lorax_lab.record.provenance import code_sha256
-
     faults, folder = [], runs / CHECKED / code_sha256()[:10]
     for cell, line in cells:
         place = f"{cell.condition}, {cell.arm}, seed {cell.seed}"

@@ -313,11 +313,8 @@ def _scores(plan: Plan) -> dict[str, tuple[str, bool]]:
 def broken_promises(before: Declaration, now: Declaration) -> list[str]:
     """What an earlier declaration said and a later one says otherwise."""
     was, present = _promises(before), _promises(now)
-    return [
-        f"{key} was {_text(value)} and is {_text(present.get(key))}"
-        for key, value in was.items()
-        if present.get(key) != value
-    ]
+    changed = [key for key in was if present.get(key) != was[key]]
+    return [f"{key} was {_text(was[key])} and is {_text(present.get(key))}" for key in changed]
 
 
 def _promises(declared: Declaration) -> dict[str, object]:
@@ -337,10 +334,6 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
 
 
-def _words(declared: Declaration, key: str) -> list[str]:
-    return str(declared.texts.get(key, "")).split()
-
-
 def moved_settings(before: Declaration, now: Declaration) -> list[str]:
     """Settings of cells that both declare and that differ, as where a default changed."""
     return [
@@ -357,5 +350,6 @@ def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
     added: dict[str, Any] = {"arms": [arm.name for arm in now.protocol.arms if arm.name not in earlier]}
     for factor, levels in now.factors.items():
         added[factor] = [name for name in levels if name not in before.factors.get(factor, {})]
-    added["prediction"] = " ".join(_words(now, "prediction")[len(_words(before, "prediction")) :])
+    said, known = (str(declared.texts.get("prediction", "")).split() for declared in (now, before))
+    added["prediction"] = " ".join(said[len(known) :])
     return {key: value for key, value in added.items() if value}

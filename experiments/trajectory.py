@@ -46,7 +46,7 @@ from lorax_lab.errors import answer
 from lorax_lab.execute import Prepared, prepare, train
 from lorax_lab.findings import Findings, measure
 from lorax_lab.launch.plan import run_of
-from lorax_lab.record.files import write_text
+from lorax_lab.record.files import write_csv
 from lorax_lab.record.folder import HEAD_ON_VALIDATION
 from lorax_lab.record.redact import guard
 from lorax_lab.record.share import from_where, needed
@@ -95,7 +95,7 @@ def _write(folder: Path) -> int:
             continue
         overrides = (*tasks_of_the_third_edition()[task], *SIZES, *METHODS[method], *COMMON, UNGROUPED, f"seed={seed}")
         rows += [place | row for row in trajectory(overrides, f"{task}, {method}, seed {seed}")]
-        write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+        write_csv(path, pd.DataFrame(rows))
         write_sums(folder)
     print(path)
     return 0

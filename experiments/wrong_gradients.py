@@ -49,7 +49,7 @@ def gradients(dimension: int, size: int = 64) -> dict[str, tuple[Tensor, Tensor]
     settings: Any = config.method
     bases = subspace.shifted(base.model, [], settings)
     grads = torch.autograd.grad(base.model(**batch.inputs).loss, list(bases.values()), allow_unused=True)
-    shift = subspace.Fastfood(bases, dimension, generator(0, "adapter"), scaled=False)
+    shift = subspace.Fastfood(bases, dimension, subspace.NORM, generator(0, "adapter"), scaled=False)
 
     def of_z(place: int, grad: Tensor) -> Tensor:
         return torch.autograd.grad((shift.make([place])[0] * grad).sum(), shift.z)[0]

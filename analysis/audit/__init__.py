@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import ConfigError
 
 from .. import style
 from ..groups import CannotDraw
@@ -29,16 +29,13 @@ NUMBERS = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Draw. Returns the exit code: 0 drawn, 1 nothing could be drawn, 2 a folder that is absent or cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m analysis audit", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"what `{WRITER}` wrote")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the figures go (the same folder)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _main(options.folder, options.out or options.folder))
-
-
-def _main(folder: Path, out: Path) -> int:
+    folder, out = options.folder, options.out or options.folder
     style.check_out(out)
     try:
         drawn, not_drawn = draw_all(*read(folder), out)

@@ -85,17 +85,13 @@ def _noise_curve(row: dict[Any, Any], values: np.ndarray) -> tuple[str, np.ndarr
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A panel per matrix, layers down, module types across; both axes logarithmic."""
-    place = table["layer"].astype(float).fillna(-1)
-    layers, modules = sorted(set(place)), list(dict.fromkeys(table["module"]))
     positive = table[table["sigma"] > 0]["sigma"]
     edges = table[table["noise_edge"] > 0]["noise_edge"]
     lowest = edges.min() / DEPTH if len(edges) else positive.min() / 2
     bottom = max(lowest, positive.max() / DEEPEST)
-    figure, grid = style.spectra_grid(len(layers), len(modules), 1.75, table["i"].max())
-    for across, layer in zip(grid, layers, strict=True):
-        for axes, module in zip(across, modules, strict=True):
-            _value_panel(axes, table[(table["module"] == module) & (place == layer)], bottom)
-    first = grid[0][0]
+    figure, first, panels = style.spectra_grid(table, 1.75)
+    for axes, rows in panels:
+        _value_panel(axes, rows, bottom)
     first.set_ylim(bottom, 2 * table["sigma"].max())
     hidden = (table["rounding_edge"] <= bottom).any()
     below = "\nwhere no rounding edge is drawn, it lies below the axis" if hidden else ""
@@ -105,13 +101,10 @@ def draw(table: pd.DataFrame) -> Figure:
         if (table[edge] > bottom).any():
             first.plot([], [], label=edge.replace("_", " "), color="0.35", linewidth=0.7, linestyle=dashes)
     title = f"Singular values of ΔW, beside those of noise{below}"
-    return style.finish(figure, title, first, columns=max(2, len(modules)))
+    return style.finish(figure, title, first, columns=max(2, table["module"].nunique()))
 
 
 def _value_panel(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
-    if rows.empty:
-        axes.set_axis_off()
-        return
     first = rows.iloc[0]
     for name, part in rows.groupby("series", sort=False):
         marks: dict[str, Any] = {"marker": "o", "markersize": 3} if name == UPDATE and len(part) <= FEW else {}

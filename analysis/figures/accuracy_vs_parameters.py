@@ -44,5 +44,4 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.margins(x=0.1, y=0.12)
     axes.set_xlabel("parameters trained, the head included")
     constant.draw_line(axes, table, axes)
-    finish(figure, table, "parameters" + ("\nnumber: rank" if table["rank"].notna().any() else ""))
-    return figure
+    return finish(figure, table, "parameters" + ("\nnumber: rank" if table["rank"].notna().any() else ""))

@@ -39,12 +39,11 @@ def draw(table: pd.DataFrame) -> Figure:
     if len(full := table[table["method"] == REFERENCE]):
         _band(axes, full)
     variants = table[table["method"] != REFERENCE].groupby("variant", sort=False)
-    for number, ((variant, rows), look) in enumerate(zip(variants, style.looks(len(variants)), strict=True)):
+    for (variant, rows), look, shift in style.lines(list(variants)):
         if rows["rank"].isna().all():
             level = {"color": look["color"], "linestyle": look["linestyle"]}
             axes.axhline(rows["score"].mean(), label=f"{variant}{of_collapsed(rows)}", **level)
         else:
-            shift = style.spread_out(number, len(variants), 2 * style.BESIDE)
             draw_variant(axes, rows, "rank", str(variant), shift, **look)
     constant.draw_line(axes, table, axes)
     before = [column for column in map(str, table) if column.startswith(BEFORE)]
@@ -53,8 +52,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.axhline(table[column].mean(), color="0.5", linewidth=0.7, linestyle=line, label=label)
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
     axes.set_xlabel("rank r")
-    finish(figure, table, "rank")
-    return figure
+    return finish(figure, table, "rank")
 
 
 def _band(axes: Axes, full: pd.DataFrame) -> None:

@@ -90,7 +90,8 @@ def finding(table: pd.DataFrame) -> str:
     by_variant = oriented(trained.groupby(["k", "variant"])["score"].mean(), higher).groupby("k").max()
     names = list(dict.fromkeys(trained["variant"]))
     who = names[0] if len(names) == 1 else "the best variant trained at each rank"
-    rank = from_where(_by_size(oriented(by_variant, higher)), enough, higher)
+    by_rank: dict[Any, float] = oriented(by_variant, higher).to_dict()
+    rank = from_where(by_rank, enough, higher)
     return f"{first}; {who} does " + (f"from rank {rank:,}" if rank else f"not up to rank {trained['k'].max():,}")
 
 
@@ -98,7 +99,7 @@ def _directions_needed(cuts: pd.DataFrame, higher_is_better: bool) -> list[int]:
     """Of each seed whose full update brings anything, the smallest k that keeps `MOST` of it."""
     needs = []
     for _, of_seed in cuts.groupby("seed"):
-        by_k = _by_size(of_seed.set_index("k")["score"])
+        by_k: dict[Any, float] = of_seed.set_index("k")["score"].to_dict()
         zero = of_seed[ZERO].iloc[0] if ZERO in of_seed else by_k[0]
         enough = needed(zero, by_k[max(by_k)], higher_is_better)
         k = None if enough is None else from_where(by_k, enough, higher_is_better)
@@ -106,22 +107,15 @@ def _directions_needed(cuts: pd.DataFrame, higher_is_better: bool) -> list[int]:
     return needs
 
 
-def _of_all_seeds(update: pd.DataFrame) -> pd.DataFrame:
-    """The cuts and remainders that were scored of every seed, so that each mean is over all."""
-    seeds = update.groupby(["part", "k"])["seed"].transform("nunique")
-    return update[seeds == update["seed"].nunique()]
-
-
-def _by_size(means: pd.Series[float]) -> dict[int, float]:
-    return dict(zip(means.index.tolist(), means.tolist(), strict=True))
-
-
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """Lines for cut and remainder over k, diamonds for trained ranks, and the whole update's score."""
+    """Lines for cut and remainder over k, of each k that every seed has, diamonds for trained ranks, and the whole
+    update's score."""
     figure = style.canvas(style.PAGE, 3.9)
     axes, first, trained = figure.add_subplot(), table.iloc[0], table[table["part"] == "trained"]
-    update = _of_all_seeds(table[table["part"].isin(PARTS)])
+    update = table[table["part"].isin(PARTS)]
+    seeds = update.groupby(["part", "k"])["seed"].transform("nunique")
+    update = update[seeds == update["seed"].nunique()]  # a search scores other cuts of each seed
     cuts = update[update["part"] == "cut"]
     all_directions = cuts[cuts["k"] == cuts["k"].max()]
     axes.axhline(all_directions["score"].mean(), color="0.25", linewidth=0.8, label=WHOLE + of_collapsed(cuts))
@@ -159,10 +153,9 @@ def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any])
 
 def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
-    variants = list(rows.groupby("variant", sort=False))
-    for number, ((variant, part), marker) in enumerate(zip(variants, cycle("DPX^v<>hp*"), strict=False)):
+    variants = style.lines(list(rows.groupby("variant", sort=False)))
+    for ((variant, part), _, shift), marker in zip(variants, cycle("DPX^v<>hp*"), strict=False):
         means, _ = scores.intervals(part, "k")
-        shift = style.spread_out(number, len(variants), 2 * style.BESIDE)
         look |= {"marker": marker, "zorder": 5, "label": f"{variant}, trained at rank k"}
         style.bars(axes, means.index, means["mean"], means["low"], means["high"], shift=shift, **look)
         scores.mark_collapsed(axes, part, "k", shift)

@@ -86,7 +86,8 @@ def _progress(folder: Path) -> list[dict[str, Any]]:
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A panel for each number that was logged; an arm's runs have one look, a line for each seed."""
-    logged = sorted((key for key in map(str, table) if QUANTITY in key and table[key].notna().any()), key=_place)
+    names = [key for key in map(str, table) if QUANTITY in key and table[key].notna().any()]
+    logged = sorted(names, key=lambda key: [not key.startswith(start) for start in FIRST])
     figure, panels = style.panels(len(logged), 1.7, "step", "", across=2, room=1.0, sharey=False)
     arms = list(dict.fromkeys(table["arm"]))
     looks = dict(zip(arms, style.looks(len(arms)), strict=True))
@@ -103,7 +104,3 @@ def draw(table: pd.DataFrame) -> Figure:
     left_out = f"\n{runs} of {first[OF_RUNS]:,} runs are shown" if OF_RUNS in table else ""
     text = f"{first['model']} on {first['task']}: learning curves{several}{left_out}"
     return style.finish(figure, text + shared(table) + collapsed(table), panels[0], columns=2)
-
-
-def _place(key: str) -> int:
-    return next((place for place, start in enumerate(FIRST) if key.startswith(start)), len(FIRST))

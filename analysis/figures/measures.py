@@ -32,14 +32,12 @@ def table(group: Group) -> pd.DataFrame:
         raise CannotDraw(f"no update was measured; type {group.command('rank=4,8,16')}")
     runs = group.runs[["run_id", *group.columns]].merge(means, on="run_id").astype({"rank": "Int64"})
     parts = []
-    for name in (str(column) for column in means if not str(column).startswith(NULL)):
+    for name in (column for column in map(str, means) if not column.startswith(NULL)):
         null = runs[NULL + name] if NULL + name in runs else pd.Series(float("nan"), runs.index)
         null = null.where(runs["method"].isin(LIKE_NOISE))  # what another method makes of noise depends on its form
-        rows = runs[group.columns].assign(measure=name, value=runs[name], null=null)
-        parts.append(rows)
-    return pd.concat(parts, ignore_index=True).assign(**group.title)[
-        [*group.title, *group.columns, "measure", "value", "null"]
-    ]
+        parts.append(runs[group.columns].assign(measure=name, value=runs[name], null=null))
+    rows = pd.concat(parts, ignore_index=True).assign(**group.title)
+    return rows[[*group.title, *group.columns, "measure", "value", "null"]]
 
 
 @style.styled
@@ -61,9 +59,7 @@ def draw(table: pd.DataFrame) -> Figure:
     panels[0].yaxis.set_major_formatter("{x:g}")
     first = table.iloc[0]
     heading = f"{first['model']} on {first['task']}: measures of ΔW, mean over its matrices; dotted: noise"
-    style.title(figure, heading + shared(table) + collapsed(table))
-    style.legend(figure, panels[0], columns=2)
-    return figure
+    return style.finish(figure, heading + shared(table) + collapsed(table), panels[0], columns=2)
 
 
 def _line(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:

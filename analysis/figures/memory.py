@@ -58,6 +58,5 @@ def draw(table: pd.DataFrame) -> Figure:
     first = rows.iloc[0]
     axes.set(xlabel="memory at the peak, MiB")
     heading = f"{first['model']} on {first['task']}: a training step of {first['batch']} tokens"
-    style.title(figure, heading + shared(table) + ("" if few else choice(table)) + collapsed(rows))
-    style.legend(figure, axes, columns=5)
-    return figure
+    heading += shared(table) + ("" if few else choice(table)) + collapsed(rows)
+    return style.finish(figure, heading, axes, columns=5)

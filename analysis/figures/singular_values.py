@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,26 +71,22 @@ def table(group: Group) -> pd.DataFrame:
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A panel per matrix, layers down, module types across; both axes logarithmic."""
-    layers, modules = list(dict.fromkeys(table["layer"])), list(dict.fromkeys(table["module"]))
-    figure, grid = style.spectra_grid(len(layers), len(modules), 1.6, table["i"].max())
+    figure, first_axes, panels = style.spectra_grid(table, 1.6)
     looks = _looks(table)
-    for axes, (layer, module) in zip(grid.flat, product(layers, modules), strict=True):
-        _panel(axes, table[(table["module"] == module) & (table["layer"] == layer)], looks)
+    for axes, rows in panels:
+        _panel(axes, rows, looks)
     lowest = table.loc[table["edge"] > 0, "edge"].min()  # 0 where an update is the zero matrix
     if lowest > 0:
-        grid[0][0].set_ylim(bottom=lowest / DEPTH)
+        first_axes.set_ylim(bottom=lowest / DEPTH)
     first, runs = table.iloc[0], table[table["method"] != NOISE]
     text = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
     if LEFT_OUT in table:
         text += f"\n{first[LEFT_OUT]} of the {RANKS + first[LEFT_OUT]} other arms not shown"
     text += shared(table) + choice(table) + collapsed(runs) + _without_line(runs)
-    return style.finish(figure, text, grid[0][0], columns=3 if len(modules) > 2 else 1)
+    return style.finish(figure, text, first_axes, columns=3 if table["module"].nunique() > 2 else 1)
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    if rows.empty:
-        axes.set_axis_off()
-        return
     for arm, part in rows.groupby("arm", sort=False):
         name = f"{arm}{of_collapsed(part)}"
         axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), label=name, **looks[str(arm)])

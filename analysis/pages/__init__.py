@@ -14,22 +14,23 @@ from typing import Any
 
 import jinja2
 
+from lorax_lab.record.redact import redact
 from lorax_lab.record.share import MOST, SURE
 
 from ..study.statistics import Interval
-from ..study.words import SAMPLE, listed
+from ..study.words import SAMPLE, ends, listed
 
 NONE = "—"
 
 
 def render(template: str, **numbers: Any) -> str:
     """A page as Markdown, a line for each paragraph, item and row."""
-    return flowed(_environment().get_template(f"{template}.j2").render(numbers))
+    return flowed(environment().get_template(f"{template}.j2").render(numbers))
 
 
 def rendered(text: str, **numbers: Any) -> str:
     """A text with its numbers, in one line."""
-    return flowed(_environment().from_string(text).render(numbers)).strip()
+    return flowed(environment().from_string(text).render(numbers)).strip()
 
 
 def flowed(text: str) -> str:
@@ -45,26 +46,28 @@ def flowed(text: str) -> str:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    """Markdown is not escaped: what others named has been checked before, and GitHub shows no scripts."""
-    environment = jinja2.Environment(
+def environment(html: bool = False) -> jinja2.Environment:
+    """The templates. Markdown is not escaped: what others named has been checked before, and GitHub shows no scripts.
+    In HTML every text is redacted, then escaped, since an escaped secret would not be seen as one."""
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,
+        autoescape=html,
+        finalize=(lambda value: redact(value) if type(value) is str else value) if html else None,
     )
-    environment.filters |= {"listed": listed, "fixed": fixed, "span": span, "g": "{:g}".format, "n": "{:,}".format}
-    environment.filters |= {"whole": whole_numbers, "range": from_to, "words": lambda name: name.replace("_", " ")}
-    environment.filters |= {"percent": lambda shares: f"{from_to([100 * share for share in shares], 0)} %"}
-    environment.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
-    environment.filters |= {"s": lambda count: "" if count == 1 else "s"}
-    environment.filters |= {"mean": lambda interval, digits: unsigned_zero(fixed(interval.mean, digits))}
-    environment.filters |= {"arm": lambda name: name.replace(" r=", " at rank ")}
-    environment.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
-    environment.tests |= {"sample": lambda task: bool(SAMPLE.search(task))}
-    environment.globals |= {"NONE": NONE, "SURE": SURE, "MOST": MOST}
-    return environment
+    templates.filters |= {"listed": listed, "fixed": fixed, "span": span, "g": "{:g}".format, "n": "{:,}".format}
+    templates.filters |= {"range": lambda values, digits: ends(values, f"{{:.{digits}f}}"), "whole": whole_numbers}
+    templates.filters |= {"percent": lambda shares: f"{ends([100 * share for share in shares], '{:.0f}')} %"}
+    templates.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
+    templates.filters |= {"s": lambda count: "" if count == 1 else "s", "words": lambda name: name.replace("_", " ")}
+    templates.filters |= {"mean": lambda interval, digits: unsigned_zero(fixed(interval.mean, digits))}
+    templates.filters |= {"arm": lambda name: name.replace(" r=", " at rank ")}
+    templates.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
+    templates.tests |= {"sample": lambda task: bool(SAMPLE.search(task))}
+    templates.globals |= {"NONE": NONE, "SURE": SURE, "MOST": MOST}
+    return templates
 
 
 def fixed(value: float, digits: int, sign: str = "") -> str:
@@ -97,16 +100,6 @@ def span(interval: Interval, digits: int) -> str:
     return f"{mean}, without an interval" if low == NONE else f"{mean} [{low}, {high}]"
 
 
-def from_to(values: list[float], digits: int) -> str:
-    """The least and the greatest of some numbers.
-
-    >>> from_to([0.25, 1.0, 0.5], 2), from_to([1.0], 2), from_to([], 2)
-    ('0.25 to 1.00', '1.00', 'unknown')
-    """
-    ends = dict.fromkeys(f"{end(values):.{digits}f}" for end in (min, max) if values)
-    return " to ".join(ends) or "unknown"
-
-
 def whole_numbers(values: list[float], few: int = 3) -> str:
     """Numbers without digits, each once; of more than a few the least and the greatest.
 
@@ -114,5 +107,5 @@ def whole_numbers(values: list[float], few: int = 3) -> str:
     ('4 and 7', '3 to 7', 'no value')
     """
     if len(values) > few and not any(map(math.isnan, values)):
-        return from_to(values, 0)
+        return ends(values, "{:.0f}")
     return listed(dict.fromkeys("no value" if math.isnan(value) else f"{value:.0f}" for value in values))

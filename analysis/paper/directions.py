@@ -29,7 +29,7 @@ SIDES = {
     "columns of full": (OF_FULL, COLUMN),
 }
 """Pairs of two seeds with sides of their updates."""
-QUERY, VALUE = MODULES
+QUERY = next(iter(MODULES))
 LOW, FEW, MANY = 4, 8, 64
 """Ranks of Table 7, of Figure 3, and of both."""
 TOPS = (1, FEW)

@@ -7,27 +7,34 @@ import argparse
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.errors import answer
+import numpy as np
+
 from lorax_lab.record.files import write_text
 
 from ..pages import NONE, render, rendered
+from ..study import comparison
 from ..study.command import DOCS, load_all
-from ..study.figures.directions import LORA
-from ..study.records import RECORDS, Records, hours_of
+from ..study.figures.arms import mean_losses
+from ..study.figures.directions import EVERY, LORA
+from ..study.records import RECORDS, Records, has_collapsed, hours_of
+from ..study.statistics import Interval
 from ..study.validator import breaches, not_begun
-from . import amplification, details, directions, readings
+from . import amplification, directions, readings
 from .amplification import by_update, median
+from .directions import FACTOR, FEW, MANY, SIDES, query_over_value, shared
 from .readings import CONTROLS, FAILS, HOLDS, NOT_TOLD, OPPOSITE, Readings, all_of, between, is_task
 
 OUT = DOCS.parent / "paper.md"
 CLAIMS = Path(__file__).with_name("claims.toml")
 NOT_RUN, NOT_SHOWN = "not run yet", "not shown"
 SUBSPACES = "paper_subspaces"
+SHARE = 0.5
+"""Of what a task has: a control that surely has more leaves no sign of the task. `paper_subspaces` declared it."""
 WHY = {HOLDS: "It surely is so.", FAILS: "It surely is not so.", NOT_TOLD: "The intervals leave it open."}
 """Where a claim has no sentence of its own for an outcome."""
 Numbers = dict[str, Any]
@@ -41,16 +48,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="the page (docs/paper.md)")
     parser.add_argument("--figures", type=Path, default=DOCS, help="folder of the studies' figures (docs/study)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _write(options.records, options.out, options.figures))
-
-
-def _write(records: Path, out: Path, figures: Path) -> int:
-    studies, damaged = load_all(records, studies_of_paper())
-    write_text(out, write(studies, os.path.relpath(figures, out.absolute().parent), damaged))
+    studies, damaged = load_all(options.records, studies_of_paper())
+    figures = os.path.relpath(options.figures, options.out.absolute().parent)
+    write_text(options.out, write(studies, figures, damaged))
     lacking = left_out(studies, damaged)
     for status, reason in lacking.values():
         print(f"{status}: {reason}")
-    print(out)
+    print(options.out)
     return int(NOT_SHOWN in {status for status, _ in lacking.values()})
 
 
@@ -88,12 +92,12 @@ def _tables(fair: Mapping[str, Records]) -> Numbers:
     subspaces = fair.get(SUBSPACES)
     cells = [cell for study in fair.values() for cell in study.declared.settings.values()]
     return {
-        "arms": {name: {task: details.arms(study, task) for task in study.conditions} for name, study in fair.items()},
+        "arms": {name: {task: arms_of(study, task) for task in study.conditions} for name, study in fair.items()},
         "seeds": {len(study.protocol.final_seeds) for study in fair.values()},
         "alphas": {cell["method.alpha"] for cell in cells if "method.alpha" in cell},
         "reviews": [name for name, study in fair.items() if "movie_reviews" in study.conditions],
-        "sides": list(details.sides_of_seeds(subspaces)) if subspaces else [],
-        "ties": details.ties(subspaces) if subspaces else [],
+        "sides": list(sides_of_seeds(subspaces)) if subspaces else [],
+        "ties": ties(subspaces) if subspaces else [],
     }
 
 
@@ -190,3 +194,54 @@ def _of_scores(claim: Numbers, records: Records, by_task: Mapping[str, Readings]
     worse = [name for name, parts in by_task.items() if all(reading.value.high < 0 for reading in parts.values())]
     worse = [re.sub(r"\d+", lambda count: f"{int(count[0]):,}", name) for name in worse]
     return {"least": least, "beaten": sure[True], "unbeaten": sure[False], "worse": worse}
+
+
+# ---- the numbers that stand below the claims, one function for each table
+
+
+def arms_of(records: Records, task: str) -> dict[str, Numbers]:
+    """`comparison.table` by arm, with the gain over full fine-tuning and the mean log loss."""
+    losses, full = mean_losses(records, task), records.protocol.reference
+    rows: dict[str, Numbers] = {}
+    for arm in comparison.table(records, task).to_dict("records"):
+        name = str(arm["arm"])
+        more = {"over_full": between(records, task, name, full), "loss": losses.get(name)}
+        rows[name] = {str(key): value for key, value in arm.items()} | more
+    return rows
+
+
+def sign_of_the_task(task: Interval, control: Interval) -> str:
+    """Whether a control surely has less than half of what the task has, which then is a sign of the task, or more."""
+    if control.low > SHARE * task.high:
+        return FAILS
+    return HOLDS if control.high < SHARE * task.low else NOT_TOLD
+
+
+def sides_of_seeds(records: Records) -> Iterator[Numbers]:
+    """What two seeds share beyond chance on a task and on its control, of A the top direction and else all 64; and how
+    much more of the query than of the value."""
+    for control, task in CONTROLS.items():
+        for name, (pair, side) in SIDES.items():
+            k, conditions = 1 if side == FACTOR else MANY, (task, control)
+            overlaps = [shared(records, condition, pair, side, (k, k), EVERY) for condition in conditions]
+            more = [query_over_value(records, condition, pair, side, FEW) for condition in conditions]
+            beyond = [phi.beyond for phi in overlaps if phi]
+            if len(beyond) == len(conditions) and all(more):
+                yield {"side": name, "k": k, "beyond": beyond, "more": more, "sign": sign_of_the_task(*beyond)}
+
+
+def ties(records: Records) -> list[Numbers]:
+    """Controls of which every trial collapsed: their rates were chosen among ties, and their norms follow from that."""
+    facts = []
+    for control, task in CONTROLS.items() if set(CONTROLS) <= set(records.conditions) else ():
+        trials, finals = (list(map(has_collapsed, records.lines_in(control, stage))) for stage in ("trial", "final"))
+        if trials and all(trials):
+            counts = {"trials": len(trials), "finals": len(finals), "collapsed": sum(finals)}
+            facts.append(counts | {"task": task, "norms": [_relative_norm(records, name) for name in (control, task)]})
+    return facts
+
+
+def _relative_norm(records: Records, task: str) -> float:
+    """The mean of ‖ΔW‖ / ‖W‖ over the reference's matrices and seeds."""
+    lines = comparison.seeds_of(records, task, records.protocol.reference).values()
+    return float(np.mean([row["relative_norm"] for line in lines for row in line["matrices"].values()]))

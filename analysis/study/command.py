@@ -7,12 +7,12 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.files import write_csv, write_text
 
 from .. import style
 from . import page
-from .figures import FIGURES, STANDARD
+from .figures import FIGURES, figures_of
 from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
 from .validator import breaches, not_begun
 
@@ -27,8 +27,7 @@ BEGINS, ENDS = "<!-- the answer: `python -m analysis study` writes it -->", "<!-
 def main(arguments: list[str]) -> int:
     """Draw and write. Returns the exit code: 0 done, 1 a study that is no control is not fair, or not complete;
     2 nothing to read, or a wrong input."""
-    options = _parser().parse_intermixed_args(arguments)  # names may follow options
-    return answer(lambda: _write(options))
+    return _write(_parser().parse_intermixed_args(arguments))  # names may follow options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,16 +154,3 @@ def _figure(records: Records, name: str, folder: Path, stamp: str) -> Iterator[o
         style.stamp(picture, stamp)
     folder.mkdir(parents=True, exist_ok=True)
     yield from style.save(table, picture, folder / name)
-
-
-def figures_of(records: Records) -> tuple[str, ...]:
-    """The names of a study's figures.
-
-    Raises:
-        ConfigError: it names one that there is not.
-    """
-    names = records.declared.figures or STANDARD
-    for name in names:
-        if name not in FIGURES:
-            raise ConfigError(f"{records.name} names the figure {name}; {suggest(name, tuple(FIGURES))}")
-    return names

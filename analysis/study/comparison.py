@@ -1,4 +1,5 @@
-"""Full fine-tuning against LoRA at each rank on one task: scores, paired differences, the rank that is enough."""
+"""Full fine-tuning against LoRA at each rank on one task: scores, paired differences, the rank that is enough, and what
+the declared margin can tell."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from lorax_lab.study.published import Line
 
 from ..variants import COLLAPSED
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
-from .statistics import Crossed, Interval, Smallest, crossed, holm, smallest, t_interval
+from .statistics import Crossed, Interval, Smallest, crossed, holm, power, smallest, t_interval
 from .validator import failed_seeds, selection_of
 from .words import listed
 
@@ -37,28 +38,23 @@ def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
 
 
 def trials(records: Records) -> pd.DataFrame:
-    """One row per learning-rate trial: task, arm, learning rate, seed, status, validation score, and whether it is of
-    the rate that was chosen."""
-    choices = {task: selection_of(records, task).choices for task in records.conditions}
-    rows = []
-    for task, line in _lines(records, "trial"):
-        arm, rate = str(records.arm_of(line)), rate_of(line)
-        choice = choices[task].get(arm)
-        row = {"task": task, "arm": arm, RATE: rate, "seed": line["seed"], "status": line["status"]}
-        row |= {"validation": score_of(line, "validation")}
-        row |= {"chosen": choice is not None and choice.step == records.protocol.step(arm, rate)}
-        rows.append(row | {COLLAPSED: has_collapsed(line)})
-    return with_collapsed(records, pd.DataFrame(rows))
-
-
-def _lines(records: Records, stage: str) -> list[tuple[str, Line]]:
-    """The lines of a stage with their tasks, by arm as declared, then rate, then seed."""
-    order: list[str | None] = [arm.name for arm in records.protocol.arms]
+    """One row per learning-rate trial, by arm as declared, then rate and seed: task, arm, learning rate, seed, status,
+    validation score, and whether it is of the rate that was chosen."""
+    order = [arm.name for arm in records.protocol.arms]
 
     def place(line: Line) -> tuple[int, float, int]:
-        return order.index(records.arm_of(line)), rate_of(line), line["seed"]
+        return order.index(str(records.arm_of(line))), rate_of(line), line["seed"]
 
-    return [(task, line) for task in records.conditions for line in sorted(records.lines_in(task, stage), key=place)]
+    rows = []
+    for task in records.conditions:
+        choices = selection_of(records, task).choices
+        for line in sorted(records.lines_in(task, "trial"), key=place):
+            arm, rate = str(records.arm_of(line)), rate_of(line)
+            row = {"task": task, "arm": arm, RATE: rate, "seed": line["seed"], "status": line["status"]}
+            row |= {"validation": score_of(line, "validation")}
+            row |= {"chosen": arm in choices and choices[arm].step == records.protocol.step(arm, rate)}
+            rows.append(row | {COLLAPSED: has_collapsed(line)})
+    return with_collapsed(records, pd.DataFrame(rows))
 
 
 def with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
@@ -236,4 +232,40 @@ def _cost(lines: list[Line]) -> dict[str, Any]:
         "trained_head": lines[0]["parameters"]["head"],
         "peak_mib": float(np.median([line["memory"]["peak_bytes"] for line in lines])) / 2**20,
         "train_seconds": float(np.median([line["time"]["train_seconds"] for line in lines])),
+    }
+
+
+# ---- what the declared margin can tell
+
+
+def head_is_enough(records: Records, task: str, margin: float | None = None) -> bool:
+    """Whether the head alone is not surely short of a match, by the declared margin unless another is given. The score
+    then distinguishes no ranks."""
+    arm = head_arm(records, task)
+    allowed = records.protocol.margin if margin is None else margin
+    return arm is not None and gains(records, task)[arm].high >= -allowed
+
+
+def head_arm(records: Records, task: str) -> str | None:
+    """The first arm that trains the reference's head and nothing of the body, by the parameters of its runs, none of
+    which diverged."""
+    reference = seeds_of(records, task, records.protocol.reference).values()
+    heads = {(0, line["parameters"]["head"]) for line in reference}
+    for arm in (arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference):
+        lines = seeds_of(records, task, arm).values()
+        counts = {(line["parameters"]["adapter"], line["parameters"]["head"]) for line in lines}
+        if counts and counts <= heads and not is_lost(records, task, arm):
+            return arm
+    return None
+
+
+def powers(records: Records, task: str) -> dict[str, tuple[float, float]]:
+    """For each arm but the reference, the chances that the study finds it within the margin where its true difference
+    is 0, and where it is half the margin worse, at its own components of variance. An arm of which a final run diverged
+    has none."""
+    margin, by_arm = records.protocol.margin, compared(records, task)
+    return {
+        arm: (power(difference, margin, 0.0), power(difference, margin, -margin / 2))
+        for arm, difference in by_arm.items()
+        if not is_lost(records, task, arm)
     }

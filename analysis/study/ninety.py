@@ -30,13 +30,11 @@ def rows(records: Records) -> list[dict[str, Any]]:
     names the sizes of which a run diverged, which keep no share. `reference` is the arm that is the 1. Where that is
     not full fine-tuning, `against_full` is the row with it instead.
     """
-    shares = share.table(records)
-    made = _rows(records, shares) if shares is not None else []
-    if any(row["reference"] != records.protocol.reference for row in made):
-        of_full = {row["task"]: row for row in _rows(records, share.table(records, of_full=True))}
-        beaten = [row for row in made if row["reference"] != records.protocol.reference]
-        for row in beaten:
-            row["against_full"] = of_full.get(row["task"])
+    made = _rows(records, share.table(records))
+    beaten = [row for row in made if row["reference"] != records.protocol.reference]
+    of_full = _rows(records, share.table(records, of_full=True)) if beaten else []
+    for row in beaten:
+        row["against_full"] = next((full for full in of_full if full["task"] == row["task"]), None)
     return made
 
 

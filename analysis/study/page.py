@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -14,15 +15,15 @@ from lorax_lab.record.direction import TRAINING
 from lorax_lab.study.protocol import DIMENSION
 
 from ..pages import render
-from . import bases, comparison, margin, ninety, share, update
-from .figures import FIGURES, STANDARD, claims
+from . import comparison, ninety, share, update
+from .figures import FIGURES, bases, claims, figures_of
 from .records import KEPT, Records, collapsed, every, hours_of
 from .statistics import Interval, Smallest
 from .validator import breaches, marked, notes
 from .verdict import low_rank, of_tasks, rule, rulings
 from .words import listed
 
-MARGINS = (0.5, 1.0, 1.5)
+MARGINS = (0.5, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
 SPECTRAL = {
     "stable rank": "stable_rank",
@@ -40,9 +41,9 @@ def write(records: Records) -> str:
     facts = numbers(records)
     if facts["faults"]:
         return render("study.md", study=facts)
-    figure = (records.declared.figures or STANDARD)[0]
-    shown = {"figure": figure, "title": FIGURES[figure].title} if figure in FIGURES else {"figure": ""}
-    return render("study.md", study=facts | shown | {"source": _source(records), "limits": _limits(records)})
+    figure = figures_of(records)[0]
+    facts = facts | {"figure": figure, "title": FIGURES[figure].title}
+    return render("study.md", study=facts | {"source": _source(records), "limits": _limits(records)})
 
 
 def write_all(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
@@ -87,22 +88,19 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
     stem, _ = _edition(lead["name"])
     editions = [facts for facts in shown if _edition(facts["name"])[0] == stem and facts["tasks"]]
     newest_first = sorted(editions, key=lambda facts: _edition(facts["name"])[1], reverse=True)
-    source = {task["task"]: facts for facts in reversed(newest_first) for task in facts["tasks"]}
-    by_edition: dict[str, list[str]] = {}
+    source = {task["task"]: facts["name"] for facts in reversed(newest_first) for task in facts["tasks"]}
+    used = [facts for facts in newest_first if facts["name"] in source.values()]
     conditions = dict.fromkeys(task for facts in newest_first for task in facts["conditions"])
-    chosen: Numbers = {"tasks": [], "ninety": [], "without_share": [task for task in conditions if task not in source]}
-    tables = []
-    for facts in newest_first:
-        tasks = [task["task"] for task in facts["tasks"] if source[task["task"]] is facts]
-        if tasks:
-            by_edition[facts["name"]] = tasks
-            tables.append(facts["shares"][facts["shares"]["task"].isin(tasks)])
-            for key in ("tasks", "ninety"):
-                chosen[key] += [row for row in facts[key] if row["task"] in tasks]
-    chosen |= {"claim": claims.answer(pd.concat(tables), lead["word"]), "by_edition": by_edition}
-    chosen |= {"conditions": list(dict.fromkeys(c for name in by_edition for c in _named(shown, name)["conditions"]))}
-    chosen |= {"beaten": [t for name, tasks in by_edition.items() for t in _named(shown, name)["beaten"] if t in tasks]}
-    chosen |= {"has_subspaces": any(_named(shown, name)["has_subspaces"] for name in by_edition)}
+    chosen: Numbers = {"without_share": [task for task in conditions if task not in source]}
+    for key in ("tasks", "ninety"):
+        chosen[key] = [row for facts in used for row in facts[key] if source[row["task"]] == facts["name"]]
+    tables = [facts["shares"][facts["shares"]["task"].map(source) == facts["name"]] for facts in used]
+    chosen |= {"claim": claims.answer(pd.concat(tables), lead["word"])}
+    tasks_of = {facts["name"]: [task["task"] for task in facts["tasks"]] for facts in used}
+    chosen["by_edition"] = {name: [task for task in tasks if source[task] == name] for name, tasks in tasks_of.items()}
+    chosen |= {"conditions": list(dict.fromkeys(name for facts in used for name in facts["conditions"]))}
+    chosen |= {"beaten": [task for facts in used for task in facts["beaten"] if source.get(task) == facts["name"]]}
+    chosen |= {"has_subspaces": any(facts["has_subspaces"] for facts in used)}
     return max(newest_first, key=lambda facts: len(facts["tasks"])) | chosen
 
 
@@ -110,10 +108,6 @@ def _edition(name: str) -> tuple[str, int]:
     """The name of a study without its edition, and that: `rank_sweep_2` is the second edition of `rank_sweep`."""
     stem, _, number = name.rpartition("_")
     return (stem, int(number)) if number.isdigit() else (name, 1)
-
-
-def _named(shown: Sequence[Numbers], name: str) -> Numbers:
-    return next(facts for facts in shown if facts["name"] == name)
 
 
 def _leads(study: Records) -> tuple[bool, bool, int, str]:
@@ -143,7 +137,8 @@ def numbers(records: Records) -> Numbers:
     facts |= {"to_come": records.to_come, "ninety": [], "has_subspaces": bool(records.protocol.ranked(DIMENSION))}
     if facts["faults"]:
         return facts
-    facts["beaten"] = [task for task in records.conditions if _is_beaten(records, task)]
+    gains = {task: comparison.gains(records, task).values() for task in records.conditions}
+    facts["beaten"] = [task for task in gains if any(gain.low > 0 for gain in gains[task])]
     table = share.table(records)
     if table is not None and update.asks_how_low(records):
         facts |= {
@@ -159,7 +154,8 @@ def numbers(records: Records) -> Numbers:
         facts |= {"is_flat": share.is_flat(facts["deficits"]), "by_share": _by_share(facts["tasks"])}
     if update.asks_how_low(records):
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
-        facts |= {"width": _width(records)}
+        sides = {min(row["shape"]) for row in update.lines_of(records, records.conditions[0])[0]["matrices"].values()}
+        facts |= {"width": sides.pop() if len(sides) == 1 else None}
     if not facts["tasks"]:
         facts["arms"] = _arms(records)
     facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []
@@ -181,34 +177,22 @@ def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:
     return tasks
 
 
-def _width(records: Records) -> int | None:
-    """The smaller side of the matrices of the update; None where they have several."""
-    line = update.lines_of(records, records.conditions[0])[0]
-    sides = {min(row["shape"]) for row in line["matrices"].values()}
-    return sides.pop() if len(sides) == 1 else None
-
-
 def _by_share(tasks: list[Numbers]) -> dict[float, Numbers]:
     """What each share would have said: on how many conditions LoRA keeps it from some rank on, and how many directions
     keep it on all of those that were cut (None where none was)."""
-
-    def ranks(kept: str, of_share: float) -> int:
-        return sum(getattr(task["rank"][of_share], kept) is not None for task in tasks if task["rank"])
-
-    def directions(kept: str, of_share: float) -> int | None:
-        sizes = [getattr(task["k"][of_share], kept) for task in tasks if task["k"]]
-        return None if None in sizes else max(sizes, default=None)
-
-    sides = {"ranks": ranks, "k": directions}
-    return {
-        s: {f"{side}_{kept}": of(kept, s) for side, of in sides.items() for kept in ("surely", "mean")}
-        for s in share.SHARES
-    }
+    by_share: dict[float, Numbers] = {of_share: {} for of_share in share.SHARES}
+    for of_share, kept in product(share.SHARES, ("surely", "mean")):
+        ranks = [getattr(task["rank"][of_share], kept) for task in tasks if task["rank"]]
+        directions = [getattr(task["k"][of_share], kept) for task in tasks if task["k"]]
+        by_share[of_share][f"ranks_{kept}"] = sum(rank is not None for rank in ranks)
+        by_share[of_share][f"k_{kept}"] = None if None in directions else max(directions, default=None)
+    return by_share
 
 
 def _spectral(records: Records, measure: str) -> Numbers:
     """A measure of the full updates, over the conditions, beside that of noise of their shapes."""
-    rows = [update.entry(update.spectral(records, task), measure) for task in records.conditions]
+    spectra = [update.spectral(records, task).set_index(["group", "measure"]) for task in records.conditions]
+    rows: list[Any] = [of_task.loc[(update.ALL, measure)] for of_task in spectra]
     return {"means": [row["mean"] for row in rows], "nulls": [row["null"] for row in rows]}
 
 
@@ -243,7 +227,7 @@ def _limits(records: Records) -> Numbers:
     """What the study's numbers do not reach beyond."""
     lines = [line for line in records.lines if line["status"] == "completed"]
     tasks = records.conditions
-    powers = [chances for task in tasks for chances in margin.powers(records, task).values()]
+    powers = [chances for task in tasks for chances in comparison.powers(records, task).values()]
     facts: Numbers = {"models": sorted({line["config"]["model"] for line in lines})}
     # of the base: an adapter adds to it
     facts |= {"parameters": min(line["parameters"]["total"] for line in lines)}
@@ -257,11 +241,6 @@ def _limits(records: Records) -> Numbers:
     facts |= {"on_validation": [ruling.task for ruling in asked if not ruling.on_test]}
     facts |= {"history": _history(records)}
     return facts | {"examples": sorted({line["inputs"]["examples"]["train"] for line in lines})}
-
-
-def _is_beaten(records: Records, task: str) -> bool:
-    """Whether an arm surely scores above the reference, which then is not at its best."""
-    return any(gain.low > 0 for gain in comparison.gains(records, task).values())
 
 
 def _history(records: Records) -> list[tuple[str, str, str, str]]:
@@ -300,7 +279,7 @@ def tables(records: Records) -> dict[str, pd.DataFrame]:
     if (sizes := ninety.table(records)) is not None:
         made["ninety"] = sizes
     if bases.is_of_bases(records):
-        made["by_base"] = bases.table(records)
+        made["by_base"] = bases.by_base(records)
     if update.asks_how_low(records):
         made["ranks"] = pd.DataFrame(row for task in records.conditions for row in _ranks_of(records, task))
     if update.has_cuts(records):
@@ -310,7 +289,7 @@ def tables(records: Records) -> dict[str, pd.DataFrame]:
 
 
 def _scores_of(records: Records, task: str) -> pd.DataFrame:
-    powers = margin.powers(records, task)
+    powers = comparison.powers(records, task)
     rows = comparison.table(records, task)
     chances = [powers.get(arm, (math.nan, math.nan)) for arm in rows["arm"]]
     return rows.assign(**dict(zip(("power", "power_at_half"), zip(*chances, strict=True), strict=True)))
@@ -338,15 +317,14 @@ def _ranks_of(records: Records, task: str) -> Iterable[Numbers]:
         allowed = times * records.protocol.margin
         r_star, k_star, verdict = at_margin(records, task, allowed)
         place = {"task": task, "matrices": update.ALL, "margin": allowed, "verdict": verdict}
-        if times != 1:
-            yield place | {"r_star": r_star, "k_star": k_star}
+        yield place | {"r_star": r_star, "k_star": k_star}
 
 
-def at_margin(records: Records, task: str, margin_: float) -> tuple[Smallest | None, Smallest, str]:
+def at_margin(records: Records, task: str, margin: float) -> tuple[Smallest | None, Smallest, str]:
     """r*, k* and the ruling, had that margin been declared."""
-    r_star = comparison.enough(records, task, margin_)
-    k_star = update.functional_rank(records, task, margin=margin_)
-    solved = margin.head_is_enough(records, task, margin_)
+    r_star = comparison.enough(records, task, margin)
+    k_star = update.functional_rank(records, task, margin=margin)
+    solved = comparison.head_is_enough(records, task, margin)
     return r_star, k_star, rule([k_star, *([r_star] if r_star else [])], low_rank(records, task), solved)
 
 

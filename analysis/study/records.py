@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lorax_lab.errors import ConfigError, in_short, suggest
+import pandas as pd
+
+from lorax_lab.errors import in_short, suggest
 from lorax_lab.record.direction import of_lines, scored_on
 from lorax_lab.study.declaration import DECLARATION, Declaration, read_declaration
 from lorax_lab.study.protocol import Cell, Protocol
 from lorax_lab.study.published import COLLAPSED, HEADS, RUNS, SHARED, Afterwards, Line, names_of, read_lines, read_rows
 from lorax_lab.study.tables import altered, read_table
 
-from ..scores import SCORED, UNITS, directed, with_units
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ..scores import SCORED, UNIT, UNITS, directed
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 
@@ -29,11 +28,7 @@ KEPT = 16
 
 
 class NoStudy(ValueError):
-    """There are no records of the named study; the message says what to type."""
-
-
-class DamagedStudy(NoStudy):
-    """A study that cannot be read, since one of its files is damaged or gone; the message says why."""
+    """There are no records of the named study, or a file of it is damaged or gone; the message says what to type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +79,9 @@ class Records:
         """The lines of a condition's trials or final runs."""
         return list(self._sorted.get((condition, stage), []))
 
+    def _all_in(self, condition: str) -> list[Line]:
+        return [*self.lines_in(condition, "final"), *self.lines_in(condition, "trial")]
+
     @cached_property
     def _sorted(self) -> dict[tuple[str, str], list[Line]]:
         lines: dict[tuple[str, str], list[Line]] = {}
@@ -103,13 +101,12 @@ class Records:
 
     def higher_is_better(self, condition: str) -> bool:
         """Of the scores of a condition."""
-        return of_lines([*self.lines_in(condition, "final"), *self.lines_in(condition, "trial")])
+        return of_lines(self._all_in(condition))
 
     def metric(self, condition: str) -> str:
         """The primary metric of a condition; nothing where no run has a score and none was declared."""
-        lines = [*self.lines_in(condition, "final"), *self.lines_in(condition, "trial")]
         declared = self.declared.scores.get(condition, ("", True))[0]
-        return next((str(line["metric"]) for line in lines if "metric" in line), declared)
+        return next((str(line["metric"]) for line in self._all_in(condition) if "metric" in line), declared)
 
     @property
     def margin(self) -> str:
@@ -123,8 +120,7 @@ class Records:
 
     def model(self, condition: str) -> str:
         """The base of a condition's runs, as it was typed; nothing where there is no run."""
-        lines = (line for stage in ("final", "trial") for line in self.lines_in(condition, stage))
-        return next((str(line["config"]["model"]) for line in lines), "")
+        return next((str(line["config"]["model"]) for line in self._all_in(condition)), "")
 
     @property
     def modules(self) -> list[str]:
@@ -150,7 +146,7 @@ def load(folder: Path) -> Records:
     named in `damages`.
 
     Raises:
-        NoStudy: no such folder, or no run yet. DamagedStudy: its declaration or its runs cannot be read.
+        NoStudy: no such folder, no run yet, or its declaration or its runs cannot be read.
     """
     if not (folder / RUNS).is_file():
         absent = f"there are no records of a study in {folder}"
@@ -162,27 +158,15 @@ def load(folder: Path) -> Records:
         heads = _heads(folder)
         declared, lines = read_declaration(folder), read_lines(folder)
         measured = {name: read_rows(folder, name) for name in names_of(folder)}
-        shared = _shared(folder / SHARED)
+        shared = pd.read_parquet(folder / SHARED) if (folder / SHARED).is_file() else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = "; ".join(damages) or in_short(error)
-        raise DamagedStudy(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None
+        raise NoStudy(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None
     records = Records(folder.name, declared, lines, damages, shared, heads=heads)
     for name, by_condition in measured.items():
         records.rows[name], faults = _of_published_runs(records, by_condition)
         damages += [f"{folder.name}/{name}: {text}" for text in faults]
     return records
-
-
-def named(folder: Path, name: str) -> Records:
-    """As `load`, of a name that was typed.
-
-    Raises:
-        ConfigError: there is no such study, or it cannot be read.
-    """
-    try:
-        return load(folder / name)
-    except NoStudy as error:
-        raise ConfigError(str(error)) from None
 
 
 def names_in(folder: Path) -> list[str]:
@@ -194,12 +178,6 @@ def _heads(folder: Path) -> dict[str, Line]:
     path = folder.parent / HEADS
     rows = [row for row in read_table(path) if row["study"] == folder.name] if path.is_file() else []
     return {row["condition"]: row | {"metrics": {f"test/{row['metric']}": row["test"]}} for row in rows}
-
-
-def _shared(path: Path) -> pd.DataFrame | None:
-    import pandas as pd
-
-    return pd.read_parquet(path) if path.is_file() else None
 
 
 def _of_published_runs(records: Records, measured: Mapping[str, Afterwards]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -220,8 +198,6 @@ def _of_published_runs(records: Records, measured: Mapping[str, Afterwards]) -> 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:
     """The tables of all conditions, one under the other."""
-    import pandas as pd
-
     return pd.concat([of_condition(records, name, *more) for name in records.conditions], ignore_index=True)
 
 
@@ -242,7 +218,8 @@ def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     condition's task is memorised."""
     split = {name: records.scored_on(name, "") for name in records.conditions}
     table = table.assign(**{SCORED: table["task"].map(split)}) if any(split.values()) else table
-    table = with_units(table, table["task"].map(records.metric))
+    units = table["task"].map(lambda name: UNITS.get(records.metric(name), ""))
+    table = table.assign(**{UNIT: units}) if (units != "").any() else table
     return directed(table, table["task"].map(records.higher_is_better))
 
 
@@ -258,24 +235,18 @@ def has_collapsed(line: Line) -> bool:
 
 def collapsed(records: Records) -> str:
     """How many of the study's runs collapsed, in words, or nothing."""
-    finals = [line for line in records.lines if (cell := records.cell(line)) and cell.stage == "final"]
-    trials = [line for line in records.lines if (cell := records.cell(line)) and cell.stage == "trial"]
     parts = []
-    for name, lines in (("final runs", finals), ("trials", trials)):
+    for name, stage in (("final runs", "final"), ("trials", "trial")):
+        lines = [line for line in records.lines if (cell := records.cell(line)) and cell.stage == stage]
         if count := sum(map(has_collapsed, lines)):
             parts.append(f"{count} of {len(lines)} {name}")
     return f"{' and '.join(parts)} collapsed; none is left out" if parts else ""
 
 
-def training_of(line: Line) -> tuple[str, str]:
-    """Which training of which run a line is of."""
-    return line["run_id"], line["written"]
-
-
 def hours_of(lines: Iterable[Line]) -> str:
     """The sum of the times of runs, in words. A line that several studies have counts once; a run that was trained
     again counts again; one that diverged has no time."""
-    seconds = {training_of(line): float(line.get("time", {}).get("total_seconds", 0.0)) for line in lines}
+    seconds = {(line["run_id"], line["written"]): line.get("time", {}).get("total_seconds", 0.0) for line in lines}
     return f"{sum(seconds.values()) / 3600:.1f} hours"
 
 

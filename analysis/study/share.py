@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,7 @@ from lorax_lab.study.answers import OF_CUTS
 from lorax_lab.study.protocol import DIMENSION, RANK
 from lorax_lab.study.published import Line
 
-from .comparison import added, added_by_cuts, compared, is_lost, seeds_of
-from .margin import head_arm
+from .comparison import added, added_by_cuts, compared, head_arm, is_lost, seeds_of
 from .records import KEPT, Records, score_of
 from .statistics import Interval, crossed
 from .update import is_on_test
@@ -50,6 +50,8 @@ SEARCHED = (-20.0, 20.0)
 HEAD, BEFORE = "head alone", "before training"
 """What the 0 is."""
 UNTRAINED = "untrained"
+Zero = tuple[str, Mapping[int, Line]]
+"""What stands for the 0, and its lines by seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ def _root(end: Callable[[float], float], far: float, mean: float) -> float:
 def paired(
     reference: Mapping[int, Line],
     arms: Mapping[tuple[str, int], Mapping[int, Line]],
-    zero: tuple[str, Mapping[int, Line]],
+    zero: Zero,
     higher_is_better: bool,
     with_cuts: bool,
     better: tuple[str, Mapping[int, Line]] | None = None,
@@ -161,7 +163,7 @@ def scores(records: Records, condition: str, of_full: bool = False) -> Scores | 
         return None
     protocol = records.protocol
     names = {(side, arm.size(key) or 0): arm.name for side, key in KEYS.items() for arm in protocol.ranked(key)}
-    names |= {place: name for name in _of_peft(records) if (place := _by_parameters(records, condition, name))}
+    names |= _of_peft(records, condition)
     lines = {place: seeds_of(records, condition, name) for place, name in names.items()}
     lost = tuple(place for place, name in names.items() if is_lost(records, condition, name))
     arms = {place: of_arm for place, of_arm in lines.items() if of_arm and place not in lost}
@@ -196,35 +198,33 @@ def better_arm(records: Records, condition: str) -> str | None:
     return best if best and by_arm[best].interval().oriented(higher).low > 0 else None
 
 
-def _of_peft(records: Records) -> list[str]:
-    """The arms of PEFT's methods that are alone of their kind, such as VeRA of one rank, by their names."""
+def _of_peft(records: Records, condition: str) -> dict[tuple[str, int], str]:
+    """The arms of PEFT's methods that are alone of their kind, such as VeRA of one rank: each is a side of its own, of
+    the size that it trains."""
     of_sides = {arm.name for key in KEYS.values() for arm in records.protocol.ranked(key)}
     arms = [arm for arm in records.protocol.arms if any(o.startswith(OF_PEFT) for o in arm.overrides)]
-    return [arm.name for arm in arms if arm.name not in of_sides]
+    lines = {arm.name: seeds_of(records, condition, arm.name) for arm in arms if arm.name not in of_sides}
+    firsts = {name: next(iter(by_seed.values())) for name, by_seed in lines.items() if by_seed}
+    return {(name, int(line["parameters"]["adapter"])): name for name, line in firsts.items()}
 
 
-def _by_parameters(records: Records, condition: str, name: str) -> tuple[str, int] | None:
-    """An arm as a side of its own, of the size that it trains; None where it has no run."""
-    lines = seeds_of(records, condition, name).values()
-    return next(((name, int(line["parameters"]["adapter"])) for line in lines), None)
-
-
-def _zero(records: Records, condition: str) -> tuple[str, Mapping[int, Line]] | None:
+def _zero(records: Records, condition: str) -> Zero | None:
     """What stands for the 0, and its lines by seed: one for all where no seed has a part in it."""
     if head := records.heads.get(condition):
         return HEAD, {-1: head}
-    lines = seeds_of(records, condition, records.protocol.reference)
-    fitted = {seed: head for seed, line in lines.items() if (head := head_of(line))}
-    if fitted and len(fitted) == len(lines):
+    arm = head_arm(records, condition)
+    trained = (arm, seeds_of(records, condition, arm)) if arm else None
+    return zero_of(seeds_of(records, condition, records.protocol.reference), trained)
+
+
+def zero_of(full: Mapping[int, Line], trained: Zero | None) -> Zero | None:
+    """What stands for the 0 of full fine-tunes by seed: the heads alone that they have fitted, or the arm that trained
+    them, or a language model before training."""
+    fitted = {seed: head for seed, line in full.items() if (head := head_of(line))}
+    if fitted and len(fitted) == len(full):
         return HEAD, fitted
-    if arm := head_arm(records, condition):
-        return arm, seeds_of(records, condition, arm)
-    before = {seed: _baseline(line, UNTRAINED) for seed, line in lines.items()}
-    return (
-        (BEFORE, {seed: line for seed, line in before.items() if line})
-        if lines and None not in before.values()
-        else None
-    )
+    before = {seed: model for seed, line in full.items() if (model := _baseline(line, UNTRAINED))}
+    return trained or ((BEFORE, before) if before and len(before) == len(full) else None)
 
 
 def head_of(line: Line) -> Line | None:
@@ -341,12 +341,8 @@ def from_on(sizes: Iterable[int], passes: Iterable[bool]) -> int | None:
     >>> from_on([1, 2, 4, 8], [True, False, True, True])
     4
     """
-    smallest = None
-    for size, passed in reversed(list(zip(sizes, passes, strict=True))):
-        if not passed:
-            break
-        smallest = int(size)
-    return smallest
+    largest_first = reversed(list(zip(sizes, passes, strict=True)))
+    return min((int(size) for size, _ in takewhile(lambda pair: pair[1], largest_first)), default=None)
 
 
 @dataclass(frozen=True)
@@ -389,7 +385,12 @@ def pooled_deficits(records: Records) -> dict[int, Interval]:
             for (side, size), arm in of_condition.arms.items():
                 if side == "rank":
                     by_rank.setdefault(size, []).append(of_condition.contrast(arm, 1.0))
-    return {rank: _pooled(gains) for rank, gains in sorted(by_rank.items())}
+    pooled = {}
+    for rank, gains in sorted(by_rank.items()):
+        mean = float(np.mean([gain.mean for gain in gains]))
+        half = math.hypot(*(gain.mean - gain.low for gain in gains)) / len(gains)
+        pooled[rank] = Interval(mean, mean - half, mean + half, min(gain.count for gain in gains))
+    return pooled
 
 
 def is_flat(deficits: dict[int, Interval], least: int = 8) -> bool:
@@ -398,9 +399,3 @@ def is_flat(deficits: dict[int, Interval], least: int = 8) -> bool:
     gains = [gain for rank, gain in deficits.items() if rank >= least]
     alike = all(one.low <= other.mean <= one.high for one in gains for other in gains)
     return len(gains) > 1 and alike and all(gain.high < 0 for gain in gains)
-
-
-def _pooled(gains: list[Interval]) -> Interval:
-    mean = float(np.mean([gain.mean for gain in gains]))
-    half = math.hypot(*(gain.mean - gain.low for gain in gains)) / len(gains)
-    return Interval(mean, mean - half, mean + half, min(gain.count for gain in gains))

@@ -81,12 +81,6 @@ def _mean_of(values: Iterable[float | None]) -> float:
     return float(np.mean([math.nan if value is None else value for value in values]))
 
 
-def entry(spectra: pd.DataFrame, measure: str, group: str = ALL) -> dict[str, Any]:
-    """The row of `spectral` for a measure and a group."""
-    rows = spectra[(spectra["group"] == group) & (spectra["measure"] == measure)].to_dict("records")
-    return {str(key): value for key, value in rows[0].items()}
-
-
 def has_cuts(records: Records) -> bool:
     """Whether the reference's updates were cut in every condition, as those of full fine-tuning are."""
     return all(any(line.get("functional") for line in lines_of(records, task)) for task in records.conditions)
@@ -163,12 +157,10 @@ def against(records: Records, task: str, part: str, rival: str) -> dict[int, Int
     return _oriented(records, task, {int(k): values.to_numpy()[:, None] for k, values in by_k.items()})
 
 
-def functional_rank(
-    records: Records, task: str, module: str = ALL, part: str = "cut", margin: float | None = None
-) -> Smallest:
+def functional_rank(records: Records, task: str, module: str = ALL, margin: float | None = None) -> Smallest:
     """k*, the smallest k from which on the cut update is not inferior to the whole by more than the margin, the
     declared one unless another is given; of one `module`, with the others whole."""
-    return smallest(gains(records, task, part, module), records.protocol.margin if margin is None else margin)
+    return smallest(gains(records, task, module=module), records.protocol.margin if margin is None else margin)
 
 
 def modules(cuts: pd.DataFrame) -> list[str]:

@@ -42,12 +42,8 @@ def notes(records: Records) -> list[str]:
     """What is no breach, and a reader should know: runs of several versions of the code, or of none that is known."""
     versions = {line["git"]["commit"] for line in records.lines}
     dirty = sum(bool(line["git"]["dirty"]) for line in records.lines)
-    sentences = []
-    if len(versions) > 1:
-        sentences.append(f"Runs of {len(versions)} commits.")
-    if dirty:
-        sentences.append(f"{dirty} of {len(records.lines)} runs are of code that was not committed.")
-    return sentences
+    sentences = [f"Runs of {len(versions)} commits."] if len(versions) > 1 else []
+    return sentences + ([f"{dirty} of {len(records.lines)} runs are of code that was not committed."] if dirty else [])
 
 
 def not_begun(records: Records) -> list[str]:
@@ -157,10 +153,13 @@ def _of_task(records: Records, task: str) -> Iterator[str]:
         rate = records.protocol.rate(arm.name, chosen.choices[arm.name].step)
         yield from _finals(records.protocol, arm.name, rate, [x for x in finals if records.arm_of(x) == arm.name])
     both = [*trials, *finals]
-    yield from _metric(records, task, both)
+    declared = records.declared.scores.get(task)
+    if wrong := [x["run_id"] for x in both if "metric" in x and declared and declared != (x["metric"], of_line(x))]:
+        yield f"the metric is not the declared one: {first_names(wrong)}"
     yield from _reference(records, finals, chosen)
-    yield from _same(records, both)
-    yield from _one_test_split(records, both)
+    completed = [line for line in both if line["status"] == "completed"]
+    yield from _same(records, completed)
+    yield from _one_test_split(records, completed)
     yield from _paired(records, both)
 
 
@@ -191,13 +190,6 @@ def _finals(protocol: Protocol, arm: str, rate: float, lines: list[Line]) -> Ite
         yield f"{arm}: the test split was read more than once: seeds {', '.join(map(str, twice))}"
 
 
-def _metric(records: Records, condition: str, lines: list[Line]) -> Iterator[str]:
-    declared = records.declared.scores.get(condition)
-    wrong = [x["run_id"] for x in lines if "metric" in x and declared and declared != (x["metric"], of_line(x))]
-    if wrong:
-        yield f"the metric is not the declared one: {first_names(wrong)}"
-
-
 def _reference(records: Records, finals: list[Line], chosen: Selection) -> Iterator[str]:
     """Without the reference's best score there is nothing to compare with."""
     name = records.protocol.reference
@@ -211,20 +203,16 @@ def _reference(records: Records, finals: list[Line], chosen: Selection) -> Itera
         yield f"{name}: final runs diverged, seeds {', '.join(map(str, seeds))}: the reference has no score to match"
 
 
+BUDGET = ("steps", "examples", "tokens")
 SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
     ("model", ("model",), lambda line: line["inputs"]["model_sha256"]),
-    (
-        "data or splits",
-        ("task",),
-        lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"], line["config"]["task"]],
-    ),
-    ("classes", ("task",), lambda line: line["inputs"].get("classes")),
+    ("data or splits", ("task",), lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"]]),
     ("metric", (), lambda line: [line["metric"], of_line(line)]),
-    ("precision", ("train.precision",), lambda line: line["config"]["train"].get("precision")),
     ("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),
-    ("training budget", ("model", "task", "train"), lambda line: _budget(line)),
+    ("training budget", ("model", "task", "train"), lambda line: [line["time"][key] for key in BUDGET]),
 )
-"""Per check: its name; the overrides that let arms differ in it; how to read it from a line."""
+"""Per check: its name; the overrides that let arms differ in it; how to read it from a line. A run with another setting
+than declared is of no arm."""
 MAY_DIFFER = ("train_examples", "max_length")
 """Settings of a task that leave the test examples as they are. Arms may differ in these alone. Columns are not among
 them, because rows with equal texts are kept in one split."""
@@ -232,7 +220,8 @@ them, because rows with equal texts are kept in one split."""
 
 def _same(records: Records, lines: list[Line]) -> Iterator[str]:
     """Arms differ in what their overrides say, and in nothing else that decides a score."""
-    completed = _completed(records, lines)
+    machines = same_hardware(line["hardware"] for line in lines)  # what all of them state
+    completed = [line | {"hardware": machine} for line, machine in zip(lines, machines, strict=True)]
     for subject, keys, read in SAME:
         for group in _groups(records, completed, keys):
             kinds: dict[str, list[str]] = {}
@@ -243,36 +232,18 @@ def _same(records: Records, lines: list[Line]) -> Iterator[str]:
                 yield f"{subject} differ: {len(kinds)} kinds in {len(group)} runs, unlike the others {first_names(few)}"
 
 
-def _completed(records: Records, lines: list[Line]) -> list[Line]:
-    """The completed runs. Their configurations lack neutral settings, as those of records older than a setting do, and
-    of their machines there is what all of them state."""
-    neutral = records.declared.neutral
-
-    def plain(config: Mapping[str, Any], section: str) -> dict[str, Any]:
-        return {key: value for key, value in config[section].items() if value != neutral.get(f"{section}.{key}")}
-
-    completed = [line for line in lines if line["status"] == "completed"]
-    machines = same_hardware(line["hardware"] for line in completed)
-    return [
-        line
-        | {"config": line["config"] | {section: plain(line["config"], section) for section in ("task", "train")}}
-        | {"hardware": machine}
-        for line, machine in zip(completed, machines, strict=True)
-    ]
-
-
 def _one_test_split(records: Records, lines: list[Line]) -> Iterator[str]:
     """All arms are scored on the same test examples, whatever their overrides say: answers are paired by position."""
-    splits = [_test_split(line) for line in _completed(records, lines)]
+    splits = [_test_split(line, records.declared.neutral) for line in lines]
     keys = dict.fromkeys(key for split in splits for key in split)
     if differ := [key for key in keys if len({json.dumps(split.get(key)) for split in splits}) > 1]:
         yield f"the test split is not the same in every run: {', '.join(differ)} differ"
 
 
-def _test_split(line: Line) -> dict[str, Any]:
-    """What the choice of the test examples depends on."""
+def _test_split(line: Line, neutral: Mapping[str, Any]) -> dict[str, Any]:
+    """What the choice of the test examples depends on; records that are older than a setting lack it, as neutral."""
     task = {f"task.{key}": value for key, value in line["config"]["task"].items() if key not in MAY_DIFFER}
-    inputs = line["inputs"]
+    task, inputs = {key: value for key, value in task.items() if value != neutral.get(key)}, line["inputs"]
     return task | {"data_sha256": inputs["data_sha256"], "number of test examples": inputs["examples"].get("test")}
 
 
@@ -292,9 +263,3 @@ def _paired(records: Records, lines: list[Line]) -> Iterator[str]:
         heads = {x["inputs"].get("head_sha256") for x in lines if x["seed"] == seed and "inputs" in x}
         if len(heads) > 1:
             yield f"seed {seed}: the arms start from {len(heads)} different heads"
-
-
-def _budget(line: Line) -> dict[str, Any]:
-    """The budget of a run: its training settings without the rate, and the resulting steps and examples."""
-    train = {key: value for key, value in line["config"]["train"].items() if key not in ("learning_rate", "precision")}
-    return train | {key: line["time"][key] for key in ("steps", "examples", "tokens")}

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from . import comparison, update
-from .margin import head_is_enough
 from .records import KEPT, Records
 from .statistics import Smallest
 
@@ -46,7 +45,7 @@ def rulings(records: Records) -> list[Ruling]:
 
 def _ruling(records: Records, task: str, module: str, r_stars: Sequence[Smallest] = ()) -> Ruling:
     k_star = update.functional_rank(records, task, module)
-    verdict = rule([k_star, *r_stars], low_rank(records, task), head_is_enough(records, task))
+    verdict = rule([k_star, *r_stars], low_rank(records, task), comparison.head_is_enough(records, task))
     return Ruling(task, module, verdict, k_star, on_test=update.is_on_test(records, task, module=module))
 
 

@@ -80,7 +80,9 @@ class TaskConfig:
 
 
 LEFT_OUT = {f"task.{f.name}": f.metadata["neutral"] for f in fields(TaskConfig) if "neutral" in f.metadata}
-"""What a recorded configuration stands for that lacks these settings, whatever their defaults are."""
+LEFT_OUT_OF_METHODS = {"subspace": {"method.scale": "norm"}}
+"""What a recorded configuration stands for that lacks these settings, whatever their defaults are; the second by the
+method's name."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from lorax_lab.config import LEFT_OUT, RunConfig, TrackingConfig, TrainConfig
+from lorax_lab.config import LEFT_OUT, LEFT_OUT_OF_METHODS, RunConfig, TrackingConfig, TrainConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import defaults, flat, kind_defaults, method_defaults
 from lorax_lab.config.measured import CONTROLS, CURVE, TEST_CUTS
@@ -294,5 +294,6 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
         settings |= LEFT_OUT | {f"task.{key}": value for key, value in task.items()}
     if "method" not in chosen:
         choices.append(f"method={method['name']}")
+        settings |= LEFT_OUT_OF_METHODS.get(method["name"], {})
         settings |= {f"method.{key}": value for key, value in method.items()}
     return [*choices, *(f"++{key}={quoted(value)}" for key, value in settings.items()), *typed_too]

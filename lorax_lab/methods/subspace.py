@@ -9,6 +9,10 @@ Aghajanyan et al. 2020 (https://arxiv.org/abs/2012.13255) measure it of pretrain
 | `fastfood` (DID) | of each tensor the first n entries of H G Π H B z / √(n Σ g²) | E‖Pᵢ z‖² = ‖z‖², each tensor |
 | `fastfood_scaled` (SAID) | λ of the layer times that of `fastfood` | λ² times that; λ is 1 at the start |
 
+So it is with `scale: norm`, as in these papers. With `scale: weight` the shift is √count, or √(n / d), times as large:
+a weight changes by as much as a number of z in the mean square. Then one learning rate suits z and the head, which an
+optimizer such as Adam moves by the same step.
+
 P is drawn from the run's own stream of random numbers, so that a run that goes on has the same one, and no file has it.
 """
 
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
 MATRICES, BODY = "matrices", "body"
 GATHER, FASTFOOD, SCALED = "gather", "fastfood", "fastfood_scaled"
+NORM, WEIGHT = "norm", "weight"
 BLOCK = 2**14
 """Weights that read neighbouring numbers of z, so that these stay in a processor's cache."""
 FACTOR = 64
@@ -53,12 +58,14 @@ class SubspaceConfig(MethodConfig):
         dimension: how many numbers z has.
         projection: what P is, as the module says.
         over: the weights that P shifts: of `matrices`, which are `target_modules`, or of the whole `body`.
+        scale: what P leaves as large as it is in z: the `norm` of all its numbers, or each number, in each `weight`.
     """
 
     name: str = "subspace"
     dimension: int = 1000
     projection: str = field(default=GATHER, metadata=one_of(GATHER, FASTFOOD, SCALED))
     over: str = field(default=MATRICES, metadata=one_of(MATRICES, BODY))
+    scale: str = field(default=NORM, metadata={"neutral": NORM} | one_of(NORM, WEIGHT))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,10 +148,10 @@ class Subspace(nn.Module):
 
 
 class Gather(Subspace):
-    """Each weight reads one number of z with a random sign. A number that c weights read counts 1/√c, so the columns
-    of P are orthonormal."""
+    """Each weight reads one number of z with a random sign. With `scale=norm` a number that c weights read counts 1/√c,
+    so the columns of P are orthonormal."""
 
-    def __init__(self, bases: dict[str, nn.Parameter], dimension: int, generator: torch.Generator) -> None:
+    def __init__(self, bases: dict[str, nn.Parameter], dimension: int, scale: str, generator: torch.Generator) -> None:
         super().__init__(bases, dimension)
         sizes = [base.numel() for base in self.bases]
         read = numbers_read(sizes, dimension, generator)
@@ -153,7 +160,8 @@ class Gather(Subspace):
             self.register_buffer(f"index_{place}", index.clone().to(self.z.device), persistent=False)
         counts = torch.full((dimension,), sum(sizes) // dimension)
         counts[: sum(sizes) % dimension] += 1
-        self.register_buffer("norms", counts.to(self.z).sqrt(), persistent=False)
+        norms = counts.to(self.z).sqrt() if scale == NORM else torch.ones_like(self.z)
+        self.register_buffer("norms", norms, persistent=False)
 
     def make(self, places: Iterable[int]) -> list[Tensor]:
         scaled, places = self.z / self.get_buffer("norms"), list(places)
@@ -209,7 +217,7 @@ class Fastfood(Subspace):
     entries of the result are used."""
 
     def __init__(
-        self, bases: dict[str, nn.Parameter], dimension: int, generator: torch.Generator, scaled: bool
+        self, bases: dict[str, nn.Parameter], dimension: int, scale: str, generator: torch.Generator, scaled: bool
     ) -> None:
         super().__init__(bases, dimension)
         layers = [layer_number(name) for name in bases]
@@ -222,7 +230,7 @@ class Fastfood(Subspace):
             signs = torch.randint(2, (dimension,), generator=generator) * 2 - 1
             order = torch.randperm(length, generator=generator).to(torch.int32)
             gains = torch.randn(length, generator=generator)
-            gains /= gains.norm() * math.sqrt(base.numel())
+            gains /= gains.norm() * math.sqrt(base.numel() if scale == NORM else dimension)
             parts = {"signs": signs.to(self.z), "order": order.to(self.z.device), "gains": gains.to(self.z)}
             for part, values in parts.items():
                 self.register_buffer(f"{part}_{place}", values, persistent=False)
@@ -288,9 +296,10 @@ def attach(
         parameter.requires_grad_(name in heads)
     subspace: Subspace
     if settings.projection == GATHER:
-        subspace = Gather(bases, settings.dimension, generator)
+        subspace = Gather(bases, settings.dimension, settings.scale, generator)
     else:
-        subspace = Fastfood(bases, settings.dimension, generator, scaled=settings.projection == SCALED)
+        scaled = settings.projection == SCALED
+        subspace = Fastfood(bases, settings.dimension, settings.scale, generator, scaled)
     for place, name in enumerate(bases):
         owner, _, leaf = name.rpartition(".")
         layer, shift = model.get_submodule(owner), Shifted(subspace, place)

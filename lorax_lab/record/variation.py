@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config import LEFT_OUT, RunConfig, TrainConfig
+from lorax_lab.config import LEFT_OUT, LEFT_OUT_OF_METHODS, RunConfig, TrainConfig
 from lorax_lab.config.defaults import defaults, flat, task_preset
 from lorax_lab.config.measured import CURVE, CUT, K90, MEASURED, current
 
@@ -47,8 +47,9 @@ def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None)
         if recorded[MEASURE] == CURVE and recorded.get("method.name") != CUT:
             recorded[MEASURE] = K90  # one run id, as no cuts are made
     task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
-    usual = defaults(task, str(recorded.get("method.name")), recorded.get("task.kind"))
-    deciding = _deciding({**usual, **LEFT_OUT, **recorded})
+    method = str(recorded.get("method.name"))
+    usual = defaults(task, method, recorded.get("task.kind"))
+    deciding = _deciding({**usual, **LEFT_OUT, **LEFT_OUT_OF_METHODS.get(method, {}), **recorded})
     if inputs is None:
         return deciding
     return {key: value for key, value in deciding.items() if key not in INPUTS} | dict(inputs)

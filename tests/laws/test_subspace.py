@@ -14,7 +14,18 @@ from torch import Tensor, nn
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import METHODS, subspace
-from lorax_lab.methods.subspace import BLOCK, BODY, FASTFOOD, GATHER, SCALED, Subspace, hadamard, numbers_read
+from lorax_lab.methods.subspace import (
+    BLOCK,
+    BODY,
+    FASTFOOD,
+    GATHER,
+    NORM,
+    SCALED,
+    WEIGHT,
+    Subspace,
+    hadamard,
+    numbers_read,
+)  # fmt: skip
 from lorax_lab.models import adaptable, checkpoint_layers, head_modules, is_head, select
 from lorax_lab.record.checkpoints import load_trained, trained_tensors
 from lorax_lab.streams import generator
@@ -40,10 +51,10 @@ class Small(nn.Module):
         return result
 
 
-def small(dimension: int, projection: str = GATHER, over: str = BODY, seed: int = 0) -> tuple[Small, Subspace]:
-    """A small model in fp64 with a subspace."""
+def small(dimension: int, projection: str = GATHER, scale: str = NORM, seed: int = 0) -> tuple[Small, Subspace]:
+    """A small model in fp64 with a subspace of its body."""
     model = Small().double()
-    settings = subspace.SubspaceConfig(dimension=dimension, projection=projection, over=over)
+    settings = subspace.SubspaceConfig(dimension=dimension, projection=projection, over=BODY, scale=scale)
     METHOD.attach(model, select(model, ["all-linear"]), settings, None, generator(seed, "adapter"))
     return model, subspace_of(model)
 
@@ -104,6 +115,14 @@ def test_gather_is_isometric_over_all_tensors_together(dimension: int) -> None:
     torch.testing.assert_close(columns @ columns.t(), torch.eye(dimension, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("dimension", [1, 3, 17, 58])
+def test_scaled_for_weights_each_weight_changes_by_its_number(dimension: int) -> None:
+    """So one step of an optimizer that divides by the gradient's size moves every weight by the learning rate."""
+    _, space = small(dimension, GATHER, WEIGHT)
+    for part in shift(space, torch.full((dimension,), 0.25)):
+        torch.testing.assert_close(part.abs(), torch.full_like(part, 0.25))
+
+
 def test_each_number_is_read_equally_often_and_blocks_mix_them() -> None:
     sizes = [3 * BLOCK + 5, 7, BLOCK]
     for dimension in (1, 1000, 40_000, sum(sizes)):
@@ -114,14 +133,17 @@ def test_each_number_is_read_equally_often_and_blocks_mix_them() -> None:
     assert abs(float(torch.corrcoef(torch.stack([first[1:].double(), first[:-1].double()]))[0, 1])) < 0.05
 
 
+@pytest.mark.parametrize("scale", [NORM, WEIGHT])
 @pytest.mark.parametrize("dimension", [3, 40])
-def test_fastfood_gives_each_tensor_the_norm_of_z_in_the_mean(dimension: int) -> None:
+def test_fastfood_gives_each_tensor_the_norm_of_z_or_each_weight_its_mean_square(dimension: int, scale: str) -> None:
     z, draws = normal(dimension), 400
-    shifts = [shift(small(dimension, FASTFOOD, seed=seed)[1], z) for seed in range(draws)]
-    squares = torch.stack([torch.stack([part.square().sum() for part in parts]) for parts in shifts])
+    shifts = [shift(small(dimension, FASTFOOD, scale, seed)[1], z) for seed in range(draws)]
+    squares = torch.tensor([[part.square().sum() for part in parts] for parts in shifts])
+    sizes = torch.tensor([part.numel() for part in shifts[0]])
+    expected = z.square().sum() * (1 if scale == NORM else sizes / dimension)
     error = squares.std(0) / draws**0.5
-    assert bool(((squares.mean(0) - z.square().sum()).abs() < 4 * error).all())
-    assert bool((error < 0.2 * z.square().sum()).all())
+    assert bool(((squares.mean(0) - expected).abs() < 4 * error).all())
+    assert bool((error < 0.2 * expected).all())
 
 
 def test_a_learned_scale_of_a_layer_is_one_at_the_start_and_multiplies_its_shift() -> None:
@@ -243,7 +265,7 @@ def test_the_whole_body_is_every_parameter_but_the_heads(kind: str) -> None:
 def test_what_cannot_be_is_refused_with_its_key_and_value() -> None:
     from lorax_lab.launch.compose import compose
 
-    for setting in ("dimension=0", "projection=dense", "over=head"):
+    for setting in ("dimension=0", "projection=dense", "over=head", "scale=2"):
         with pytest.raises(ConfigError, match=rf"method\.{setting}"):
             compose(["method=subspace", f"method.{setting}"])
     with pytest.raises(ConfigError, match=r"rank=8.*method\.dimension=1000"):

@@ -97,7 +97,7 @@ def test_analysis_reads_records_and_studies_compose_runs() -> None:
         assert rooms_of(path) <= STUDIES_IMPORT | LOOKS_INSIDE_A_RUN.get(path.stem, set()), path
         of_analysis = {name for name in imports(path) if name.startswith("analysis")}  # the one file that they write
         assert path.stem == "constants" or not of_analysis, path
-        assert all(name.startswith("analysis.study.constants") for name in of_analysis), path
+        assert all(name.startswith("analysis.constant") for name in of_analysis), path
 
 
 def test_each_foreign_library_has_one_door() -> None:

@@ -12,7 +12,7 @@ import pytest
 from golden_page import check
 from synthetic import changed, in_nats, lost, present, shared, study, with_head, with_losses
 
-from analysis.study import comparison, margin, page, update
+from analysis.study import comparison, page, update
 from analysis.study.records import Records
 from analysis.study.statistics import holm
 from lorax_lab.study.answers import CUT_ANSWERS, LOSSES
@@ -81,8 +81,8 @@ def test_k_star_is_decided_on_validation_where_a_seed_lacks_the_answers() -> Non
 
 
 def test_an_arm_that_trains_the_head_alone_is_found_by_what_it_trains() -> None:
-    assert margin.head_arm(with_head(0.7), TASK) == "head"
-    assert margin.head_arm(with_head(0.7, trained=150_000), TASK) is None
+    assert comparison.head_arm(with_head(0.7), TASK) == "head"
+    assert comparison.head_arm(with_head(0.7, trained=150_000), TASK) is None
 
 
 def test_the_log_loss_is_a_second_endpoint_with_a_margin_of_its_own() -> None:
@@ -103,5 +103,5 @@ def test_a_lost_arm_has_no_number_and_counts_in_the_correction() -> None:
     assert (row["seeds"], row["diverged"]) == (4, 1)
     p = comparison.compared(records, TASK)["LoRA r=8"].p()
     assert table.loc["LoRA r=8", "p_holm"] == holm({"LoRA r=1": 1.0, "LoRA r=8": p})["LoRA r=8"] == min(1.0, 2 * p)
-    assert set(margin.powers(lost(records), TASK)) == {"LoRA r=8"}
+    assert set(comparison.powers(lost(records), TASK)) == {"LoRA r=8"}
     assert comparison.gains(lost(records), TASK)["LoRA r=1"] is comparison.LOST

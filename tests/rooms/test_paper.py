@@ -14,7 +14,7 @@ from synthetic import study
 from test_pages import check
 
 from analysis.__main__ import main
-from analysis.paper import details, directions, page, readings
+from analysis.paper import directions, page, readings
 from analysis.paper.directions import of_every_two
 from analysis.paper.readings import CONTROLS, FAILS, HOLDS, NOT_TOLD, above, is_task
 from analysis.study.figures.directions import EVERY
@@ -56,9 +56,7 @@ def similar(at: dict[str, float], task: str = "sarcasm") -> list[dict[str, Any]]
     rows = []
     for pair, count in (counts | dict.fromkeys(directions.BY_RANK.values(), 5)).items():
         for side in (directions.FACTOR, directions.START, directions.ROW, directions.COLUMN):
-            for module, layer in (
-                (module, layer) for module in (directions.QUERY, directions.VALUE) for layer in (0, 1)
-            ):
+            for module, layer in ((module, layer) for module in directions.MODULES for layer in (0, 1)):
                 each = {
                     key: (at.get(key, 0.2) + 0.005 * draw.standard_normal(count)).tolist()
                     for key in ("1,1", "8,8", "1,64", "8,64", "40,4", "40,64", "64,64")
@@ -94,12 +92,12 @@ def test_a_control_that_has_more_than_half_leaves_no_sign_of_the_task(control: f
     for task, beyond in (("sarcasm", 0.2), ("random labels", control)):
         rows += similar({f"{k},{k}": k / D + beyond for k in (1, 64)}, task)
     records = dataclasses.replace(study(tasks=("sarcasm", "random labels")), rows={"similarities": rows})
-    found = list(details.sides_of_seeds(records))
+    found = list(page.sides_of_seeds(records))
     assert [(row["side"], row["k"]) for row in found] == [(name, 1 if name == "A" else 64) for name in directions.SIDES]
     assert {row["sign"] for row in found} == {says}
     whole = directions.shared(records, "sarcasm", directions.SEEDS, directions.FACTOR, (1, 1), EVERY)
     assert found[0]["beyond"][0] == whole.beyond
-    assert list(details.sides_of_seeds(study(tasks=("sarcasm",)))) == []
+    assert list(page.sides_of_seeds(study(tasks=("sarcasm",)))) == []
 
 
 def amplified(over_noise: float, fall: float = 10.0) -> Records:

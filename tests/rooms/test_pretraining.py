@@ -15,8 +15,8 @@ from synthetic import PROTOCOL, study
 from torch import Tensor
 
 from analysis import trajectory as drawn
-from analysis.study import bases, page, share
-from analysis.study.figures import FIGURES
+from analysis.study import page, share
+from analysis.study.figures import FIGURES, bases
 from analysis.study.records import Records
 from analysis.study.share import HEAD, Scores
 from experiments import pretraining, trajectory
@@ -82,7 +82,7 @@ def of_bases(zero: float) -> Records:
 
 def test_a_study_of_bases_has_their_differences_and_refuses_a_share_where_nothing_is_learned() -> None:
     records = of_bases(0.6)
-    rows = bases.table(records).set_index(["base", "quantity", "size"])
+    rows = bases.by_base(records).set_index(["base", "quantity", "size"])
     assert rows.loc[("random", "rank", 8), "value"] == pytest.approx(1, abs=0.02)
     assert np.isnan(rows.loc[("pretrained", "rank", 8), "difference"])
     assert "| random | reviews |" in page.write(records)
@@ -92,7 +92,7 @@ def test_a_study_of_bases_has_their_differences_and_refuses_a_share_where_nothin
     assert figure.claim(drawn).endswith(": pretrained 8 on reviews; random 8 on reviews")
     assert not {"base", "learned"} & set(share.table(records))  # which is shared by all pages and figures
     none = of_bases(0.95)
-    assert set(bases.table(none)["quantity"]) == set(bases.SPECTRAL)
+    assert set(bases.by_base(none)["quantity"]) == set(bases.SPECTRAL)
     assert "does not learn" in page.write(none)
 
 

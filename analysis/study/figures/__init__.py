@@ -1,18 +1,19 @@
 """The figures of studies: `facts(records)` makes the rows of a figure's CSV, or None where the study has nothing of it;
 `draw_table(table)` draws it; `claim(table)` says what it found.
 
-To add one, write its three functions and its entry in `FIGURES`, and name it in the study's plan:
+To add one, write its title, its three functions and its entry in `FIGURES`, and name it in the study's plan:
 `figures=("answer", "mine")`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure as Picture
+
+from lorax_lab.errors import ConfigError, suggest
 
 from ... import style
 from ..records import Records, with_direction, with_model
@@ -41,83 +42,37 @@ class Figure(NamedTuple):
         return with_model(records, with_direction(records, rows))
 
 
-FIGURES: dict[str, Figure] = {
-    "answer": Figure(
-        "the share of what fine-tuning brings that LoRA keeps by rank, and the full update cut to k directions",
-        answer.table,
-        answer.draw,
-        claims.answer,
-    ),
-    "bases": Figure(
-        "the share that each base keeps by rank, by directions and by dimension", bases.table, bases.draw, bases.claim
-    ),
-    "cost": Figure(
-        "what each arm scores, and what a rank costs in parameters, memory and time, the head not counted",
-        cost.table,
-        cost.draw,
-        claims.cost,
-    ),
-    "spectral": Figure(
-        "the full update's spectral ranks by type of matrix and layer, as shares of noise's",
-        updates.spectral_table,
-        updates.spectral_draw,
-        claims.spectral,
-    ),
-    "functional": Figure(
-        "what is left of the full update's score when it is cut, and under the controls",
-        updates.functional_table,
-        updates.functional_draw,
-        claims.functional,
-    ),
-    "modules": Figure(
-        "the difference in score when one type of matrix is cut to k directions",
-        updates.modules_table,
-        updates.modules_draw,
-        claims.modules,
-    ),
-    "shared": Figure(
-        "the directions that pairs of full updates have in common",
-        updates.shared_table,
-        updates.shared_draw,
-        claims.shared,
-    ),
-    "trials": Figure("the choice of each arm's learning rate", trials.table, trials.draw, claims.trials),
+FIGURES = {
+    "answer": Figure(answer.TITLE, answer.table, answer.draw, claims.answer),
+    "bases": Figure(bases.TITLE, bases.table, bases.draw, bases.claim),
+    "cost": Figure(cost.TITLE, cost.table, cost.draw, claims.cost),
+    "spectral": Figure(updates.SPECTRAL_TITLE, updates.spectral_table, updates.spectral_draw, claims.spectral),
+    "functional": Figure(updates.CUT_TITLE, updates.functional_table, updates.functional_draw, claims.functional),
+    "modules": Figure(updates.MODULES_TITLE, updates.modules_table, updates.modules_draw, claims.modules),
+    "shared": Figure(updates.SHARED_TITLE, updates.shared_table, updates.shared_draw, claims.shared),
+    "trials": Figure(trials.TITLE, trials.table, trials.draw, claims.trials),
     "layers_share": Figure(
-        "what runs share beyond chance, in every layer and type of matrix (Figures 6 and 7 of the LoRA paper)",
-        directions.layers_table,
-        directions.layers_draw,
-        claims.layers_share,
+        directions.LAYERS_TITLE, directions.layers_table, directions.layers_draw, claims.layers_share
     ),
     "amplification": Figure(
-        "by how much updates amplify the directions of W that they use (Table 7 of the LoRA paper)",
-        directions.amplification_table,
-        directions.amplification_draw,
-        claims.amplification,
+        directions.FACTORS_TITLE, directions.amplification_table, directions.amplification_draw, claims.amplification
     ),
-    "arms": Figure(
-        "every arm's difference in score from full fine-tuning, in its CSV beside the LoRA paper's numbers",
-        arms.arms_table,
-        arms.arms_draw,
-        claims.arms,
-    ),
-    "sets": Figure(
-        "LoRA in some matrices over its rank, and the full update cut in the same (Tables 6 and 15 of the LoRA paper)",
-        sets.table,
-        sets.draw,
-        claims.sets,
-    ),
-    "losses": Figure(
-        "log loss on test over LoRA's rank, beside the score (Table 18 of the LoRA paper)",
-        arms.losses_table,
-        arms.losses_draw,
-        claims.losses,
-    ),
-    "sizes": Figure(
-        "scores, r* and k* over the number of training examples (the LoRA paper's Table 16 has the scores)",
-        sizes.table,
-        sizes.draw,
-        claims.sizes,
-    ),
+    "arms": Figure(arms.ARMS_TITLE, arms.arms_table, arms.arms_draw, claims.arms),
+    "sets": Figure(sets.TITLE, sets.table, sets.draw, claims.sets),
+    "losses": Figure(arms.LOSSES_TITLE, arms.losses_table, arms.losses_draw, claims.losses),
+    "sizes": Figure(sizes.TITLE, sizes.table, sizes.draw, claims.sizes),
 }
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 """The figures of a study that names none."""
+
+
+def figures_of(records: Records) -> tuple[str, ...]:
+    """The names of a study's figures.
+
+    Raises:
+        ConfigError: it names one that there is not.
+    """
+    names = records.declared.figures or STANDARD
+    if wrong := next((name for name in names if name not in FIGURES), None):
+        raise ConfigError(f"{records.name} names the figure {wrong}; {suggest(wrong, tuple(FIGURES))}")
+    return names

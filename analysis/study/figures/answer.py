@@ -21,6 +21,7 @@ from .. import comparison, share, update
 from ..records import Records, models_of
 from ..share import SIDES
 
+TITLE = "the share of what fine-tuning brings that LoRA keeps by rank, and the full update cut to k directions"
 CROWDED = 1.6
 """Two sizes nearer than this ratio have one number between them."""
 MARGIN, WIDE = 1.3, 0.07

@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from lorax_lab.study.answers import LOSSES, by_example
 
 from ... import style
-from ...axes import worse_by_margin
-from ...scores import intervals_over, score_label, split_label
+from ...scores import intervals_over, score_label, split_label, worse_by_margin
 from .. import comparison
 from ..paper import theirs
 from ..records import Records, every, models_of, with_direction, with_model
 
+ARMS_TITLE = "every arm's difference in score from full fine-tuning, in its CSV beside the LoRA paper's numbers"
+LOSSES_TITLE = "log loss on test over LoRA's rank, beside the score (Table 18 of the LoRA paper)"
 ROW = 0.17
 """Inches of an arm."""
 LOSS, SCORE = "loss_difference", "difference"

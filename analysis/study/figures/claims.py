@@ -11,7 +11,7 @@ from lorax_lab.record.share import MOST, SURE
 from ...scores import higher_is_better
 from .. import share
 from ..update import ALL
-from ..words import SAMPLE, listed
+from ..words import SAMPLE, ends, listed
 from .arms import LOSS
 from .cost import COSTS, reference_of
 from .directions import is_lora, update_of
@@ -23,15 +23,6 @@ CUT, AT_NORM = "cut", "random_at_norm"
 TOP = 16
 """The number of directions that is told of the cut and its controls."""
 MOST_SHARED = (("two seeds of full", "row", 8, 8), ("two seeds of r=64", "A", 8, 8))
-
-
-def ends(values: pd.Series, form: str) -> str:
-    """The least and the greatest of some numbers.
-
-    >>> ends(pd.Series([0.5, 0.25, 0.251]), "{:.2f}"), ends(pd.Series([3]), "{:.0%}")
-    ('0.25 to 0.50', '300%')
-    """
-    return " to ".join(dict.fromkeys(form.format(end) for end in (values.min(), values.max())))
 
 
 def answer(table: pd.DataFrame, word: str = "task") -> str:
@@ -63,7 +54,7 @@ def _by_dimension(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     by_task = [share.enough(of_task, MOST).mean for _, of_task in rows.groupby("task")]
-    sizes = pd.Series([size for size in by_task if size is not None])
+    sizes = [size for size in by_task if size is not None]
     among = f"on {len(sizes)} of {len(by_task)}"
     least = f"A random subspace keeps {100 * MOST:.0f} % in the mean"
     return f". {least} from {ends(sizes, '{:,.0f}')} numbers on, {among}" if len(sizes) else f". {least} on none"
@@ -93,8 +84,8 @@ def cost(table: pd.DataFrame) -> str:
     shares: dict[str, list[float]] = {key: [] for key in COSTS}
     for _, rows in table.groupby("task"):
         for key in COSTS:
-            shares[key].append(rows.loc[rows["rank"] == rank, key].iloc[0] / reference_of(rows)[key])
-    texts = [f"{ends(100 * pd.Series(values), '{:.3g}')} % of the {COSTS[key]}" for key, values in shares.items()]
+            shares[key].append(100 * rows.loc[rows["rank"] == rank, key].iloc[0] / reference_of(rows)[key])
+    texts = [f"{ends(values, '{:.3g}')} % of the {COSTS[key]}" for key, values in shares.items()]
     return f"Rank {rank} takes {listed(texts)} of full fine-tuning"
 
 

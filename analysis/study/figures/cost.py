@@ -13,10 +13,10 @@ from ... import constant, style
 from ...scores import cross, score_label, short, split_label
 from ...variants import COLLAPSED
 from .. import comparison
-from ..constants import with_constants
 from ..records import Records, every, models_of
 from ..words import listed
 
+TITLE = "what each arm scores, and what a rank costs in parameters, memory and time, the head not counted"
 COSTS = {
     "trained_body": "trained parameters",
     "peak_mib": "peak memory of a step",
@@ -41,7 +41,7 @@ def table(records: Records) -> pd.DataFrame | None:
     in their rank alone."""
     if not records.protocol.ranked():
         return None
-    return with_constants(records, every(records, comparison.table), comparison.SPLIT)
+    return constant.with_constants(records, every(records, comparison.table), comparison.SPLIT)
 
 
 @style.styled

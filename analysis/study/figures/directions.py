@@ -18,6 +18,8 @@ from ..records import Records, models_of, with_model
 from ..statistics import t_interval
 from ..words import listed
 
+LAYERS_TITLE = "what runs share beyond chance, in every layer and type of matrix (Figures 6 and 7 of the LoRA paper)"
+FACTORS_TITLE = "by how much updates amplify the directions of W that they use (Table 7 of the LoRA paper)"
 MODULES = {"attention.self.query": "query", "attention.self.value": "value"}
 """The types of matrix that the paper shows."""
 EVERY, QUERY_AND_VALUE = "all matrices", "query and value"
@@ -75,11 +77,6 @@ def together(modules: Iterable[str]) -> str:
     return QUERY_AND_VALUE if set(modules) == set(MODULES) else EVERY
 
 
-def lora_in(table: pd.DataFrame) -> str:
-    """Which matrices LoRA adapts, in words to stand behind the model's name; nothing where it adapts all."""
-    return f", LoRA in {listed(dict.fromkeys(table[ADAPTED]))} alone" if ADAPTED in table else ""
-
-
 def _place(row: Row) -> Row:
     keys = ("pair", "side", "module", "layer", *([ADAPTED] if row.get(ADAPTED) else []))
     return {"task": row["condition"]} | {key: row[key] for key in keys}
@@ -130,7 +127,8 @@ def layers_draw(table: pd.DataFrame) -> Figure:
     figure.colorbar(mesh, ax=grid, shrink=0.4, aspect=30, pad=0.01, extend=extend).set_label("φ − chance")
     text = "directions that two runs share beyond chance, max(i, j) / d, by layer and type of matrix; numbers in"
     pairs = f"{table['pairs'].min()} to {table['pairs'].max()} pairs of runs"
-    over = f"hundredths, {models_of(table)}{lora_in(table)}, mean over {pairs} of seeds {table['seeds'].iloc[0]}"
+    adapted = f", LoRA in {listed(dict.fromkeys(table[ADAPTED]))} alone" if ADAPTED in table else ""
+    over = f"hundredths, {models_of(table)}{adapted}, mean over {pairs} of seeds {table['seeds'].iloc[0]}"
     style.title(figure, f"{text} {over}")
     return figure
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ... import style
-from ...axes import margin_axis, scale_of, worse_by_margin
-from ...scores import intervals_over, score_label
+from ...scores import intervals_over, score_label, worse_by_margin
 from .. import comparison
 from ..records import Records, models_of
 from ..statistics import Interval, crossed, smallest
 
+TITLE = "LoRA in some matrices over its rank, and the full update cut in the same (Tables 6 and 15 of the LoRA paper)"
 NAME = "sets"
 """Of the rows that `lorax_lab.afterwards.sets` makes."""
 WHOLE = "whole"
 EVERY, PLAIN = "all", "LoRA"
 """The set of all matrices, and how its arms begin."""
 SIDES = {"rank": ("rank of LoRA in these matrices", "r*"), "k": ("directions kept of the full update, k", "k*")}
+LINEAR = 2.0
+"""Up to this multiple of the margin an axis of differences is linear, beyond it logarithmic."""
+TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""Multiples of the margin that have a tick there."""
 APART = 2.4
 NEIGHBOURS = "The other matrices have no update on the left, and all of theirs on the right"
 
@@ -72,12 +78,12 @@ def draw(table: pd.DataFrame) -> Figure:
             stars = rows.groupby("set", sort=False)["enough"].first().str.partition(" (")[0]
             facts = "; ".join(f"{name} {stars[name]}" for name in names if name in stars)
             axes.set_title(style.wrapped(f"{score_label(str(task), rows)}: {star} of {facts}", 52))
-        margin_axis(panels[0], task_rows[["mean", "low", "high"]].to_numpy(float), worse_by_margin(task_rows))
+        _margin_axis(panels[0], task_rows[["mean", "low", "high"]].to_numpy(float), worse_by_margin(task_rows))
         panels[0].set_ylabel("difference in score")
     for axes, (label, _) in zip(grid[-1], SIDES.values(), strict=True):
         axes.set_xlabel(label)
     margin = float(table["margin"].iloc[0])
-    scale = f"; {scale_of(margin)}" if margin > 0 else ""
+    scale = f"; scale: linear up to {LINEAR * margin:g}, then logarithmic" if margin > 0 else ""
     text = f"{models_of(table)}: left, LoRA from full fine-tuning; right, the cut update from the whole one; test, "
     text += f"{intervals_over(table, ' and test examples')}; dashed: the margin{scale}. {NEIGHBOURS}"
     return style.finish(figure, text, grid[0][0], columns=5)
@@ -90,3 +96,24 @@ def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
         style.bars(axes, points["size"], points["mean"], points["low"], points["high"], shift=shift, **look)
     style.zero_and_margin(axes, worse_by_margin(rows), zorder=0)
     style.rank_axis(axes, sorted({int(size) for size in rows["size"]}))
+
+
+def _margin_axis(axes: Axes, values: np.ndarray, worse: float) -> None:
+    """An axis of differences: linear around 0, logarithmic beyond, so that the margin is seen beside large losses.
+
+    Args:
+        values: what has to lie within.
+        worse: as `worse_by_margin` gives it.
+    """
+    margin = abs(worse)
+    if not margin > 0:
+        return
+    axes.set_yscale("symlog", linthresh=LINEAR * margin, linscale=0.8)
+    finite = values[np.isfinite(values)]
+    low, high = min(0.0, worse, *finite), max(0.0, worse, *finite)
+    low, high = (end + math.copysign(0.2 * margin + 0.25 * abs(end), way) for end, way in ((low, -1), (high, 1)))
+    ticks = [sign * times * margin for times in TICKS for sign in (-1, 1)]
+    shown = sorted({0.0, *(tick for tick in ticks if low <= tick <= high)})
+    axes.set_ylim(low, high)
+    axes.set_yticks(shown, [f"{tick:g}".replace("-", "−") for tick in shown])
+    axes.minorticks_off()

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ... import constant, style
-from ...axes import ARROWS, estimate_axis, estimate_points
 from ...constant import CONSTANT, IS
 from ...scores import score_label, split_label
 from .. import comparison, update
-from ..constants import with_constants
 from ..paper import theirs
 from ..records import Records, every, models_of
 
+TITLE = "scores, r* and k* over the number of training examples (the LoRA paper's Table 16 has the scores)"
 R_STAR, K_STAR = "r*", "k*"
 STARS = {R_STAR: "r*, LoRA's rank", K_STAR: "k*, directions of the full update"}
+ARROWS = "↑ at least this; ⇑ above the largest tried"
 APART = 3.0
 THEIRS = "GPT-3, MNLI"
 """The column of the paper's own accuracies, in per cent."""
@@ -57,7 +58,7 @@ def table(records: Records) -> pd.DataFrame | None:
         rows[THEIRS] = [theirs(records.name).get(arm, {}).get(str(examples), math.nan) for arm, examples in pairs]
     columns = [column for column in (*COLUMNS, THEIRS) if column in rows]
     ordered = rows[columns].sort_values("examples", kind="stable", ignore_index=True)
-    return with_constants(records, ordered, comparison.SPLIT)
+    return constant.with_constants(records, ordered, comparison.SPLIT)
 
 
 @style.styled
@@ -101,9 +102,20 @@ def _scores(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
+    """r* and k* with their intervals. A line is broken where none was found: an arrow stands at the least that the rank
+    may be, a double one above the largest tried where even that fell short."""
     for name, look, shift in style.lines(list(STARS), APART):
-        points = rows[rows["what"] == name].rename(columns={"value": "estimate"})
-        estimate_points(axes, points["examples"], points, shift, label=STARS[name], **(look | {"markersize": 4}))
-    estimate_axis(axes, float(rows[["value", "high", "low", "tried"]].max().max()))
+        points = rows[rows["what"] == name]
+        at, tried = (points[key].to_numpy(float) for key in ("examples", "tried"))
+        mean, low, high = (np.maximum(points[key].to_numpy(float), style.LEAST) for key in ("value", "low", "high"))
+        ends = [np.where(np.isnan(end), mean, end) for end in (low, high)]
+        look |= {"markersize": 4, "capsize": 1.5, "elinewidth": 0.7, "label": STARS[name]}
+        style.bars(axes, at, mean, *ends, shift=shift, **look)
+        is_open, is_above = np.isnan(mean) & ~np.isnan(low), np.isnan(mean) & np.isnan(low)
+        arrows: dict[str, Any] = {"color": look["color"], "linestyle": "", "markersize": 7}
+        arrows["transform"] = style.shifted(axes, shift)
+        axes.plot(at[is_open], low[is_open], marker=r"$\uparrow$", **arrows)
+        axes.plot(at[is_above], style.ABOVE * tried[is_above], marker=r"$\Uparrow$", **arrows)
+    style.estimate_axis(axes, float(rows[["value", "high", "low", "tried"]].max().max()))
     axes.set_title(ARROWS)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

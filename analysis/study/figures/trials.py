@@ -17,9 +17,9 @@ from ... import constant, style
 from ...scores import cross, higher_is_better, score_label, short, split_label
 from ...variants import COLLAPSED
 from .. import comparison
-from ..constants import with_constants
 from ..records import Records, models_of
 
+TITLE = "the choice of each arm's learning rate"
 CROSSED, DIVERGED, CHOSEN = "a trial collapsed", "a trial diverged", "chosen, with its score"
 LINE, BAR = 0.17, 0.8
 """Inches of an arm's line, and of the bar of colours."""
@@ -28,7 +28,7 @@ SQUARE: dict[str, Any] = {"marker": "s", "s": 46, "linewidths": 0.9}
 
 def table(records: Records) -> pd.DataFrame:
     """`comparison.trials`, with what one answer for every input scores on validation."""
-    return with_constants(records, comparison.trials(records), "validation")
+    return constant.with_constants(records, comparison.trials(records), "validation")
 
 
 @style.styled
@@ -74,18 +74,17 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
 
 def _panel(axes: Axes, rows: pd.DataFrame, norm: PowerNorm, legend: Axes) -> None:
     scored, diverged, chosen = rows[rows["mean"].notna()], rows[rows["mean"].isna()], rows[rows["chosen"]]
-    is_first = axes is legend
     axes.set_xscale("log")
     axes.scatter(scored["learning_rate"], scored["place"], c=scored["lost"], cmap=style.PALETTE, norm=norm, **SQUARE)
     frame = SQUARE | {"facecolor": "none", "edgecolor": "black", "s": 70}
-    axes.scatter(chosen["learning_rate"], chosen["place"], label=CHOSEN if is_first else "_", **frame)
+    axes.scatter(chosen["learning_rate"], chosen["place"], label=CHOSEN if axes is legend else "_", **frame)
     right: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline", "ha": "left"} | style.halo()
     for mean, place in zip(chosen["mean"], chosen["place"], strict=True):
         axes.annotate(short(mean), (1.0, place), (2, 0), xycoords=("axes fraction", "data"), **right)
     if len(diverged):
         empty = SQUARE | {"facecolor": "none", "edgecolor": "0.6"}
-        axes.scatter(diverged["learning_rate"], diverged["place"], label=DIVERGED, **empty)
-        if not is_first and DIVERGED not in legend.get_legend_handles_labels()[1]:
+        axes.scatter(diverged["learning_rate"], diverged["place"], **empty)
+        if DIVERGED not in legend.get_legend_handles_labels()[1]:
             legend.scatter([], [], label=DIVERGED, **empty)
     collapsed = scored[scored[COLLAPSED]]
     cross(axes, collapsed["learning_rate"], collapsed["place"], legend, CROSSED)

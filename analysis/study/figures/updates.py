@@ -12,9 +12,12 @@ from matplotlib.figure import Figure
 from ... import constant, style
 from ...scores import intervals_over, score_label, split_label
 from .. import update
-from ..constants import with_constants
 from ..records import Records, every, models_of, with_model
 
+SPECTRAL_TITLE = "the full update's spectral ranks by type of matrix and layer, as shares of noise's"
+CUT_TITLE = "what is left of the full update's score when it is cut, and under the controls"
+MODULES_TITLE = "the difference in score when one type of matrix is cut to k directions"
+SHARED_TITLE = "the directions that pairs of full updates have in common"
 SPECTRAL = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90")
 NOISE = "gaussian"
 PLACES = {"module": "type of matrix", "layer": "layer"}
@@ -78,7 +81,7 @@ def functional_table(records: Records) -> pd.DataFrame | None:
         return None
     rows = every(records, update.functional)
     drawn = rows[(rows["module"] == update.ALL) & rows["part"].isin([*PARTS, NOISE])].drop(columns="module")
-    return with_constants(records, drawn, "validation")
+    return constant.with_constants(records, drawn, "validation")
 
 
 @style.styled

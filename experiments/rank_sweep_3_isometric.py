@@ -1,0 +1,41 @@
+"""Control of the third edition: subspaces whose projection is isometric, as in the papers. With few numbers a weight
+then moves by a small share of the learning rate, and the head by all of it: no rate suits both.
+"""
+
+from __future__ import annotations
+
+from experiments.command import main
+from experiments.rank_sweep_3 import (
+    COMMON,
+    DIMENSIONS,
+    FINAL,
+    LOWEST_OF_FULL,
+    protocol_of_the_third_edition,
+    tasks_of_the_third_edition,
+)
+from experiments.study import Plan, full
+from lorax_lab.study.protocol import Arm
+
+LOWEST = dict(zip(DIMENSIONS, (1e-2, 9e-2, 3e-2, 3e-3, 5e-4), strict=True))
+"""Lowest learning rates of the grids."""
+
+
+def plan() -> Plan:
+    """The grid. Full fine-tuning is the edition's."""
+    return Plan(
+        protocol=protocol_of_the_third_edition((full(LOWEST_OF_FULL), *map(isometric, DIMENSIONS))),
+        factors={"task": {"sarcasm": tasks_of_the_third_edition()["sarcasm"]}},
+        common=COMMON,
+        final=FINAL,
+        control_of="rank_sweep_3",
+    )
+
+
+def isometric(dimension: int) -> Arm:
+    """A random subspace of all adapted matrices, where P z has the norm of z."""
+    overrides = ("method=subspace", f"method.dimension={dimension}", "method.scale=norm")
+    return Arm(f"isometric subspace d={dimension}", overrides, LOWEST[dimension])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
