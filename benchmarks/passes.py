@@ -27,7 +27,7 @@ from lorax_lab import train as training
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.launch.plan import run_of
-from lorax_lab.measure import rows
+from lorax_lab.measure import rows, truncation
 from lorax_lab.record.provenance import hardware
 from lorax_lab.tasks import frozen_head
 
@@ -39,8 +39,8 @@ PASSES: dict[str, tuple[tuple[ModuleType, str], ...]] = {
     "validation": ((distributed, "seen"), (execute, "scored_in")),
     "test": ((execute, "measure"),),
     "decompositions": tuple((rows, name) for name in ("decompose", "measure", "to_save", "with_stand_ins")),
-    "nulls and stand-ins": ((rows, "structured"), (findings, "gaussian_like"), (findings, "controls")),
-    "cuts": tuple((findings, name) for name in ("_find_k90", "seen_under")),
+    "nulls and stand-ins": ((rows, "structured"), (truncation, "gaussian_like"), (truncation, "controls")),
+    "cuts": ((findings, "_find_k90"), (truncation, "seen_under")),
 }
 """The functions that make each pass. What one of them calls of another is the other's."""
 TRAIN, TEST = 1500, 1000

@@ -10,10 +10,11 @@ from experiments.rank_sweep_3 import (
     DIMENSIONS,
     FINAL,
     LOWEST_OF_FULL,
+    LOWEST_OF_LORA,
     protocol_of_the_third_edition,
     tasks_of_the_third_edition,
 )
-from experiments.study import Plan, full
+from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Arm
 
 LOWEST = dict(zip(DIMENSIONS, (1e-2, 9e-2, 3e-2, 3e-3, 5e-4), strict=True))
@@ -21,12 +22,14 @@ LOWEST = dict(zip(DIMENSIONS, (1e-2, 9e-2, 3e-2, 3e-3, 5e-4), strict=True))
 
 
 def plan() -> Plan:
-    """The grid. Full fine-tuning is the edition's."""
+    """The grid. Full fine-tuning and LoRA of rank 8 are the edition's."""
+    arms = (full(LOWEST_OF_FULL), lora(8, LOWEST_OF_LORA), *map(isometric, DIMENSIONS))
     return Plan(
-        protocol=protocol_of_the_third_edition((full(LOWEST_OF_FULL), *map(isometric, DIMENSIONS))),
+        protocol=protocol_of_the_third_edition(arms),
         factors={"task": {"sarcasm": tasks_of_the_third_edition()["sarcasm"]}},
         common=COMMON,
         final=FINAL,
+        figures=("answer", "trials"),
         control_of="rank_sweep_3",
     )
 

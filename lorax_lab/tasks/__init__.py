@@ -11,7 +11,7 @@ from lorax_lab.data import Pools, source_of
 from lorax_lab.data.leaks import notes_of
 from lorax_lab.data.near_duplicates import grouped
 from lorax_lab.data.splits import split as split_pools
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.tasks.classification import Classification
 from lorax_lab.tasks.image_classification import ImageClassification
 from lorax_lab.tasks.kind import Kind, Task
@@ -73,9 +73,10 @@ def _primary_metric(config: TaskConfig) -> str:
     kind = kind_of(config.kind)
     assert type(config) is kind.config, f"settings of task.kind={config.kind} are {kind.config}, not {type(config)}"
     allowed = tuple(kind.metrics)
-    metric = config.metric or allowed[0]
-    require_choice(f"task.kind={config.kind} task.metric", metric, allowed)
-    return metric
+    if config.metric is not None and config.metric not in allowed:
+        not_possible = f"task.metric={config.metric} is not possible with task.kind={config.kind}"
+        raise ConfigError(f"{not_possible}: {suggest(config.metric, allowed)}")
+    return config.metric or allowed[0]
 
 
 def _require_variety(pools: Pools, needed: str) -> None:
