@@ -36,11 +36,11 @@ test-slow: $(VENV)/test.stamp
 
 nightly: $(VENV)/test.stamp
 	$(PYTEST) --durations=15 tests/nightly
-	$(PYTHON) tests/nightly/mutants.py
+	OMP_NUM_THREADS=1 $(PYTHON) tests/nightly/mutants.py
 
-# How many of a random sample of mutations of the numeric rooms the tests see. An hour or more.
+# How many of a random sample of mutations of the numeric rooms the tests see.
 mutants: $(VENV)/test.stamp
-	$(PYTHON) tests/nightly/mutants.py --sample 60
+	OMP_NUM_THREADS=1 $(PYTHON) tests/nightly/mutants.py --sample 60
 
 lint: $(VENV)/dev.stamp
 	$(PYTHON) -m ruff check .

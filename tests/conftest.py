@@ -159,6 +159,12 @@ def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home-of-a-person"))
 
 
+@pytest.fixture(params=[True, False], ids=["higher is better", "lower is better"])
+def higher(request: pytest.FixtureRequest) -> bool:
+    """Whether higher scores are better: a test of a study that takes it runs both ways."""
+    return bool(request.param)
+
+
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -330,9 +330,15 @@ def with_head(of_head: float, trained: int = 100) -> Records:
     return changed(records, change)
 
 
+def directed(records: Records, higher: bool) -> Records:
+    """The study, or the one of errors, of which lower is better."""
+    return records if higher else mirrored(records, "error", 1.0)
+
+
 def mirrored(records: Records, name: str, above: float) -> Records:
     """The study with each score taken from `above`, so that lower scores are better."""
-    return again(records, [mirrored_line(line, name, above) for line in records.lines])
+    heads = {task: mirrored_line(head, name, above) for task, head in records.heads.items()}
+    return replace(again(records, [mirrored_line(line, name, above) for line in records.lines]), heads=heads)
 
 
 def mirrored_line(line: dict[str, Any], name: str, above: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import t
-from synthetic import MODULES, PROTOCOL, changed, mirrored, of_one_seed, renewed, study, with_head, with_losses
+from synthetic import MODULES, PROTOCOL, changed, directed, of_one_seed, renewed, study, with_head, with_losses
 
 from analysis.study import comparison, statistics, update
 from analysis.study.statistics import Crossed, Interval, Smallest, crossed, smallest, t_interval
@@ -76,13 +76,12 @@ def test_the_smallest_size_in_words(answer: Smallest, says: str) -> None:
     assert str(answer) == says
 
 
-@pytest.mark.parametrize("higher", [True, False])
 def test_scores_are_paired_by_seed(higher: bool) -> None:
     def shifted(cell: Cell) -> float:
         worse = 0.01 * abs(PROTOCOL.step(cell.arm, cell.rate) - 1)
         return 0.7 + 0.03 * (cell.seed % 5) + 0.01 * (cell.arm == "LoRA r=8") - worse
 
-    records = study(shifted) if higher else mirrored(study(shifted), "error", 1.0)
+    records = directed(study(shifted), higher)
     row = comparison.table(records, TASK).set_index("arm").loc["LoRA r=8"]
     assert row["difference_high"] - row["difference_low"] < 1e-9  # the seeds' own scatter is gone
     assert row["difference"] == pytest.approx(0.01 if higher else -0.01)
@@ -118,11 +117,6 @@ def test_where_no_size_was_tried_nothing_is_decided() -> None:
     assert rule([smallest({}, 0.02)], 1) == UNDECIDED
 
 
-@pytest.fixture(params=[True, False], ids=["higher is better", "lower is better"])
-def higher(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 def test_each_task_and_type_of_matrix_has_its_own_ruling(higher: bool) -> None:
     """Cuts of all matrices keep the score from k = 4 on, of one type from k = 2 on; those were scored on validation."""
 
@@ -131,8 +125,7 @@ def test_each_task_and_type_of_matrix_has_its_own_ruling(higher: bool) -> None:
         types = [row for row in line.get("functional", []) if row[2]]
         return made | ({"functional": made["functional"] + types} if types else {})
 
-    records = changed(study(tasks=("reviews", "scores")), both)
-    records = records if higher else mirrored(records, "error", 1.0)
+    records = directed(changed(study(tasks=("reviews", "scores")), both), higher)
     for task, own in (("reviews", rulings(records)[:4]), ("scores", rulings(records)[4:])):
         assert [(ruling.task, ruling.module) for ruling in own] == [(task, name) for name in (update.ALL, *MODULES)]
         assert [ruling.k_star.size for ruling in own] == [4, 2, 2, 2]
@@ -144,14 +137,14 @@ def test_each_task_and_type_of_matrix_has_its_own_ruling(higher: bool) -> None:
     assert of_tasks(records) == [rulings(records)[0], rulings(records)[4]]
 
 
-def test_a_task_that_the_head_alone_may_solve_is_undecided_for_every_type() -> None:
-    assert {ruling.verdict for ruling in rulings(with_head(0.79))} == {UNDECIDED}
-    assert {ruling.verdict for ruling in rulings(with_head(0.7))} == {SUPPORTED}
+def test_a_task_that_the_head_alone_may_solve_is_undecided_for_every_type(higher: bool) -> None:
+    assert {ruling.verdict for ruling in rulings(directed(with_head(0.79), higher))} == {UNDECIDED}
+    assert {ruling.verdict for ruling in rulings(directed(with_head(0.7), higher))} == {SUPPORTED}
 
 
 @pytest.mark.parametrize(("worse", "by_loss"), [(0.05, Smallest(None, None, None)), (-0.05, Smallest(1, 1, 1))])
 def test_a_lower_loss_is_a_gain_whichever_scores_are_better(worse: float, by_loss: Smallest, higher: bool) -> None:
-    records = study() if higher else mirrored(study(), "error", 1.0)
+    records = directed(study(), higher)
     assert of_tasks(with_losses(records, worse, 0.02))[0].by_loss == by_loss
     gains = comparison.gains(with_losses(records, worse, 0.02), TASK, by_loss=True)
     assert {arm: gain.mean for arm, gain in gains.items()} == pytest.approx(dict.fromkeys(gains, -worse), abs=1e-3)

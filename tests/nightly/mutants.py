@@ -1,161 +1,261 @@
 """`python tests/nightly/mutants.py [FILE …]`: mutations of the modules that decide what a study says. A test must see
 every one. `--sample 60 [--seed 1]` counts a random sample over all numeric rooms instead.
 
-mutmut makes the mutations and runs the tests that reach each one, in a copy of the project under build/. The gate,
-`mutations.toml`, has for each module its tests, mutations of our own that mutmut does not make, and those that change
-nothing, each with its reason. `[tool.mutmut]` in pyproject.toml has the rooms and tests of the sample.
+mutmut's operators make the mutations. pytest imports and collects the tests once; each mutation is tried in a fork of
+that process, where the functions get its code, up to the first test that fails. `mutations.toml` has for each module
+its tests, mutations of our own that mutmut does not make, and those that change nothing, each with its reason.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import difflib
+import gc
 import os
 import random
-import shutil
-import subprocess
+import signal
 import sys
+import time
 import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import accumulate, groupby
+from multiprocessing import Pipe
 from pathlib import Path
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
+import pytest
+from libcst import FunctionDef
+from libcst.metadata import MetadataWrapper, WhitespaceInclusivePositionProvider
+from mutmut.mutation.file_mutation import create_mutations
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).parents[2]
 GATE: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("mutations.toml").read_text(encoding="utf-8"))
-MAKE = """
-from mutmut import __main__ as mutmut
-mutmut.set_mutant_under_test("mutant_generation")
-mutmut.Path("mutants").mkdir(exist_ok=True)
-mutmut.copy_src_dir()
-mutmut.copy_also_copy_files()
-mutmut.create_mutants(1)
-"""
-CLI = "import sys; from mutmut.__main__ import cli; sys.argv[0] = 'mutmut'; cli()"
-SURVIVED, UNREACHED = (0,), (5, 33, 34, None)
-"""Exit codes by which mutmut says that every test passed, or that none reaches the mutation."""
+SAMPLE = GATE.pop("sample")
+LOOP_SECONDS = 5.0
+"""Of the processor, beside five times its usual ones, after which a test is in an endless loop."""
+Mutation = tuple[str, str]
+"""A file and its mutated text."""
+Place = tuple[str, str, int]
+"""Where a function is: its file, its qualified name and its first line."""
 
 
 def main(words: list[str]) -> int:
     """Run and print. Returns 1 where no test sees a mutation of a gated module that is not listed as equivalent."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("files", nargs="*", choices=[*GATE, []], default=list(GATE), metavar="FILE")
+    parser.add_argument("files", nargs="*", choices=[*GATE, []], metavar="FILE", help="all without one")
     parser.add_argument("--sample", type=int, help="mutations in a random sample of all numeric rooms")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(words)
-    project = copy_of_project()
+    os.chdir(ROOT)
     if asked.sample:
-        return sample(project, asked.sample, asked.seed)
-    return max([gate(project, file) for file in asked.files])
+        files = sorted(str(path) for pattern in SAMPLE["files"] for path in Path().glob(pattern))
+        every = [mutation for file in files for mutation in mutations(file)]
+        drawn = random.Random(asked.seed).sample(every, min(asked.sample, len(every)))
+        trials, tests = Trials(sorted(drawn, key=lambda mutation: mutation[0])), SAMPLE["tests"]
+    else:
+        files = asked.files or list(GATE)
+        trials = Trials([mutation for file in files for mutation in of_gate(file)])
+        tests = [path for file in files for path in (file, *GATE[file]["tests"])]
+    fast = ["--assert=plain", "--tb=no", "-p", "no:cacheprovider", "-m", "not network and not gpu"]
+    code = pytest.main([*fast, *dict.fromkeys(tests)], [trials])
+    if not asked.sample:
+        return int(code or trials.survivors > 0)
+    print(share_seen(len(trials.mutations) - trials.survivors, len(trials.mutations)))
+    return int(code)
 
 
-def copy_of_project() -> Path:
-    """A fresh copy of the files that git knows, as they are now."""
-    project = ROOT / "build" / "mutants"
-    shutil.rmtree(project, ignore_errors=True)
-    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, project / name)
-    return project
+def mutations(file: str) -> list[Mutation]:
+    """Those that mutmut's operators make of the functions of a file."""
+    source = Path(file).read_text(encoding="utf-8")
+    module, made, *_ = create_mutations(file, source)
+    ranges = MetadataWrapper(module, unsafe_skip_copy=True).resolve(WhitespaceInclusivePositionProvider)
+    starts = [0, *accumulate(map(len, source.splitlines(keepends=True)))]
+    mutated = []
+    for each in made:
+        if isinstance(each.contained_by_top_level_function, FunctionDef):
+            ends = ranges[each.original_node].start, ranges[each.original_node].end
+            start, end = (starts[position.line - 1] + position.column for position in ends)
+            mutated.append((file, source[:start] + module.code_for_node(each.mutated_node) + source[end:]))
+    return mutated
 
 
-def gate(project: Path, file: str) -> int:
-    """Try every mutation of one module; 1 where one survives."""
-    entry = GATE[file]
-    general = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    rooms = tomllib.loads(general)["tool"]["mutmut"]
-    rooms |= {"only_mutate": [file], "pytest_add_cli_args_test_selection": [file, *entry["tests"]]}
-    rooms |= {"timeout_constant": 5.0}  # seconds; times 15, since a busy machine is no endless loop
-    settings = "".join(f"{key} = {json.dumps(value)}\n" for key, value in rooms.items())
-    general = general.partition("[tool.mutmut]\n")[0]
-    (project / "pyproject.toml").write_text(f"{general}[tool.mutmut]\n{settings}", encoding="utf-8")
-    shutil.rmtree(project / "mutants", ignore_errors=True)
-    make_mutations(project)
-    mutmut(project, "run", "--max-children", "1")
-    codes = exit_codes(project)
-    diffs = {name: mutmut(project, "show", name, prints=False) for name, code in codes.items() if is_unseen(code)}
-    equal = {(old, new) for old, new, _ in entry.get("equivalent", [])}
-    survivors = {name: diff for name, diff in diffs.items() if changed_lines(diff) not in equal}
-    by_hand = {new: is_unseen_by_hand(project, file, old, new) for old, new in entry.get("by_hand", [])}
-    survivors |= {new: f"by hand: {new}" for new, unseen in by_hand.items() if unseen}
-    counts = f"{len(codes)} mutations and {len(by_hand)} by hand"
-    print(f"{file}: {counts}, {len(survivors)} survived, {len(diffs.keys() - survivors.keys())} change nothing")
-    print(*survivors.values(), sep="\n", flush=True)
-    return min(len(survivors), 1)
+def of_gate(file: str) -> list[Mutation]:
+    """Those of a gated file, of which `mutations.toml` makes some, or all."""
+    source, mutated = Path(file).read_text(encoding="utf-8"), [] if GATE[file].get("is_by_hand") else mutations(file)
+    for old, new in GATE[file].get("by_hand", []):
+        assert source.count(old) == 1, f"{file} has {old!r} {source.count(old)} times; mend mutations.toml"
+        mutated.append((file, source.replace(old, new)))
+    return mutated
 
 
-def make_mutations(project: Path) -> None:
-    """Write the mutations to a folder of the copy, from which mutmut's own process can import them afterwards."""
-    environment = os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", MAKE], cwd=project, env=environment, check=True)
+class Trials:
+    """A plugin of pytest, which tries mutations in the place of its loop over the tests.
+
+    Args:
+        mutations: those of one file follow each other.
+    """
+
+    def __init__(self, mutations: list[Mutation]) -> None:
+        self.mutations = mutations
+        self.survivors = 0
+        self.has_failed = False
+        self.kills: Counter[str | None] = Counter()  # mutations that a test was the first to see, by its name
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Try all mutations, and print and count the survivors."""
+        assert session.items, "there are no tests"
+        assert not session.testsfailed, "a test cannot be imported"
+        self.session = session
+        self.functions = functions({str(ROOT / file) for file, _ in self.mutations})
+        gc.freeze()  # functions that the collector lists in a fork were then made there
+        self.seconds, self.called = in_fork(self.measure)
+        for file, mutated in groupby(self.mutations, key=lambda mutation: mutation[0]):
+            self.try_all(file, [text for _, text in mutated])
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that a test has failed."""
+        self.has_failed |= report.failed
+
+    def try_all(self, file: str, texts: list[str]) -> None:
+        """Try all mutated texts of a file."""
+        source, start = Path(file).read_text(encoding="utf-8"), time.perf_counter()
+        equivalent = {(old, new) for old, new, _ in GATE.get(file, {}).get("equivalent", [])}
+        counts = Counter[str]()
+        for text in texts:
+            test = in_fork(partial(self.first_failing, file, compile(text, str(ROOT / file), "exec")))
+            self.kills[test] += 1
+            change = changed_lines(source, text)
+            if test is None:
+                counts["end the process"] += 1
+            elif not test and change in equivalent:
+                counts["change nothing"] += 1
+            elif not test:
+                counts["survived"] += 1
+                print("\nno test sees\n- {}\n+ {}".format(*change))
+            print("." if test else "!", end="", flush=True)
+        seconds = (time.perf_counter() - start) / len(texts)
+        outcomes = "".join(f", {count} {outcome}" for outcome, count in counts.items())
+        print(f"\n{file}: {len(texts)} mutations{outcomes}; {seconds:.2f} s each", flush=True)
+        self.survivors += counts["survived"]
+
+    def measure(self) -> tuple[dict[str, float], dict[str, set[Place]]]:
+        """What each test takes without a mutation, in seconds of the processor, and the functions that it calls."""
+        files = {function.__code__.co_filename for function in self.functions}
+        seconds, called = dict[str, float](), {item.nodeid: set[Place]() for item in self.session.items}
+        for item, run in self.runs(self.session.items):
+            places, start = called[item.nodeid], time.process_time()
+
+            def note(frame: FrameType, *_: Any, places: set[Place] = places) -> None:
+                if frame.f_code.co_filename in files:
+                    places.add(place(frame.f_code))
+
+            sys.setprofile(note)
+            run()
+            sys.setprofile(None)
+            assert not self.has_failed, f"{item.nodeid} fails without a mutation"
+            seconds[item.nodeid] = time.process_time() - start
+        return seconds, called
+
+    def first_failing(self, file: str, mutated: CodeType) -> str:
+        """The name of the first test that fails where a file is mutated; empty where none does.
+
+        The tests are those that call what changed; those that saw most mutations come first.
+        """
+        changed = replace_functions(self.functions, file, mutated)
+        items = [item for item in self.session.items if self.called[item.nodeid] & changed]
+        items.sort(key=lambda item: (-self.kills[item.nodeid], self.seconds[item.nodeid]))
+        for item, run in self.runs(items):
+            signal.setitimer(signal.ITIMER_PROF, LOOP_SECONDS + 5 * self.seconds[item.nodeid])
+            run()
+            if self.has_failed:
+                return item.nodeid
+        return ""
+
+    def runs(self, items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, Callable[[], None]]]:
+        """Each test, and what runs it in silence."""
+        self.session.config.pluginmanager.unregister(name="terminalreporter")
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            yield item, partial(item.config.hook.pytest_runtest_protocol, item=item, nextitem=following)
 
 
-def mutmut(project: Path, *words: str, prints: bool = True) -> str:
-    """Run mutmut in the copy; its output, which it `prints` as it comes where nobody asks for it."""
-    environment = os.environ | {"PYTHONPATH": str(project / "mutants"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", CLI, *words]
-    pipe = None if prints else subprocess.PIPE
-    return subprocess.run(command, cwd=project, env=environment, stdout=pipe, text=True, check=True).stdout or ""
+def in_fork(work: Callable[[], Any]) -> Any:
+    """What `work` returns in a fork of this process, which stays as it is; None where the fork ends itself or is ended.
+
+    Raises:
+        Exception: that `work` raised.
+    """
+    receiver, sender = Pipe(duplex=False)
+    child = os.fork()
+    if not child:
+        try:
+            sender.send(work())
+        except Exception as error:
+            sender.send(error)
+        finally:
+            os._exit(0)
+    sender.close()
+    try:
+        result = receiver.recv()
+    except EOFError:
+        result = None
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
-def is_unseen(code: int | None) -> bool:
-    """Whether this outcome of a mutation says that no test saw it."""
-    return code in (*SURVIVED, *UNREACHED)
+def functions(files: set[str]) -> list[FunctionType]:
+    """The functions of some files that the garbage collector lists, methods and decorated ones too."""
+    listed = [each for each in gc.get_objects() if type(each) is FunctionType]
+    return [function for function in listed if function.__code__.co_filename in files]
 
 
-def changed_lines(diff: str) -> tuple[str, str]:
-    """What a mutation took out and what it put in, without the space around them.
+def place(code: CodeType) -> Place:
+    """Where the code of a function is."""
+    return code.co_filename, code.co_qualname, code.co_firstlineno
 
-    >>> changed_lines("--- a.py\\n+++ a.py\\n@@ -1 +1 @@\\n-    return 0\\n+    return 1")
+
+def replace_functions(old: list[FunctionType], file: str, mutated: CodeType) -> set[Place]:
+    """Give the functions of a file the code that they have in its mutated text, whoever holds them; the places of those
+    that this changes."""
+    names = dict(vars(sys.modules[".".join(Path(file).with_suffix("").parts)]))
+    exec(mutated, names)
+    new = {place(function.__code__): function for function in functions({mutated.co_filename})}
+    changed = set()
+    for function in old:
+        other = new.get(place(function.__code__), function)
+        if _parts(function) != _parts(other):
+            changed.add(place(function.__code__))
+            function.__code__, function.__defaults__, function.__kwdefaults__ = _parts(other)
+    return changed
+
+
+def _parts(function: FunctionType) -> tuple[Any, ...]:
+    return function.__code__, function.__defaults__, function.__kwdefaults__
+
+
+def changed_lines(source: str, mutated: str) -> tuple[str, str]:
+    """What a mutation takes out and what it puts in, without the space around them.
+
+    >>> changed_lines("def f():\\n    return 0", "def f():\\n    return 1")
     ('return 0', 'return 1')
     """
-    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
-    out, into = ("\n".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
-    return out, into
+    lines = list(difflib.unified_diff(source.splitlines(), mutated.splitlines(), n=0, lineterm=""))[2:]
+    old, new = ("\n".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
+    return old, new
 
 
-def is_unseen_by_hand(project: Path, file: str, old: str, new: str) -> bool:
-    """Whether the module's tests pass with another text in one place of it."""
-    path, environment = project / file, os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
-    text = (ROOT / file).read_text(encoding="utf-8")
-    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times; mend mutations.toml"
-    path.write_text(text.replace(old, new), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-m", "not network and not gpu", file, *GATE[file]["tests"]]
-    ended = subprocess.run(command, cwd=project, env=environment, stdout=subprocess.DEVNULL)
-    path.write_text(text, encoding="utf-8")
-    return ended.returncode == 0
-
-
-def sample(project: Path, count: int, seed: int) -> int:
-    """Try a random sample of the mutations of the numeric rooms; the share that is seen, with a 95 % interval (Wilson
-    1927)."""
-    make_mutations(project)
-    names = sorted(exit_codes(project))
-    drawn = random.Random(seed).sample(names, min(count, len(names)))
-    mutmut(project, "run", *drawn)
-    codes = {name: exit_codes(project)[name] for name in drawn}
-    print(summary(codes))
-    for name, code in codes.items():
-        if code in SURVIVED:
-            mutmut(project, "show", name)
-    return 0
-
-
-def exit_codes(project: Path) -> dict[str, int | None]:
-    """How the tests of each mutation ended, by its name; None where they were not run."""
-    metas = (project / "mutants").rglob("*.py.meta")
-    return {name: code for meta in metas for name, code in json.loads(meta.read_text())["exit_code_by_key"].items()}
-
-
-def summary(codes: dict[str, int | None]) -> str:
-    """How many mutations there were, how many survived or are reached by no test, and the share that is seen."""
-    survived, unreached = (sum(code in kind for code in codes.values()) for kind in (SURVIVED, UNREACHED))
-    seen = len(codes) - survived - unreached
-    low, high = binomtest(seen, len(codes)).proportion_ci(0.95, "wilson")
-    share = f"{seen / len(codes):.1%} are seen (95 % interval {low:.1%} to {high:.1%})"
-    return f"{len(codes)} mutations: {survived} survived, no test reaches {unreached}, {share}"
+def share_seen(seen: int, count: int) -> str:
+    """The share of a sample that is seen, with a 95 % interval (Wilson 1927)."""
+    low, high = binomtest(seen, count).proportion_ci(0.95, "wilson")
+    return f"{seen / count:.1%} of {count} mutations are seen (95 % interval {low:.1%} to {high:.1%})"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_page import check
-from synthetic import PROTOCOL, changed, present, study
+from synthetic import PROTOCOL, changed, directed, present, study
 
 from analysis.study import ninety, page, share
 from analysis.study.figures import FIGURES
@@ -43,12 +43,19 @@ def made() -> Records:
     return replace(records, lines=begun, name="made")
 
 
-def test_a_row_has_each_smallest_size_with_what_is_trained_there() -> None:
-    reviews = ninety.rows(made())[0]
-    assert [reviews[name].mean for name in ("r90", "k90", "d90")] == [8, 4, 10_000]
-    assert (reviews["r90_parameters"], reviews["k90_parameters"]) == (8 * 2 * 64 * 6, 4 * 2 * 64 * 6)
+def test_a_row_has_each_smallest_size_with_what_is_trained_there(higher: bool) -> None:
+    """Of errors, cuts have no answers and the papers' d90 is none."""
+    reviews, words = ninety.rows(directed(made(), higher))
+    assert (reviews["reference"], words["reference"]) == ("full", "LoRA r=8")
+    assert [reviews[name].mean for name in ("r90", "d90")] == [8, 10_000]
+    assert (reviews["r90_parameters"], reviews["d90_parameters"]) == (8 * 2 * 64 * 6, 10_000)
     assert reviews["r90_shares"] == {1: pytest.approx(1 / 3, abs=2e-3), 8: pytest.approx(1, abs=2e-3)}
-    assert (reviews["d90_parameters"], reviews["d90_of_full"]) == (10_000, 10_000)
+    assert (reviews["d90_of_full"], reviews["k90"] is None) == ((10_000, False) if higher else (None, True))
+
+
+def test_cuts_and_published_numbers_stand_beside_the_ranks() -> None:
+    reviews = ninety.rows(made())[0]
+    assert (reviews["k90"].mean, reviews["k90_parameters"]) == (4, 4 * 2 * 64 * 6)
     table = ninety.table(made())
     assert table is not None
     assert table["published_said"].dropna().tolist() == [1608, 8030, 1037, 1200, 896, 896, 207, 774]

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import study
+from synthetic import directed, study
 from test_pages import check
 
 from analysis.__main__ import main
 from analysis.paper import directions, page, readings
 from analysis.paper.directions import of_every_two
-from analysis.paper.readings import CONTROLS, FAILS, HOLDS, NOT_TOLD, above, is_task
+from analysis.paper.readings import CONTROLS, FAILS, HOLDS, NOT_TOLD, Reading, above, between, is_task
 from analysis.study.figures.directions import EVERY
 from analysis.study.paper import theirs
 from analysis.study.records import Records
@@ -160,6 +160,28 @@ def test_the_rules_of_scores_hold_of_the_papers_own_numbers(monkeypatch: pytest.
     scores = {arm: score / 100 for arm, score in (table_6 | table_5).items()}
     assert outcomes(monkeypatch, scores, half=0.0005) == [HOLDS, NOT_TOLD, HOLDS, HOLDS, HOLDS]
     assert table_5["query and value r=4"] == table_5["attention r=2"] == max(table_5.values())
+
+
+def test_the_gain_of_an_arm_over_another_is_above_0_where_it_is_better(higher: bool) -> None:
+    gain = between(directed(study(), higher), "reviews", "LoRA r=8", "LoRA r=1")
+    assert 0 < gain.low <= gain.mean == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(("highs", "is_worse"), [((-0.01, -0.001), True), ((-0.01, 0.001), False), ((-0.01, 0), False)])
+def test_a_task_is_surely_worse_where_every_interval_lies_below_0(
+    highs: tuple[float, float], is_worse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every mean is below 0. The other task is better."""
+    monkeypatch.setattr(page, "between", lambda *given: Interval(-0.02, -0.03, -0.01, 5))
+    claim = next(claim for claim in page.claims() if claim["read"] == "scores")
+    pairs = [f"{claim['with']['better'][0]} over {rival}" for rival in ("one", "two")]
+
+    def parts(mean: float, highs: tuple[float, float]) -> readings.Readings:
+        intervals = [Interval(mean, -0.05, high, 5) for high in highs]
+        return {pair: Reading(interval, NOT_TOLD) for pair, interval in zip(pairs, intervals, strict=True)}
+
+    by_task = {"sarcasm": parts(0.02, (0.05, 0.05)), "1000 examples": parts(-0.02, highs)}
+    assert page._of_scores(claim, study(), by_task)["worse"] == (["1,000 examples"] if is_worse else [])
 
 
 def test_claims_name_arms_and_conditions_that_the_studies_have() -> None:

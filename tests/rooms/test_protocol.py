@@ -35,11 +35,6 @@ ABOVE = 2.0
 UNDEFINED = math.nan
 
 
-@pytest.fixture(params=[True, False], ids=["higher is better", "lower is better"])
-def higher(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 @pytest.fixture
 def made(higher: bool) -> Callable[..., Records]:
     """Studies, of which higher or lower scores are better."""

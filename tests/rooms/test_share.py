@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import PROTOCOL, changed, in_nats, lost, mirrored, present, study, with_head
+from synthetic import PROTOCOL, changed, directed, in_nats, lost, present, study, with_head
 
 from analysis.study import ninety, share
 from analysis.study.command import VERDICT
@@ -24,21 +24,20 @@ ROOT = Path(__file__).parents[2]
 TASK = "reviews"
 
 
-def paired(kept: float, higher_is_better: bool = True) -> tuple[Scores, np.ndarray]:
+def paired(kept: float, higher: bool) -> tuple[Scores, np.ndarray]:
     """Scores of full fine-tuning and of the head, and of an arm that keeps the share; with noise."""
     seeds, examples = 5, 400
-    draw, sign = np.random.default_rng(0), 1 if higher_is_better else -1
+    draw, sign = np.random.default_rng(0), 1 if higher else -1
     common = draw.normal(0, 0.1, examples)
     head, full, arm = (
         sign * (mean + common + draw.normal(0, 0.05, (seeds, examples))) for mean in (0.5, 0.9, 0.5 + 0.4 * kept)
     )
-    return Scores(full, head, share.HEAD, {("rank", 8): arm}, higher_is_better), arm
+    return Scores(full, head, share.HEAD, {("rank", 8): arm}, higher), arm
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.8, 1.1])
-@pytest.mark.parametrize("higher_is_better", [True, False])
-def test_the_ends_of_a_share_are_where_the_contrast_is_not_excluded(kept: float, higher_is_better: bool) -> None:
-    of_task, arm = paired(kept, higher_is_better)
+def test_the_ends_of_a_share_are_where_the_contrast_is_not_excluded(kept: float, higher: bool) -> None:
+    of_task, arm = paired(kept, higher)
     mean, low, high = of_task.share_of(arm)
     assert low < kept < high
     assert low < mean < high
@@ -101,38 +100,39 @@ def test_a_converged_head_comes_before_an_arm_and_an_arm_before_the_untrained_mo
     assert (of_head.zero_is, float(of_head.zero.mean())) == (share.HEAD, 0.6)
 
 
-def test_there_is_no_share_of_what_is_not_surely_brought() -> None:
-    assert table(study()) is None  # nothing stands for the 0
-    assert scores(with_head(0.8), TASK) is None
-    assert (
-        scores(replace(study(), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.9}}}), TASK) is None
-    )
+def test_there_is_no_share_of_what_is_not_surely_brought(higher: bool) -> None:
+    assert table(directed(study(), higher)) is None  # nothing stands for the 0
+    assert scores(directed(with_head(0.8), higher), TASK) is None
+    assert scores(directed(with_head(0.7), higher), TASK) is not None
+    better = replace(study(), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.9}}})
+    assert scores(directed(better, higher), TASK) is None
 
 
 @pytest.mark.parametrize(("rank", "r90"), [(1, Enough(8, 8, 8)), (8, Enough(1, 64, 64)), (64, Enough(1, None, None))])
-def test_a_rank_of_which_a_run_diverged_does_not_keep_the_share_and_is_named(rank: int, r90: Enough) -> None:
+def test_a_rank_of_which_a_run_diverged_does_not_keep_the_share_and_is_named(
+    rank: int, r90: Enough, higher: bool
+) -> None:
     """Every rank keeps all of the gain, so that without the diverged run r90 is 1."""
     protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, Arm("LoRA r=64", ("method=lora", "rank=64"), 1e-3)))
-    whole = study(lambda cell: 0.9, protocol)
     heads = {TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
-    assert enough(table(replace(whole, heads=heads)), 0.9) == Enough(1, 1, 1)  # type: ignore[arg-type]
-    records = replace(lost(whole, rank=rank), heads=heads)
-    rows = table(records)
+    whole = replace(study(lambda cell: 0.9, protocol), heads=heads)
+    assert enough(table(directed(whole, higher)), 0.9) == Enough(1, 1, 1)  # type: ignore[arg-type]
+    rows = table(lost(directed(whole, higher), rank=rank))
     assert rows is not None
     assert enough(rows, 0.9) == r90
-    (row,) = ninety.rows(present(records))
+    shown = lost(directed(present(whole), higher), rank=rank)
+    (row,) = ninety.rows(shown)
     assert (row["r90"], row["lost"]) == (r90, [f"rank {rank}"])
     assert "nan" not in claims.answer(rows)
-    FIGURES["answer"].draw(FIGURES["answer"].table(present(records)))  # type: ignore[arg-type]
+    FIGURES["answer"].draw(FIGURES["answer"].table(shown))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("higher_is_better", [True, False])
 @pytest.mark.parametrize(
     ("validation", "chosen"),
     [({1: 0.7, 8: 0.86}, "LoRA r=8"), ({1: 0.95, 8: 0.9}, "LoRA r=1"), ({1: 0.9, 8: 0.9, 64: 0.95}, "full")],
 )
 def test_the_better_arm_is_chosen_on_validation_and_has_to_win_on_test(
-    validation: dict[int, float], chosen: str, higher_is_better: bool
+    validation: dict[int, float], chosen: str, higher: bool
 ) -> None:
     """On test rank 1 is the best, then rank 8; rank 64 is no better than full fine-tuning."""
     means = {"full": 0.8, "LoRA r=1": 0.9, "LoRA r=8": 0.85, "LoRA r=64": 0.8}
@@ -144,8 +144,7 @@ def test_the_better_arm_is_chosen_on_validation_and_has_to_win_on_test(
         is_final = "test/accuracy" in line["metrics"]
         return line | {"metrics": line["metrics"] | {"validation/accuracy": score}} if is_final else line
 
-    records = changed(study(lambda cell: means[cell.arm], protocol), change)
-    records = records if higher_is_better else mirrored(records, "error", 1.0)
+    records = directed(changed(study(lambda cell: means[cell.arm], protocol), change), higher)
     assert (share.better_arm(records, TASK) or "full") == chosen
 
 
@@ -167,23 +166,23 @@ def test_a_language_models_0_is_the_model_before_training() -> None:
     assert of_task.share_of(of_task.full)[0] == 1
 
 
-def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best() -> None:
-    of_task, arm = paired(0.8)
-    noise = np.random.default_rng(1).normal(0, 0.05, arm.shape)
-    alike = arm + noise - noise.mean() - 1e-4
-    both = replace(of_task, arms={("rank", 1): arm - 0.1, ("rank", 8): alike, ("rank", 64): arm})
+def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best(higher: bool) -> None:
+    of_task, arm = paired(0.8, higher)
+    noise, sign = np.random.default_rng(1).normal(0, 0.05, arm.shape), 1 if higher else -1
+    alike = arm + noise - noise.mean() - sign * 1e-4
+    both = replace(of_task, arms={("rank", 1): arm - sign * 0.1, ("rank", 8): alike, ("rank", 64): arm})
     assert plateau(both).rank == 8  # type: ignore[union-attr]
-    falls = replace(of_task, arms={("rank", 8): arm, ("rank", 64): arm - 0.1})
+    falls = replace(of_task, arms={("rank", 8): arm, ("rank", 64): arm - sign * 0.1})
     assert (plateau(falls).rank, plateau(falls).best) == (None, 8)  # type: ignore[union-attr]
     assert plateau(both).share == of_task.share_of(arm)  # type: ignore[union-attr]
 
 
-def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(higher: bool) -> None:
     tasks = ("reviews", "tweets", "reviews (sample 2)")
     records = study(lambda cell: 0.8 - 0.01 * (cell.arm == "LoRA r=8"), tasks=tasks)
     head = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
-    pooled = share.pooled_deficits(replace(records, heads=dict.fromkeys(tasks, head)))[8]
-    alone = share.pooled_deficits(replace(records, heads={"reviews": head}))[8]
+    pooled = share.pooled_deficits(directed(replace(records, heads=dict.fromkeys(tasks, head)), higher))[8]
+    alone = share.pooled_deficits(directed(replace(records, heads={"reviews": head}), higher))[8]
     assert pooled.mean == pytest.approx(-0.01, abs=2e-3)
     assert pooled.high - pooled.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.3)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from synthetic import directed, study
 
 from analysis import which_rank
 from analysis.study.records import RECORDS
@@ -53,6 +54,12 @@ def test_regret_is_the_best_score_less_that_of_the_rule_and_tasks_count_alike() 
     assert (first["cells"], first["short"], first["worst"]) == (3, 2, pytest.approx(0.105))
     assert first["times_needed"] == pytest.approx((1 / 64) ** (1 / 3))
     assert which_rank.standing(rows, "AdaLoRA, same budget") == {"name": "AdaLoRA, same budget", "cells": 0}
+
+
+def test_a_cell_has_the_same_regrets_whichever_scores_are_better(higher: bool) -> None:
+    of_study, _ = which_rank._cell(directed(study(), higher), "reviews")
+    assert (of_study.needed, of_study.regret(8), of_study.regret(1)) == (8, 0, pytest.approx(0.03))
+    assert of_study.scores[8] == pytest.approx(0.801 if higher else -0.199, abs=1e-3)
 
 
 def test_a_method_of_its_own_ranks_has_the_regret_of_its_score() -> None:
