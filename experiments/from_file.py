@@ -54,7 +54,7 @@ def read(path: Path) -> Any:
 
 
 def _plan(path: Path, content: dict[str, Any]) -> Plan:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
     try:
         levels = {
@@ -67,9 +67,19 @@ def _plan(path: Path, content: dict[str, Any]) -> Plan:
         more = {key: content[key] for key in ("common", "final") if key in content}
         design = TypeAdapter(Design).validate_python({"protocol": rules, "factors": levels} | more)
         protocol, seeds = design.protocol, (*design.protocol.selection_seeds, *design.protocol.final_seeds)
-        if protocol.rates < 1 or not protocol.final_seeds or len(set(seeds)) < len(seeds):
+        if (
+            protocol.rates < 1
+            or not (protocol.selection_seeds and protocol.final_seeds)
+            or len(set(seeds)) < len(seeds)
+        ):
             raise ValueError("rates are 1 or more, no seed is of both kinds, and seeds stand there, each once")
         return Plan(**vars(design))
+    except ValidationError as errors:
+        first = errors.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{path}: a value is not as --help shows it ({place}={first['input']!s:.80}: {first['msg']})"
+        ) from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise ConfigError(f"{path}: a value is not as --help shows it ({error})") from None
 

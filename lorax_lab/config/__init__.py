@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from lorax_lab.config.checks import FROM_ZERO, POSITIVE, check_fields, one_of, require, require_name
+from lorax_lab.config.checks import FROM_ZERO, POSITIVE, check_fields, one_of, require, require_name, require_path
 from lorax_lab.config.identity import NO_RESULT
 from lorax_lab.config.measured import CURVE, MEASURED, current
 from lorax_lab.errors import ConfigError
@@ -64,6 +64,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "task.name", self.name, "it names the task; for instance task.name=mine")
+        require_path("task.path", self.path, "my.csv")
         check_fields(self, "task.")
         if self.memorise:
             self._check_memorise()
@@ -204,7 +205,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         self.measure = current(self.measure)
-        require(bool(self.runs_dir.strip()), "runs_dir", self.runs_dir, "it is a path; for instance runs_dir=runs")
+        require_path("model", self.model, "minilm")
+        require_path("runs_dir", self.runs_dir, "runs")
         require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295; for instance seed=0")
         ok = self.workers == AUTO or (type(self.workers) is int and self.workers >= 1)
         require(ok, "workers", self.workers, "auto, or a whole number from 1; workers=auto")

@@ -44,6 +44,11 @@ def require_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
     require(value in allowed, key, value, suggest(str(value), allowed))
 
 
+def require_path(key: str, value: str | None, example: str) -> None:
+    """The value can name a file or folder, be it there or not."""
+    require(value is None or bool(value.strip()), key, value, f"it is a path; for instance {key}={example}")
+
+
 def require_name(key: str, value: str | None, optional: bool = False) -> None:
     """The value is a name that Weights & Biases takes."""
     ok = (optional and value is None) or (isinstance(value, str) and bool(re.fullmatch(r"[^/\\#?%:\s]{1,128}", value)))

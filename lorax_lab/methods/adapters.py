@@ -205,8 +205,8 @@ def number(key: str, value: object) -> float:
     """The setting's value, if it is a finite number and for a rank a whole one, else a `ConfigError`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{key}={value!s:.80} is not possible: it is a finite number, for instance {key}=16")
-    is_rank = key not in ("r", "init_r") or (value >= 1 and value == int(value))
-    require(is_rank, key, value, f"it is a whole number from 1 on, for instance {key}=16")
+    is_possible = key not in ("r", "init_r") or (value >= 1 and value == int(value))
+    require(is_possible, key, value, f"it is a whole number from 1 on, for instance {key}=16")
     return value
 
 

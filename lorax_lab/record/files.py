@@ -1,5 +1,7 @@
 """Files that are written whole: any reader, also after a crash, sees either the old file or the new one."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -8,8 +10,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lorax_lab.record.redact import redact
 
@@ -117,6 +117,7 @@ def _sort_metadata(path: Path) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays of numpy as one NPZ file, whole."""
+    import numpy as np
 
     def write(scratch: Path) -> None:
         with scratch.open("wb") as file:

@@ -1,16 +1,19 @@
 """The other files of a run's folder: `config.yaml`, `metrics.jsonl`, `spectra.npz`, `outputs.npz`, trained tensors."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
-
-import numpy as np
 
 from lorax_lab.record.files import plain_values, save_tensors, sha256_of, write_arrays, write_json, write_text
 from lorax_lab.record.record import RECORD, DamagedRecord, read_record
 from lorax_lab.record.result import File
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
@@ -79,6 +82,8 @@ def load_arrays(folder: Path, name: str, parts: Collection[str] | None = None) -
     Raises:
         DamagedRecord: the file is not what the record says.
     """
+    import numpy as np
+
     check_file(folder, name)
     tables: dict[str, dict[str, np.ndarray]] = {}
     try:

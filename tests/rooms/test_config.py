@@ -76,6 +76,13 @@ def test_a_bad_setting_is_named_in_one_sentence(words: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("word", ["model=", "model=' '", "runs_dir=''", "task.path=''", "task.metric=''"])
+def test_a_blank_place_or_metric_is_refused(word: str) -> None:
+    """`model=$UNSET` becomes one: it would be the folder that the command is typed in."""
+    with pytest.raises(ConfigError, match=re.escape(word.partition("=")[0] + "=")):
+        compose([word])
+
+
 def test_a_data_set_id_stands_for_the_hub_source() -> None:
     path = ["++task.path='org/name'", "++task.name='org/name'"]
     assert spell_out(["task=org/name", "task.text=t"]) == ["task=hub", *path, "++task.text=t"]

@@ -47,6 +47,7 @@ def test_a_file_is_a_study_with_arms_seeds_and_prediction(tmp_path: Path) -> Non
         (STUDY + "margn: 0.02\n", "there is no key margn; did you mean 'margin'"),
         (STUDY.replace("lowest: 5e-5", "rate: 5e-5"), "lowest"), ("- a\n- b\n", "mine.yaml"),
         (STUDY.replace("rates: 2", "rates: 0"), "rates are 1 or more"),
+        (STUDY + "selection_seeds: []\n", "seeds stand there"),
         (STUDY.replace("[3, 4, 5, 6, 7]", "[3, 3]"), "each once"),
         (STUDY.replace("[3, 4, 5, 6, 7]", "[100, 1]"), "no seed is of both kinds"),
         (STUDY.replace("[method=full]", "method=full"), "overrides"), (STUDY + "margin: big\n", "big"),
