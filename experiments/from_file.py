@@ -66,20 +66,15 @@ def _plan(path: Path, content: dict[str, Any]) -> Plan:
         rules |= {"reference": arms[0]["name"]} | ({"final_seeds": content["seeds"]} if "seeds" in content else {})
         more = {key: content[key] for key in ("common", "final") if key in content}
         design = TypeAdapter(Design).validate_python({"protocol": rules, "factors": levels} | more)
-        protocol, seeds = design.protocol, (*design.protocol.selection_seeds, *design.protocol.final_seeds)
-        if (
-            protocol.rates < 1
-            or not (protocol.selection_seeds and protocol.final_seeds)
-            or len(set(seeds)) < len(seeds)
-        ):
+        of_trials, of_finals = design.protocol.selection_seeds, design.protocol.final_seeds
+        is_twice = len({*of_trials, *of_finals}) < len(of_trials) + len(of_finals)
+        if design.protocol.rates < 1 or not of_trials or not of_finals or is_twice:
             raise ValueError("rates are 1 or more, no seed is of both kinds, and seeds stand there, each once")
         return Plan(**vars(design))
     except ValidationError as errors:
         first = errors.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{path}: a value is not as --help shows it ({place}={first['input']!s:.80}: {first['msg']})"
-        ) from None
+        value = f"{'.'.join(map(str, first['loc']))}={first['input']!s:.80}"
+        raise ConfigError(f"{path}: a value is not as --help shows it ({value}: {first['msg']})") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise ConfigError(f"{path}: a value is not as --help shows it ({error})") from None
 

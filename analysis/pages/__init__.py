@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def environment(html: bool = False) -> jinja2.Environment:
     )
     templates.filters |= {"listed": listed, "fixed": fixed, "span": span, "g": "{:g}".format, "n": "{:,}".format}
     templates.filters |= {"range": lambda values, digits: ends(values, f"{{:.{digits}f}}"), "whole": whole_numbers}
-    templates.filters |= {"percent": lambda shares: f"{ends([100 * share for share in shares], '{:.0f}')} %"}
+    templates.filters |= {"percent": _percent}
     templates.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
     templates.filters |= {"s": lambda count: "" if count == 1 else "s", "words": lambda name: name.replace("_", " ")}
     templates.filters |= {"mean": lambda interval, digits: unsigned_zero(fixed(interval.mean, digits))}
@@ -109,3 +110,9 @@ def whole_numbers(values: list[float], few: int = 3) -> str:
     if len(values) > few and not any(map(math.isnan, values)):
         return ends(values, "{:.0f}")
     return listed(dict.fromkeys("no value" if math.isnan(value) else f"{value:.0f}" for value in values))
+
+
+def _percent(shares: Sequence[float]) -> str:
+    """The smallest and the largest share, in percent; with a digit more where one is below 1 %."""
+    form = "{:.0f}" if min(shares) >= 0.01 else "{:.1f}"
+    return f"{ends([100 * share for share in shares], form)} %"

@@ -19,7 +19,7 @@ import numpy as np
 from lorax_lab.config.defaults import flat
 from lorax_lab.config.identity import portable
 from lorax_lab.record import direction, measures
-from lorax_lab.record.folder import HEAD_ALONE, OUTPUTS, load_arrays, load_spectra
+from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.record.record import read_record
 from lorax_lab.record.redact import redacted
 from lorax_lab.record.result import Matrix, Result
@@ -134,8 +134,12 @@ def _matrix_rows(line: Line) -> Iterator[Row]:
 
 
 def _cut_rows(line: Line) -> Iterator[Row]:
-    has_head = any((HEAD_ALONE, 0) in line.get(key, {}) for key in OF_CUTS.values())
-    for part, k, module, score in (*line.get("functional", ()), *([(HEAD_ALONE, 0, None, None)] * has_head)):
+    """The cuts with a score on validation, then those that answered on test alone, and the head."""
+    scored = list(line.get("functional", ()))
+    answered = dict.fromkeys(place for key in OF_CUTS.values() for place in line.get(key, {}))
+    on_test_alone = answered.keys() - {(part, k) for part, k, module, _ in scored if module is None}
+    unscored = [(*place, None, None) for place in answered if place in on_test_alone]
+    for part, k, module, score in (*scored, *unscored):
         row = {"run_id": line["run_id"], "part": part, "k": k, "module": module, "score": score}
         if module is None:
             row |= {name: line.get(key, {}).get((part, k)) for name, key in OF_CUTS.items()}
@@ -156,7 +160,7 @@ def read_lines(folder: Path) -> list[Line]:
         lines[run].setdefault(SERIES[series], {})[name] = Measured(row)
     for row in read_table(folder / CUTS):
         line, place = lines[row["run_id"]], (row["part"], row["k"])
-        if row["part"] != HEAD_ALONE:
+        if row.get("score") is not None:
             line.setdefault("functional", []).append((*place, row.get("module"), row.get("score")))
         for name, key in OF_CUTS.items():
             if name in row:

@@ -60,6 +60,12 @@ def test_cuts_on_test_are_those_of_the_controls(store: Path, small_words: list[s
     assert {k for part, k in answers if part == "cut"} == {k for _, k in expected} | {max(sides) // 16}
     for place in expected:
         np.testing.assert_array_equal(answers[place], expected[place])
+    write_lines(tmp_path / "published", [line])
+    (again,) = read_lines(tmp_path / "published")
+    assert again["functional"] == line["functional"]
+    assert again[CUT_ANSWERS].keys() == answers.keys()  # also those that have no score on validation
+    for place in answers:
+        np.testing.assert_array_equal(again[CUT_ANSWERS][place], answers[place])
 
 
 def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_folder: Path, tmp_path: Path) -> None:

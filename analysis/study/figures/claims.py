@@ -42,10 +42,10 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     text = f"LoRA of rank {rank} keeps {ends(100 * at_rank, '{:.0f}')} % of what fine-tuning brings in the mean. "
     by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
     text += f"From rank {rank} on, {100 * SURE:.0f} % is surely kept on {by_task.sum()} of {len(by_task)} {word}s"
-    cuts = rows[rows["side"] == "k"].groupby("size")[share.column(SURE)].agg(["all", "size"])
-    cuts = cuts.loc[cuts["size"] == cuts["size"].max(), "all"]  # of sizes that every task has
-    enough = share.from_on(cuts.index, cuts)
-    text += "" if enough is None else f"; by the top {enough} directions of the full update, on all"
+    cuts = rows[rows["side"] == "k"].sort_values("size").groupby("task")
+    enough = [share.from_on(of_task["size"], of_task[share.column(SURE)]) for _, of_task in cuts]
+    if enough and None not in enough:
+        text += f"; by the top {max(enough)} directions of the full update, on all"
     return text + _by_dimension(rows[rows["side"] == "dimension"])
 
 
