@@ -393,9 +393,9 @@ def test_scores_move_beyond_rounding(score: float | None, has_moved: bool) -> No
 
 @pytest.mark.parametrize("code", ["c" * 64, "another"])
 def test_one_run_of_each_arm_is_checked_where_the_code_is_another(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorax_lab.record.provenance.code_sha256", lambda: code)
-    monkeypatch.setattr("lorax_lab.record.provenance.versions", lambda of_method: {"torch": "2"})
-    monkeypatch.setattr("lorax_lab.record.provenance.hardware", lambda: {"device": "cpu", "threads": 8})
+    monkeypatch.setattr("experiments.replay.code_sha256", lambda: code)
+    monkeypatch.setattr("experiments.replay.versions", lambda of_method: {"torch": "2"})
+    monkeypatch.setattr("experiments.replay.hardware", lambda: {"device": "cpu", "threads": 8})
     records = study()
     of_cell = {cell: found for found in records.lines if (cell := records.cell(found))}
     plan: Any = SimpleNamespace(protocol=PROTOCOL)
