@@ -43,8 +43,9 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
     text += f"From rank {rank} on, {100 * SURE:.0f} % is surely kept on {by_task.sum()} of {len(by_task)} {word}s"
     cuts = rows[rows["side"] == "k"].sort_values("size").groupby("task")
-    enough = [share.from_on(of_task["size"], of_task[share.column(SURE)]) for _, of_task in cuts]
-    if enough and None not in enough:
+    smallest = [share.from_on(of_task["size"], of_task[share.column(SURE)]) for _, of_task in cuts]
+    enough = [k for k in smallest if k is not None]
+    if enough and len(enough) == len(smallest):
         text += f"; by the top {max(enough)} directions of the full update, on all"
     return text + _by_dimension(rows[rows["side"] == "dimension"])
 
