@@ -59,9 +59,9 @@ def of_labels(metric: str, labels: np.ndarray, classes: int) -> tuple[float, str
     if metric == "log_loss":
         return float(-xlogy(shares, shares).sum()), "the classes' own shares"
     if metric == "accuracy":
-        return float(shares.max()), MAJORITY
+        return float(np.max(shares)), MAJORITY
     f1 = 2 * shares / (1 + shares)  # of the class that is always the answer; the others have 0
-    return float(f1[1] if classes == 2 else f1.max() / classes), ANSWER
+    return float(f1[1] if classes == 2 else np.max(f1) / classes), ANSWER
 
 
 def guess(metric: str, classes: int) -> tuple[float, str] | None:

@@ -99,7 +99,7 @@ def _worst(rows: pd.DataFrame) -> Facts | None:
     if rank is None:
         return None
     shares = energy_held(moved) / np.square(moved["frobenius_norm"].to_numpy(float))[:, None]
-    worst = int(shares[:, rank - 1].argmin())
+    worst = int(np.argmin(shares[:, rank - 1]))
     enough = np.flatnonzero(shares[worst] >= 0.9 * (1 - 1e-9))
     needs = int(enough[0]) + 1 if len(enough) else None
     name = moved["matrix"].iloc[worst].removesuffix(".weight")
