@@ -284,9 +284,15 @@ def _configs(plan: Plan) -> dict[Pair, Any]:
 
 
 def _meaning(plan: Plan) -> dict[str, Any]:
-    """The settings that decide no result, and the neutral values of others, as the configuration's fields say."""
+    """The settings that decide no result, and the neutral values of others, as the configuration's fields say. A
+    setting that has another neutral value under another method, as `method.others` of full and of LoRA, has none here:
+    absent it is unlike all its values."""
     metadata = [pair for config in _configs(plan).values() for pair in _metadata(config)]
-    neutral = {key: fixed["neutral"] for key, fixed in metadata if "neutral" in fixed}
+    of_key: dict[str, list[Any]] = {}
+    for key, fixed in metadata:
+        if "neutral" in fixed:
+            of_key.setdefault(key, []).append(fixed["neutral"])
+    neutral = {key: values[0] for key, values in of_key.items() if all(value == values[0] for value in values)}
     apart = dict.fromkeys(key for key, fixed in metadata if not fixed.get("decides_result", True) and key not in NAMES)
     return {"neutral": NEUTRAL | neutral, "apart": tuple(apart)}
 

@@ -238,7 +238,7 @@ UNDER_WAY = ("pretraining", "rank_sweep_3", "rank_sweep_3_by_loss", "rank_sweep_
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if (RECORDS / name).is_dir()])
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
-    """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
+    """Its lines belong to cells, of which no two are alike, nothing is missing, and the declaration is the plan's."""
     study = importlib.import_module(f"experiments.{name}")
     plan = study.plan()
     texts = texts_of(study, name)
@@ -248,6 +248,8 @@ def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, t
     if not progress.missing:
         assert len(progress.cells) == len(records.published)
     assert records.before.control_of == plan.control_of
+    cells = records.before.settings
+    assert all([pair for pair in cells if not records.before.unlike(pair, cells[own])] == [own] for own in cells)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from lorax_lab.study.tables import altered
 STUDIES = names_in(RECORDS)
 QUICK = "paper_which_matrices"
 """A small study that `make test` reads too."""
-UNDER_WAY = "rank_sweep_3"
-"""A study that grows task by task: that runs are missing is no fault yet."""
+UNDER_WAY = ("rank_sweep_3", "rank_sweep_3_plateau")
+"""Studies that grow task by task: that runs are missing is no fault yet."""
 LARGEST = 20_000_000
 """Bytes of all published records."""
 
@@ -41,7 +41,7 @@ def records(study: str) -> Records:
 def test_the_comparison_is_fair_and_tables_and_page_are_byte_by_byte_what_the_records_give(study: str) -> None:
     of_study = records(study)
     assert altered(RECORDS, study) == []
-    assert [breach for breach in breaches(of_study) if study != UNDER_WAY or " missing: " not in breach] == []
+    assert [breach for breach in breaches(of_study) if study not in UNDER_WAY or " missing: " not in breach] == []
     paths = sorted((DOCS / study).glob("*.csv"))
     tables = page.tables(of_study) if paths else {}  # a study without an answer has none
     for path in paths:
