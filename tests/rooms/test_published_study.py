@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.study import page, update
@@ -26,8 +28,9 @@ QUICK = "paper_which_matrices"
 """A small study that `make test` reads too."""
 UNDER_WAY = ("rank_sweep_3", "rank_sweep_3_plateau")
 """Studies that grow task by task: that runs are missing is no fault yet."""
-LARGEST = 20_000_000
-"""Bytes of all published records."""
+NOT_YET = (" missing: ", "unequal numbers of learning-rate trials")
+LARGEST = 60_000_000
+"""Bytes of all published records; a task of the third edition has four million."""
 
 
 @cache
@@ -38,15 +41,18 @@ def records(study: str) -> Records:
 @pytest.mark.parametrize(
     "study", [pytest.param(study, marks=() if study == QUICK else pytest.mark.slow) for study in STUDIES]
 )
-def test_the_comparison_is_fair_and_tables_and_page_are_byte_by_byte_what_the_records_give(study: str) -> None:
+def test_the_comparison_is_fair_and_tables_and_page_are_what_the_records_give(study: str) -> None:
+    """The page byte by byte; the last digit of a mean in a table depends on the version of pandas."""
     of_study = records(study)
     assert altered(RECORDS, study) == []
-    assert [breach for breach in breaches(of_study) if study not in UNDER_WAY or " missing: " not in breach] == []
+    grows = NOT_YET if study in UNDER_WAY else ()
+    assert [breach for breach in breaches(of_study) if not any(words in breach for words in grows)] == []
     paths = sorted((DOCS / study).glob("*.csv"))
     tables = page.tables(of_study) if paths else {}  # a study without an answer has none
     for path in paths:
         table = tables[path.stem] if path.stem in tables else FIGURES[path.stem].table(of_study)
-        assert table.to_csv(index=False).encode() == path.read_bytes(), path
+        made = pd.read_csv(StringIO(table.to_csv(index=False)))
+        pd.testing.assert_frame_equal(made, pd.read_csv(path), rtol=1e-12, atol=1e-12, obj=str(path))
     assert page.write(of_study) == (DOCS / study / PAGE).read_text(encoding="utf-8")
 
 
