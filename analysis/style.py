@@ -261,13 +261,13 @@ def rank_axis(axes: Axes, ranks: list[int]) -> None:
         axes.set_xlim(-0.4, 1.25 * max(ranks))
     else:
         axes.set_xscale("log", base=2)
-    first, *others = sorted(ranks)
-    places = {rank: math.log2(rank) if rank else -ZERO for rank in (first, *others)}
+    first, *larger = sorted(ranks)
+    places = {rank: math.log2(rank) if rank else -ZERO for rank in (first, *larger)}
     octaves = places[max(ranks)] - places[first] + 0.7
     room = 72 * axes.get_window_extent().width / _figure(axes).dpi / octaves
     apart = (LETTER * FONT * len(f"{max(ranks):,}") + GAP) / room
     shown: list[int] = []
-    for rank in reversed(others):
+    for rank in reversed(larger):
         if places[rank] - places[first] >= apart and (not shown or places[shown[0]] - places[rank] >= apart):
             shown.insert(0, rank)
     axes.set_xticks([first, *shown], [f"{rank:,}" for rank in (first, *shown)])

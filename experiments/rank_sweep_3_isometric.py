@@ -1,5 +1,5 @@
 """Control of the third edition: subspaces whose projection is isometric, as in the papers. With few numbers a weight
-then moves by a small share of the learning rate, and the head by all of it: no rate suits both.
+then moves by a small share of the learning rate, and the head by all of it.
 """
 
 from __future__ import annotations

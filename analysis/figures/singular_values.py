@@ -108,9 +108,9 @@ def _looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Full and noise as lines without marks, the others with a mark per value."""
     methods = dict(zip(table["arm"], table["method"], strict=True))
     plain: dict[str, dict[str, Any]] = {REFERENCE: {"color": "black"}, NOISE: {"color": "0.5", "linestyle": "--"}}
-    others = [arm for arm, method in methods.items() if method not in plain]
+    marked = [arm for arm, method in methods.items() if method not in plain]
     looks = {arm: plain[method] for arm, method in methods.items() if method in plain}
-    for arm, colour, marker in zip(others, style.colours(RANKS), style.MARKERS, strict=False):
+    for arm, colour, marker in zip(marked, style.colours(RANKS), style.MARKERS, strict=False):
         looks[arm] = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
     return looks
 
@@ -122,9 +122,9 @@ def _runs(group: Group) -> tuple[list[pd.Series[Any]], int]:
     arms = best.groupby("seed")["arm_key"].nunique().reindex(sorted(set(group.full["seed"])))
     rows = best[best["seed"] == arms.idxmax()]
     full = rows[rows["method"] == REFERENCE].iloc[0]
-    others = rows[rows["method"] != REFERENCE]
-    shown = [others.iloc[place] for place in spread(range(len(others)), RANKS)]
-    return [full, *shown], max(0, len(others) - RANKS)
+    compared = rows[rows["method"] != REFERENCE]
+    shown = [compared.iloc[place] for place in spread(range(len(compared)), RANKS)]
+    return [full, *shown], max(0, len(compared) - RANKS)
 
 
 def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarray]]:

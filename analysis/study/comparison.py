@@ -121,9 +121,9 @@ def compared(records: Records, task: str, by_loss: bool = False) -> dict[str, Cr
     """For each arm but the reference, the paired difference on test with its components of variance: of the score, or
     of the log loss, which is empty where an arm's lines have none."""
     read = loss_differences if by_loss else differences
-    others = [arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference]
-    by_arm = {arm: values for arm in others if (values := read(records, task, arm)) is not None}
-    return {arm: crossed(values) for arm, values in by_arm.items()} if len(by_arm) == len(others) else {}
+    arms = [arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference]
+    by_arm = {arm: values for arm in arms if (values := read(records, task, arm)) is not None}
+    return {arm: crossed(values) for arm, values in by_arm.items()} if len(by_arm) == len(arms) else {}
 
 
 def gains(records: Records, task: str, by_loss: bool = False) -> dict[str, Interval]:

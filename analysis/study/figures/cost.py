@@ -93,8 +93,8 @@ def _costs(figure: SubFigure, table: pd.DataFrame) -> None:
 def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     lora, full, drawn = rows[rows["rank"].notna()], reference_of(rows), _near(rows)
     ranks, is_first = lora["rank"].astype(int), axes is legend
-    others = rows[_is_other(rows)]
-    for (_, arm), look in zip(others.iterrows(), style.looks(1 + len(others))[1:], strict=True):
+    unranked = rows[_is_unranked(rows)]
+    for (_, arm), look in zip(unranked.iterrows(), style.looks(1 + len(unranked))[1:], strict=True):
         if arm["arm"] in drawn:
             constant.draw_level(axes, arm["test"], str(arm["arm"]), legend, look | {"marker": "", "linewidth": 1})
     axes.axhspan(full["test_low"], full["test_high"], color="0.85", linewidth=0, zorder=0)
@@ -113,21 +113,21 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     style.rank_axis(axes, [int(rank) for rank in ranks])
 
 
-def _is_other(rows: pd.DataFrame) -> pd.Series[bool]:
+def _is_unranked(rows: pd.DataFrame) -> pd.Series[bool]:
     """The arms without a rank, but for the one that the others are compared with."""
     return rows["rank"].isna() & (rows["arm"] != reference_of(rows)["arm"])
 
 
 def _levels(rows: pd.DataFrame) -> dict[str, float]:
     """The scores of the arms without a rank, and of one answer for every input, by name."""
-    others = rows[_is_other(rows) & rows["test"].notna()]
+    unranked = rows[_is_unranked(rows) & rows["test"].notna()]
     answer = constant.of_rows(rows)
-    return dict(zip(others["arm"], others["test"], strict=True)) | ({answer[1]: answer[0]} if answer else {})
+    return dict(zip(unranked["arm"], unranked["test"], strict=True)) | ({answer[1]: answer[0]} if answer else {})
 
 
 def _near(rows: pd.DataFrame) -> dict[str, float]:
     """The levels that are drawn: those near LoRA's and full fine-tuning's scores and intervals."""
-    ends = rows.loc[~_is_other(rows), ["test", "test_low", "test_high"]].melt()["value"].dropna()
+    ends = rows.loc[~_is_unranked(rows), ["test", "test_low", "test_high"]].melt()["value"].dropna()
     if ends.empty:
         return _levels(rows)
     reach = REACH * max(ends.max() - ends.min(), LEAST)
