@@ -17,7 +17,7 @@ from .groups import FIRST, RUNS, CannotDraw, Group, command, load
 COMMANDS = {
     "study": (".study.command", "figures, tables and verdicts of the studies, from their published records"),
     "verdict": (".study.command", "the verdicts of the studies alone"),
-    "paper": (".paper.page", "the LoRA paper's claims, and what the studies say of them"),
+    "paper": (".paper.page", "claims of the LoRA paper and of others, and what the studies say of them"),
     "report": (".report", "one page of all runs, to open in a browser"),
     "compare": (".compare", "arms against each other, by the seeds that they share, as in compare runs"),
     "audit": (".audit", "what an audit wrote, as in audit FOLDER"),

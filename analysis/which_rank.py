@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,13 @@ class Cell:
         return tried if octaves < 1 else None
 
 
-def cells(records: Path) -> list[Cell]:
-    """The cells of all studies that are complete and fair.
+def cells(published: Iterable[Records]) -> list[Cell]:
+    """The cells of those studies that are complete and fair.
 
     A base counts as published where some study that is no control has no other: controls make theirs, and so does a
     study that compares bases.
     """
-    studies = [study for study in load_all(records)[0] if len(study.protocol.ranked()) > 1 and not breaches(study)]
+    studies = [study for study in published if len(study.protocol.ranked()) > 1 and not breaches(study)]
     bases_of = {study: {study.model(name) for name in study.conditions} for study in studies}
     bases = {base for study, (base, *more) in bases_of.items() if not study.declared.control_of and not more}
     runs: dict[Cell, set[str]] = {}
@@ -289,7 +289,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     parser.add_argument("--out", type=Path, default=DOCS, help="where which_rank.csv and which_rank.md go (docs)")
     options = parser.parse_args(arguments)
-    of_cells, out = cells(options.records), options.out
+    of_cells, out = cells(load_all(options.records)[0]), options.out
     if words := options.task_like:
         print(most_like(of_cells, words).to_string(index=False, float_format="{:.4f}".format, na_rep="–"))
         return 0

@@ -1,5 +1,5 @@
-"""`python -m analysis paper` writes `docs/paper.md`: a table with a row for each claim of the LoRA paper, and what
-is behind it. All numbers come from the records."""
+"""`python -m analysis paper` writes `docs/paper.md`, a table with a row for each claim of the LoRA paper and what is
+behind it; and `docs/limits.md`, the claims of others. All numbers come from the records."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from lorax_lab.record.files import write_text
 
+from .. import limits
 from ..pages import NONE, render, rendered
 from ..study import comparison
 from ..study.command import DOCS, load_all
@@ -29,7 +30,7 @@ from .amplification import by_update, median
 from .directions import FACTOR, FEW, MANY, SIDES, query_over_value, shared
 from .readings import CONTROLS, FAILS, HOLDS, NOT_TOLD, OPPOSITE, Readings, all_of, between, is_task
 
-OUT = DOCS.parent / "paper.md"
+OUT, LIMITS = DOCS.parent / "paper.md", DOCS.parent / "limits.md"
 CLAIMS = Path(__file__).with_name("claims.toml")
 NOT_RUN, NOT_SHOWN = "not run yet", "not shown"
 SUBSPACES = "paper_subspaces"
@@ -41,20 +42,22 @@ Numbers = dict[str, Any]
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page. Returns the exit code: 0 done, 1 records of a study cannot be read or break its protocol, 2
+    """Write both pages. Returns the exit code: 0 done, 1 records of a study cannot be read or break its protocol, 2
     nothing to read."""
     parser = argparse.ArgumentParser(prog="python -m analysis paper", description=__doc__)
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     parser.add_argument("--out", type=Path, default=OUT, help="the page (docs/paper.md)")
+    parser.add_argument("--limits", type=Path, default=LIMITS, help="the page of others' claims (docs/limits.md)")
     parser.add_argument("--figures", type=Path, default=DOCS, help="folder of the studies' figures (docs/study)")
     options = parser.parse_args(arguments)
-    studies, damaged = load_all(options.records, studies_of_paper())
+    studies, damaged = load_all(options.records)
     figures = os.path.relpath(options.figures, options.out.absolute().parent)
     write_text(options.out, write(studies, figures, damaged))
+    write_text(options.limits, limits.write(studies))
     lacking = left_out(studies, damaged)
     for status, reason in lacking.values():
         print(f"{status}: {reason}")
-    print(options.out)
+    print(options.out, options.limits, sep="\n")
     return int(NOT_SHOWN in {status for status, _ in lacking.values()})
 
 

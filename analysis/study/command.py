@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, suggest
@@ -93,12 +93,9 @@ def _write_answer(studies: list[Records]) -> None:
         print(path)
 
 
-def load_all(folder: Path, names: Collection[str] | None = None) -> tuple[list[Records], dict[str, str]]:
+def load_all(folder: Path) -> tuple[list[Records], dict[str, str]]:
     """Every published study that can be read, the first recorded first, each followed by its controls; and why each
     other study cannot be read, by its name.
-
-    Args:
-        names: the only studies that are read, of which none need be there.
 
     Raises:
         ConfigError: none is there.
@@ -107,12 +104,12 @@ def load_all(folder: Path, names: Collection[str] | None = None) -> tuple[list[R
     if not there:
         raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
     studies, damaged = [], dict[str, str]()
-    for name in there if names is None else [name for name in there if name in names]:
+    for name in there:
         try:
             studies.append(load(folder / name))
         except NoStudy as error:
             damaged[name] = str(error)
-    if not studies and names is None:
+    if not studies:
         raise ConfigError("; ".join(damaged.values()))
     began = {study.name: page.began(study) for study in studies}
 

@@ -220,11 +220,12 @@ def test_the_page_of_what_is_not_there_is_the_golden_one() -> None:
 
 
 @pytest.mark.slow
-def test_the_committed_page_is_what_the_records_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_committed_pages_are_what_the_records_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a copy beside the figures, so that its links are the same."""
-    copy = page.OUT.with_name("paper-of-a-test.md")
+    copy, limits = page.OUT.with_name("paper-of-a-test.md"), tmp_path / "limits.md"
     try:
-        assert main(["paper", "--out", str(copy)]) == 0
+        assert main(["paper", "--out", str(copy), "--limits", str(limits)]) == 0
+        assert limits.read_text(encoding="utf-8") == page.LIMITS.read_text(encoding="utf-8")
         assert copy.read_text(encoding="utf-8") == page.OUT.read_text(encoding="utf-8"), (
             "type: python -m analysis paper"
         )

@@ -1,0 +1,157 @@
+"""`docs/limits.md`, which `python -m analysis paper` writes: what others than the LoRA paper claim about LoRA, decided
+from the published records, or said to be open. Claims of rates and scores are read from the cells of `which_rank`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .pages import render
+from .paper.readings import FAILS, HOLDS, NOT_TOLD, Reading, above, between, within
+from .study import comparison
+from .study.records import Records
+from .study.statistics import Interval, crossed, t_interval
+from .study.validator import selection_of
+from .which_rank import Cell, cells
+
+VERDICTS = {HOLDS: "borne out", FAILS: "refuted", NOT_TOLD: "open"}
+CLAIMED_RATIO, STEP = 10.0, 2.0
+"""LoRA's best rate over full fine-tuning's, and the factor within which grids can tell it."""
+MOVES, FROM = 2.0, 4
+"""By less than this factor the best rate is claimed to move, from this rank up."""
+LARGEST = 64
+"""The rank of LoRA that is held against full fine-tuning: the largest that all cells have."""
+WHICH_MATRICES = "paper_which_rank"
+"""The study that adapts the feed-forward matrices alone, and the attention's alone, at several ranks."""
+Numbers = dict[str, Any]
+
+
+def write(studies: Sequence[Records]) -> str:
+    """The whole page, from the studies that can be read."""
+    by_name = {study.name: study for study in studies}
+    of_cells = [cell for cell in cells(studies) if not cell.unit and LARGEST in cell.scores]
+    lines = [line for study in studies for line in study.lines]
+    return render(
+        "limits.md",
+        VERDICTS=VERDICTS,
+        cells=of_cells,
+        rates=rates(by_name, of_cells) if of_cells else None,
+        learned=learned(by_name, of_cells) if of_cells else None,
+        matrices=matrices(by_name[WHICH_MATRICES]) if WHICH_MATRICES in by_name else None,
+        runs={line["run_id"] for line in lines},
+        batch_sizes=sorted({line["config"]["train"]["batch_size"] for line in lines}),
+        rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FROM, "largest": LARGEST},
+    )
+
+
+def over_tasks(of_cells: Sequence[Cell], values: Iterable[float]) -> Interval:
+    """The mean over tasks with Student's interval. Repeats of a task are averaged first, and a cell without a value
+    (NaN) is left out."""
+    means = pd.Series(list(values), dtype=float).groupby([cell.task for cell in of_cells]).mean()
+    return t_interval(list(means.dropna()))
+
+
+# ---- the best learning rate
+
+
+def rates(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:
+    """Of the chosen learning rates: LoRA's over full fine-tuning's, and how far LoRA's moves with the rank.
+
+    `ratio` and `drift` are geometric means over tasks. `ratios` has every ratio of every cell, `moved` each cell's
+    largest rate over its smallest. `factors` and `starts` say how the grids were laid: the factor between two rates,
+    and LoRA's lowest rate over full fine-tuning's.
+    """
+    chosen = [chosen_rates(by_name[cell.study], cell.condition) for cell in of_cells]
+    ratios = [[rate / full for rate in by_rank.values()] for full, by_rank in chosen]
+    larger = [[by_rank[rank] for rank in sorted(by_rank) if rank >= FROM] for _, by_rank in chosen]
+    ratio = over_tasks(of_cells, [float(np.log2(of_cell).mean()) for of_cell in ratios])
+    drift = over_tasks(of_cells, [math.log2(of_cell[-1] / of_cell[0]) for of_cell in larger])
+    studies = [by_name[name] for name in dict.fromkeys(cell.study for cell in of_cells)]
+    arms = [(study, arm) for study in studies for arm in study.protocol.ranked()]
+    settings = [cell for study in studies for cell in study.declared.settings.values()]
+    return {
+        "ratio": within(times(ratio), CLAIMED_RATIO / STEP, CLAIMED_RATIO * STEP),
+        "drift": within(times(drift), 1 / MOVES, MOVES),
+        "ratios": [value for of_cell in ratios for value in of_cell],
+        "median": float(np.median(np.concatenate(ratios))),
+        "moved": [max(of_cell) / min(of_cell) for of_cell in larger],
+        "factors": sorted({study.protocol.factor for study in studies}),
+        "starts": [arm.lowest / study.protocol.arm(study.protocol.reference).lowest for study, arm in arms],
+        "alphas": sorted({cell["method.alpha"] for cell in settings if cell.get("method.alpha")}),
+    }
+
+
+def chosen_rates(records: Records, condition: str) -> tuple[float, dict[int, float]]:
+    """Full fine-tuning's learning rate, and LoRA's by rank, as validation chose them."""
+    choices = selection_of(records, condition).choices
+    by_arm = {arm: records.protocol.rate(arm, choice.step) for arm, choice in choices.items()}
+    return by_arm[records.protocol.reference], comparison.by_rank(records, by_arm)
+
+
+def times(octaves: Interval) -> Interval:
+    """The interval of a factor, from that of its base-2 logarithm."""
+    return Interval(2**octaves.mean, 2**octaves.low, 2**octaves.high, octaves.count)
+
+
+# ---- which matrices, and how much is learned
+
+
+def matrices(records: Records) -> Numbers:
+    """What the feed-forward matrices score above the attention's, in the mean over ranks: at half the attention's rank,
+    with `fewer` parameters, and at the same rank, with `more`. And at the rank where they gain most, with an interval
+    that is wide enough for all ranks.
+
+    At equal parameters they are better if they are with fewer, and worse if they are with more.
+    """
+    task, names = records.conditions[0], {arm.name for arm in records.protocol.arms}
+    ranks = sorted({arm.rank or 0 for arm in records.protocol.arms if arm.name.startswith("attention r=")})
+    same = [(rank, rank) for rank in ranks]
+    half = [(rank // 2, rank) for rank in ranks if _arms(rank // 2, rank)[0] in names]
+    fewer, more = (mean_gain(records, task, pairs) for pairs in (half, same))
+    at_once = {rank: between(records, task, *_arms(rank, rank), len(ranks)) for rank in ranks}
+    best = max(at_once, key=lambda rank: at_once[rank].mean)
+    return {
+        "task": task,
+        "fewer": at_equal_parameters(fewer, more),
+        "more": more,
+        "sizes": [_size(records, task, *pairs[0]) for pairs in (half, same)],
+        "half": half,
+        "ranks": ranks,
+        "best": {"rank": best, "alone": between(records, task, *_arms(best, best)), "at_once": at_once[best]},
+    }
+
+
+def at_equal_parameters(fewer: Interval, more: Interval) -> Reading:
+    """Whether a gain at equal parameters is above 0, from that with fewer and that with more."""
+    return Reading(fewer, HOLDS if fewer.low > 0 else FAILS if more.high < 0 else NOT_TOLD)
+
+
+def mean_gain(records: Records, task: str, pairs: Sequence[tuple[int, int]]) -> Interval:
+    """The gain of the feed-forward matrices' rank over the attention's, the mean over pairs of ranks, paired by seed
+    and test example."""
+    each = [[comparison.differences(records, task, arm) for arm in _arms(*pair)] for pair in pairs]
+    gain = crossed(np.mean([feed_forward - attention for feed_forward, attention in each], axis=0)).interval()
+    return gain.oriented(records.higher_is_better(task))
+
+
+def _arms(feed_forward: int, attention: int) -> tuple[str, str]:
+    return f"feed-forward r={feed_forward}", f"attention r={attention}"
+
+
+def _size(records: Records, task: str, *ranks: int) -> float:
+    """Parameters of the feed-forward arm over those of the attention's."""
+    lines = [next(iter(comparison.seeds_of(records, task, arm).values())) for arm in _arms(*ranks)]
+    return float(lines[0]["parameters"]["adapter"] / lines[1]["parameters"]["adapter"])
+
+
+def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:
+    """By how much full fine-tuning scores above LoRA of the largest rank, over tasks; and in how many cells LoRA's is
+    surely less, and surely more."""
+    by_rank = [(by_name[cell.study], comparison.gains(by_name[cell.study], cell.condition)) for cell in of_cells]
+    gains = [comparison.by_rank(study, of_cell)[LARGEST] for study, of_cell in by_rank]
+    surely = {"less": sum(gain.high < 0 for gain in gains), "more": sum(gain.low > 0 for gain in gains)}
+    return {"less": above(over_tasks(of_cells, [-gain.mean for gain in gains]), 0), "surely": surely}
