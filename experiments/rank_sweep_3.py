@@ -25,7 +25,6 @@ FINAL_SEEDS = (0, 1, 2, 3, 4, 5, 6, 7)
 FINAL = {FULL: ("measure=test_cuts",)}
 COMMON = ("task.pooling=mean", "train.precision=fp32", "train.validations=1")
 TWO_CLASSES = ("task.train_examples=1500", "task.validation_examples=1000", "task.test_examples=4000", "train.epochs=2")
-OF_TWEETS = ("task.train_examples=1500", "task.validation_examples=400", "task.test_examples=1400", "train.epochs=2")
 OF_CLOZE = ("task.train_examples=2400", "task.validation_examples=500", "task.test_examples=1000", "train.epochs=3")
 OF_CLOZE_96 = ("task.train_examples=3000", "task.validation_examples=600", "task.test_examples=2000", "train.epochs=2")
 WORDS_96 = (
@@ -74,15 +73,13 @@ def protocol_of_the_third_edition(arms: tuple[Arm, ...], chosen_by_loss: str | N
 
 
 def tasks_of_the_third_edition() -> dict[str, tuple[str, ...]]:
-    """Overrides by task, in the order in which the study grows."""
+    """Overrides by task, in the order in which the study grows: those of the second edition with most power, and
+    one of 96 classes. All seven that were declared first would take over 16 hours."""
     return {
         "sarcasm": ("task=sarcasm", *TWO_CLASSES),
         "cloze_96": (*local(table_of_96()), "task.name=cloze_96", *OF_CLOZE_96),
         "movie_reviews": ("task=movie_reviews", *TWO_CLASSES),
         "cloze": (*local(cloze_table()), "task.name=cloze", *OF_CLOZE),
-        "scores": ("task=movie_reviews", "task.kind=regression", "task.name=scores", *TWO_CLASSES),
-        "tweets": ("task=tweets", *OF_TWEETS),
-        "product_reviews": ("task=product_reviews", "train.epochs=2"),
     }
 
 

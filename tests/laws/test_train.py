@@ -431,8 +431,14 @@ def test_every_schedule_starts_at_the_whole_rate_and_never_rises(schedule: str) 
 
 
 def test_the_schedule_is_what_the_optimizer_uses() -> None:
-    used = [row["train/learning_rate"] for row in run(Line(), settings(), batches(10))[0].history]
+    used: list[float] = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: used.append(optimizer.param_groups[0]["lr"]))
+    try:
+        history = run(Line(), settings(), batches(10))[0].history
+    finally:
+        hook.remove()
     assert used == pytest.approx([0.1 * learning_rate_factor(step, 10, 0.1, "linear") for step in range(10)])
+    assert [row["train/learning_rate"] for row in history] == used
 
 
 def test_the_batches_of_a_step_count_by_their_weights() -> None:
