@@ -12,24 +12,21 @@ from experiments.rank_sweep_3 import (
     LOWEST_OF_LORA,
     protocol_of_the_third_edition,
     tasks_of_the_third_edition,
-    write_clozes,
+    write_cloze_96,
 )
 from experiments.study import Plan, full, lora
-
-TASKS = ("sarcasm", "cloze_96", "movie_reviews", "cloze")
 
 
 def plan() -> Plan:
     """The grid."""
     arms = (full(LOWEST_OF_FULL), *(lora(rank, LOWEST_OF_LORA) for rank in (1, 8, 64)))
-    tasks = tasks_of_the_third_edition()
     return Plan(
         protocol=protocol_of_the_third_edition(arms, chosen_by_loss="log_loss"),
-        factors={"task": {name: tasks[name] for name in TASKS}},
+        factors={"task": tasks_of_the_third_edition()},
         common=COMMON,
         final=FINAL,
         control_of="rank_sweep_3",
-        prepare=write_clozes,
+        prepare=write_cloze_96,
     )
 
 

@@ -12,7 +12,7 @@ from experiments.rank_sweep_3 import (
     LOWEST_OF_LORA,
     protocol_of_the_third_edition,
     tasks_of_the_third_edition,
-    write_clozes,
+    write_cloze_96,
 )
 from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Arm
@@ -39,7 +39,7 @@ def plan() -> Plan:
         common=COMMON,
         final=FINAL | dict.fromkeys((NO_EMBEDDINGS, MATRICES), ("measure=k90",)),
         control_of="rank_sweep_3",
-        prepare=write_clozes,
+        prepare=write_cloze_96,
     )
 
 

@@ -37,7 +37,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.rank_sweep_3 import tasks_of_the_third_edition, write_clozes
+from experiments.rank_sweep_2 import tasks_of_the_second_edition, write_cloze
+from experiments.rank_sweep_3 import tasks_of_the_third_edition
 from experiments.study import RECORDS, UNGROUPED, composed
 from lorax_lab import spectra
 from lorax_lab.config.measured import K90
@@ -60,7 +61,8 @@ METHODS = {
 }
 RUNS = (("sarcasm", FULL), ("sarcasm", LORA), ("cloze", FULL))
 SIZES = ("task.validation_examples=600", "task.test_examples=100", "train.epochs=1")
-"""What is less here than in the third edition, whose tasks these are; the test split is not used."""
+"""What is less here than in the editions, whose tasks these are: sarcasm of the third, cloze of the second. The test
+split is not used."""
 SEEDS = (0, 1, 2)
 LOOKS = (1, 4, 16, 32, 64, 128)
 """The steps after which the update is measured, besides the last."""
@@ -86,14 +88,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(folder: Path) -> int:
-    write_clozes()
+    write_cloze()
+    tasks = tasks_of_the_second_edition() | tasks_of_the_third_edition()
     path = folder / FILE
     rows: list[dict[Any, Any]] = pd.read_csv(path).to_dict("records") if path.is_file() else []
     for (task, method), seed in product(RUNS, SEEDS):
         place: Row = {"task": task, "method": method, "seed": seed}
         if any(place.items() <= row.items() for row in rows):
             continue
-        overrides = (*tasks_of_the_third_edition()[task], *SIZES, *METHODS[method], *COMMON, UNGROUPED, f"seed={seed}")
+        overrides = (*tasks[task], *SIZES, *METHODS[method], *COMMON, UNGROUPED, f"seed={seed}")
         rows += [place | row for row in trajectory(overrides, f"{task}, {method}, seed {seed}")]
         write_csv(path, pd.DataFrame(rows))
         write_sums(folder)

@@ -258,7 +258,7 @@ def _history(records: Records) -> list[tuple[str, str, str, str]]:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"was {_in_words(value['was'])}, is {_in_words(value['is'])}"
+        return f"(was {_in_words(value['was'])}; is {_in_words(value['is'])})"
     if isinstance(value, str) or not isinstance(value, Iterable):
         return str(value or "none").rstrip(".")
     return listed(value)

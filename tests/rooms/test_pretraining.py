@@ -111,7 +111,7 @@ def test_a_run_that_is_looked_at_trains_as_if_nothing_had_been_and_is_trained_on
     assert values[6, "columns", 4] == pytest.approx(1) == values[6, "rows", 8]
     assert 0 < values[1, "columns", 4] < 1
     trained: list[str] = []
-    monkeypatch.setattr(trajectory, "write_clozes", lambda: None)
+    monkeypatch.setattr(trajectory, "write_cloze", lambda: None)
     monkeypatch.setattr(trajectory, "trajectory", lambda _, title: trained.append(title) or rows)
     assert [trajectory.main(["--records", str(tmp_path)]) for _ in range(2)] == [0, 0]
     assert len(trained) == len(set(trained)) == len(trajectory.RUNS) * len(trajectory.SEEDS)
