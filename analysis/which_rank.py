@@ -100,19 +100,21 @@ class Cell:
 def cells(published: Iterable[Records]) -> list[Cell]:
     """The cells of those studies that are complete and fair.
 
-    A base counts as published where some study that is no control has no other: controls make theirs, and so does a
-    study that compares bases.
+    A base, or a task, counts as published where a study that is no control has no other base: controls make theirs, and
+    so does a study that compares bases.
     """
     studies = [study for study in published if len(study.protocol.ranked()) > 1 and not breaches(study)]
     bases_of = {study: {study.model(name) for name in study.conditions} for study in studies}
-    bases = {base for study, (base, *more) in bases_of.items() if not study.declared.control_of and not more}
+    of_one_base = [study for study, of in bases_of.items() if len(of) == 1 and not study.declared.control_of]
+    bases = set().union(*(bases_of[study] for study in of_one_base))
+    tasks = {line["config"]["task"]["name"] for study in of_one_base for line in study.lines}
     runs: dict[Cell, set[str]] = {}
     for study in studies:
         for name in study.conditions:
             is_natural = study.model(name) in bases and not study.scored_on(name, "")
             if is_natural and share.scores(study, name):
                 cell, ids = _cell(study, name)
-                runs |= {cell: ids} if ids not in runs.values() else {}
+                runs |= {cell: ids} if cell.task in tasks and ids not in runs.values() else {}
     return [cell for cell, ids in runs.items() if not any(ids < more for more in runs.values())]
 
 

@@ -19,12 +19,14 @@ from .records import Records
 PUBLISHED = Path(__file__).with_name("aghajanyan_2020.csv")
 """d90 of Aghajanyan et al. 2020, table 1: of the score itself, by SAID and by DID."""
 NAMES = {"rank": "r90", "k": "k90", "dimension": "d90"}
+LEAST_RANKS = 3
+"""Of fewer ranks a page has no column of the smallest that is enough."""
 
 
 def rows(records: Records) -> list[dict[str, Any]]:
     """One row per task that has a share: `r90`, `k90` and `d90`, each an `Enough` or None where no size was tried, and
     the numbers trained at each (`r90_parameters`; of k90 those of the two factors), and the mean share that each size
-    keeps (`r90_shares`).
+    keeps (`r90_shares`), and whether as many as `LEAST_RANKS` ranks were tried (`has_ranks`).
 
     `d90_of_full` is Aghajanyan et al.'s own d90, and `d90_share` what d90 trains of what full fine-tuning does. `lost`
     names the sizes of which a run diverged, which keep no share. `reference` is the arm that is the 1. Where that is
@@ -51,6 +53,7 @@ def _rows(records: Records, shares: pd.DataFrame | None) -> list[dict[str, Any]]
             row[name] = share.enough(of_side, MOST) if len(of_side) else None
             row[f"{name}_shares"] = dict(zip(of_side["size"], of_side["share"], strict=True))
             row[f"{name}_parameters"] = _parameters(records, str(task), side, row[name].mean) if row[name] else None
+        row["has_ranks"] = len(row["r90_shares"]) >= LEAST_RANKS
         row["d90_of_full"] = share.enough_of_full(of_task[of_task["side"] == "dimension"], MOST)
         trained = int(update.lines_of(records, str(task))[0]["parameters"]["adapter"])
         row["d90_share"] = row["d90_parameters"] / trained if row["d90_parameters"] else None

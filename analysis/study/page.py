@@ -98,10 +98,26 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
     chosen |= {"claim": claims.answer(pd.concat(tables), lead["word"])}
     tasks_of = {facts["name"]: [task["task"] for task in facts["tasks"]] for facts in used}
     chosen["by_edition"] = {name: [task for task in tasks if source[task] == name] for name, tasks in tasks_of.items()}
+    chosen |= {"spectral": _spectral_of(used, source)}
+    chosen |= {"effective_rank": chosen["spectral"]["effective rank"]}
     chosen |= {"conditions": list(dict.fromkeys(name for facts in used for name in facts["conditions"]))}
     chosen |= {"beaten": [task for facts in used for task in facts["beaten"] if source.get(task) == facts["name"]]}
     chosen |= {"has_subspaces": any(facts["has_subspaces"] for facts in used)}
     return max(newest_first, key=lambda facts: len(facts["tasks"])) | chosen
+
+
+def _spectral_of(used: Sequence[Numbers], source: Mapping[str, str]) -> Numbers:
+    """The spectral ranks of the tasks that have a row, each from the study that its row is of."""
+    places = [
+        (facts, place)
+        for facts in used
+        for place, task in enumerate(facts["conditions"])
+        if source.get(task) == facts["name"]
+    ]
+    return {
+        words: {key: [facts["spectral"][words][key][place] for facts, place in places] for key in ("means", "nulls")}
+        for words in SPECTRAL
+    }
 
 
 def _edition(name: str) -> tuple[str, int]:
@@ -172,7 +188,7 @@ def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:
         paired = share.scores(records, str(task))
         assert paired is not None, "it has rows"
         facts = {key: rows[key].iloc[0] for key in ("task", "classes", "full", "zero", "zero_is")}
-        facts |= {"plateau": share.plateau(paired)}
+        facts |= {"plateau": share.plateau(paired), "has_ranks": len(sides["rank"]) >= ninety.LEAST_RANKS}
         tasks.append(facts | {side: enough[side] if len(sides[side]) else None for side in share.SIDES})
     return tasks
 

@@ -103,6 +103,17 @@ def functional(records: Records, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def functional_on_test(records: Records, task: str) -> pd.DataFrame:
+    """As `functional`, of the cuts by their scores on test; empty where no line has them."""
+    rows = []
+    for line in lines_of(records, task):
+        for k, values in added_by_cuts(line, "cut").items():
+            score = float(values.mean())
+            row = {"task": task, "part": "cut", "k": k, "module": ALL, "seed": line["seed"], "score": score}
+            rows.append(row | {"difference": score - score_of(line, "test")})
+    return pd.DataFrame(rows)
+
+
 def _differences_by_k(cuts: pd.DataFrame, part: str, module: str) -> dict[int, np.ndarray]:
     """The differences from the whole update on validation, (seeds, 1), by k."""
     rows = cuts[(cuts["part"] == part) & (cuts["module"] == module)]

@@ -5,6 +5,7 @@ a perceptual hash, then by their pixels. Recordings, and images that are turned 
 """
 
 import html
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ THUMBNAIL = 16
 UNLIKE = 0.2
 """How far two thumbnails may be apart: the root mean square of their difference, by the contrast of one: the mean
 over its colours of their standard deviation."""
+INVISIBLE = re.compile("COMBINING GRAPHEME JOINER|HANGUL .*FILLER|.*VARIATION SELECTOR|BRAILLE PATTERN BLANK")
+"""Names of signs that show nothing, beside those of format."""
 LARGEST, SMALL = 0.05, 20
 """A group of near duplicates has at most this share of the examples, or so many: else chance could chain them all."""
 
@@ -142,11 +145,11 @@ def _join_alike(examples: Sequence[Example], groups: Groups) -> None:
 
 
 class _Signs(dict[int, Any]):
-    """For `str.translate`: signs of format, such as a soft hyphen, are nothing, and punctuation is a space."""
+    """For `str.translate`: invisible signs, such as a soft hyphen, are nothing, and punctuation is a space."""
 
     def __missing__(self, code: int) -> Any:
-        category = unicodedata.category(chr(code))
-        self[code] = "" if category == "Cf" else " " if category[0] in "PZC" else code
+        category, name = unicodedata.category(chr(code)), unicodedata.name(chr(code), "")
+        self[code] = "" if category == "Cf" or INVISIBLE.match(name) else " " if category[0] in "PZC" else code
         return self[code]
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import directed, study
+from synthetic import changed, directed, study
 
 from analysis import which_rank
 from analysis.study.command import load_all
-from analysis.study.records import RECORDS
+from analysis.study.records import RECORDS, Records
 from lorax_lab.errors import ConfigError
 
+HEAD = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
 MINILM = np.array([(384, 384)] * 24 + [(1536, 384), (384, 1536)] * 6)
 
 
@@ -61,6 +62,20 @@ def test_a_cell_has_the_same_regrets_whichever_scores_are_better(higher: bool) -
     of_study, _ = which_rank._cell(directed(study(), higher), "reviews")
     assert (of_study.needed, of_study.regret(8), of_study.regret(1)) == (8, 0, pytest.approx(0.03))
     assert of_study.scores[8] == pytest.approx(0.801 if higher else -0.199, abs=1e-3)
+
+
+def test_a_task_that_only_a_study_of_several_bases_has_is_made_and_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_tasks(*tasks: str) -> Records:
+        return replace(study(tasks=tasks), heads=dict.fromkeys(tasks, HEAD))
+
+    def on_made_base(line: dict[str, Any]) -> dict[str, Any]:
+        is_other = line["config"]["task"]["name"] == "tweets"
+        return line | {"config": line["config"] | {"model": "made"}} if is_other else line
+
+    several = changed(of_tasks("reviews", "spotted", "tweets"), on_made_base)
+    monkeypatch.setattr(which_rank, "breaches", lambda records: [])
+    of_cells = which_rank.cells([of_tasks("reviews", "tweets"), several])
+    assert [c.task for c in of_cells] == ["reviews", "tweets"]
 
 
 def test_a_method_of_its_own_ranks_has_the_regret_of_its_score() -> None:

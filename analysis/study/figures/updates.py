@@ -76,19 +76,29 @@ def _shares(axes: Axes, rows: pd.DataFrame, groups: list[str]) -> None:
 
 def functional_table(records: Records) -> pd.DataFrame | None:
     """The parts of `update.functional` that are drawn, of every task, all matrices changed at once, with what one
-    answer for every input scores on validation; None where no update was cut."""
+    answer for every input scores on that split; None where no update was cut.
+
+    Where a seed lacks a cut on validation, since they only searched for k90 there, the cuts on test are drawn if every
+    seed has them. Their rows have the column `split`.
+    """
     if not update.has_cuts(records):
         return None
     rows = every(records, update.functional)
-    drawn = rows[(rows["module"] == update.ALL) & rows["part"].isin([*PARTS, NOISE])].drop(columns="module")
-    return constant.with_constants(records, drawn, "validation")
+    drawn = rows[(rows["module"] == update.ALL) & rows["part"].isin([*PARTS, NOISE])]
+    seeds = drawn[drawn["part"] == "cut"].groupby(["task", "k"])["seed"].nunique()
+    split = "validation"
+    if seeds.min() < seeds.max() and all(update.is_on_test(records, task) for task in records.conditions):
+        split = "test"
+        drawn = every(records, update.functional_on_test).assign(split=split)
+    return constant.with_constants(records, drawn.drop(columns="module"), split)
 
 
 @style.styled
 def functional_draw(table: pd.DataFrame) -> Figure:
     """Scores over k of the cut and its controls, mean and range of the seeds."""
     by_task = table.groupby("task", sort=False)
-    figure, panels = style.panels(len(by_task), 2.3, "k", f"score on {split_label('validation', table)}")
+    split = split_label("test" if "split" in table else "validation", table)
+    figure, panels = style.panels(len(by_task), 2.3, "k", f"score on {split}")
     parts = [part for part in PARTS if part in set(table["part"])]
     for axes, (task, rows) in zip(panels, by_task, strict=True):
         for part, colour in zip(parts, style.distinct(len(parts)), strict=True):
