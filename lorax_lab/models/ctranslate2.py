@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,8 +132,8 @@ def save_whisper(parts: Sequence[Path], tokenizer: Path, sizes: Mapping[str, int
 
     writer = WhisperTokenizer.from_pretrained(tokenizer, language="en", task="transcribe")
     end, start = writer.convert_tokens_to_ids(["<|endoftext|>", "<|startoftranscript|>"])
-    tokens = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end) | {"decoder_start_token_id": start}
-    config = WhisperConfig(**sizes, **tokens)
+    settings: dict[str, Any] = {**sizes, **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end)}
+    config = WhisperConfig(**settings, decoder_start_token_id=start)
     model = WhisperForConditionalGeneration(config)
     try:
         weights = whisper_weights(read_variables(b"".join(part.read_bytes() for part in parts)))
