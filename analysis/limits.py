@@ -61,13 +61,15 @@ def over_tasks(of_cells: Sequence[Cell], values: Iterable[float]) -> Interval:
 def rates(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:
     """Of the chosen learning rates: LoRA's over full fine-tuning's, and how far LoRA's moves with the rank.
 
-    `ratio` and `drift` are geometric means over tasks. `ratios` has every ratio of every cell, `moved` each cell's
-    largest rate over its smallest. `factors` and `starts` say how the grids were laid: the factor between two rates,
-    and LoRA's lowest rate over full fine-tuning's.
+    `ratio` and `drift` are geometric means over tasks; `drift` goes from the ranks `smallest` to the ranks `largest`.
+    `ratios` has every ratio of every cell, `moved` each cell's largest rate over its smallest. `factors` and `starts`
+    say how the grids were laid: the factor between two rates, and LoRA's lowest rate over full fine-tuning's. `edges`
+    counts the chosen rates that stand at an end of their grid.
     """
     chosen = [chosen_rates(by_name[cell.study], cell.condition) for cell in of_cells]
     ratios = [[rate / full for rate in by_rank.values()] for full, by_rank in chosen]
-    larger = [[by_rank[rank] for rank in sorted(by_rank) if rank >= FROM] for _, by_rank in chosen]
+    ranks = [sorted(rank for rank in by_rank if rank >= FROM) for _, by_rank in chosen]
+    larger = [[by_rank[rank] for rank in of_cell] for (_, by_rank), of_cell in zip(chosen, ranks, strict=True)]
     ratio = over_tasks(of_cells, [float(np.log2(of_cell).mean()) for of_cell in ratios])
     drift = over_tasks(of_cells, [math.log2(of_cell[-1] / of_cell[0]) for of_cell in larger])
     studies = [by_name[name] for name in dict.fromkeys(cell.study for cell in of_cells)]
@@ -78,9 +80,12 @@ def rates(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:
         "drift": within(times(drift), 1 / MOVES, MOVES),
         "ratios": [value for of_cell in ratios for value in of_cell],
         "median": float(np.median(np.concatenate(ratios))),
+        "smallest": sorted({of_cell[0] for of_cell in ranks}),
+        "largest": sorted({of_cell[-1] for of_cell in ranks}),
         "moved": [max(of_cell) / min(of_cell) for of_cell in larger],
         "factors": sorted({study.protocol.factor for study in studies}),
         "starts": [arm.lowest / study.protocol.arm(study.protocol.reference).lowest for study, arm in arms],
+        "edges": sum(at_edge(by_name[cell.study], cell.condition) for cell in of_cells),
         "alphas": sorted({cell["method.alpha"] for cell in settings if cell.get("method.alpha")}),
     }
 
@@ -90,6 +95,12 @@ def chosen_rates(records: Records, condition: str) -> tuple[float, dict[int, flo
     choices = selection_of(records, condition).choices
     by_arm = {arm: records.protocol.rate(arm, choice.step) for arm, choice in choices.items()}
     return by_arm[records.protocol.reference], comparison.by_rank(records, by_arm)
+
+
+def at_edge(records: Records, condition: str) -> int:
+    """How many of those rates stand at an end of their grid, where a better one may lie beyond."""
+    arms = {records.protocol.reference, *(arm.name for arm in records.protocol.ranked())}
+    return sum(choice.edge for arm, choice in selection_of(records, condition).choices.items() if arm in arms)
 
 
 def times(octaves: Interval) -> Interval:
@@ -102,8 +113,8 @@ def times(octaves: Interval) -> Interval:
 
 def matrices(records: Records) -> Numbers:
     """What the feed-forward matrices score above the attention's, in the mean over ranks: at half the attention's rank,
-    with `fewer` parameters, and at the same rank, with `more`. And at the rank where they gain most, with an interval
-    that is wide enough for all ranks.
+    with `fewer` parameters, and at the same rank, with `more`. And at the ranks where they gain most and least, `best`
+    and `worst`; of `best` also with an interval that is wide enough for all ranks.
 
     At equal parameters they are better if they are with fewer, and worse if they are with more.
     """
@@ -113,7 +124,7 @@ def matrices(records: Records) -> Numbers:
     half = [(rank // 2, rank) for rank in ranks if _arms(rank // 2, rank)[0] in names]
     fewer, more = (mean_gain(records, task, pairs) for pairs in (half, same))
     at_once = {rank: between(records, task, *_arms(rank, rank), len(ranks)) for rank in ranks}
-    best = max(at_once, key=lambda rank: at_once[rank].mean)
+    worst, *_, best = sorted(ranks, key=lambda rank: at_once[rank].mean)
     return {
         "task": task,
         "fewer": at_equal_parameters(fewer, more),
@@ -122,6 +133,7 @@ def matrices(records: Records) -> Numbers:
         "half": half,
         "ranks": ranks,
         "best": {"rank": best, "alone": between(records, task, *_arms(best, best)), "at_once": at_once[best]},
+        "worst": {"rank": worst, "alone": between(records, task, *_arms(worst, worst))},
     }
 
 
@@ -150,8 +162,9 @@ def _size(records: Records, task: str, *ranks: int) -> float:
 
 def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:
     """By how much full fine-tuning scores above LoRA of the largest rank, over tasks; and in how many cells LoRA's is
-    surely less, and surely more."""
+    surely less, and surely more. `each` is that difference in every cell."""
     by_rank = [(by_name[cell.study], comparison.gains(by_name[cell.study], cell.condition)) for cell in of_cells]
     gains = [comparison.by_rank(study, of_cell)[LARGEST] for study, of_cell in by_rank]
     surely = {"less": sum(gain.high < 0 for gain in gains), "more": sum(gain.low > 0 for gain in gains)}
-    return {"less": above(over_tasks(of_cells, [-gain.mean for gain in gains]), 0), "surely": surely}
+    each = [-gain.mean for gain in gains]
+    return {"less": above(over_tasks(of_cells, each), 0), "each": each, "surely": surely}

@@ -68,7 +68,7 @@ def plan() -> Plan:
     arms = [full(LOWEST_OF_FULL, "method.others=false"), *(lora(rank, LOWEST_OF_LORA) for rank in RANKS)]
     arms += [subspace(dimension) for dimension in DIMENSIONS]
     return Plan(
-        protocol=Protocol(tuple(arms), factor=3.0, extensions=1, final_seeds=(0, 1, 2, 3)),
+        protocol=Protocol(tuple(arms), factor=3.0, extensions=1, final_seeds=(0, 1, 2, 3, 4)),
         factors={"base": bases(), "task": tasks()},
         common=("task.pooling=mean", "train.precision=fp32", "train.validations=1"),
         final={FULL: ("measure=test_cuts",)},

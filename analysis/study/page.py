@@ -172,7 +172,7 @@ def numbers(records: Records) -> Numbers:
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
         sides = {min(row["shape"]) for row in update.lines_of(records, records.conditions[0])[0]["matrices"].values()}
         facts |= {"width": sides.pop() if len(sides) == 1 else None}
-    if not facts["tasks"]:
+    if not facts["tasks"] or _asks_of_arms(records):
         facts["arms"] = _arms(records)
     facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []
     facts["decided"] = bases.DECIDED
@@ -210,6 +210,13 @@ def _spectral(records: Records, measure: str) -> Numbers:
     spectra = [update.spectral(records, task).set_index(["group", "measure"]) for task in records.conditions]
     rows: list[Any] = [of_task.loc[(update.ALL, measure)] for of_task in spectra]
     return {"means": [row["mean"] for row in rows], "nulls": [row["null"] for row in rows]}
+
+
+def _asks_of_arms(records: Records) -> bool:
+    """Whether a study is a control that has arms besides those of a size: what it asks is then told by each arm."""
+    of_size = {arm.name for arm in (*records.protocol.ranked(), *records.protocol.ranked(DIMENSION))}
+    arms = {arm.name for arm in records.protocol.arms} - {records.protocol.reference}
+    return records.declared.control_of is not None and not arms <= of_size
 
 
 def _arms(records: Records) -> list[Numbers]:

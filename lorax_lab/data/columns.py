@@ -69,7 +69,9 @@ def _examples(table: Table, config: TaskConfig, labels: list[Any]) -> list[Examp
     inputs = {key: _inputs(table, key, columns[key], form) for key, form in config.inputs.items() if key in columns}
     groups = table.read("group", config.group, _group) if config.group else [None] * len(labels)
     rows = [{key: values[row] for key, values in inputs.items()} for row in range(len(labels))]
-    return [Example(*parts) for parts in zip(rows, labels, groups, strict=True)]
+    cells = table.column("image", columns["image"]) if "image" in inputs else [""] * len(labels)
+    files = [cell if isinstance(cell, str) else f"row {table.number(row)}" for row, cell in enumerate(cells)]
+    return [Example(*parts) for parts in zip(rows, labels, groups, files, strict=True)]
 
 
 def _inputs(table: Table, key: str, column: str, form: str) -> list[Any]:

@@ -130,7 +130,7 @@ def _shown(example: Example, classes: Sequence[str]) -> str:
     values = list(example.inputs.values()) or [str(example.label)]
     if isinstance(values[0], str):
         return repr(printable(" ".join(values)))
-    return f"an image of {printable(classes[int(example.label)])}"
+    return f"{printable(example.file)} ({printable(classes[int(example.label)])})"
 
 
 def _join_alike(examples: Sequence[Example], groups: Groups) -> None:

@@ -14,11 +14,13 @@ from lorax_lab.errors import ConfigError
 @dataclass(frozen=True)
 class Example:
     """Named inputs (texts, arrays such as images, or a `Sound`) and their label (the index of a class, a number or a
-    text). Examples of one `group` (a document, a question) never straddle two splits."""
+    text). Examples of one `group` (a document, a question) never straddle two splits. `file` names an image's file or
+    its row, for messages."""
 
     inputs: Mapping[str, Any]
     label: float | int | str
     group: str | None = None
+    file: str = ""
 
 
 @dataclass(frozen=True)

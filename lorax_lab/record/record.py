@@ -116,7 +116,7 @@ def read_record(folder: Path) -> Record:
         raise DamagedRecord(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
         errors = error.errors()
-        cure = "to train it again, type the same command with force=true"
+        cure = "the same command trains it again"
         schema = next((one["input"] for one in errors if one["loc"] == ("schema",)), None)
         if isinstance(schema, int):
             raise OtherVersion(f"{path} has schema {schema}, and this version reads {VERSION}; {cure}") from error

@@ -233,6 +233,7 @@ class Result:
     def __post_init__(self) -> None:
         scores = {f"truncation/{cut['k']}/{self.metric}": cut.get(self.metric) for cut in self.truncation or []}
         scores |= {**self.metrics, **self.baselines}
+        scores |= {f"probes/{probe.name}/{self.metric}": probe.score for probe in self.probes}
         lowest, highest = (-1.0, 1.0) if self.higher_is_better else (0.0, math.inf)
         for name, value in scores.items():
             if not name.endswith(f"/{self.metric}") or value is None or not math.isfinite(value):

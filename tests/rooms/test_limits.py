@@ -10,7 +10,7 @@ from test_which_rank import cell
 
 from analysis import limits
 from analysis.limits import VERDICTS, at_equal_parameters
-from analysis.study.records import RECORDS, load
+from analysis.study.records import RECORDS, Records, load
 from analysis.study.statistics import Interval
 from lorax_lab.study.protocol import Arm, Cell, Protocol
 from lorax_lab.study.published import read_lines
@@ -25,9 +25,9 @@ def protocol(r4: float, r64: float) -> Protocol:
     return Protocol((Arm("full", ("method=full",), 1e-4), *ranks), extensions=0)
 
 
-def verdicts(r4: float, r64: float, apart: int = 0, gains: tuple[float, float] = (0, 0)) -> dict[str, str]:
-    """What comes out if all arms are best in the middle of their grids, but rank 64 so many steps further on the second
-    task, and if it gains so much over full fine-tuning on each."""
+def studies(r4: float, r64: float, apart: int = 0, gains: tuple[float, float] = (0, 0)) -> dict[str, Records]:
+    """A study where all arms are best in the middle of their grids, but rank 64 so many steps further on the second
+    task, and where it gains so much over full fine-tuning on each."""
     grids = protocol(r4, r64)
 
     def truth(of_cell: Cell) -> float:
@@ -35,7 +35,11 @@ def verdicts(r4: float, r64: float, apart: int = 0, gains: tuple[float, float] =
         best = 1 + apart * (largest and second)
         return 0.8 - 0.02 * abs(grids.step(of_cell.arm, of_cell.rate) - best) + largest * gains[second]
 
-    by_name = {"made": study(truth, grids, TASKS)}
+    return {"made": study(truth, grids, TASKS)}
+
+
+def verdicts(by_name: dict[str, Records]) -> dict[str, str]:
+    """What comes out of the claims of rates and scores."""
     rates, learned = limits.rates(by_name, CELLS), limits.learned(by_name, CELLS)
     readings = {"ratio": rates["ratio"], "drift": rates["drift"], "less": learned["less"]}
     return {name: VERDICTS[reading.outcome] for name, reading in readings.items()}
@@ -53,15 +57,20 @@ def verdicts(r4: float, r64: float, apart: int = 0, gains: tuple[float, float] =
 def test_rates_are_decided_by_the_mean_over_tasks(
     grids: tuple[float, float], apart: int, ratio: str, drift: str
 ) -> None:
-    made = verdicts(*grids, apart)
+    made = verdicts(studies(*grids, apart))
     assert (made["ratio"], made["drift"]) == (ratio, drift)
+
+
+@pytest.mark.parametrize("apart", [0, 1])
+def test_rates_at_an_end_of_their_grid_are_counted(apart: int) -> None:
+    assert limits.rates(studies(10, 10, apart), CELLS)["edges"] == apart
 
 
 @pytest.mark.parametrize(
     ("gains", "less"), [((-0.03, -0.03), "borne out"), ((0.03, 0.03), "refuted"), ((-0.03, 0.03), "open")]
 )
 def test_learning_less_is_decided_by_the_mean_over_tasks(gains: tuple[float, float], less: str) -> None:
-    assert verdicts(10, 10, gains=gains)["less"] == less
+    assert verdicts(studies(10, 10, gains=gains))["less"] == less
 
 
 def test_feed_forward_is_better_with_fewer_parameters_or_worse_with_more() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_csv
 from PIL import Image
 from published import settings
 
@@ -92,13 +93,15 @@ def by_writers(tmp_path: Path) -> list[str]:
     return ["local", f"task.path={path}", *columns]
 
 
-def test_writers_stay_whole_where_they_share_copies(by_writers: list[str], tmp_path: Path) -> None:
+def test_prompts_and_their_twins_are_in_one_split_and_writers_stay_whole(by_writers: list[str], tmp_path: Path) -> None:
     by: dict[str, int] = {}
     for row in map(json.loads, (tmp_path / "t.jsonl").read_text().splitlines()):
         by.setdefault(row["text"], row["by"])  # the first copy is the one that is taken
     splits = load_task(settings(*by_writers)).splits
     writers = [{by[example.inputs["prompt"]] for example in examples} for examples in splits.values()]
     assert sum(map(len, writers)) == len(set.union(*writers)) > 290
+    prompts = [{example.inputs["prompt"].rstrip("!") for example in examples} for examples in splits.values()]
+    assert sum(map(len, prompts)) == len(set.union(*prompts))
 
 
 def test_the_note_counts_and_shows_the_twins_and_not_what_else_their_writers_wrote() -> None:
@@ -155,6 +158,20 @@ def test_images_that_differ_in_a_pixel_or_were_written_again_are_twins(
     groups = groups_of([Example({"image": image}, i % 2) for i, image in enumerate([*images, *map(twin, images)])])
     assert groups[:60] == groups[60:]
     assert len(set(groups)) == 60
+
+
+def test_images_that_are_alike_are_named_by_their_files(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    images = [photo(draw) for _ in range(30)]
+    rows = [("file", "label")]
+    for i, image in enumerate([*images, one_pixel(images[7])]):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        rows.append((f"{i}.png", "ab"[i % 2]))
+    path = write_csv(tmp_path / "t.csv", *rows)
+    words = ["local", "task.kind=image_classification", f"task.path={path}", "task.image=file", "task.label=label"]
+    (note,) = load_task(settings(*words)).notes
+    assert "7.png (b)" in note
+    assert "30.png (a)" in note
 
 
 @pytest.mark.parametrize(

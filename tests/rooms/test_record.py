@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,11 @@ def test_damage_is_named_left_out_and_warned_about(damage: Callable[[bytes], byt
         (lambda r: r.update(result=None), "completed"), (lambda r: r.update(colour="red"), "colour"),
         (lambda r: r["result"]["parameters"].update(head="2"), "parameters.head"),
         (lambda r: r["result"]["matrices"]["m"].update(rank=2.5), "rank"),
-        (lambda r: r.update(schema=2), "force=true"), (lambda r: r.update(rank=10**30), "rank"),
+        (lambda r: r.update(schema=2), "the same command"), (lambda r: r.update(rank=10**30), "rank"),
         (lambda r: r.update(seed=-1), "seed"), (lambda r: r["config"].update(rank=8), "rank is 4.*configuration is 8"),
         (lambda r: r["config"].update(method={"name": "full"}), "method is lora"),
         (lambda r: r["result"]["metrics"].update({"test/accuracy": 7.0}), "test/accuracy is 7.*from -1 to 1"),
+        (lambda r: r["result"].update(probes=[{"name": "token", "score": 9.0, "sure": 0.0}]), "probes/token/accuracy"),
         (lambda r: r["result"]["truncation"][0].update(accuracy=-2), "truncation/0/accuracy"),
         (lambda r: r["result"].update(higher_is_better=False, metrics={"test/accuracy": -0.5}), "from 0 to inf"),
         (lambda r: r["result"]["time"].update(train_seconds=-1.0), "train_seconds"),
@@ -97,6 +99,25 @@ def test_what_would_be_refused_where_it_is_read_is_not_written(tmp_path: Path) -
     with pytest.raises(ValueError, match="base_norm"):
         record.write_record(tmp_path, content(matrices={"m": matrix(base_norm=float("inf"))}))
     assert record.read_record(tmp_path).seed == 1
+
+
+READ_WITHOUT_ROOM = """
+import resource, sys
+from pathlib import Path
+from lorax_lab.record.record import read_record, record_type
+record_type()
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**17, size + 2**17))
+print(read_record(Path(sys.argv[1])).status)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says how much a process has mapped")
+def test_a_record_is_read_by_a_process_without_room(tmp_path: Path) -> None:
+    record.write_record(tmp_path, content())
+    command = [sys.executable, "-c", READ_WITHOUT_ROOM, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "completed\n", done.stderr
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
