@@ -42,7 +42,6 @@ def write(studies: Sequence[Records]) -> str:
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
         matrices=matrices(by_name[WHICH_MATRICES]) if WHICH_MATRICES in by_name else None,
-        runs={line["run_id"] for line in lines},
         batch_sizes=sorted({line["config"]["train"]["batch_size"] for line in lines}),
         rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FROM, "largest": LARGEST},
     )

@@ -103,7 +103,7 @@ def cells(published: Iterable[Records]) -> list[Cell]:
     A base, or a task, counts as published where a study that is no control has no other base: controls make theirs, and
     so does a study that compares bases.
     """
-    studies = [study for study in published if len(study.protocol.ranked()) > 1 and not breaches(study)]
+    studies = [study for study in published if _tries_from_one(study) and not breaches(study)]
     bases_of = {study: {study.model(name) for name in study.conditions} for study in studies}
     of_one_base = [study for study, of in bases_of.items() if len(of) == 1 and not study.declared.control_of]
     bases = set().union(*(bases_of[study] for study in of_one_base))
@@ -116,6 +116,12 @@ def cells(published: Iterable[Records]) -> list[Cell]:
                 cell, ids = _cell(study, name)
                 runs |= {cell: ids} if cell.task in tasks and ids not in runs.values() else {}
     return [cell for cell, ids in runs.items() if not any(ids < more for more in runs.values())]
+
+
+def _tries_from_one(study: Records) -> bool:
+    """Whether it tries several ranks, the smallest among them; another cannot tell which one is needed."""
+    ranks = {arm.rank for arm in study.protocol.ranked()}
+    return len(ranks) > 1 and 1 in ranks
 
 
 def _cell(study: Records, condition: str) -> tuple[Cell, set[str]]:
