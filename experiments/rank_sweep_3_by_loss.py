@@ -25,6 +25,7 @@ def plan() -> Plan:
         factors={"task": tasks_of_the_third_edition()},
         common=COMMON,
         final=FINAL,
+        figures=("losses", "answer", "spectral", "trials"),
         control_of="rank_sweep_3",
         prepare=write_cloze_96,
     )

@@ -38,6 +38,7 @@ def plan() -> Plan:
         factors={"task": {name: tasks[name] for name in TASKS}},
         common=COMMON,
         final=FINAL | dict.fromkeys((NO_EMBEDDINGS, MATRICES), ("measure=k90",)),
+        figures=("arms", "answer", "spectral", "trials"),
         control_of="rank_sweep_3",
         prepare=write_cloze_96,
     )

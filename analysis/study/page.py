@@ -147,6 +147,7 @@ def numbers(records: Records) -> Numbers:
     texts = {key: " ".join(text.split()) for key, text in records.declared.texts.items()}
     facts: Numbers = {"name": records.name, "texts": texts, "faults": breaches(records)}
     facts |= {"word": records.condition_word, "reference": records.protocol.reference, "margin": records.margin}
+    facts |= {"by_loss": records.protocol.chosen_by_loss is not None}
     facts |= {"has_cuts": update.has_cuts(records)}
     facts |= {"splits": list(dict.fromkeys(map(records.scored_on, records.conditions)))}
     facts |= {"conditions": records.conditions, "tasks": [], "rulings": [], "arms": [], "beaten": []}
@@ -213,15 +214,18 @@ def _spectral(records: Records, measure: str) -> Numbers:
 
 
 def _asks_of_arms(records: Records) -> bool:
-    """Whether a study is a control that has arms besides those of a size: what it asks is then told by each arm."""
+    """Whether each arm tells what a control asks: it has arms besides those of a size, or rates were chosen by log
+    loss."""
     of_size = {arm.name for arm in (*records.protocol.ranked(), *records.protocol.ranked(DIMENSION))}
     arms = {arm.name for arm in records.protocol.arms} - {records.protocol.reference}
-    return records.declared.control_of is not None and not arms <= of_size
+    is_told = not arms <= of_size or records.protocol.chosen_by_loss is not None
+    return records.declared.control_of is not None and is_told
 
 
 def _arms(records: Records) -> list[Numbers]:
-    """Each arm's difference from the reference, in every condition."""
-    by_task = {task: comparison.gains(records, task) for task in records.conditions}
+    """Each arm's difference from the reference, in every condition: in log loss where rates were chosen by it."""
+    by_loss = records.protocol.chosen_by_loss is not None
+    by_task = {task: comparison.gains(records, task, by_loss) for task in records.conditions}
     arms = []
     for arm in (arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference):
         gains = {task: by_task[task].get(arm) for task in by_task}

@@ -121,7 +121,7 @@ def _finished(run: Path) -> tuple[Record, RunConfig]:
             if name in record.completed.files:
                 check_file(run, name)
     except DamagedRecord as error:
-        raise ConfigError(f"RUN={run}: {error}; train it again with force=true") from error
+        raise ConfigError(f"RUN={run}: {error}") from error
     except FileNotFoundError:
         raise ConfigError(f"RUN={run} is no finished run, or has lost files; name one, as runs/RUN") from None
     config = typed(record.config)

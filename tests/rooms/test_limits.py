@@ -61,6 +61,10 @@ def test_rates_are_decided_by_the_mean_over_tasks(
     assert (made["ratio"], made["drift"]) == (ratio, drift)
 
 
+def test_the_drift_goes_from_the_smallest_rank_to_the_largest() -> None:
+    assert limits.rates(studies(4, 16), CELLS)["drift"].value.mean == pytest.approx(4)
+
+
 @pytest.mark.parametrize("apart", [0, 1])
 def test_rates_at_an_end_of_their_grid_are_counted(apart: int) -> None:
     assert limits.rates(studies(10, 10, apart), CELLS)["edges"] == apart
@@ -73,11 +77,20 @@ def test_learning_less_is_decided_by_the_mean_over_tasks(gains: tuple[float, flo
     assert verdicts(studies(10, 10, gains=gains))["less"] == less
 
 
+@pytest.mark.parametrize(("gains", "less", "more"), [((-0.03, -0.03), 2, 0), ((-0.03, 0.03), 1, 1)])
+def test_settings_that_surely_learn_less_or_more_are_counted(gains: tuple[float, float], less: int, more: int) -> None:
+    learned = limits.learned(studies(10, 10, gains=gains), CELLS)
+    assert learned["surely"] == {"less": less, "more": more}
+    assert learned["each"] == pytest.approx([-gain for gain in gains], abs=0.01)
+
+
 def test_feed_forward_is_better_with_fewer_parameters_or_worse_with_more() -> None:
-    above, around, below = (Interval(mean, mean - 0.01, mean + 0.01, 5) for mean in (0.02, 0.0, -0.02))
-    outcomes = [at_equal_parameters(*pair).outcome for pair in ((above, above), (around, above), (below, below))]
-    assert [VERDICTS[outcome] for outcome in outcomes] == ["borne out", "open", "refuted"]
-    assert VERDICTS[at_equal_parameters(below, around).outcome] == "open"
+    above, maybe_above, maybe_below, below = (
+        Interval(mean, mean - 0.01, mean + 0.01, 5) for mean in (0.02, 0.005, -0.005, -0.02)
+    )
+    pairs = ((above, above), (maybe_above, above), (maybe_below, maybe_below), (below, maybe_above), (below, below))
+    outcomes = [VERDICTS[at_equal_parameters(fewer, more).outcome] for fewer, more in pairs]
+    assert outcomes == ["borne out", "open", "open", "open", "refuted"]
 
 
 def test_repeats_of_a_task_count_once() -> None:
@@ -97,9 +110,10 @@ def test_without_its_records_every_claim_is_open() -> None:
 def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:
     """By another way: the lines of the table, sums of squares, and each variance with its own quantile."""
     answers: dict[str, list[np.ndarray]] = {}
+    ranks = (1, 2, 4, 8, 64)
     for line in sorted(read_lines(RECORDS / limits.WHICH_MATRICES), key=lambda line: line["seed"]):
         targets = line["config"]["method"].get("target_modules") or []
-        if line["config"]["measure"] != "trial" and line["rank"] in (1, 2, 4, 8):
+        if line["config"]["measure"] != "trial" and line["rank"] in ranks:
             kind = "attention" if "key" in targets else "feed-forward" if "intermediate.dense" in targets else ""
             answers.setdefault(f"{kind} {line['rank']}", []).append(line["correct"].astype(float))
     pairs = ((1, 2), (2, 4), (4, 8))
@@ -118,3 +132,6 @@ def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:
     gain = made["fewer"].value
     assert (gain.mean, gain.low, gain.high) == pytest.approx((mean, mean - half, mean + half), abs=1e-9)
     assert made["sizes"] == [23_040 / 36_864, 23_040 / 18_432]
+    at_ranks = {r: float(np.mean(answers[f"feed-forward {r}"]) - np.mean(answers[f"attention {r}"])) for r in ranks}
+    for end, mean in (("best", max(at_ranks.values())), ("worst", min(at_ranks.values()))):
+        assert at_ranks[made[end]["rank"]] == pytest.approx(mean) == made[end]["alone"].mean

@@ -43,10 +43,16 @@ def unlike_tasks() -> Records:
     )
 
 
+def control(records: Records, chosen_by_loss: str | None = None) -> Records:
+    protocol = replace(records.declared.protocol, chosen_by_loss=chosen_by_loss)
+    return replace(records, declared=replace(records.declared, control_of="general", protocol=protocol))
+
+
 STUDIES: dict[str, Callable[[], Records]] = {
     "grown": grown, "unlike_tasks": unlike_tasks, "nats": lambda: in_nats(study()),
     "lost": lambda: lost(with_losses(study(), 0.01, 0.02)), "present": lambda: present(study()),
     "head_alone": lambda: with_head(0.7), "without_answer": without_answer,
+    "control_of_arms": lambda: control(with_head(0.7)),
 }  # fmt: skip
 
 
@@ -60,14 +66,24 @@ def test_the_page_over_all_is_the_golden_one(monkeypatch: pytest.MonkeyPatch) ->
     """A study with figures of its own does not lead, though it began later; a control follows its study."""
     special = replace(without_answer(), name="special")
     special = changed(special, lambda line: line | {"written": line["written"].replace("2026", "2027")})
-    control = study(tasks=("labels",))
-    control = replace(control, name="control", declared=replace(control.declared, control_of="general"))
+    of_labels = replace(control(study(tasks=("labels",))), name="control")
     unfair = replace(study(), name="unfair")
     monkeypatch.setattr(page, "breaches", lambda records: ["a run is missing"] * (records.name == "unfair"))
     assert page.began(special) > page.began(study())
-    studies = [special, control, unfair, replace(present(study()), name="general")]
+    studies = [special, of_labels, unfair, replace(present(study()), name="general")]
     links = {records.name: f"{records.name}.md" for records in studies}
     check("overview", page.write_all(studies, links, {"broken": "its declaration is gone"}))
+
+
+def test_each_arm_tells_what_a_control_asks_where_sizes_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "breaches", lambda records: [])
+    head = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
+    made = replace(with_losses(present(study()), 0.05, 0.02), heads={TASK: head})
+    assert page.numbers(control(made))["arms"] == []
+    by_loss = control(made, "log_loss")
+    gains = {arm["arm"]: arm["gains"][TASK] for arm in page.numbers(by_loss)["arms"]}
+    assert gains == comparison.gains(by_loss, TASK, by_loss=True)
+    assert all(gain.high < 0 for gain in gains.values())
 
 
 def test_a_page_without_a_verdict_says_why() -> None:
