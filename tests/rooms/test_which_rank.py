@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import changed, directed, study
+from synthetic import PROTOCOL, changed, directed, study
 
 from analysis import which_rank
 from analysis.study.command import load_all
 from analysis.study.records import RECORDS, Records
 from lorax_lab.errors import ConfigError
+from lorax_lab.study.protocol import Arm
 
 HEAD = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
 MINILM = np.array([(384, 384)] * 24 + [(1536, 384), (384, 1536)] * 6)
@@ -76,6 +77,17 @@ def test_a_task_that_only_a_study_of_several_bases_has_is_made_and_no_cell(monke
     monkeypatch.setattr(which_rank, "breaches", lambda records: [])
     of_cells = which_rank.cells([of_tasks("reviews", "tweets"), several])
     assert [c.task for c in of_cells] == ["reviews", "tweets"]
+
+
+def test_a_study_that_did_not_try_rank_1_has_no_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(which_rank, "breaches", lambda records: [])
+    cells: list[int] = []
+    for lowest in (1, 2):
+        small = Arm(f"LoRA r={lowest}", ("method=lora", f"rank={lowest}"), 1e-3)
+        grid = replace(PROTOCOL, arms=(PROTOCOL.arms[0], small, PROTOCOL.arms[2]))
+        made = replace(study(lambda of: 0.8, grid), heads={"reviews": HEAD})
+        cells.append(len(which_rank.cells([made])))
+    assert cells == [1, 0]
 
 
 def test_a_method_of_its_own_ranks_has_the_regret_of_its_score() -> None:
