@@ -26,8 +26,8 @@ def protocol(r4: float, r64: float) -> Protocol:
 
 
 def studies(r4: float, r64: float, apart: int = 0, gains: tuple[float, float] = (0, 0)) -> dict[str, Records]:
-    """A study where all arms are best in the middle of their grids, but rank 64 so many steps further on the second
-    task, and where it gains so much over full fine-tuning on each."""
+    """A study whose arms are best in the middle of their grids, but rank 64 so many steps further on the second task.
+    Rank 64 gains so much over full fine-tuning on each task."""
     grids = protocol(r4, r64)
 
     def truth(of_cell: Cell) -> float:
