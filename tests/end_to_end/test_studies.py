@@ -425,7 +425,7 @@ def test_a_published_score_that_is_not_the_runs_own_is_seen(
     }
 
 
-def test_the_page_of_studies_shows_the_last_outcome() -> None:
-    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
-    for row in pd.read_csv(replay.OUTCOME).to_dict("records"):
-        assert f"| `{row['run']}` | {row['published']:g} | {row['now']:g} |" in text
+def test_the_page_of_studies_counts_the_last_outcome() -> None:
+    outcome = pd.read_csv(replay.OUTCOME)
+    counted = f"{(outcome['equal_answers'] == 1).sum()} of {len(outcome)} have every test answer again"
+    assert counted in (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
