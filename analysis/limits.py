@@ -4,7 +4,7 @@ from the published records, or said to be open. Claims of rates and scores are r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,11 @@ from .which_rank import Cell, cells
 VERDICTS = {HOLDS: "borne out", FAILS: "refuted", NOT_TOLD: "open"}
 CLAIMED_RATIO, STEP = 10.0, 2.0
 """LoRA's best rate over full fine-tuning's, and the factor within which grids can tell it."""
-MOVES, FROM = 2.0, 4
+MOVES, FIRST_RANK = 2.0, 4
 """By less than this factor the best rate is claimed to move, from this rank up."""
-LARGEST = 64
+LARGEST_RANK = 64
 """The rank of LoRA that is held against full fine-tuning: the largest that all cells have."""
-WHICH_MATRICES = "paper_which_rank"
+STUDY_OF_MATRICES = "paper_which_rank"
 """The study that adapts the feed-forward matrices alone, and the attention's alone, at several ranks."""
 Numbers = dict[str, Any]
 
@@ -33,7 +33,7 @@ Numbers = dict[str, Any]
 def write(studies: Sequence[Records]) -> str:
     """The whole page, from the studies that can be read."""
     by_name = {study.name: study for study in studies}
-    of_cells = [cell for cell in cells(studies) if not cell.unit and LARGEST in cell.scores]
+    of_cells = [cell for cell in cells(studies) if not cell.unit and LARGEST_RANK in cell.scores]
     lines = [line for study in studies for line in study.lines]
     return render(
         "limits.md",
@@ -41,17 +41,15 @@ def write(studies: Sequence[Records]) -> str:
         cells=of_cells,
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
-        matrices=matrices(by_name[WHICH_MATRICES]) if WHICH_MATRICES in by_name else None,
+        matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         batch_sizes=sorted({line["config"]["train"]["batch_size"] for line in lines}),
-        rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FROM, "largest": LARGEST},
+        rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FIRST_RANK, "largest": LARGEST_RANK},
     )
 
 
-def over_tasks(of_cells: Sequence[Cell], values: Iterable[float]) -> Interval:
-    """The mean over tasks with Student's interval. Repeats of a task are averaged first, and a cell without a value
-    (NaN) is left out."""
-    means = pd.Series(list(values), dtype=float).groupby([cell.task for cell in of_cells]).mean()
-    return t_interval(list(means.dropna()))
+def over_tasks(of_cells: Sequence[Cell], values: Sequence[float]) -> Interval:
+    """The mean over tasks with Student's interval. Repeats of a task are averaged first."""
+    return t_interval(list(pd.Series(values).groupby([cell.task for cell in of_cells]).mean()))
 
 
 # ---- the best learning rate
@@ -67,25 +65,24 @@ def rates(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:
     """
     chosen = [chosen_rates(by_name[cell.study], cell.condition) for cell in of_cells]
     ratios = [[rate / full for rate in by_rank.values()] for full, by_rank in chosen]
-    ranks = [sorted(rank for rank in by_rank if rank >= FROM) for _, by_rank in chosen]
-    larger = [[by_rank[rank] for rank in of_cell] for (_, by_rank), of_cell in zip(chosen, ranks, strict=True)]
-    ratio = over_tasks(of_cells, [float(np.log2(of_cell).mean()) for of_cell in ratios])
-    drift = over_tasks(of_cells, [math.log2(of_cell[-1] / of_cell[0]) for of_cell in larger])
+    moving = [{rank: rate for rank, rate in by_rank.items() if rank >= FIRST_RANK} for _, by_rank in chosen]
+    ratio = over_tasks(of_cells, [float(np.log2(by_rank).mean()) for by_rank in ratios])
+    drift = over_tasks(of_cells, [math.log2(by_rank[max(by_rank)] / by_rank[min(by_rank)]) for by_rank in moving])
     studies = [by_name[name] for name in dict.fromkeys(cell.study for cell in of_cells)]
     arms = [(study, arm) for study in studies for arm in study.protocol.ranked()]
-    settings = [cell for study in studies for cell in study.declared.settings.values()]
+    alphas = {settings.get("method.alpha") for study in studies for settings in study.declared.settings.values()}
     return {
-        "ratio": within(times(ratio), CLAIMED_RATIO / STEP, CLAIMED_RATIO * STEP),
-        "drift": within(times(drift), 1 / MOVES, MOVES),
-        "ratios": [value for of_cell in ratios for value in of_cell],
+        "ratio": within(as_factor(ratio), CLAIMED_RATIO / STEP, CLAIMED_RATIO * STEP),
+        "drift": within(as_factor(drift), 1 / MOVES, MOVES),
+        "ratios": [value for by_rank in ratios for value in by_rank],
         "median": float(np.median(np.concatenate(ratios))),
-        "smallest": sorted({of_cell[0] for of_cell in ranks}),
-        "largest": sorted({of_cell[-1] for of_cell in ranks}),
-        "moved": [max(of_cell) / min(of_cell) for of_cell in larger],
+        "smallest": sorted({min(by_rank) for by_rank in moving}),
+        "largest": sorted({max(by_rank) for by_rank in moving}),
+        "moved": [max(by_rank.values()) / min(by_rank.values()) for by_rank in moving],
         "factors": sorted({study.protocol.factor for study in studies}),
         "starts": [arm.lowest / study.protocol.arm(study.protocol.reference).lowest for study, arm in arms],
         "edges": sum(at_edge(by_name[cell.study], cell.condition) for cell in of_cells),
-        "alphas": sorted({cell["method.alpha"] for cell in settings if cell.get("method.alpha")}),
+        "alphas": sorted(alphas - {None}),
     }
 
 
@@ -102,7 +99,7 @@ def at_edge(records: Records, condition: str) -> int:
     return sum(choice.edge for arm, choice in selection_of(records, condition).choices.items() if arm in arms)
 
 
-def times(octaves: Interval) -> Interval:
+def as_factor(octaves: Interval) -> Interval:
     """The interval of a factor, from that of its base-2 logarithm."""
     return Interval(2**octaves.mean, 2**octaves.low, 2**octaves.high, octaves.count)
 
@@ -112,8 +109,8 @@ def times(octaves: Interval) -> Interval:
 
 def matrices(records: Records) -> Numbers:
     """What the feed-forward matrices score above the attention's, in the mean over ranks: at half the attention's rank,
-    with `fewer` parameters, and at the same rank, with `more`. And at the ranks where they gain most and least, `best`
-    and `worst`; of `best` also with an interval that is wide enough for all ranks.
+    with `fewer` parameters, and at the same rank, with `more`. `best` and `worst` are the ranks where they gain most
+    and least; `best` also has an interval that is wide enough for all ranks.
 
     At equal parameters they are better if they are with fewer, and worse if they are with more.
     """
@@ -128,7 +125,7 @@ def matrices(records: Records) -> Numbers:
         "task": task,
         "fewer": at_equal_parameters(fewer, more),
         "more": more,
-        "sizes": [_size(records, task, *pairs[0]) for pairs in (half, same)],
+        "sizes": [_relative_size(records, task, *pairs[0]) for pairs in (half, same)],
         "half": half,
         "ranks": ranks,
         "best": {"rank": best, "alone": between(records, task, *_arms(best, best)), "at_once": at_once[best]},
@@ -145,15 +142,14 @@ def mean_gain(records: Records, task: str, pairs: Sequence[tuple[int, int]]) -> 
     """The gain of the feed-forward matrices' rank over the attention's, the mean over pairs of ranks, paired by seed
     and test example."""
     each = [[comparison.differences(records, task, arm) for arm in _arms(*pair)] for pair in pairs]
-    gain = crossed(np.mean([feed_forward - attention for feed_forward, attention in each], axis=0)).interval()
-    return gain.oriented(records.higher_is_better(task))
+    return crossed(np.mean([feed_forward - attention for feed_forward, attention in each], axis=0)).interval()
 
 
 def _arms(feed_forward: int, attention: int) -> tuple[str, str]:
     return f"feed-forward r={feed_forward}", f"attention r={attention}"
 
 
-def _size(records: Records, task: str, *ranks: int) -> float:
+def _relative_size(records: Records, task: str, *ranks: int) -> float:
     """Parameters of the feed-forward arm over those of the attention's."""
     lines = [next(iter(comparison.seeds_of(records, task, arm).values())) for arm in _arms(*ranks)]
     return float(lines[0]["parameters"]["adapter"] / lines[1]["parameters"]["adapter"])
@@ -161,9 +157,9 @@ def _size(records: Records, task: str, *ranks: int) -> float:
 
 def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:
     """By how much full fine-tuning scores above LoRA of the largest rank, over tasks; and in how many cells LoRA's is
-    surely less, and surely more. `each` is that difference in every cell."""
-    by_rank = [(by_name[cell.study], comparison.gains(by_name[cell.study], cell.condition)) for cell in of_cells]
-    gains = [comparison.by_rank(study, of_cell)[LARGEST] for study, of_cell in by_rank]
+    surely less, and surely more. `each` has that difference of every cell."""
+    places = [(by_name[cell.study], cell.condition) for cell in of_cells]
+    gains = [comparison.by_rank(study, comparison.gains(study, task))[LARGEST_RANK] for study, task in places]
     surely = {"less": sum(gain.high < 0 for gain in gains), "more": sum(gain.low > 0 for gain in gains)}
     each = [-gain.mean for gain in gains]
     return {"less": above(over_tasks(of_cells, each), 0), "each": each, "surely": surely}
