@@ -1,7 +1,7 @@
 """Files of CTranslate2, and the Whisper in one. A file holds names, shapes, dtypes and numbers; no code of it is run.
 
 In version 6, little-endian, it has: its version; the model's class and revision; the number of variables, and of each
-its name, number of sides, sides, dtype, number of bytes and these; the number of aliases, and of each its name and that
+its name, number of sides, shape, dtype, number of bytes and these; the number of aliases, and of each its name and that
 of its variable. A text is preceded by its length and ends with a zero byte, which counts.
 """
 
@@ -20,7 +20,7 @@ from lorax_lab.errors import ConfigError, in_short
 VERSION = 6
 DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 """By the number that stands for each."""
-PLACES = {
+RENAMED = {
     r"/": ".",
     r"^(encoder|decoder)\.": r"model.\1.",
     r"^model\.decoder\.projection": "proj_out",
@@ -45,19 +45,19 @@ FUSED = {
     "encoder_attn.linear_1": ("k_proj", "v_proj"),
     "encoder_attn.linear_2": ("out_proj",),
 }
-"""The layers whose rows stand one below the other in one variable."""
+"""The projections of each attention layer, whose rows stand one below the other in one variable."""
 
 
 class _Reader:
     """Takes numbers and texts from bytes, one after the other."""
 
     def __init__(self, content: bytes) -> None:
-        self.left = memoryview(content)
+        self.remaining = memoryview(content)
 
     def take(self, count: int) -> memoryview:
-        if count > len(self.left):
+        if count > len(self.remaining):
             raise ValueError("it ends too early")
-        taken, self.left = self.left[:count], self.left[count:]
+        taken, self.remaining = self.remaining[:count], self.remaining[count:]
         return taken
 
     def number(self, form: str) -> int:
@@ -77,21 +77,22 @@ def read_variables(content: bytes) -> dict[str, Tensor]:
     reader, variables = _Reader(content), dict[str, Tensor]()
     if (version := reader.number("I")) != VERSION:
         raise ValueError(f"it is no CTranslate2 file of version {VERSION}, but begins with {version}")
-    reader.text(), reader.number("I")
+    reader.text()  # the model's class
+    reader.number("I")  # and its revision
     for _ in range(reader.number("I")):
         name = reader.text()
-        sides = [reader.number("I") for _ in range(reader.number("B"))]
-        code, held = reader.number("B"), reader.number("I")
-        if code >= len(DTYPES) or math.prod(sides) * DTYPES[code].itemsize != held or not held or name in variables:
-            raise ValueError(f"{name!r} of sides {sides} and dtype {code} has {held} bytes, or is there twice")
-        variables[name] = torch.frombuffer(bytearray(reader.take(held)), dtype=DTYPES[code]).reshape(sides)
+        shape = [reader.number("I") for _ in range(reader.number("B"))]
+        dtype, size = reader.number("B"), reader.number("I")
+        if dtype >= len(DTYPES) or math.prod(shape) * DTYPES[dtype].itemsize != size:
+            raise ValueError(f"{name!r} of shape {shape} and dtype {dtype} has {size} bytes")
+        variables[name] = torch.frombuffer(bytearray(reader.take(size)), dtype=DTYPES[dtype]).reshape(shape)
     for _ in range(reader.number("I")):
         alias, name = reader.text(), reader.text()
-        if name not in variables or alias in variables:
-            raise ValueError(f"{alias!r} stands for {name!r}, which is not there, or is there itself")
+        if name not in variables:
+            raise ValueError(f"{alias!r} stands for {name!r}, which is not there")
         variables[alias] = variables[name]
-    if reader.left:
-        raise ValueError(f"{len(reader.left)} bytes follow its end")
+    if reader.remaining:
+        raise ValueError(f"{len(reader.remaining)} bytes follow its end")
     return variables
 
 
@@ -102,22 +103,22 @@ def whisper_weights(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, variable in variables.items():
         if not variable.is_floating_point():
             continue
-        for before, after in PLACES.items():
-            name = re.sub(before, after, name)
+        for pattern, replacement in RENAMED.items():
+            name = re.sub(pattern, replacement, name)
         layer, _, kind = name.rpartition(".")
-        block = next((ending for ending in FUSED if layer.endswith(f".{ending}")), "")
-        places = [layer.removesuffix(block.rpartition(".")[2]) + part for part in FUSED[block]] if block else [layer]
-        pieces = variable.float().chunk(len(places))
-        weights |= {f"{place}.{kind}": piece for place, piece in zip(places, pieces, strict=True)}
+        fused = next((ending for ending in FUSED if layer.endswith(f".{ending}")), "")
+        layers = [layer.removesuffix(fused.rpartition(".")[2]) + part for part in FUSED[fused]] if fused else [layer]
+        pieces = variable.float().chunk(len(layers))
+        weights |= {f"{layer}.{kind}": piece for layer, piece in zip(layers, pieces, strict=True)}
     return {name: weight for name, weight in weights.items() if not name.endswith("k_proj.bias") or weight.any()}
 
 
-def save_whisper(parts: Sequence[Path], tokenizer: Path, sizes: Mapping[str, int], folder: Path) -> None:
+def save_whisper(parts: Sequence[Path], tokenizer_folder: Path, sizes: Mapping[str, int], folder: Path) -> None:
     """Save the Whisper of a file that lies in several parts as transformers reads it, in fp32. It writes English.
 
     Args:
-        tokenizer: a folder with its `tokenizer.json`.
-        sizes: settings of `transformers.WhisperConfig` that are not its own, such as `d_model`.
+        tokenizer_folder: has its `tokenizer.json`.
+        sizes: settings of `transformers.WhisperConfig` that are not its defaults, such as `d_model`.
 
     Raises:
         ConfigError: the file is damaged, or its weights are not those of these sizes: some are missing, or too many.
@@ -130,8 +131,8 @@ def save_whisper(parts: Sequence[Path], tokenizer: Path, sizes: Mapping[str, int
         WhisperTokenizer,
     )
 
-    writer = WhisperTokenizer.from_pretrained(tokenizer, language="en", task="transcribe")
-    end, start = writer.convert_tokens_to_ids(["<|endoftext|>", "<|startoftranscript|>"])
+    tokenizer = WhisperTokenizer.from_pretrained(tokenizer_folder, language="en", task="transcribe")
+    end, start = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|startoftranscript|>"])
     settings: dict[str, Any] = {**sizes, **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end)}
     config = WhisperConfig(**settings, decoder_start_token_id=start)
     model = WhisperForConditionalGeneration(config)
@@ -145,4 +146,4 @@ def save_whisper(parts: Sequence[Path], tokenizer: Path, sizes: Mapping[str, int
         raise ConfigError(f"{parts[0]} cannot be read as this Whisper: {in_short(error)}; fetch it again") from error
     model.load_state_dict(weights)
     model.save_pretrained(folder)
-    WhisperProcessor(WhisperFeatureExtractor(feature_size=config.num_mel_bins), writer).save_pretrained(folder)
+    WhisperProcessor(WhisperFeatureExtractor(feature_size=config.num_mel_bins), tokenizer).save_pretrained(folder)

@@ -36,7 +36,7 @@ WHISPER_BASE = {
     "encoder_ffn_dim": 2048,
     "decoder_ffn_dim": 2048,
 }
-"""Sizes in which it is not as the tiny one, transformers' default."""
+"""Where it differs from Whisper tiny, transformers' default."""
 
 
 def resolve(name: str) -> Path:

@@ -25,12 +25,12 @@ def text(words: str) -> bytes:
     return struct.pack("<H", len(words) + 1) + words.encode() + b"\0"
 
 
-def packed(variables: Variables, aliases: tuple[tuple[str, str], ...] = (), version: int = 6) -> bytes:
+def packed(variables: Variables, *aliases: tuple[str, str], version: int = 6) -> bytes:
     content = struct.pack("<I", version) + text("WhisperSpec") + struct.pack("<II", 3, len(variables))
     for name, tensor in variables.items():
-        place = struct.pack(f"<B{tensor.ndim}I", tensor.ndim, *tensor.shape)
+        shape = struct.pack(f"<B{tensor.ndim}I", tensor.ndim, *tensor.shape)
         data = bytes(tensor.contiguous().flatten().view(torch.uint8).tolist())
-        content += text(name) + place + struct.pack("<BI", DTYPES.index(tensor.dtype), len(data)) + data
+        content += text(name) + shape + struct.pack("<BI", DTYPES.index(tensor.dtype), len(data)) + data
     content += struct.pack("<I", len(aliases))
     return content + b"".join(text(words) for pair in aliases for words in pair)
 
@@ -51,15 +51,15 @@ def test_bytes_laid_by_hand_are_read() -> None:
     }
 
 
-ONE = {"a": torch.ones(2, 3)}
+MATRIX = {"a": torch.ones(2, 3)}
 DAMAGES: dict[str, tuple[bytes, str]] = {
-    "of another version": (packed(ONE, version=5), "version 6"),
-    "cut off": (packed(ONE)[:-9], "too early"),
-    "claims more than there is": (packed(ONE)[:22] + b"\xff" * 4 + packed(ONE)[26:], "too early|dtype"),
-    "of another size than its sides": (packed(ONE).replace(struct.pack("<I", 24), struct.pack("<I", 20)), "'a' of"),
-    "of an unknown dtype": (packed(ONE).replace(b"\0\x18\0\0\0", b"\x09\x18\0\0\0"), "dtype 9"),
-    "an alias of nothing": (packed(ONE, (("b", "c"),)), "'c'"),
-    "more than it says": (packed(ONE) + b"!", "1 bytes follow"),
+    "of another version": (packed(MATRIX, version=5), "version 6"),
+    "cut off": (packed(MATRIX)[:-9], "too early"),
+    "claims more than there is": (packed(MATRIX)[:22] + b"\xff" * 4 + packed(MATRIX)[26:], "too early|dtype"),
+    "of another size than its shape": (packed(MATRIX).replace(struct.pack("<I", 24), struct.pack("<I", 20)), "'a' of"),
+    "of an unknown dtype": (packed(MATRIX).replace(b"\0\x18\0\0\0", b"\x09\x18\0\0\0"), "dtype 9"),
+    "an alias of nothing": (packed(MATRIX, ("b", "c")), "'c'"),
+    "more than it says": (packed(MATRIX) + b"!", "1 bytes follow"),
     "no file of it": (b"\x80\x04" * 40, "version 6"),
 }
 
@@ -83,26 +83,30 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def config() -> Any:
+    config = tiny_config("whisper")
+    config.max_source_positions = 1500
+    return config
+
+
 def sizes() -> dict[str, int]:
     halves = [f"{half}_{size}" for half in ("encoder", "decoder") for size in ("layers", "attention_heads", "ffn_dim")]
     names = ["vocab_size", "d_model", "num_mel_bins", "max_source_positions", "max_target_positions", *halves]
-    return {name: getattr(tiny_config("whisper"), name) for name in names} | {"max_source_positions": 1500}
+    return {name: getattr(config(), name) for name in names}
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    config = tiny_config("whisper")
-    config.max_source_positions = 1500
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return AutoModelForSpeechSeq2Seq.from_config(config).half().float()
+        return AutoModelForSpeechSeq2Seq.from_config(config()).half().float()
 
 
 def as_ctranslate2(model: Any) -> Variables:
     """What CTranslate2 keeps of a Whisper, layer by layer as its converter names them."""
     variables: Variables = {"encoder/num_heads": torch.tensor(2, dtype=torch.int16)}
 
-    def keep(name: str, *layers: Any) -> None:
+    def add(name: str, *layers: Any) -> None:
         is_norm = "layer_norm" in name
         for part, kind in (("weight", "gamma" if is_norm else "weight"), ("bias", "beta" if is_norm else "bias")):
             weights = [layer.weight for layer in layers]
@@ -112,32 +116,34 @@ def as_ctranslate2(model: Any) -> Variables:
 
     for half, body in (("encoder", model.model.encoder), ("decoder", model.model.decoder)):
         variables[f"{half}/position_encodings/encodings"] = body.embed_positions.weight.detach().half()
-        keep(f"{half}/layer_norm", body.layer_norm)
+        add(f"{half}/layer_norm", body.layer_norm)
         for i, layer in enumerate(body.layers):
-            place, own = f"{half}/layer_{i}", layer.self_attn
-            keep(f"{place}/self_attention/layer_norm", layer.self_attn_layer_norm)
-            keep(f"{place}/self_attention/linear_0", own.q_proj, own.k_proj, own.v_proj)
-            keep(f"{place}/self_attention/linear_1", own.out_proj)
-            keep(f"{place}/ffn/layer_norm", layer.final_layer_norm)
-            keep(f"{place}/ffn/linear_0", layer.fc1)
-            keep(f"{place}/ffn/linear_1", layer.fc2)
+            place, attention = f"{half}/layer_{i}", layer.self_attn
+            add(f"{place}/self_attention/layer_norm", layer.self_attn_layer_norm)
+            add(f"{place}/self_attention/linear_0", attention.q_proj, attention.k_proj, attention.v_proj)
+            add(f"{place}/self_attention/linear_1", attention.out_proj)
+            add(f"{place}/ffn/layer_norm", layer.final_layer_norm)
+            add(f"{place}/ffn/linear_0", layer.fc1)
+            add(f"{place}/ffn/linear_1", layer.fc2)
             if half == "decoder":
-                keep(f"{place}/attention/layer_norm", layer.encoder_attn_layer_norm)
-                keep(f"{place}/attention/linear_0", layer.encoder_attn.q_proj)
-                keep(f"{place}/attention/linear_1", layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)
-                keep(f"{place}/attention/linear_2", layer.encoder_attn.out_proj)
-    keep("encoder/conv1", model.model.encoder.conv1)
-    keep("encoder/conv2", model.model.encoder.conv2)
+                add(f"{place}/attention/layer_norm", layer.encoder_attn_layer_norm)
+                add(f"{place}/attention/linear_0", layer.encoder_attn.q_proj)
+                add(f"{place}/attention/linear_1", layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)
+                add(f"{place}/attention/linear_2", layer.encoder_attn.out_proj)
+    add("encoder/conv1", model.model.encoder.conv1)
+    add("encoder/conv2", model.model.encoder.conv2)
     return variables | {"decoder/embeddings/weight": model.model.decoder.embed_tokens.weight.detach().half()}
 
 
 def test_a_whisper_in_two_parts_comes_back_with_every_weight(model: Any, tokenizer: Path, tmp_path: Path) -> None:
-    content, parts = packed(as_ctranslate2(model), (ALIAS,)), [tmp_path / "one", tmp_path / "two"]
+    content, parts = packed(as_ctranslate2(model), ALIAS), [tmp_path / "one", tmp_path / "two"]
     parts[0].write_bytes(content[:5000])
     parts[1].write_bytes(content[5000:])
     save_whisper(parts, tokenizer, sizes(), tmp_path / "made")
     loaded, loading = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "made", output_loading_info=True)
     assert not any(loading.values())
+    start = WhisperTokenizer.from_pretrained(tokenizer).convert_tokens_to_ids("<|startoftranscript|>")
+    assert loaded.config.decoder_start_token_id == start
     expected = model.state_dict()
     assert loaded.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
@@ -147,15 +153,19 @@ CHANGES: dict[str, tuple[Callable[[Variables], object], str]] = {
     "one is missing": (lambda v: v.pop("encoder/layer_1/ffn/linear_0/weight"), "layers.1.fc1.weight"),
     "one too many": (lambda v: v.update({"encoder/layer_9/ffn/linear_0/weight": torch.ones(2, 2)}), "layers.9"),
     "a bias of keys": (lambda v: v["encoder/layer_0/self_attention/linear_0/bias"].fill_(1), "k_proj.bias"),
+    "a number for a matrix": (
+        lambda v: v.update({"decoder/layer_0/attention/linear_2/weight": torch.tensor(1.0)}),
+        "cannot be read",
+    ),
     "another size": (lambda v: v.update({"encoder/conv1/bias": torch.ones(3)}), "conv1.bias"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_weights_that_are_not_the_whispers_are_named(change: str, model: Any, tokenizer: Path, tmp_path: Path) -> None:
-    variables, (made, named) = as_ctranslate2(model), CHANGES[change]
-    made(variables)
-    (tmp_path / "model.bin").write_bytes(packed(variables, (ALIAS,)))
+    variables, (alter, named) = as_ctranslate2(model), CHANGES[change]
+    alter(variables)
+    (tmp_path / "model.bin").write_bytes(packed(variables, ALIAS))
     with pytest.raises(ConfigError, match=named):
         save_whisper([tmp_path / "model.bin"], tokenizer, sizes(), tmp_path / "made")
 
