@@ -100,12 +100,12 @@ class Cell:
 def cells(published: Iterable[Records]) -> list[Cell]:
     """The cells of those studies that are complete and fair.
 
-    A base, or a task, counts as published where a study that is no control has no other base: controls make theirs, and
-    so does a study that compares bases.
+    Only bases and tasks of studies with a single base count, controls not among them. A control may make its bases and
+    tasks, and so may a study that compares bases.
     """
     studies = [study for study in published if _tries_from_one(study) and not breaches(study)]
     bases_of = {study: {study.model(name) for name in study.conditions} for study in studies}
-    of_one_base = [study for study, of in bases_of.items() if len(of) == 1 and not study.declared.control_of]
+    of_one_base = [study for study in studies if len(bases_of[study]) == 1 and not study.declared.control_of]
     bases = set().union(*(bases_of[study] for study in of_one_base))
     tasks = {line["config"]["task"]["name"] for study in of_one_base for line in study.lines}
     runs: dict[Cell, set[str]] = {}
@@ -114,12 +114,13 @@ def cells(published: Iterable[Records]) -> list[Cell]:
             is_natural = study.model(name) in bases and not study.scored_on(name, "")
             if is_natural and share.scores(study, name):
                 cell, ids = _cell(study, name)
-                runs |= {cell: ids} if cell.task in tasks and ids not in runs.values() else {}
-    return [cell for cell, ids in runs.items() if not any(ids < more for more in runs.values())]
+                if cell.task in tasks and ids not in runs.values():
+                    runs[cell] = ids
+    return [cell for cell, ids in runs.items() if not any(ids < larger for larger in runs.values())]
 
 
 def _tries_from_one(study: Records) -> bool:
-    """Whether it tries several ranks, the smallest among them; another cannot tell which one is needed."""
+    """Whether it tries several ranks from 1 up; without rank 1 it cannot tell which one is needed."""
     ranks = {arm.rank for arm in study.protocol.ranked()}
     return len(ranks) > 1 and 1 in ranks
 

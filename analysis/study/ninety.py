@@ -20,13 +20,13 @@ PUBLISHED = Path(__file__).with_name("aghajanyan_2020.csv")
 """d90 of Aghajanyan et al. 2020, table 1: of the score itself, by SAID and by DID."""
 NAMES = {"rank": "r90", "k": "k90", "dimension": "d90"}
 LEAST_RANKS = 3
-"""Of fewer ranks a page has no column of the smallest that is enough."""
+"""Of fewer a page does not show the smallest rank that is enough."""
 
 
 def rows(records: Records) -> list[dict[str, Any]]:
-    """One row per task that has a share: `r90`, `k90` and `d90`, each an `Enough` or None where no size was tried, and
-    the numbers trained at each (`r90_parameters`; of k90 those of the two factors), and the mean share that each size
-    keeps (`r90_shares`), and whether as many as `LEAST_RANKS` ranks were tried (`has_ranks`).
+    """One row per task that has a share: `r90`, `k90` and `d90`, each an `Enough` or None where no size was tried.
+    Beside each stand the numbers trained there (`r90_parameters`; of k90 those of the two factors) and the mean share
+    that each size keeps (`r90_shares`). `has_ranks` tells whether at least `LEAST_RANKS` ranks were tried.
 
     `d90_of_full` is Aghajanyan et al.'s own d90, and `d90_share` what d90 trains of what full fine-tuning does. `lost`
     names the sizes of which a run diverged, which keep no share. `reference` is the arm that is the 1. Where that is

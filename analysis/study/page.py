@@ -98,8 +98,8 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
     chosen |= {"claim": claims.answer(pd.concat(tables), lead["word"])}
     tasks_of = {facts["name"]: [task["task"] for task in facts["tasks"]] for facts in used}
     chosen["by_edition"] = {name: [task for task in tasks if source[task] == name] for name, tasks in tasks_of.items()}
-    chosen |= {"spectral": _spectral_of(used, source)}
-    chosen |= {"effective_rank": chosen["spectral"]["effective rank"]}
+    chosen["spectral"] = _spectral_of(used, source)
+    chosen["effective_rank"] = chosen["spectral"]["effective rank"]
     chosen |= {"conditions": list(dict.fromkeys(name for facts in used for name in facts["conditions"]))}
     chosen |= {"beaten": [task for facts in used for task in facts["beaten"] if source.get(task) == facts["name"]]}
     chosen |= {"has_subspaces": any(facts["has_subspaces"] for facts in used)}
@@ -108,16 +108,16 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
 
 def _spectral_of(used: Sequence[Numbers], source: Mapping[str, str]) -> Numbers:
     """The spectral ranks of the tasks that have a row, each from the study that its row is of."""
-    places = [
-        (facts, place)
-        for facts in used
-        for place, task in enumerate(facts["conditions"])
-        if source.get(task) == facts["name"]
-    ]
-    return {
-        words: {key: [facts["spectral"][words][key][place] for facts, place in places] for key in ("means", "nulls")}
-        for words in SPECTRAL
-    }
+
+    def values(measure: str, key: str) -> list[float]:
+        return [
+            value
+            for facts in used
+            for task, value in zip(facts["conditions"], facts["spectral"][measure][key], strict=True)
+            if source.get(task) == facts["name"]
+        ]
+
+    return {measure: {key: values(measure, key) for key in ("means", "nulls")} for measure in SPECTRAL}
 
 
 def _edition(name: str) -> tuple[str, int]:
@@ -173,7 +173,7 @@ def numbers(records: Records) -> Numbers:
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
         sides = {min(row["shape"]) for row in update.lines_of(records, records.conditions[0])[0]["matrices"].values()}
         facts |= {"width": sides.pop() if len(sides) == 1 else None}
-    if not facts["tasks"] or _asks_of_arms(records):
+    if not facts["tasks"] or _is_answered_by_arms(records):
         facts["arms"] = _arms(records)
     facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []
     facts["decided"] = bases.DECIDED
@@ -213,13 +213,14 @@ def _spectral(records: Records, measure: str) -> Numbers:
     return {"means": [row["mean"] for row in rows], "nulls": [row["null"] for row in rows]}
 
 
-def _asks_of_arms(records: Records) -> bool:
-    """Whether each arm tells what a control asks: it has arms besides those of a size, or rates were chosen by log
+def _is_answered_by_arms(records: Records) -> bool:
+    """Whether each arm answers what a control asks: it has arms besides those of a size, or rates were chosen by log
     loss."""
-    of_size = {arm.name for arm in (*records.protocol.ranked(), *records.protocol.ranked(DIMENSION))}
+    if records.declared.control_of is None:
+        return False
+    with_size = {arm.name for arm in (*records.protocol.ranked(), *records.protocol.ranked(DIMENSION))}
     arms = {arm.name for arm in records.protocol.arms} - {records.protocol.reference}
-    is_told = not arms <= of_size or records.protocol.chosen_by_loss is not None
-    return records.declared.control_of is not None and is_told
+    return not arms <= with_size or records.protocol.chosen_by_loss is not None
 
 
 def _arms(records: Records) -> list[Numbers]:

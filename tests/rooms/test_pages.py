@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import pytest
 from golden_page import check
-from synthetic import changed, in_nats, lost, present, shared, study, with_head, with_losses
+from synthetic import PROTOCOL, changed, in_nats, lost, present, shared, study, with_head, with_losses
 
 from analysis.study import comparison, page, update
 from analysis.study.records import Records
 from analysis.study.statistics import holm
 from lorax_lab.study.answers import CUT_ANSWERS, LOSSES
+from lorax_lab.study.protocol import Arm
 
 TASK = "reviews"
 
@@ -24,6 +25,7 @@ def grown() -> Records:
     history = (
         {"date": "2026-11-26", "added": {"final_seeds": [5]}},
         {"date": "2026-11-27", "changed": {"cost": {"was": None, "is": "A minute."}, "figures": ["answer", "cost"]}},
+        {"date": "2026-11-28", "changed": {"the lowest rate": {"was": 0.1, "is": 0.01}}},
     )
     made = study()
     return replace(made, declared=replace(made.declared, history=history), shared=shared(("reviews", "tweets")))
@@ -66,11 +68,11 @@ def test_the_page_over_all_is_the_golden_one(monkeypatch: pytest.MonkeyPatch) ->
     """A study with figures of its own does not lead, though it began later; a control follows its study."""
     special = replace(without_answer(), name="special")
     special = changed(special, lambda line: line | {"written": line["written"].replace("2026", "2027")})
-    of_labels = replace(control(study(tasks=("labels",))), name="control")
+    control_of_labels = replace(control(study(tasks=("labels",))), name="control")
     unfair = replace(study(), name="unfair")
     monkeypatch.setattr(page, "breaches", lambda records: ["a run is missing"] * (records.name == "unfair"))
     assert page.began(special) > page.began(study())
-    studies = [special, of_labels, unfair, replace(present(study()), name="general")]
+    studies = [special, control_of_labels, unfair, replace(present(study()), name="general")]
     links = {records.name: f"{records.name}.md" for records in studies}
     check("overview", page.write_all(studies, links, {"broken": "its declaration is gone"}))
 
@@ -78,12 +80,14 @@ def test_the_page_over_all_is_the_golden_one(monkeypatch: pytest.MonkeyPatch) ->
 def test_each_arm_tells_what_a_control_asks_where_sizes_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "breaches", lambda records: [])
     head = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
-    made = replace(with_losses(present(study()), 0.05, 0.02), heads={TASK: head})
+    subspace = Arm("d=100", ("method=subspace", "method.dimension=100"), 1e-2)
+    made = study(lambda cell: 0.8, replace(PROTOCOL, arms=(*PROTOCOL.arms, subspace)))
+    made = replace(with_losses(present(made), 0.05, 0.02), heads={TASK: head})
     assert page.numbers(control(made))["arms"] == []
     by_loss = control(made, "log_loss")
     gains = {arm["arm"]: arm["gains"][TASK] for arm in page.numbers(by_loss)["arms"]}
     assert gains == comparison.gains(by_loss, TASK, by_loss=True)
-    assert all(gain.high < 0 for gain in gains.values())
+    assert gains["LoRA r=8"].high < 0  # its score is that of full fine-tuning
 
 
 def test_a_page_without_a_verdict_says_why() -> None:

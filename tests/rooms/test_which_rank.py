@@ -65,29 +65,31 @@ def test_a_cell_has_the_same_regrets_whichever_scores_are_better(higher: bool) -
     assert of_study.scores[8] == pytest.approx(0.801 if higher else -0.199, abs=1e-3)
 
 
-def test_a_task_that_only_a_study_of_several_bases_has_is_made_and_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_only_a_control_or_a_study_of_several_bases_has_is_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     def of_tasks(*tasks: str) -> Records:
         return replace(study(tasks=tasks), heads=dict.fromkeys(tasks, HEAD))
 
     def on_made_base(line: dict[str, Any]) -> dict[str, Any]:
-        is_other = line["config"]["task"]["name"] == "tweets"
-        return line | {"config": line["config"] | {"model": "made"}} if is_other else line
+        is_of_tweets = line["config"]["task"]["name"] == "tweets"
+        return line | {"config": line["config"] | {"model": "made"}} if is_of_tweets else line
 
     several = changed(of_tasks("reviews", "spotted", "tweets"), on_made_base)
     monkeypatch.setattr(which_rank, "breaches", lambda records: [])
-    of_cells = which_rank.cells([of_tasks("reviews", "tweets"), several])
+    control = of_tasks("labels")
+    control = replace(control, declared=replace(control.declared, control_of="made"))
+    of_cells = which_rank.cells([of_tasks("reviews", "tweets"), several, control])
     assert [c.task for c in of_cells] == ["reviews", "tweets"]
 
 
-def test_a_study_that_did_not_try_rank_1_has_no_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_did_not_try_rank_1_and_another_has_no_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(which_rank, "breaches", lambda records: [])
-    cells: list[int] = []
-    for lowest in (1, 2):
-        small = Arm(f"LoRA r={lowest}", ("method=lora", f"rank={lowest}"), 1e-3)
-        grid = replace(PROTOCOL, arms=(PROTOCOL.arms[0], small, PROTOCOL.arms[2]))
-        made = replace(study(lambda of: 0.8, grid), heads={"reviews": HEAD})
-        cells.append(len(which_rank.cells([made])))
-    assert cells == [1, 0]
+    counts: list[int] = []
+    for ranks in ((1, 8), (2, 8), (1,)):
+        arms = [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}"), 1e-3) for rank in ranks]
+        protocol = replace(PROTOCOL, arms=(PROTOCOL.arms[0], *arms))
+        made = replace(study(lambda cell: 0.8, protocol), heads={"reviews": HEAD})
+        counts.append(len(which_rank.cells([made])))
+    assert counts == [1, 0, 0]
 
 
 def test_a_method_of_its_own_ranks_has_the_regret_of_its_score() -> None:

@@ -26,15 +26,18 @@ MOST_SHARED = (("two seeds of full", "row", 8, 8), ("two seeds of r=64", "A", 8,
 
 
 def answer(table: pd.DataFrame, word: str = "task") -> str:
-    """How much LoRA and the cut update keep, a second sample of a task not counted, and a single task not either;
+    """How much LoRA and the cut update keep, second samples of a task left out, tasks counted where there are several;
     without shares, how many surely match.
 
     >>> rows = pd.DataFrame({"side": "rank", "size": 8, "share": [0.9, 1], "surely_80": [True, False]})
     >>> print(answer(rows.assign(task=["a", "b"])).replace(". ", ".\\n"))
     LoRA of rank 8 keeps 90 to 100 % of what fine-tuning brings in the mean.
     From rank 8 on, 80 % is surely kept on 1 of 2 tasks
-    >>> print(answer(rows.assign(task="a").tail(1)).partition(". ")[2])
+    >>> single = rows.assign(task="a")
+    >>> print(answer(single.tail(1)).partition(". ")[2])
     From rank 8 on, 80 % is not surely kept
+    >>> print(answer(pd.concat([single.head(1), single.head(1).assign(side="k")])).partition(". ")[2])
+    From rank 8 on, 80 % is surely kept; it is so by the top 8 directions of the full update
     """
     if "share" not in table:
         return _matching(table)
@@ -43,11 +46,9 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     at_rank = rows.loc[(rows["side"] == "rank") & (rows["size"] == rank), "share"]
     text = f"LoRA of rank {rank} keeps {ends(100 * at_rank, '{:.0f}')} % of what fine-tuning brings in the mean. "
     by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
-    is_single, kept = len(by_task) == 1, f"From rank {rank} on, {100 * SURE:.0f} % is"
-    if is_single:
-        text += f"{kept} surely kept" if by_task.all() else f"{kept} not surely kept"
-    else:
-        text += f"{kept} surely kept on {by_task.sum()} of {len(by_task)} {word}s"
+    is_single = len(by_task) == 1
+    text += f"From rank {rank} on, {100 * SURE:.0f} % is {'not ' if is_single and not by_task.all() else ''}surely kept"
+    text += "" if is_single else f" on {by_task.sum()} of {len(by_task)} {word}s"
     cuts = rows[rows["side"] == "k"].sort_values("size").groupby("task")
     smallest = [share.from_on(of_task["size"], of_task[share.column(SURE)]) for _, of_task in cuts]
     enough = [k for k in smallest if k is not None]
@@ -58,17 +59,26 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
 
 
 def _by_dimension(rows: pd.DataFrame, tasks: int) -> str:
-    """From which dimension on a random subspace keeps 90 % in the mean; nothing where none was tried. Of several
-    `tasks` it names the one on which alone it was tried."""
+    """From which dimension on a random subspace keeps 90 % in the mean; nothing where none was tried. Of
+    several `tasks` the only one on which it was tried is named.
+
+    >>> rows = pd.DataFrame({"task": ["a", "b"], "size": 100, "share": [0.9, 0.8], "share_high": 1, "surely_90": False})
+    >>> for tried, tasks in ((rows, 2), (rows.head(1), 2), (rows.head(1), 1), (rows.tail(1), 2)):
+    ...     print(_by_dimension(tried, tasks).partition(" in the mean ")[2])
+    from 100 numbers on, on 1 of 2
+    from 100 numbers on, on a
+    from 100 numbers on
+    at no dimension, on b
+    """
     if rows.empty:
         return ""
     by_task = {str(task): share.enough(of_task, MOST).mean for task, of_task in rows.groupby("task")}
     sizes = [size for size in by_task.values() if size is not None]
-    least = f". A random subspace keeps {100 * MOST:.0f} % in the mean"
-    among = f", on {min(by_task)}" if len(by_task) < tasks else ""
+    where = f", on {min(by_task)}" if len(by_task) < tasks else ""
     if len(by_task) > 1:
-        among = f", on {len(sizes)} of {len(by_task)}"
-    return f"{least} from {ends(sizes, '{:,.0f}')} numbers on{among}" if sizes else f"{least} at no dimension{among}"
+        where = f", on {len(sizes)} of {len(by_task)}"
+    smallest = f"from {ends(sizes, '{:,.0f}')} numbers on" if sizes else "at no dimension"
+    return f". A random subspace keeps {100 * MOST:.0f} % in the mean {smallest}{where}"
 
 
 def _matching(table: pd.DataFrame) -> str:

@@ -78,8 +78,8 @@ def functional_table(records: Records) -> pd.DataFrame | None:
     """The parts of `update.functional` that are drawn, of every task, all matrices changed at once, with what one
     answer for every input scores on that split; None where no update was cut.
 
-    Where a seed lacks a cut on validation, since they only searched for k90 there, the cuts on test are drawn if every
-    seed has them. Their rows have the column `split`.
+    A search for k90 scores only some cuts of a seed on validation. Then the cuts on test are drawn, if every seed has
+    them. Their rows have the column `split`.
     """
     if not update.has_cuts(records):
         return None
