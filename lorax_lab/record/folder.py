@@ -73,8 +73,7 @@ def check_file(folder: Path, name: str) -> None:
     result = read_record(folder).result if (folder / RECORD).exists() else None
     sha256 = result.files[name].sha256 if result and name in result.files else None
     if sha256 and sha256_of(folder / name) != sha256:
-        cure = "with force=true it is trained again"
-        raise DamagedRecord(f"{folder / name} is not what was written: its hash differs; {cure}")
+        raise DamagedRecord(f"{folder / name} was changed: its hash differs; with force=true it is trained again")
 
 
 def load_arrays(folder: Path, name: str, parts: Collection[str] | None = None) -> dict[str, dict[str, np.ndarray]]:

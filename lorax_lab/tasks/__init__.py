@@ -28,8 +28,8 @@ KINDS: dict[str, Kind] = {
 }
 
 
-UNGROUPED = "near duplicates were not looked for, and may be in several splits: task.group_near_duplicates=false"
-"""What is said, and recorded, of data of one's own where that is asked for."""
+UNGROUPED_NOTE = "near duplicates were not looked for, and may be in several splits: task.group_near_duplicates=false"
+"""What console and record say of data that are not built in where that is asked for."""
 
 
 def kind_of(name: str) -> Kind:
@@ -69,7 +69,7 @@ def load_task(config: TaskConfig) -> Task:
         chosen = [getattr(config, key) for key in source.chosen(config)]
         pools, of_near_duplicates = grouped(pools, (sha256, config.source, config.kind, *chosen))
     elif not config.memorise and not source.is_built_in:
-        of_near_duplicates = UNGROUPED
+        of_near_duplicates = UNGROUPED_NOTE
     splits, dropped = split_pools(pools, config, sha256)
     notes = (of_near_duplicates, *notes_of(pools, splits, config))
     return Task(config, KINDS[config.kind], pools.classes, metric, *splits, sha256, dropped, tuple(filter(None, notes)))

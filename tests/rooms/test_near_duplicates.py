@@ -6,7 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.record.folder import save_config
 from lorax_lab.record.variation import overrides
-from lorax_lab.tasks import UNGROUPED, Task, load_task
+from lorax_lab.tasks import UNGROUPED_NOTE, Task, load_task
 
 PARTS = ("bdfgklmprt", "aeiou", ("nto", "rsk", "vel", "dax", "gum", "pish", "zor", "quel"))
 NOUNS = ["".join(parts) for parts in product(*PARTS)]
@@ -32,7 +32,7 @@ TWINS: dict[str, Callable[[str], str]] = {
     "full stop": lambda text: f"{text}.",
     "quotes": lambda text: f"“{text}”",
     "zero-width space": lambda text: f"{text[:7]}\u200b{text[7:]}",
-    "letter without a shape": lambda text: f"{text[:7]}\u3164{text[7:]}",
+    "signs without a shape": lambda text: "".join(map("".join, zip(text, cycle("\u034f\u3164\ufe0f\u2800")))),
     "soft hyphen": lambda text: f"{text[:7]}\u00ad{text[7:]}",
     "html space": lambda text: text.replace(" ", "&nbsp;", 2),
     "order of words": lambda text: " ".join(reversed(text.split())),
@@ -71,7 +71,7 @@ def test_no_twin_of_a_test_example_is_trained_on_unless_that_is_asked_for(
     task, leaking = load_task(settings(*words)), load_task(settings(*words, OFF))
     assert straddling(leaking, TWINS[name]) > 20
     assert straddling(task, TWINS[name]) == 0
-    assert leaking.notes == (UNGROUPED,)
+    assert leaking.notes == (UNGROUPED_NOTE,)
     (note,) = task.notes
     assert note.startswith("400 examples are near duplicates")
     assert ("200 of them with different labels" in note) == opposite
