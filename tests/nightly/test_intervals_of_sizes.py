@@ -6,7 +6,7 @@ and components of variance are those of sarcasm in `rank_sweep_2`. What decides 
 the example and the method, for the example and the rank, for the seed and the rank, and for the single answer.
 
 Where rivals stand beside the ranks, the 100 % is the better of full fine-tuning and the best rival, by the rule of
-`better_arm`. The truth is then a share of what the arm that is the 100 % keeps over all seeds and examples.
+`better_arm`. True shares are then those of that arm's gain.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ CASES = [
 
 
 def studies(case: str, examples: int, seed: float) -> Iterator[tuple[Scores, float]]:
-    """Studies whose arms keep the case's shares by their accuracies over all seeds and examples, each with the share
-    that the arm keeps which is the 1."""
+    """Studies whose arms keep the case's shares by their accuracies over all seeds and examples. Beside each stands the
+    share of full fine-tuning's gain that its 100 % has."""
     draw = np.random.default_rng(7)
     scale = math.sqrt(1 + DIFFICULTY**2 + SUITS**2 + seed**2)
     answered = examples + (VALIDATION if case in RIVALS else 0)
@@ -73,13 +73,13 @@ def studies(case: str, examples: int, seed: float) -> Iterator[tuple[Scores, flo
             )[:, :examples]
             for rank, share in zip(RANKS, SHARES[case], strict=True)
         }
-        one, kept_by_one = full, 1.0
+        reference, share_of_reference = full, 1.0
         rivals = [(answers(ZERO + share * (FULL - ZERO), normal(1, answered)), share) for share in RIVALS.get(case, [])]
         if rivals:
             best, share = max(rivals, key=lambda rival: rival[0][:, examples:].mean())
             if crossed((best - full)[:, :examples]).interval().low > 0:
-                one, kept_by_one = best, share
-        yield Scores(one[:, :examples], zero[:, :examples], HEAD, arms, True), kept_by_one
+                reference, share_of_reference = best, share
+        yield Scores(reference[:, :examples], zero[:, :examples], HEAD, arms, True), share_of_reference
 
 
 @cache
@@ -87,8 +87,8 @@ def errors(case: str, examples: int, seed: float) -> tuple[int, int, int]:
     """In how many studies the lower end is above the smallest rank that keeps 90 %, the upper end is at or below a rank
     that keeps no more than it, and any rank that keeps it surely falls short, which was the lower end's rule."""
     lows = highs = before = 0
-    for study, kept_by_one in studies(case, examples, seed):
-        truth = [round(share / kept_by_one, 9) for share in SHARES[case]]
+    for study, share_of_reference in studies(case, examples, seed):
+        truth = [round(share / share_of_reference, 9) for share in SHARES[case]]
         keeps = [rank for rank, share in zip(RANKS, truth, strict=True) if share >= SHARE]
         no_more = [rank for rank, share in zip(RANKS, truth, strict=True) if share <= SHARE]
         contrasts = {rank: study.contrast(study.arms["rank", rank], SHARE) for rank in RANKS}
