@@ -201,7 +201,7 @@ def test_whatever_happens_at_a_print_or_a_name_the_run_ends_in_the_same_bits(
         for folder in store.glob("tiny-bert-*"):
             assert record.status_of(folder) in (None, "running", "killed", "failed", "completed"), shown
         assert bits(launchers, overrides, store) == expected, f"{fault} {more} at {number}"
-    assert faults >= 3
+    assert faults >= 2  # of 7 prints, every third
     print(f"{fault} {more}: {faults} faults in turn")
 
 
