@@ -361,7 +361,7 @@ def page(of_cells: Sequence[Cell], rows: pd.DataFrame) -> str:
         forecasts=[rules[name] for name in FORECASTS if rules[name]["cells"]],
         signals={text: correlation(of_scores, name) for name, text in SIGNALS.items()},
         cells=of_scores,
-        others=[cell for cell in of_cells if cell.unit],
+        in_units=[cell for cell in of_cells if cell.unit],
         needed=needed,
         repeats=repeats,
         coarse=[cell for cell in repeated if set(cell.scores) == coarsest],
