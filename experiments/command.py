@@ -95,7 +95,7 @@ def _list(records: StudyRecords, progress: Progress, launch: list[str]) -> int:
     """What is recorded and missing, with the commands. Nothing is run."""
     _show(progress)
     records.check(progress)
-    for cell, line in to_check(progress.plan, records.of_cell) if progress.missing else []:
+    for cell, line in to_check(progress, records.of_cell):
         print(f"# first trained again, as the code is another version: {line['run_id']} ({cell.arm})")
     for sweep in sweeps(progress.plan, progress.missing):
         print(shlex.join(["python", *typed(sweep, records.runs, launch, records.folder.name)[1:]]))
@@ -114,7 +114,7 @@ def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -
         if not waiting:
             return 0
         if not tried:
-            check_versions(progress.plan, to_check(progress.plan, records.of_cell), records.runs, launch)
+            check_versions(progress.plan, to_check(progress, records.of_cell), records.runs, launch)
         for sweep in waiting:
             tried.append(sweep)
             try:

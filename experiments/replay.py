@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.study import RECORDS, Line, Plan, plan_of, run_sweep, studies, typed, with_workers
+from experiments.study import RECORDS, Line, Plan, Progress, plan_of, run_sweep, studies, typed, with_workers
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import code_sha256, hardware, versions
@@ -114,9 +114,11 @@ def moved(line: Line, again: Line) -> list[str]:
     return changes + ([] if line["run_id"] == again["run_id"] else ["its data, model or settings are others"])
 
 
-def to_check(plan: Plan, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
-    """One recorded run of each arm, the shortest, where new runs would be of another version of code, packages or
-    processor, or would have other inputs."""
+def to_check(progress: Progress, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
+    """One recorded run of each arm, the shortest, of those conditions that grow, where new runs would be of another
+    version of code, packages or processor, or would have other inputs. Runs are compared within a condition, so a
+    condition that has no run yet may be of another machine."""
+    growing = {cell.condition for cell in progress.missing}
     chosen, code = [], code_sha256()
     here = versions(()) | {key: value for key, value in hardware().items() if key not in NOT_NUMERIC}
 
@@ -124,8 +126,9 @@ def to_check(plan: Plan, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
         there = {**line["versions"], **line["hardware"]}
         return line["code"] != code or any(there.get(key, value) != value for key, value in here.items())
 
-    for arm in plan.protocol.arms:
-        cells = [(cell, x) for cell, x in of_cell.items() if cell.arm == arm.name and x["status"] == "completed"]
+    completed = [(c, x) for c, x in of_cell.items() if c.condition in growing and x["status"] == "completed"]
+    for arm in progress.plan.protocol.arms:
+        cells = [(cell, line) for cell, line in completed if cell.arm == arm.name]
         if cells and all(is_other(line) for _, line in cells):
             chosen.append(min(cells, key=lambda pair: (pair[0].stage != "trial", pair[1]["time"]["total_seconds"])))
     return chosen

@@ -131,7 +131,7 @@ def test_a_study_grows_and_only_its_new_cells_run(
 ) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr("experiments.command.run_sweep", lambda command: started.append(command) or 1)
-    monkeypatch.setattr("experiments.command.to_check", lambda plan, of_cell: [])
+    monkeypatch.setattr("experiments.command.to_check", lambda progress, of_cell: [])
     monkeypatch.setattr("experiments.study_records.moved_settings", lambda before, now: [])
     protocol = dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, NEW_ARM))
     assert main(made(dataclasses.replace(PLAN, protocol=protocol, factors=TWO_TASKS)), older) == 1
