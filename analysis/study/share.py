@@ -32,6 +32,7 @@ from .comparison import added, added_by_cuts, compared, head_arm, is_lost, seeds
 from .records import KEPT, Records, score_of
 from .statistics import Interval, crossed
 from .update import is_on_test
+from .validator import selection_of
 from .words import SAMPLE
 
 SHARES = (0.5, SURE, MOST, 0.95, 0.99)
@@ -180,21 +181,18 @@ def scores(records: Records, condition: str, of_full: bool = False) -> Scores | 
 
 
 def better_arm(records: Records, condition: str) -> str | None:
-    """The arm that is the 1 of a condition: the best one but the reference on validation, in the mean over its final
-    runs, where it surely beats the reference on test. None where it does not, or the study does not ask for it.
+    """The arm that is the 1 of a condition: the best one but the reference in its trials, at the rate that they chose,
+    where it surely beats the reference on test. None where it does not, or the study does not ask for it.
 
-    Test answers do not choose it: the luckiest arm on test would be too high a 1 (`test_share`).
+    Neither test answers nor final runs choose it: the luckiest of equal arms would be too high a 1.
     """
     if not records.protocol.better_reference:
         return None
     higher, by_arm = records.higher_is_better(condition), compared(records, condition)
-    lines = {arm: seeds_of(records, condition, arm) for arm in by_arm if not is_lost(records, condition, arm)}
-    validation = {
-        arm: oriented(float(np.mean([score_of(line, "validation") for line in by_seed.values()])), higher)
-        for arm, by_seed in lines.items()
-        if by_seed
-    }
-    best = max(validation, key=lambda arm: validation[arm], default=None)
+    choices = selection_of(records, condition).choices
+    rising = higher and not records.protocol.chosen_by_loss
+    trials = {arm: oriented(choices[arm].score, rising) for arm in by_arm if not is_lost(records, condition, arm)}
+    best = max(trials, key=lambda arm: trials[arm], default=None)
     return best if best and by_arm[best].interval().oriented(higher).low > 0 else None
 
 

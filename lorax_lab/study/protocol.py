@@ -56,7 +56,7 @@ class Protocol:
         chosen_by_loss: the metric on validation by which rates are chosen, the lower the better; None is the primary
             metric.
         ties_are_edges: whether a rate at the grid's edge that is as good as the chosen one extends the grid too.
-        better_reference: whether a condition is judged by the best other arm on validation, where that surely beats
+        better_reference: whether a condition is judged by the best other arm in its trials, where that surely beats
             the reference on test, and says so.
     """
 
