@@ -18,14 +18,14 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.study import RECORDS, Line, Plan, Progress, plan_of, run_sweep, studies, typed, with_workers
+from experiments.study import RECORDS, Line, Plan, Progress, plan_of, studies, trained_line, with_workers
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import code_sha256, hardware, versions
 from lorax_lab.record.redact import guard
 from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.protocol import Cell
-from lorax_lab.study.published import line_of, read_lines
+from lorax_lab.study.published import read_lines
 
 OUTCOME = Path(__file__).parents[1] / "docs" / "replay.csv"
 """The last outcome, which `docs/studies.md` shows."""
@@ -77,16 +77,10 @@ def _published(study: str) -> list[tuple[str, Cell, Line]]:
 
 def train_again(plan: Plan, cell: Cell, line: Line, runs: Path, launch: list[str]) -> Line:
     """A run trained anew, with as many threads as the published one had, unless `runs` has it already."""
-    folder = runs / plan.run_id(cell)
-    if not (folder / "record.json").is_file():
-        launch = with_workers([*launch, "tracking=disabled"], [line])
-        run_sweep(typed(plan.overrides(cell), runs, launch, "replay"))
-    try:
-        again = line_of(folder)
-    except FileNotFoundError:
-        raise ConfigError(f"{folder.name} did not end well; what stands above says why") from None
+    launch = with_workers([*launch, "tracking=disabled"], [line])
+    again = trained_line(plan.overrides(cell), runs / plan.run_id(cell), launch, "replay")
     if again["status"] != "completed":
-        raise ConfigError(f"{folder.name} {again['status']}: {again.get('reason')}")
+        raise ConfigError(f"{again['run_id']} {again['status']}: {again.get('reason')}")
     return again
 
 
@@ -115,10 +109,14 @@ def moved(line: Line, again: Line) -> list[str]:
 
 
 def to_check(progress: Progress, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
-    """One recorded run of each arm, the shortest, of those conditions that grow, where new runs would be of another
-    version of code, packages or processor, or would have other inputs. Runs are compared within a condition, so a
-    condition that has no run yet may be of another machine."""
-    growing = {cell.condition for cell in progress.missing}
+    """One recorded run of each arm, the shortest, of those tasks that grow, where new runs would be of another version
+    of code, packages or processor, or would have other inputs. Arms are compared within a task, so one that has no run
+    yet may be of another machine. A study without a factor `task` grows as one."""
+
+    def task(cell: Cell) -> str | None:
+        return progress.plan.levels(cell.condition).get("task")
+
+    growing = {task(cell) for cell in progress.missing}
     chosen, code = [], code_sha256()
     here = versions(()) | {key: value for key, value in hardware().items() if key not in NOT_NUMERIC}
 
@@ -126,7 +124,7 @@ def to_check(progress: Progress, of_cell: dict[Cell, Line]) -> list[tuple[Cell, 
         there = {**line["versions"], **line["hardware"]}
         return line["code"] != code or any(there.get(key, value) != value for key, value in here.items())
 
-    completed = [(c, x) for c, x in of_cell.items() if c.condition in growing and x["status"] == "completed"]
+    completed = [(c, x) for c, x in of_cell.items() if task(c) in growing and x["status"] == "completed"]
     for arm in progress.plan.protocol.arms:
         cells = [(cell, line) for cell, line in completed if cell.arm == arm.name]
         if cells and all(is_other(line) for _, line in cells):

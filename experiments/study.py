@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.record.record import RECORD
 from lorax_lab.study.declaration import DECLARATION, Design, read_declaration
 from lorax_lab.study.protocol import Arm, Cell, Selection, finals, select
 
@@ -240,6 +241,18 @@ def trained_by(overrides: Iterable[str], runs: Path, file: str) -> Path:
     if status or len(trained) != 1:  # a run that diverged leaves no file
         raise ConfigError(f"the run in {runs} did not end well; what stands above says why")
     return trained[0]
+
+
+def trained_line(overrides: list[str], folder: Path, launch: list[str], study: str) -> Line:
+    """The line of the run of these overrides, which belongs into `folder` and is trained unless it is there."""
+    from lorax_lab.study.published import line_of
+
+    if not (folder / RECORD).is_file():
+        run_sweep(typed(overrides, folder.parent, launch, study))
+    try:
+        return line_of(folder)
+    except FileNotFoundError:
+        raise ConfigError(f"{folder.name} did not end well; what stands above says why") from None
 
 
 def run_sweep(command: list[str]) -> int:

@@ -393,17 +393,24 @@ def test_scores_move_beyond_rounding(score: float | None, has_moved: bool) -> No
     assert bool(replay.moved(run, run | {"metrics": run["metrics"] | {"test/accuracy": score}})) is has_moved
 
 
-@pytest.mark.parametrize("code", ["c" * 64, "another"])
-def test_one_run_of_each_arm_is_checked_where_the_code_is_another(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "tasks", "checked"),
+    [("c" * 64, ["reviews"], 0), ("another", ["reviews"], 3), ("another", ["tweets"], 0), ("another", [], 0)],
+)
+def test_one_run_of_each_arm_of_a_task_that_grows_is_checked_where_the_code_is_another(
+    code: str, tasks: list[str], checked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("experiments.replay.code_sha256", lambda: code)
     monkeypatch.setattr("experiments.replay.versions", lambda of_method: {"torch": "2"})
     monkeypatch.setattr("experiments.replay.hardware", lambda: {"device": "cpu", "threads": 8})
     records = study()
     of_cell = {cell: found for found in records.lines if (cell := records.cell(found))}
-    plan: Any = SimpleNamespace(protocol=PROTOCOL)
-    checked = [cell for cell, _ in replay.to_check(plan, of_cell)]
-    assert [cell.arm for cell in checked] == ([] if code == "c" * 64 else [arm.name for arm in PROTOCOL.arms])
-    assert {cell.stage for cell in checked} <= {"trial"}
+    missing = [Cell("final", task, "full", 1e-4, 9) for task in tasks]
+    factors = {"task": {"reviews": (), "tweets": ()}}
+    growing: Any = SimpleNamespace(plan=dataclasses.replace(PLAN, factors=factors), missing=missing)
+    cells = [cell for cell, _ in replay.to_check(growing, of_cell)]
+    assert [cell.arm for cell in cells] == [arm.name for arm in PROTOCOL.arms][:checked]
+    assert {cell.stage for cell in cells} <= {"trial"}
 
 
 def test_a_published_score_that_is_not_the_runs_own_is_seen(
