@@ -11,8 +11,7 @@ from experiments.rank_sweep_3 import (
     LOWEST_OF_FULL,
     LOWEST_OF_LORA,
     protocol_of_the_third_edition,
-    tasks_of_the_third_edition,
-    write_cloze_96,
+    task_of_controls,
 )
 from experiments.study import Plan, full, lora
 
@@ -22,12 +21,11 @@ def plan() -> Plan:
     arms = (full(LOWEST_OF_FULL), *(lora(rank, LOWEST_OF_LORA) for rank in (1, 8, 64)))
     return Plan(
         protocol=protocol_of_the_third_edition(arms, chosen_by_loss="log_loss"),
-        factors={"task": tasks_of_the_third_edition()},
+        factors=task_of_controls(),
         common=COMMON,
         final=FINAL,
         figures=("losses", "answer", "spectral", "trials"),
         control_of="rank_sweep_3",
-        prepare=write_cloze_96,
     )
 
 

@@ -12,7 +12,7 @@ from experiments.rank_sweep_3 import (
     LOWEST_OF_FULL,
     LOWEST_OF_LORA,
     protocol_of_the_third_edition,
-    tasks_of_the_third_edition,
+    task_of_controls,
 )
 from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Arm
@@ -26,7 +26,7 @@ def plan() -> Plan:
     arms = (full(LOWEST_OF_FULL), lora(8, LOWEST_OF_LORA), *map(isometric, DIMENSIONS))
     return Plan(
         protocol=protocol_of_the_third_edition(arms),
-        factors={"task": {"sarcasm": tasks_of_the_third_edition()["sarcasm"]}},
+        factors=task_of_controls(),
         common=COMMON,
         final=FINAL,
         figures=("answer", "trials"),

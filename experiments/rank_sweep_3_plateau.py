@@ -11,13 +11,11 @@ from experiments.rank_sweep_3 import (
     LOWEST_OF_FULL,
     LOWEST_OF_LORA,
     protocol_of_the_third_edition,
-    tasks_of_the_third_edition,
-    write_cloze_96,
+    task_of_controls,
 )
 from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Arm
 
-TASKS = ("sarcasm", "cloze_96")
 NO_EMBEDDINGS, MATRICES = "full without embeddings", "full, matrices alone"
 WIDTH = 384
 """The smaller side of every matrix: LoRA of this rank can make any update."""
@@ -32,15 +30,13 @@ def plan() -> Plan:
         *(lora(rank, LOWEST_OF_LORA) for rank in (8, 64, WIDTH)),
         lora(8, LOWEST_OF_LORA, "method.others=true", name="LoRA r=8 with the rest"),
     )
-    tasks = tasks_of_the_third_edition()
     return Plan(
         protocol=protocol_of_the_third_edition(arms),
-        factors={"task": {name: tasks[name] for name in TASKS}},
+        factors=task_of_controls(),
         common=COMMON,
         final=FINAL | dict.fromkeys((NO_EMBEDDINGS, MATRICES), ("measure=k90",)),
         figures=("arms", "answer", "spectral", "trials"),
         control_of="rank_sweep_3",
-        prepare=write_cloze_96,
     )
 
 
