@@ -19,8 +19,8 @@ from torch import Generator, Tensor
 from experiments.command import main
 from experiments.planted import headlines
 from experiments.planted_everywhere import gaussian
-from experiments.rank_sweep_2 import EACH, HEADLINES, masked, tasks_of_the_second_edition, write_cloze
-from experiments.rank_sweep_3 import LOWEST_OF_FULL, LOWEST_OF_LORA, subspace
+from experiments.rank_sweep_2 import EACH, HEADLINES, masked
+from experiments.rank_sweep_3 import LOWEST_OF_FULL, LOWEST_OF_LORA, subspace, tasks_of_the_third_edition
 from experiments.study import FULL, Plan, full, local, lora
 from experiments.teacher import bert, write_table
 from lorax_lab.data.assets import cache_folder
@@ -30,7 +30,7 @@ from lorax_lab.streams import generator
 from lorax_lab.study.protocol import Protocol
 
 MODEL, SEED = "minilm", 0
-RANKS, DIMENSIONS = (1, 4, 16, 64), (10_000, 100_000, 1_000_000)
+RANKS, DIMENSIONS = (1, 4, 16), (10_000, 100_000, 1_000_000)
 
 
 def shuffled(weight: Tensor, stream: Generator) -> Tensor:
@@ -84,14 +84,11 @@ def bases() -> dict[str, tuple[str, ...]]:
 
 
 def tasks() -> dict[str, tuple[str, ...]]:
-    """Overrides by task: two of the second edition, and one of 24 classes that needs no knowledge of language."""
-    of_cloze = tasks_of_the_second_edition()["cloze"]
-    sizes = ("task.validation_examples=500", "task.test_examples=1000", "train.epochs=2")
-    of_sarcasm = ("task.train_examples=3000", "task.validation_examples=500", "task.test_examples=2000")
+    """Overrides by task: one of the third edition, and one of 24 classes that needs no knowledge of language."""
+    sizes = ("task.train_examples=1600", "task.validation_examples=500", "task.test_examples=1000", "train.epochs=2")
     return {
-        "sarcasm": ("task=sarcasm", *of_sarcasm),
-        "cloze": of_cloze,
-        "spotted": (*local(spotted_table()), "task.name=spotted", "task.train_examples=1600", *sizes),
+        "sarcasm": tasks_of_the_third_edition()["sarcasm"],
+        "spotted": (*local(spotted_table()), "task.name=spotted", *sizes),
     }
 
 
@@ -106,8 +103,7 @@ def folder_of(base: str) -> Path:
 
 
 def prepare() -> None:
-    """Write the tables and the bases that are not there."""
-    write_cloze()
+    """Write the table and the bases that are not there."""
     if not spotted_table().is_file():
         rows = masked(headlines(HEADLINES), EACH)
         write_table(spotted_table(), [(text.replace("[MASK]", word), word) for text, word in rows])
