@@ -149,6 +149,18 @@ def test_the_better_arm_is_chosen_by_its_trials_and_has_to_win_on_test(
     assert (share.better_arm(records, TASK) or "full") == chosen
 
 
+def test_where_log_loss_chooses_the_rates_it_chooses_the_better_arm() -> None:
+    """On test rank 1 is the best; rank 8 has the lowest loss."""
+    means, losses = {"full": 0.8, "LoRA r=1": 0.9, "LoRA r=8": 0.85}, {1: 0.5, 8: 0.4}
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        return line | {"metrics": line["metrics"] | {"validation/log_loss": losses.get(line["rank"], 0.7)}}
+
+    records = changed(study(lambda cell: means[cell.arm]), change)
+    by_loss = replace(records.protocol, better_reference=True, chosen_by_loss="log_loss")
+    assert share.better_arm(replace(records, declared=replace(records.declared, protocol=by_loss)), TASK) == "LoRA r=8"
+
+
 def test_cuts_have_shares_where_they_were_scored_on_test() -> None:
     head = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}, "correct": np.arange(300) < 180}
     records = present(study())
