@@ -109,27 +109,26 @@ def moved(line: Line, again: Line) -> list[str]:
 
 
 def to_check(progress: Progress, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
-    """One recorded run of each arm, the shortest, of those tasks that grow, where new runs would be of another version
-    of code, packages or processor, or would have other inputs. Arms are compared within a task, so one that has no run
-    yet may be of another machine. A study without a factor `task` grows as one."""
+    """One recorded run of each arm, the shortest, of what grows, where new runs would be of another version of code,
+    packages or processor, or would have other inputs. What is compared is a task's trials, and a task's final runs; so
+    either may be of another machine than the rest. A study without a factor `task` grows as one."""
 
-    def task(cell: Cell) -> str | None:
-        return progress.plan.levels(cell.condition).get("task")
+    def comparison(cell: Cell) -> tuple[str | None, str]:
+        return progress.plan.levels(cell.condition).get("task"), cell.stage
 
-    growing = {task(cell) for cell in progress.missing}
-    chosen, code = [], code_sha256()
+    growing, code = {comparison(cell) for cell in progress.missing}, code_sha256()
     here = versions(()) | {key: value for key, value in hardware().items() if key not in NOT_NUMERIC}
 
     def is_other(line: Line) -> bool:
         there = {**line["versions"], **line["hardware"]}
         return line["code"] != code or any(there.get(key, value) != value for key, value in here.items())
 
-    completed = [(c, x) for c, x in of_cell.items() if task(c) in growing and x["status"] == "completed"]
-    for arm in progress.plan.protocol.arms:
-        cells = [(cell, line) for cell, line in completed if cell.arm == arm.name]
-        if cells and all(is_other(line) for _, line in cells):
-            chosen.append(min(cells, key=lambda pair: (pair[0].stage != "trial", pair[1]["time"]["total_seconds"])))
-    return chosen
+    groups: dict[object, list[tuple[Cell, Line]]] = {}
+    for cell, line in of_cell.items():
+        if comparison(cell) in growing and line["status"] == "completed":
+            groups.setdefault((cell.arm, *comparison(cell)), []).append((cell, line))
+    others = [cells for cells in groups.values() if all(is_other(line) for _, line in cells)]
+    return [min(cells, key=lambda pair: pair[1]["time"]["total_seconds"]) for cells in others]
 
 
 def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, launch: list[str]) -> None:

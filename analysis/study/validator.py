@@ -158,7 +158,9 @@ def _of_task(records: Records, task: str) -> Iterator[str]:
         yield f"the metric is not the declared one: {first_names(wrong)}"
     yield from _reference(records, finals, chosen)
     completed = [line for line in both if line["status"] == "completed"]
-    yield from _same(records, completed)
+    yield from _same(records, completed, SAME)
+    for stage in (trials, finals):
+        yield from _same(records, [line for line in stage if line["status"] == "completed"], SAME_IN_A_STAGE)
     yield from _one_test_split(records, completed)
     yield from _paired(records, both)
 
@@ -204,25 +206,27 @@ def _reference(records: Records, finals: list[Line], chosen: Selection) -> Itera
 
 
 BUDGET = ("steps", "examples", "tokens")
-SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
+Checks = tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...]
+"""Per check: its name; the overrides that let arms differ in it; how to read it from a line. A run with another setting
+than declared is of no arm."""
+SAME: Checks = (
     ("model", ("model",), lambda line: line["inputs"]["model_sha256"]),
     ("data or splits", ("task",), lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"]]),
     ("metric", (), lambda line: [line["metric"], of_line(line)]),
-    ("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),
     ("training budget", ("model", "task", "train"), lambda line: [line["time"][key] for key in BUDGET]),
 )
-"""Per check: its name; the overrides that let arms differ in it; how to read it from a line. A run with another setting
-than declared is of no arm."""
+SAME_IN_A_STAGE: Checks = (("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),)
+"""Of trials among each other, which choose a rate, and of final runs: these may be of another machine."""
 MAY_DIFFER = ("train_examples", "max_length")
 """Settings of a task that leave the test examples as they are. Arms may differ in these alone. Columns are not among
 them, because rows with equal texts are kept in one split."""
 
 
-def _same(records: Records, lines: list[Line]) -> Iterator[str]:
+def _same(records: Records, lines: list[Line], checks: Checks) -> Iterator[str]:
     """Arms differ in what their overrides say, and in nothing else that decides a score."""
     machines = same_hardware(line["hardware"] for line in lines)  # what all of them state
     completed = [line | {"hardware": machine} for line, machine in zip(lines, machines, strict=True)]
-    for subject, keys, read in SAME:
+    for subject, keys, read in checks:
         for group in _groups(records, completed, keys):
             kinds: dict[str, list[str]] = {}
             for line in group:

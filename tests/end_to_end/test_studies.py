@@ -8,7 +8,7 @@ import itertools
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -394,23 +394,29 @@ def test_scores_move_beyond_rounding(score: float | None, has_moved: bool) -> No
 
 
 @pytest.mark.parametrize(
-    ("code", "tasks", "checked"),
-    [("c" * 64, ["reviews"], 0), ("another", ["reviews"], 3), ("another", ["tweets"], 0), ("another", [], 0)],
+    ("code", "missing", "checked"),
+    [
+        *[
+            ("c" * 64, "final reviews", ""),
+            ("another", "final reviews", "final"),
+            ("another", "trial reviews", "trial"),
+        ],
+        *[("another", "final tweets", ""), ("another", "", "")],
+    ],
 )
-def test_one_run_of_each_arm_of_a_task_that_grows_is_checked_where_the_code_is_another(
-    code: str, tasks: list[str], checked: int, monkeypatch: pytest.MonkeyPatch
+def test_one_run_of_each_arm_of_what_grows_is_checked_where_the_code_is_another(
+    code: str, missing: str, checked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("experiments.replay.code_sha256", lambda: code)
     monkeypatch.setattr("experiments.replay.versions", lambda of_method: {"torch": "2"})
     monkeypatch.setattr("experiments.replay.hardware", lambda: {"device": "cpu", "threads": 8})
     records = study()
     of_cell = {cell: found for found in records.lines if (cell := records.cell(found))}
-    missing = [Cell("final", task, "full", 1e-4, 9) for task in tasks]
-    factors = {"task": {"reviews": (), "tweets": ()}}
-    growing: Any = SimpleNamespace(plan=dataclasses.replace(PLAN, factors=factors), missing=missing)
-    cells = [cell for cell, _ in replay.to_check(growing, of_cell)]
-    assert [cell.arm for cell in cells] == [arm.name for arm in PROTOCOL.arms][:checked]
-    assert {cell.stage for cell in cells} <= {"trial"}
+    plan = dataclasses.replace(PLAN, factors={"task": {"reviews": (), "tweets": ()}})
+    cells = [Cell(*missing.split(), "full", 1e-4, 9)] if missing else []
+    found = [cell for cell, _ in replay.to_check(cast(Any, SimpleNamespace(plan=plan, missing=cells)), of_cell)]
+    assert sorted(cell.arm for cell in found) == sorted(arm.name for arm in PROTOCOL.arms if checked)
+    assert {cell.stage for cell in found} <= {checked}
 
 
 def test_a_published_score_that_is_not_the_runs_own_is_seen(

@@ -211,6 +211,17 @@ def test_every_breach_is_refused_by_name(named: str, made: Callable[..., Records
     assert any(named in breach for breach in found), found
 
 
+def test_trials_may_be_of_another_machine_than_final_runs(made: Callable[..., Records]) -> None:
+    records = made()
+    lines = copy.deepcopy(records.lines)
+    for trial in trials(lines):
+        trial["hardware"].update(processor="another")
+    assert breaches(replace(records, lines=lines)) == []
+    trials(lines)[0]["hardware"].update(processor="a third")
+    (breach,) = breaches(replace(records, lines=lines))
+    assert "numeric settings" in breach
+
+
 def test_what_was_declared_can_break_the_protocol_too(made: Callable[..., Records]) -> None:
     def declared(**changes: Any) -> list[str]:
         return breaches(made(peaked, replace(PROTOCOL, **changes)))
