@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.study import RECORDS, Line, composed, trained_line
+from experiments.study import RECORDS, Line, composed, trained_lines, with_workers
 from lorax_lab.console import bar
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.data.built_in import generated
@@ -38,7 +39,7 @@ KINDS = {
 """Generators whose prompts have at most about 100 tokens, and an answer that no other one equals."""
 TASK = (
     *("task=local", "task.kind=language_modeling", "task.prompt=prompt", "task.label=answer", "task.group=group"),
-    *("task.group_near_duplicates=false", "task.metric=exact_match", "task.max_length=192"),
+    *("task.group_near_duplicates=false", "task.metric=exact_match", "task.max_length=192", "task.few_shot=0"),
     *("task.train_examples=1536", "task.validation_examples=32", "task.test_examples=128"),
 )
 """Problems of the same words and numbers are one group. Near duplicates are not looked for: all prompts have one
@@ -62,12 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _write(records: Path, runs: Path) -> int:
     table = records / FILE
-    rows = pd.read_csv(table).to_dict("records") if table.is_file() else []
+    rows: list[Mapping[Any, Any]] = [*pd.read_csv(table).to_dict("records")] if table.is_file() else []
     missing = [(kind, name) for kind, names in KINDS.items() for name in names if name not in {r["name"] for r in rows}]
     with bar("generators") as on_done:
         for done, (kind, name) in enumerate(missing, 1):
-            own, form = (_trained(_overrides(name, permuted), runs) for permuted in (False, True))
-            rows.append({"kind": kind, "name": name} | row(own, form))
+            rows.append({"kind": kind, "name": name} | row(*_trained(name, runs)))
             write_csv(table, pd.DataFrame(rows))
             write_sums(records)
             on_done(done, len(missing))
@@ -77,11 +77,10 @@ def _write(records: Path, runs: Path) -> int:
 
 
 def row(own: Line, form: Line) -> dict[str, Any]:
-    """Scores on test, in nats a token of the answers and as the share that is exact: of the model untrained, with four
-    solved problems before each prompt, trained, and trained on the form alone."""
+    """Scores on test, in nats a token of the answers and as the share that is exact: of the model untrained, trained
+    on the form alone, and trained."""
     return {
         "untrained": own["baselines"]["untrained/nats"],
-        "few_shot": own["baselines"].get("few_shot_4/nats"),
         "form": form["metrics"]["test/nats"],
         "trained": own["metrics"]["test/nats"],
         "exact_form": form["metrics"]["test/exact_match"],
@@ -90,13 +89,13 @@ def row(own: Line, form: Line) -> dict[str, Any]:
     }
 
 
-def _trained(overrides: list[str], runs: Path) -> Line:
-    run_id = run_of(composed(tuple(overrides))).run_id
-    return trained_line(overrides, runs / run_id, ["tracking=disabled"], "language_search")
-
-
-def _overrides(name: str, permuted: bool) -> list[str]:
-    return [*TASK, f"task.path={_table(name, permuted)}", f"task.name={name}{FORM * permuted}", *RUN]
+def _trained(name: str, runs: Path) -> list[Line]:
+    """The runs on the generator's own answers and on those of other problems."""
+    own, form = (_table(name, permuted) for permuted in (False, True))
+    common = (*TASK, f"task.name={name}", *RUN)
+    folders = [runs / run_of(composed((*common, f"task.path={table}"))).run_id for table in (own, form)]
+    launch = with_workers(["tracking=disabled"], ())
+    return trained_lines([*common, f"task.path={own},{form}"], folders, launch, "language_search")
 
 
 def _table(name: str, permuted: bool) -> Path:

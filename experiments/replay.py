@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.study import RECORDS, Line, Plan, Progress, plan_of, studies, trained_line, with_workers
+from experiments.study import RECORDS, Line, Plan, Progress, plan_of, studies, trained_lines, with_workers
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import code_sha256, hardware, versions
@@ -78,7 +78,7 @@ def _published(study: str) -> list[tuple[str, Cell, Line]]:
 def train_again(plan: Plan, cell: Cell, line: Line, runs: Path, launch: list[str]) -> Line:
     """A run trained anew, with as many threads as the published one had, unless `runs` has it already."""
     launch = with_workers([*launch, "tracking=disabled"], [line])
-    again = trained_line(plan.overrides(cell), runs / plan.run_id(cell), launch, "replay")
+    (again,) = trained_lines(plan.overrides(cell), [runs / plan.run_id(cell)], launch, "replay")
     if again["status"] != "completed":
         raise ConfigError(f"{again['run_id']} {again['status']}: {again.get('reason')}")
     return again

@@ -243,16 +243,20 @@ def trained_by(overrides: Iterable[str], runs: Path, file: str) -> Path:
     return trained[0]
 
 
-def trained_line(overrides: list[str], folder: Path, launch: list[str], study: str) -> Line:
-    """The line of the run of these overrides, which belongs into `folder` and is trained unless it is there."""
+def trained_lines(sweep: list[str], folders: Iterable[Path], launch: list[str], study: str) -> list[Line]:
+    """The lines of the runs in these folders of one runs folder. The sweep that makes them is started unless all are
+    there."""
     from lorax_lab.study.published import line_of
 
-    if not (folder / RECORD).is_file():
-        run_sweep(typed(overrides, folder.parent, launch, study))
-    try:
-        return line_of(folder)
-    except FileNotFoundError:
-        raise ConfigError(f"{folder.name} did not end well; what stands above says why") from None
+    lines = []
+    for folder in folders:
+        if not (folder / RECORD).is_file():
+            run_sweep(typed(sweep, folder.parent, launch, study))
+        try:
+            lines.append(line_of(folder))
+        except FileNotFoundError:
+            raise ConfigError(f"{folder.name} did not end well; what stands above says why") from None
+    return lines
 
 
 def run_sweep(command: list[str]) -> int:
