@@ -4,7 +4,8 @@ from the published records, or said to be open. Claims of rates and scores are r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from .pages import render
 from .paper.readings import FAILS, HOLDS, NOT_TOLD, Reading, above, between, within
 from .study import comparison
-from .study.records import Records
+from .study.records import RECORDS, Records
 from .study.statistics import Interval, crossed, t_interval
 from .study.validator import selection_of
 from .which_rank import Cell, cells
@@ -27,11 +28,15 @@ LARGEST_RANK = 64
 """The rank of LoRA that is held against full fine-tuning: the largest that all cells have."""
 STUDY_OF_MATRICES = "paper_which_rank"
 """The study that adapts the feed-forward matrices alone, and the attention's alone, at several ranks."""
+SEARCH = RECORDS / "language_search.csv"
+"""What `experiments.language_search` found, by generator."""
+BELOW_FORM, MORE_EXACT = 0.3, 0.2
+"""A generator teaches where it ends so many nats below the form, or where so many more answers are exact."""
 Numbers = dict[str, Any]
 
 
-def write(studies: Sequence[Records]) -> str:
-    """The whole page, from the studies that can be read."""
+def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
+    """The whole page, from the studies that can be read, and from the search for tasks if there is one."""
     by_name = {study.name: study for study in studies}
     of_cells = [cell for cell in cells(studies) if not cell.unit and LARGEST_RANK in cell.scores]
     lines = [line for study in studies for line in study.lines]
@@ -42,8 +47,10 @@ def write(studies: Sequence[Records]) -> str:
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
+        generators=searched(pd.read_csv(search)) if search.is_file() else [],
         batch_sizes=sorted({line["config"]["train"]["batch_size"] for line in lines}),
-        rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FIRST_RANK, "largest": LARGEST_RANK},
+        rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FIRST_RANK, "largest": LARGEST_RANK}
+        | {"below_form": BELOW_FORM, "more_exact": MORE_EXACT},
     )
 
 
@@ -163,3 +170,14 @@ def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers
     surely = {"less": sum(gain.high < 0 for gain in gains), "more": sum(gain.low > 0 for gain in gains)}
     each = [-gain.mean for gain in gains]
     return {"less": above(over_tasks(of_cells, each), 0), "each": each, "surely": surely}
+
+
+# ---- problems that teach a language model
+
+
+def searched(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """The rows of the search, those that end furthest below the form of their answers first: `below` says how far, in
+    nats a token, and `teaches` whether that, or the share of exact answers, meets the rule."""
+    rows = table.assign(below=table["form"] - table["trained"]).sort_values("below", ascending=False)
+    teaches = (rows["below"] >= BELOW_FORM) | (rows["exact"] - rows["exact_form"] >= MORE_EXACT)
+    return rows.assign(teaches=teaches).to_dict("records")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import t
 from synthetic import study
@@ -106,8 +108,8 @@ def test_settings_in_other_units_or_without_rank_64_are_left_out(monkeypatch: py
     assert "| 2 settings of 2 tasks. LoRA" in limits.write(list(studies(10, 10).values()))
 
 
-def test_without_its_records_every_claim_is_open() -> None:
-    page = limits.write([study()])
+def test_without_its_records_every_claim_is_open(tmp_path: Path) -> None:
+    page = limits.write([study()], tmp_path / "none.csv")
     rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == 6
     assert all("**open** | — |" in row for row in rows)
@@ -142,3 +144,15 @@ def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:
     at_ranks = {r: float(np.mean(answers[f"feed-forward {r}"]) - np.mean(answers[f"attention {r}"])) for r in ranks}
     for end, mean in (("best", max(at_ranks.values())), ("worst", min(at_ranks.values()))):
         assert at_ranks[made[end]["rank"]] == pytest.approx(mean) == made[end]["alone"].mean
+
+
+def test_a_generator_teaches_by_nats_below_the_form_or_by_exact_answers(tmp_path: Path) -> None:
+    rows = [("sorts", 3.0, 2.5, 0.1, 0.0), ("adds", 2.0, 1.9, 0.5, 0.2), ("counts", 1.0, 0.75, 0.3, 0.2)]
+    table = pd.DataFrame(rows, columns=["name", "form", "trained", "exact", "exact_form"])
+    search = tmp_path / "search.csv"
+    table.assign(kind="rule", untrained=9.0).to_csv(search, index=False)
+    made = limits.searched(pd.read_csv(search))
+    assert [(row["name"], bool(row["teaches"])) for row in made] == [("sorts", True), ("counts", False), ("adds", True)]
+    page = limits.write([study()], search)
+    assert "| sorts | rule | 9.00 | 3.00 | 2.50 | 0.50 | 0.10 | 0.00 | yes |" in page
+    assert "## Problems" not in limits.write([study()], tmp_path / "none.csv")
