@@ -365,7 +365,6 @@ def page(of_cells: Sequence[Cell], rows: pd.DataFrame) -> str:
         needed=needed,
         repeats=repeats,
         coarse=[cell for cell in repeated if set(cell.scores) == coarsest],
-        fine=[cell for cell in repeated if set(cell.scores) != coarsest],
         short=[cell for cell in usual if cell.regret(USUAL) > CLOSE + ROUNDING],
         gaps=gaps,
         share=np.median([cell.parameters[USUAL] / cell.shapes.prod(axis=1).sum() for cell in usual]),
