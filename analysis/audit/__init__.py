@@ -5,23 +5,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from lorax_lab.errors import ConfigError
 
 from .. import style
 from ..groups import CannotDraw
 from . import ranks, singular_values
 
 FIGURES = {"singular_values": singular_values, "ranks": ranks}
-FORMAT = 2
-"""Version of an audit's folder that can be read."""
-WRITER = "python -m lorax_lab.audit BASE TUNED"
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 TEXT = ("matrix", "module", "untrusted")
 NUMBERS = (
     *("out", "in", "rank", "frobenius_norm", *ranks.MEASURES, *(f"null.{name}" for name in ranks.MEASURES)),
@@ -30,19 +23,13 @@ NUMBERS = (
 
 
 def main(arguments: list[str]) -> int:
-    """Draw. Returns the exit code: 0 drawn, 1 nothing could be drawn, 2 a folder that is absent or cannot be read."""
+    """Draw. Returns the exit code: 0 drawn, 1 nothing could be drawn, 2 a folder that is absent."""
     parser = argparse.ArgumentParser(prog="python -m analysis audit", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"what `{WRITER}` wrote")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="what python -m lorax_lab.audit wrote")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the figures go (the same folder)")
     options = parser.parse_args(arguments)
     folder, out = options.folder, options.out or options.folder
-    style.check_out(out)
-    try:
-        drawn, not_drawn = draw_all(*read(folder), out)
-    except ConfigError:
-        raise
-    except UNREADABLE as error:
-        raise ConfigError(f"{folder} cannot be read: {error!r}; type {WRITER} to write it") from None
+    drawn, not_drawn = draw_all(*read(folder), out)
     for heading, lines in ((f"drawn, in {out}", drawn), ("not drawn", not_drawn)):
         if lines:
             print(f"{heading}:", *lines, sep="\n  ")
@@ -51,14 +38,7 @@ def main(arguments: list[str]) -> int:
 
 def read(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """What `python -m lorax_lab.audit` wrote: one row per matrix as in `audit.csv`, and the singular values by matrix,
-    descending.
-
-    Raises:
-        ConfigError: the folder is of another version. FileNotFoundError: it is no folder of an audit.
-    """
-    version = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["format"]
-    if version != FORMAT:
-        raise ConfigError(f"{folder} has format {version}, this version draws {FORMAT}; make it again: {WRITER}")
+    descending; a `FileNotFoundError` where the folder is of no audit."""
     sigma = {}
     for path in sorted((folder / "matrices").glob("*.npz")):
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

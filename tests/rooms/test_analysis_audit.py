@@ -1,4 +1,4 @@
-"""The figures of an audit, from small tables whose numbers can be worked out by hand."""
+"""The figures of an audit, from small audits whose numbers can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -10,87 +10,62 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matrices import gaussian
+from matrices import gaussian, with_values
+from safetensors.torch import save_file
+from torch import Tensor
 
 from analysis.__main__ import main
-from analysis.audit import FIGURES, draw_all, tidy
-from analysis.audit.singular_values import FITTED
+from analysis.audit import FIGURES, read, tidy
 from lorax_lab import spectra
+from lorax_lab.audit.__main__ import main as audit
 
 MODULES = {"self_attn.q_proj": (24, 24), "self_attn.v_proj": (16, 24), "mlp.up_proj": (40, 24)}
-STD = 0.01
-Rows = list[dict[str, Any]]
-Sigma = dict[str, np.ndarray]
+Audited = tuple[pd.DataFrame, dict[str, np.ndarray]]
 
 
-def pair(name: str, sigma: list[float] | torch.Tensor, shape: tuple[int, int], **more: Any) -> tuple[Rows, Sigma]:
-    """The row of one pair of matrices, as an audit writes it, and its singular values."""
-    parts, values = name.split("."), torch.as_tensor(sigma, dtype=torch.float64)
-    number = [int(part) for part in parts if part.isdigit()]
-    module = name.split(f".{number[-1]}.")[-1] if number else name
-    edge = spectra.noise_edge(shape, STD)
-    found = values[values > edge]
-    row: dict[str, Any] = {"matrix": f"{name}.weight", "module": module, "layer": number[-1] if number else None}
-    row |= {"kind": "pair", "out": shape[0], "in": shape[1], "base_dtype": "float32", "tuned_dtype": "float32"}
-    row |= spectra.summary(values, shape)
-    row |= {f"null.{key}": value for key, value in spectra.gaussian_null(shape).items()}
-    energy = float(values.square().sum())
-    row |= {"noise_std": STD, "noise_edge": edge, "bulk_misfit": 0.02, "spikes": float(len(found))}
-    row |= {"spike_energy": float(found.square().sum()) / energy if energy else math.nan}
-    row |= {"spikes_told": row["spikes"], "rounding_edge": edge / 100, "untrusted": "", **more}
-    row = {"above_rounding": float((values > row["rounding_edge"]).sum())} | row
-    return [row], {row["matrix"]: values.numpy()}
+@pytest.fixture(autouse=True)
+def own_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cache.parent)
 
 
-def join(*parts: tuple[Rows, Sigma]) -> tuple[pd.DataFrame, Sigma]:
-    rows, sigma = [row for part, _ in parts for row in part], {k: v for _, part in parts for k, v in part.items()}
-    return pd.DataFrame(rows), sigma
+def audited(updates: dict[str, Tensor]) -> Audited:
+    """The audit of updates by the name of their matrix; in fp64, so that no rounding hides an update."""
+    base = {f"{name}.weight": gaussian(*update.shape, seed=90) for name, update in updates.items()}
+    save_file(base, "base.safetensors")
+    save_file({f"{n}.weight": base[f"{n}.weight"] + update for n, update in updates.items()}, "tuned.safetensors")
+    assert audit(["base.safetensors", "tuned.safetensors", "--out", "out"]) == 0
+    return read(Path("out"))
 
 
-def noisy(shape: tuple[int, int], spikes: int = 2) -> torch.Tensor:
-    """`spikes` strong directions above noise of std STD."""
-    strong = 10.0 / torch.arange(1, spikes + 1, dtype=torch.float64)
-    return torch.cat([strong, STD * spectra.gaussian_singular_values((shape[0] - spikes, shape[1] - spikes))])
-
-
-def full(layers: int = 3, **more: Any) -> tuple[pd.DataFrame, Sigma]:
-    """A full fine-tune: planted directions in noise, and an embedding outside the layers."""
+def full(layers: int) -> dict[str, Tensor]:
+    """Two planted directions in noise in each matrix, and an embedding outside the layers."""
     names = {f"model.layers.{i}.{module}": shape for i in range(layers) for module, shape in MODULES.items()}
-    parts = [pair(name, noisy(shape), shape, **more) for name, shape in names.items()]
-    return join(pair("model.embed_tokens", noisy((90, 24)), (90, 24)), *parts)
+    shapes = names | {"model.embed_tokens": (90, 24)}
+    return {
+        name: 0.01 * gaussian(*shape, seed=seed) + with_values([10.0, 5.0], *shape, seed=seed + 100)
+        for seed, (name, shape) in enumerate(shapes.items())
+    }
 
 
-def lora(shape: tuple[int, int], rank: int) -> tuple[pd.DataFrame, Sigma]:
-    """An adapter whose factors are noise: no columns of noise or rounding, a rank instead."""
-    product = spectra.LowRank(gaussian(shape[0], rank), gaussian(rank, shape[1], seed=1))
-    ((row,), sigma) = pair("model.layers.0.self_attn.q_proj", spectra.singular_values(product), shape)
-    row = {key: value for key, value in row.items() if key not in (*FITTED, "spike_energy")}
-    null = {f"null.{key}": value for key, value in spectra.gaussian_null(shape, rank).items()}
-    return join(([row | null | {"kind": "lora", "rank": rank}], sigma))
-
-
-def table_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> pd.DataFrame:
+def table_of(name: str, rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> Any:
     return FIGURES[name].table(tidy(rows), sigma)
 
 
-def figure_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> Any:
-    return FIGURES[name].draw(table_of(name, rows, sigma))
-
-
-def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
-    rows, sigma = full(layers=1, untrusted="effective_rank")
-    rows = rows[:2]
-    assert draw_all(rows, sigma, tmp_path) == ([f"{name}.{{png,pdf,csv}}" for name in FIGURES], [])
-    expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")}
-    assert {path.name for path in tmp_path.iterdir()} == expected
-    assert (tmp_path / "ranks.png").read_bytes()[:4] == b"\x89PNG"
+def test_every_figure_becomes_png_pdf_and_csv() -> None:
+    parts = audited(full(layers=1))
+    assert main(["audit", "out"]) == 0
     for name in FIGURES:
-        written, table = pd.read_csv(tmp_path / f"{name}.csv"), table_of(name, rows, sigma)
+        assert Path(f"out/{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert Path(f"out/{name}.pdf").stat().st_size
+        written, table = pd.read_csv(f"out/{name}.csv"), table_of(name, *parts)
         assert (list(written.columns), len(written)) == (list(table.columns), len(table))
 
 
 def test_an_adapter_is_compared_with_noise_of_its_rank() -> None:
-    values = table_of("singular_values", *lora((24, 24), rank=4))
+    factors = {"h.0.q.lora_A": gaussian(4, 24), "h.0.q.lora_B": gaussian(24, 4, seed=1)}
+    save_file(factors, "lora.safetensors")
+    assert audit(["lora.safetensors", "--alpha", "4", "--out", "out"]) == 0
+    values = table_of("singular_values", *read(Path("out")))
     by_series = {name: part["sigma"].to_numpy() for name, part in values.groupby("series")}
     beside = by_series["noise of the same rank and norm"]
     assert len(beside) == 4
@@ -100,64 +75,51 @@ def test_an_adapter_is_compared_with_noise_of_its_rank() -> None:
 
 
 def test_the_fitted_noise_follows_the_spikes() -> None:
-    rows, sigma = full(layers=5)
+    rows, sigma = audited(full(layers=5))
     table = table_of("singular_values", rows, sigma)
     assert sorted(set(table["layer"])) == [0, 2, 4]
-    assert list(dict.fromkeys(table["module"])) == list(MODULES)
-    first = table[table["matrix"] == "model.layers.0.self_attn.v_proj.weight"]
-    update, noise = (first[first["series"] == name] for name in ("ΔW", "noise fitted to its bulk"))
-    assert update["sigma"].tolist() == pytest.approx(sigma["model.layers.0.self_attn.v_proj.weight"].tolist())
+    assert set(table["module"]) == set(MODULES)
+    name = "model.layers.0.self_attn.v_proj.weight"
+    first, row = table[table["matrix"] == name], rows.set_index("matrix").loc[name]
+    update, noise = (first[first["series"] == series] for series in ("ΔW", "noise fitted to its bulk"))
+    assert update["sigma"].tolist() == pytest.approx(sigma[name].tolist())
     assert noise["i"].tolist() == list(range(3, 17))
-    assert noise["sigma"].to_numpy() == pytest.approx(STD * spectra.gaussian_singular_values((14, 22)).numpy())
-    assert first["noise_edge"].iloc[0] == pytest.approx(STD * (4 + 24**0.5))
-    figure = FIGURES["singular_values"].draw(table)
-    heights = sorted(line.get_ydata()[0] for line in figure.axes[1].lines if len(set(line.get_ydata())) == 1)
-    assert heights == pytest.approx([STD * (4 + 24**0.5)])
+    unit = spectra.gaussian_singular_values((14, 22)).numpy()
+    assert noise["sigma"].to_numpy() == pytest.approx(row["noise_std"] * unit)
+    (axes,) = FIGURES["singular_values"].draw(first).axes
+    heights = [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
+    assert row["noise_edge"] in heights
 
 
 def test_ranks_stand_beside_noise_with_their_marks() -> None:
-    flags = {"untrusted": "effective_rank energy_rank_99", "above_rounding": 1.0}
-    rows, sigma = join(
-        pair("l.0.q", [1.0, 1.0, 0.0, 0.0], (4, 4), **flags),
-        pair("l.0.v", [1.0, 1.0, 1.0, 0.0], (4, 4), untrusted="energy_rank_90"),
-        pair("l.1.q", [0.0] * 4, (4, 4), spikes=0.0, above_rounding=0.0),
-        pair("head", [1.0], (1, 4)),
+    rows, sigma = audited(
+        {"l.0.q": with_values([1.0] * 2, 4, 4), "l.0.v": with_values([1.0] * 3, 4, 4), "l.1.q": torch.zeros(4, 4)}
     )
-    table = table_of("ranks", rows, sigma).set_index("matrix")
+    flags = ["effective_rank energy_rank_99", "energy_rank_90", ""]
+    rows = rows.assign(untrusted=flags, spikes=[2, 3, 0], spikes_told=[2, 3, 0], above_rounding=[1, 3, 0])
+    table = table_of("ranks", rows, sigma)
     assert table["layer"].dtype == "Int64"
-    null = spectra.gaussian_null((4, 4))
-    assert table.loc["l.0.q.weight", "effective_rank"] == pytest.approx(2)
-    assert table.loc["l.0.q.weight", "effective_rank.share"] == pytest.approx(2 / null["effective_rank"])
-    assert table.loc["l.0.v.weight", "energy_rank_90.share"] == pytest.approx(3 / null["energy_rank_90"])
+    null, by_name = spectra.gaussian_null((4, 4)), table.set_index("matrix")
+    assert by_name.loc["l.0.q.weight", "effective_rank"] == pytest.approx(2)
+    assert by_name.loc["l.0.q.weight", "effective_rank.share"] == pytest.approx(2 / null["effective_rank"])
+    assert by_name.loc["l.0.v.weight", "energy_rank_90.share"] == pytest.approx(3 / null["energy_rank_90"])
     columns = ["effective_rank.mark", "spikes.mark", "energy_rank_90.mark"]
-    assert table.loc["l.0.q.weight", columns].tolist() == ["*", "*", ""]
-    assert table.loc["l.0.v.weight", columns].tolist() == ["", "", "*"]
-    figure = figure_of("ranks", rows, sigma)
-    said = [[text.get_text() for text in axes.texts] for axes in figure.axes[:3]]
+    assert by_name.loc["l.0.q.weight", columns].tolist() == ["*", "*", ""]
+    assert by_name.loc["l.0.v.weight", columns].tolist() == ["", "", "*"]
+    axes = FIGURES["ranks"].draw(table).axes
+    said = {one.get_title("left"): [text.get_text() for text in one.texts] for one in axes}
     share = [f"{k / null['effective_rank']:.2f}".removeprefix("0") for k in (2, 3)]
-    assert said == [[f"{share[0]}*", share[1]], ["2*", "3", "0"], ["2", "3*"]]
-    shape = (24, 24)  # spikes above a bulk that is no iid noise are not told beside those that are
-    told, untold = pair("l.0.q", noisy(shape), shape), pair("l.1.q", noisy(shape), shape, spikes_told=math.nan)
-    figure = figure_of("ranks", *join(told, untold))
-    assert [text.get_text() for text in figure.axes[1].texts] == ["2", "†"]
+    assert said["effective rank,\nas a share of noise's"] == [f"{share[0]}*", share[1]]
+    assert said["directions\nabove the noise"] == ["2*", "3", "0"]
+    assert said["rank that holds\n90% of the energy"] == ["2", "3*"]
+    # spikes above a bulk that is no iid noise are not told beside those that are
+    figure = FIGURES["ranks"].draw(table_of("ranks", rows.assign(spikes_told=[2, math.nan, 0]), sigma))
+    assert ["2*", "†", "0"] in [[text.get_text() for text in axes.texts] for axes in figure.axes]
 
 
-def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
-    parts = [pair(f"l.{i}.q", [0.0] * 4, (4, 4), noise_std=0.0, noise_edge=0.0, spikes=0.0) for i in range(2)]
-    drawn, not_drawn = draw_all(*join(*parts), tmp_path)
-    assert drawn == []
-    assert [line.partition(":")[0] for line in not_drawn] == list(FIGURES)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "files", [{"audit.json": b'{"for'}, {"audit.json": b'{"format": 2}', "matrices/00000.npz": b"PK\x03\x04"}]
-)
-def test_a_damaged_folder_is_refused(
-    files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "matrices").mkdir()
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    assert main(["audit", str(tmp_path)]) == 2
-    assert f"{tmp_path} cannot be read" in capsys.readouterr().err
+def test_an_update_of_zero_says_why_it_is_not_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    audited({f"l.{i}.q": torch.zeros(4, 4) for i in range(2)})
+    assert main(["audit", "out"]) == 1
+    said = capsys.readouterr().out
+    assert all(f"{name}: no matrix changed" in said for name in FIGURES)
+    assert not list(Path("out").glob("*.png"))
