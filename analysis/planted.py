@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 
 from lorax_lab import spectra
 from lorax_lab.errors import ConfigError
+from lorax_lab.record.share import from_where
 from lorax_lab.spectra.structured import ABOVE
 from lorax_lab.streams import generator
 
@@ -66,7 +67,6 @@ def main(arguments: list[str]) -> int:
     if options.draws < 1:
         allowed = "allowed are numbers ≥ 1; type python -m analysis planted --draws 10"
         raise ConfigError(f"--draws {options.draws}: {allowed}")
-    style.check_out(options.out)
     rows = table(options.draws)
     made = {"planted_ranks": (rows, draw(rows))}
     path = options.records / f"{EVERYWHERE}.csv"
@@ -209,23 +209,15 @@ def everywhere_table(rows: pd.DataFrame) -> pd.DataFrame:
     for (ratio, _), cell in rows.groupby(["ratio", "rank"], sort=False):
         planted = int(cell["rank"].iloc[0])
         right = cell[cell["quantity"] == ANSWERED].pivot_table(index="draw", columns="k", values="value")
-        ranks = {OF_CUTS: [k_star(dict(zip(right.columns, scores, strict=True))) for _, scores in right.iterrows()]}
+        whole = right.iloc[:, -1]
+        cuts = (dict(zip(right.columns, scores, strict=True)) for _, scores in right.iterrows())
+        ranks: dict[str, list[Any]] = {}
+        ranks[OF_CUTS] = [from_where(cut, score - MARGIN, True) for cut, score in zip(cuts, whole, strict=True)]
         ranks |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in SPECTRAL}
-        ends = {"whole": right.iloc[:, -1].mean(), "without": right.iloc[:, 0].mean()}
+        ends = {"whole": whole.mean(), "without": right.iloc[:, 0].mean()}
         for name, values in ranks.items():
             made.append({"ratio": ratio, "rank": planted, "estimator": name} | spread(values, planted) | ends)
     return pd.DataFrame(made).drop(columns="told")
-
-
-def k_star(right: Mapping[Any, float]) -> float:
-    """The smallest k from which on every cut that was tried loses at most `MARGIN` against the largest k, the whole.
-
-    >>> k_star({0: 0.3, 1: 0.9, 2: 0.8, 4: 0.9, 8: 0.91})
-    4
-    """
-    floor = right[max(right)] - MARGIN
-    short = [k for k, score in right.items() if score < floor]
-    return int(min(k for k in right if k > max(short, default=-1)))
 
 
 @style.styled

@@ -1,4 +1,5 @@
-"""Planted updates: their rank, that labels are the planted model's own answers, and what cuts find of them."""
+"""Planted updates: their rank, that labels are the planted model's own answers, what cuts and estimators find of them,
+and the published tables."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from conftest import BAD, GOOD, PLAIN
 from safetensors.torch import load_file
 from torch import Tensor
 
+from analysis import planted
+from analysis.__main__ import main
 from experiments import planted_everywhere as made
 from experiments.teacher import (
     MATRIX,
@@ -27,8 +30,11 @@ from experiments.teacher import (
     threshold,
 )  # fmt: skip
 from lorax_lab.models import load_base, select
+from lorax_lab.spectra import singular_values
 from lorax_lab.streams import generator
 
+ROOT = Path(__file__).parents[2]
+DOCS, RECORDS = ROOT / "docs", ROOT / "experiments" / "records"
 LEVELS = {"two": Level(2), "six": Level(6), "noisy": Level(6, 0.3)}
 LAST = MATRIX.format(layer=1)
 """The tiny BERT's matrix that is planted."""
@@ -160,3 +166,44 @@ def test_without_noise_a_cut_at_the_planted_rank_gives_every_label(rows: pd.Data
     noisy = rows[(rows["quantity"] == "right") & (rows["ratio"] == made.RATIOS[1])]
     assert not noisy["value"].isna().any()
     assert list(noisy["value"]) != list(right["value"])
+
+
+# ---- what each estimator says of a known rank in known noise
+
+
+@pytest.mark.parametrize("noise", planted.NOISES)
+@pytest.mark.parametrize("ratio", planted.RATIOS)
+def test_the_signal_has_its_rank_and_its_share(noise: str, ratio: float) -> None:
+    strong, _ = planted.planted(noise, 1e8 * ratio, 5, 0, side=48)
+    assert int((singular_values(strong) > 1e-3 * float(strong.norm())).sum()) == 5
+    update, _ = planted.planted(noise, ratio, 5, 0, side=48)
+    assert float(update.square().sum()) == pytest.approx(ratio**2 + 1, rel=0.15)  # chance leaves them nearly orthogonal
+    assert torch.equal(planted.planted(noise, ratio, 5, 0, side=48)[0], update)
+    assert not torch.equal(planted.planted(noise, ratio, 5, 1, side=48)[0], update)
+
+
+def test_the_command_draws_what_there_are_records_of_and_names_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = planted.table(draws=2, ranks=(1, 4, 64), side=64)
+    monkeypatch.setattr(planted, "table", lambda draws: noise)
+    every = {"planted_ranks", "planted_everywhere"}
+    for folder, drawn in ((RECORDS, every), (tmp_path, {"planted_ranks"})):
+        out = tmp_path / folder.name / "out"
+        assert main(["planted", "--out", str(out), "--records", str(folder)]) == 0
+        assert {path.stem for path in out.iterdir()} == drawn
+        assert ("experiments.planted_everywhere" in capsys.readouterr().out) == (folder == tmp_path)
+
+
+def test_the_published_tables_are_what_the_program_makes() -> None:
+    published = pd.read_csv(DOCS / "planted_ranks.csv")
+    place = {"noise": "rows", "ratio": 3.0, "rank": 8}
+    estimates = [planted.estimates(*planted.planted("rows", 3.0, 8, draw)) for draw in range(planted.DRAWS)]
+    cell = published[(published[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")
+    assert set(cell.index) == set(estimates[0])
+    for name in estimates[0]:
+        spread = planted.spread([one[name] for one in estimates], 8)
+        assert cell.loc[name, list(spread)].astype(float).to_dict() == pytest.approx(spread, rel=1e-6, nan_ok=True)
+    every = planted.everywhere_table(pd.read_csv(RECORDS / "planted_everywhere.csv"))
+    pd.testing.assert_frame_equal(pd.read_csv(DOCS / "planted_everywhere.csv"), every, check_dtype=False)
+    assert planted.draw_everywhere(every).axes
