@@ -50,7 +50,6 @@ def _main(arguments: list[str]) -> int:
     for name in options.figures:
         if name not in FIGURES:
             raise ConfigError(f"there is no figure {name}; {suggest(name, [*FIGURES, *COMMANDS])}")
-    style.check_out(options.out)
     recorded = load(options.runs)
     _list("left out", gaps.left_out(options.runs, recorded))
     if not recorded.groups:

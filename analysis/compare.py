@@ -44,14 +44,12 @@ def main(arguments: list[str]) -> int:
     """Compare, draw, write. Returns the exit code: 0, or 2 where there is nothing to compare."""
     parser = argparse.ArgumentParser(prog="python -m analysis compare", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=RUNS, help="where the records are (runs)")
-    parser.add_argument("--runs", type=Path, help="the same")
     against = "the arm that the others are compared with: words of its name, such as 'r = 8' (full fine-tuning)"
     parser.add_argument("--against", metavar="ARM", help=against)
     parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder of page, tables and figures")
     options = parser.parse_args(arguments)
     out = options.out
-    style.check_out(out)
-    compared = [compare(group, options.against) for group in groups(options.runs or options.folder)]
+    compared = [compare(group, options.against) for group in groups(options.folder)]
     for facts in compared:
         write_csv(out / f"{facts['name']}.csv", facts["table"])
         if (rows := facts["shares"]) is not None:

@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -47,9 +48,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="the file (report.html); its folder is made")
     options = parser.parse_args(arguments)
     runs_dir, out = options.runs, options.out
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder; name a file in it, such as {out / OUT}")
-    style.check_out(out.parent)
     recorded = load(runs_dir)
     if not recorded.records and not recorded.damages:
         raise ConfigError(f"there is no run in {runs_dir}; type {command(FIRST, runs_dir)}")
@@ -132,7 +130,8 @@ def _figure(name: str, group: Group, runs_dir: Path) -> Row:
 def _picture(figure: Figure) -> str:
     """A PNG in base 64, which the page takes as it is."""
     buffer = BytesIO()
-    style.write_png(figure, buffer, DPI)
+    with mpl.rc_context(style.LOOK):
+        figure.savefig(buffer, format="png", dpi=DPI)
     return Markup(base64.b64encode(buffer.getvalue()).decode())
 
 

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
-from lorax_lab.errors import ConfigError
 from lorax_lab.record.files import write_csv, write_whole
 from lorax_lab.record.palette import CATEGORICAL, SEQUENTIAL
 
@@ -357,23 +356,6 @@ def folded(name: str, width: int) -> str:
 def wrapped(name: str, width: int) -> str:
     """A name of several words on lines of at most `width` letters."""
     return textwrap.fill(name, width, break_on_hyphens=False)
-
-
-def check_out(out: Path) -> None:
-    """Refuse a place for the figures at which, or on the way to which, a file stands.
-
-    Raises:
-        ConfigError: it names the file.
-    """
-    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise ConfigError(f"--out {out}: {nearest} is a file; name a folder, --out FOLDER")
-
-
-def write_png(figure: Figure, file: Any, dpi: int) -> None:
-    """Write a figure into a file that is open, without a date."""
-    with mpl.rc_context(LOOK):
-        figure.savefig(file, format="png", dpi=dpi)
 
 
 def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:

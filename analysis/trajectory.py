@@ -40,7 +40,6 @@ def main(arguments: list[str]) -> int:
     path, out = options.records / f"{NAME}.csv", options.out
     if not path.is_file():
         raise ConfigError(f"there is no {path}; type: python -m experiments.{NAME}")
-    style.check_out(out)
     rows = table(pd.read_csv(path))
     print(*style.save(rows, draw(rows), out / NAME), sep="\n")
     write_text(out / PAGE, page(rows))

@@ -52,7 +52,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _write(options: argparse.Namespace) -> int:
-    style.check_out(options.out)
     verdict = options.verdict or (VERDICT if options.records == RECORDS else options.out / PAGE)
     studies, damaged = load_all(options.records)
     names = [study.name for study in studies]

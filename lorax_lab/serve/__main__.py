@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import answer
 from lorax_lab.record.redact import guard
 
 RESULTS = "serving.json"
@@ -38,8 +38,6 @@ def _answer(runs: list[Path], folder: Path) -> int:
     from lorax_lab.record.provenance import hardware
     from lorax_lab.serve.prove import costs, open_served, prove
 
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {folder} is a file; name a folder")
     served = open_served(list(dict.fromkeys(run.absolute() for run in runs)))
     config = next(iter(served.configs.values()))
     facts = {"hardware": hardware(), "model": config.model, "rank": config.rank, "seed": config.seed}

@@ -120,6 +120,7 @@ def test_secrets_are_hidden_also_where_they_are_escaped(store: Store, monkeypatc
 def test_wrong_inputs_are_refused_in_a_line_and_nothing_is_written(
     key: str, name: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    store.run()
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder.html").mkdir()
     assert report(store, key, str(tmp_path / name)) == 2
