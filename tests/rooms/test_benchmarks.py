@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benches
-from benchmarks.passes import PASSES
 
 ROW = {"what": "a / b", "ratio": 0.5, "spread": "", "aim": ""}
 RESULT = {"title": "A sweep", "date": "2026-11-26", "note": "", "rows": [ROW]}
@@ -32,7 +31,3 @@ def test_a_result_of_other_defaults_is_stale(
     assert page.startswith("Words")
     assert "old" not in page
     assert ("Stale" in page) == is_stale
-
-
-def test_the_functions_of_each_pass_are_there() -> None:
-    assert [name for places in PASSES.values() for module, name in places if not hasattr(module, name)] == []

@@ -133,14 +133,13 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], tmp_path:
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
-        (["rnak=8"], "rnak"), (["rank=2,4"], "type -m"), (["task=twets"], "task=twets"),
-        (["method=lora,lroa", "-m"], "method=lroa"), (["+experiment=mine"], "experiment"),
+        (["rank=2,4"], "type -m"), (["method=lora,lroa", "-m"], "method=lroa"), (["+experiment=mine"], "experiment"),
         (["hydra/launcher=jobli"], "hydra/launcher"), (["--config", "/no/such.yaml"], "/no/such.yaml"),
         (["--config-dir", "/no/such", "rank=2"], "/no/such"), (["rank"], "rank"), (["--dry"], "--dry"),
         (["--resolve"], "--resolve"), (["--cfg=job", "rnak=8"], "rnak"), (["nowhere=1"], "there is no key nowhere"),
         (["--rank", "8"], "type rank=8"), (["--lora_alpha=16"], "type method.alpha=16"),
-        (["train.lr=1e-3"], "did you mean train.learning_rate?"), (["train.foo=3"], "train.learning_rate"),
-        (["rank=abc"], "rank=8"), (["rank=true"], "rank=8"), (["train.dropout=no"], "method.dropout"),
+        (["train.lr=1e-3"], "did you mean train.learning_rate?"), (["train.dropout=no"], "method.dropout"),
+        (["rank=abc"], "rank=8"),
     ],
 )  # fmt: skip
 def test_a_slip_or_a_word_of_another_trainer_is_answered(typed: list[str], named: str) -> None:

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import ast
-import itertools
-import tomllib
 from graphlib import TopologicalSorter
-from importlib.metadata import version
 from pathlib import Path
-
-import pytest
-from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 ORDER = (
@@ -108,15 +102,6 @@ def test_each_foreign_library_has_one_door() -> None:
             if not any(place.startswith(door) for door in DOORS[library]):
                 wrong.append(f"{place} imports {library}")
     assert not wrong
-
-
-@pytest.mark.parametrize("library", ["wandb", "wandb-workspaces", "trackio"])
-def test_a_library_whose_private_names_are_used_has_a_version_bounded_above(library: str) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    words = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
-    (bound,) = [one for word in words if (one := Requirement(word)).name == library]
-    assert any(part.operator == "<" for part in bound.specifier), bound
-    assert bound.specifier.contains(version(library))
 
 
 def test_names_of_shapes_are_for_type_checkers_alone() -> None:

