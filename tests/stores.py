@@ -16,7 +16,7 @@ from analysis.__main__ import main
 from analysis.groups import Group, load
 from lorax_lab import spectra
 from lorax_lab.record import record
-from lorax_lab.record.folder import SPECTRA, save_arrays
+from lorax_lab.record.folder import SPECTRA, save_arrays, save_history
 from lorax_lab.record.result import Inputs, Memory, Parameters
 
 MODULES = {"attention.self.query": 1.0, "attention.self.value": 2.0, "intermediate.dense": 3.0}
@@ -86,7 +86,9 @@ class Store:
                 "truncation": None if rank else self.functional(metric, cuts or {0: 0.5, 1: 0.7, 2: 0.8, 16: 0.8}),
             }
         record.write_record(folder, run_record(run_id, **parts))
-        return with_curve(folder) if status == "completed" else folder
+        if status == "completed":
+            save_history(folder, [{"step": step, "train/loss": 1 / step} for step in (1, 2, 3)])
+        return folder
 
     def functional(self, metric: str, cuts: dict[int, float]) -> list[dict[str, Any]]:
         """The cut scores as given, and a remainder that is their mirror."""
@@ -107,13 +109,6 @@ class Store:
                 saved[name] = {"sigma": sigma.numpy(), "U": np.zeros((1, 1)), "Vh": np.zeros((1, 1))}
                 matrices[name] = matrix(module, layer, rank, shape=shape)
         return matrices, saved
-
-
-def with_curve(folder: Path, steps: int = 3) -> Path:
-    """A learning curve in a run's folder."""
-    rows = [{"step": step, "train/loss": 1 / step} for step in range(1, steps + 1)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 def group_of(store: Store) -> Group:
