@@ -25,11 +25,7 @@ LETTERS = 12
 
 def stamp(group: Group, table: pd.DataFrame) -> str:
     """What to stamp on a figure: `3 of 4 runs` where it lacks some, `2 versions of torch` where unlike versions made
-    its runs; nothing on one that is whole.
-
-    Args:
-        table: with the columns `arm` and `seed`, which name the run of each row.
-    """
+    its runs; nothing on one that is whole. The run of a row is that of its `arm` and `seed`."""
     absent = lacking(group, table)
     rows = set(zip(table["arm"], table["seed"], strict=True))  # a row may be of noise
     runs = zip(group.runs["arm"], group.runs["seed"], group.runs["run_id"], strict=True)

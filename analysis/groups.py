@@ -155,10 +155,8 @@ def is_input(key: str) -> bool:
 
 
 def load(runs_dir: Path, agree: Callable[[str], bool] = is_shared) -> Recorded:
-    """Read a folder of runs. Trials of learning rates are in no group: they are scored on validation alone.
-
-    Args:
-        agree: whether the runs of a group agree in a setting.
+    """Read a folder of runs; those of a group agree in the settings that `agree` is true of. Trials of learning rates
+    are in no group: they are scored on validation alone.
 
     Raises:
         ConfigError: there is no such folder.

@@ -206,12 +206,7 @@ def frame(table: pd.DataFrame) -> tuple[Figure, Axes]:
 
 def draw_variant(axes: Axes, rows: pd.DataFrame, place: str, name: str, shift: float, **look: Any) -> None:
     """A variant's mean at each place, with the range of its seeds, which stand beside it, or the interval of one seed's
-    examples; a cross over each collapsed run.
-
-    Args:
-        place: the column of the horizontal axis.
-        name: of the variant in the legend.
-        shift: of all points, in points of print to the right.
+    examples; a cross over each collapsed run. All stand `shift` points of print to the right of the column `place`.
     """
     has_seeds, (means, words) = len(set(rows["seed"])) > 1, intervals(rows, place)
     label = f"{name}: mean, {words}; beside: each" if has_seeds else f"{name}, {words}"
@@ -235,12 +230,7 @@ def finish(figure: Figure, table: pd.DataFrame, by: str) -> Figure:
 
 
 def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str, shift: float = 0.0) -> None:
-    """A cross over the score of each collapsed run.
-
-    Args:
-        place: the column of the horizontal axis.
-        shift: of the points, in points of print to the right.
-    """
+    """A cross over the score of each collapsed run, `shift` points of print to the right of the column `place`."""
     if COLLAPSED in rows:
         points = rows[rows[COLLAPSED].astype(bool)].drop_duplicates([place, "score"])
         cross(axes, points[place].astype(float), points["score"], axes, shift=shift)

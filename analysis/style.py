@@ -102,11 +102,7 @@ def panels(
     count: int, height: float, xlabel: str, ylabel: str, across: int = 3, room: float = 0.9, sharey: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """A page-wide figure of `count` panels on a common horizontal axis, at most `across` in a row, each row `height`
-    inches high; the outer ones are labelled.
-
-    Args:
-        room: inches for the title and the legend.
-    """
+    inches high; the outer ones are labelled. Title and legend have `room` inches."""
     across = min(count, across)
     rows = -(-count // across)
     figure = canvas(PAGE, room + height * rows)
@@ -130,14 +126,8 @@ def panels_in(
 
 def spectra_grid(table: pd.DataFrame, height: float) -> tuple[Figure, Axes, list[tuple[Axes, pd.DataFrame]]]:
     """A figure of spectra: layers down, module types across, each row `height` inches high; both axes logarithmic, with
-    a tick of the index at each power of 2, or of 4 where there are many.
-
-    Args:
-        table: the columns layer, module and `i`, the index.
-
-    Returns:
-        The figure, its first axes, and each panel that has rows in the table, with these; the others are not shown.
-    """
+    a tick of the index, `i`, at each power of 2, or of 4 where there are many. Returns the figure, its first axes, and
+    each panel that has rows in the table, with these; the others are not shown."""
     place = table["layer"].astype(float).fillna(-1)
     layers, modules, longest = sorted(set(place)), list(dict.fromkeys(table["module"])), table["i"].max()
     figure = canvas(max(COLUMN, 0.4 + 2.2 * len(modules)), 1.1 + height * len(layers))

@@ -37,9 +37,6 @@ def named(runs: pd.DataFrame, settings: dict[str, Settings]) -> pd.DataFrame:
     `arm`: `LoRA r = 4 (alpha 16)`, what is averaged over seeds.
     `arm_key`: the same for all runs of an arm, and different from that of any other.
     `variants`: how many arms there are of the method and rank.
-
-    Args:
-        settings: of each run by its id, as `variation.settings` gives them.
     """
     parts = []
     for method, part in runs.groupby("method"):
@@ -65,11 +62,7 @@ def choice(table: pd.DataFrame) -> str:
 
 
 def collapsed(table: pd.DataFrame, sign: str = "") -> str:
-    """What to say of a figure's collapsed runs: a line of its title, or nothing.
-
-    Args:
-        sign: the mark of their points, in brackets.
-    """
+    """What to say of a figure's collapsed runs, whose points have the mark `sign`: a line of its title, or nothing."""
     collapsed, runs = _collapsed(table)
     return f"\n{collapsed} of {runs} runs collapsed{sign}; none is left out" if collapsed else ""
 

@@ -47,15 +47,8 @@ def read(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
 
 
 def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> tuple[list[str], list[str]]:
-    """Draw every figure that the rows allow into `folder`, each as PNG, PDF and the CSV behind it.
-
-    Args:
-        rows: one row per matrix, as in `audit.csv`; columns that are absent only cost what needs them.
-        sigma: singular values by matrix, descending: all of them, or those of the factors.
-
-    Returns:
-        The figures that were drawn, and for each other figure the reason why it was not.
-    """
+    """Draw every figure that the rows of an `audit.csv` allow into `folder`, each as PNG, PDF and the CSV behind it;
+    columns that are absent only cost what needs them. Returns those drawn, and why each other figure was not."""
     table, drawn, not_drawn = tidy(rows), [], []
     for name, figure in FIGURES.items():
         try:

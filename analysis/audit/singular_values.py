@@ -137,11 +137,8 @@ def _heading(first: pd.Series[Any]) -> list[str]:
 
 def _noise_values(row: dict[Any, Any], spikes: int = 0) -> np.ndarray | None:
     """Singular values of Gaussian noise of a row's shape with entries of std 1, descending; where it has a `rank`,
-    the root mean squares of those of products of Gaussian factors. None where the row has no shape.
-
-    Args:
-        spikes: directions that a signal takes: the noise has the shape (out − spikes, in − spikes) of the rest.
-    """
+    the root mean squares of those of products of Gaussian factors. Of so many spikes the noise has the rest's shape,
+    (out − spikes, in − spikes). None where the row has no shape."""
     if not (row["out"] > 0 and row["in"] > 0):
         return None
     sides = (int(row["out"]), int(row["in"]))

@@ -201,10 +201,7 @@ def table(records: Records, task: str) -> pd.DataFrame:
 
 
 def usual_rate(rows: pd.DataFrame) -> float:
-    """The learning rate of most arms of LoRA on one task, the lowest of several; NaN where no arm has a rank.
-
-    Args:
-        rows: of one task, as `table` has them.
+    """The learning rate of most arms of LoRA in one task's `table`, the lowest of several; NaN where none has a rank.
 
     >>> usual_rate(pd.DataFrame({"rank": [None, 1, 2, 4], "learning_rate": [7e-5, 2e-3, 1e-3, 2e-3]}))
     0.002

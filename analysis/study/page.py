@@ -76,12 +76,8 @@ def write_answer(studies: Sequence[Records], links: Mapping[str, str]) -> str:
 
 
 def _answer(shown: Sequence[Numbers]) -> Numbers | None:
-    """The numbers of the study that leads, of each task by the newest edition that has it; None where no study has a
-    share.
-
-    Args:
-        shown: by what leads, the first first.
-    """
+    """The numbers of the study that leads, the first, of each task by the newest edition that has it; None where no
+    study has a share."""
     lead = next((facts for facts in shown if not facts["faults"] and facts["tasks"]), None)
     if lead is None:
         return None

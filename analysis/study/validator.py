@@ -78,11 +78,7 @@ def marked(records: Records) -> list[str]:
 
 def may_be_short(lines: list[Line], choice: Choice) -> bool:
     """Whether a better score than an arm's best may lie beyond its grid: its rate stands at the edge, and its score is
-    not the highest there is.
-
-    Args:
-        lines: of the arm's condition.
-    """
+    not the highest there is."""
     perfect = bool(lines) and lines[0].get("metric") in (*SHARES, *CORRELATIONS) and choice.score >= 1
     return choice.edge and not perfect
 

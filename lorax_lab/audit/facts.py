@@ -42,12 +42,8 @@ SUMMARY = ("relative_norm", "effective_rank", "stable_rank", "energy_rank_90", "
 
 
 def facts_of(updates: Updates, rows: pd.DataFrame, failures: Sequence[str], scores: Facts | None) -> Facts:
-    """Everything that a card says; what is not finite is None.
-
-    Args:
-        rows: of the measured matrices, `findings.complete`.
-        scores: as `cuts.score` has them.
-    """
+    """Everything that a card says, from rows of `findings.complete` and scores of `cuts.score`; what is not finite is
+    None."""
     by_type = verdicts(updates, rows)
     notes = [f"{note.kind}: {note.name}: {note.detail}" for note in updates.notes]
     untested: dict[str, list[str]] = {}

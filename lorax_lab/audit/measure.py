@@ -70,13 +70,7 @@ def measure_all(
 ) -> tuple[dict[str, Measured], list[str]]:
     """Measure every matrix that `folder` does not have yet, and keep each as soon as it is measured. First all notes
     are printed on tensors that are not measured or have another name, of each kind the first ones; `page` has all.
-
-    Args:
-        nulls: draw the nulls that keep an update's structure.
-
-    Returns:
-        ({matrix: measured}, a line for each matrix that could not be measured).
-    """
+    Returns what was measured by matrix, and a line for each matrix that could not be."""
     say(f"{updates.title}: {len(updates.matrices)} matrices, into {folder}")
     for kind, notes in itertools.groupby(updates.notes, key=lambda note: note.kind):
         lines = [f"  {note.kind}: {note.name}: {note.detail}" for note in notes]
@@ -103,10 +97,7 @@ def measure_all(
 
 
 def measure(matrix: Matrix, device: torch.device) -> Measured:
-    """The row and the singular values of one update.
-
-    Args:
-        device: where dense updates are decomposed.
+    """The row and the singular values of one update; a dense one is decomposed on the device.
 
     Raises:
         ValueError: nan or inf in the weights. ArithmeticError: no solver worked.

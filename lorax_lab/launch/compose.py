@@ -166,10 +166,8 @@ def _no_key(key: str) -> str:
 
 
 def typed(content: Any) -> RunConfig:
-    """A composed configuration as a checked `RunConfig`, with the settings of its method and of its kind of task.
-
-    Args:
-        content: nested settings, plain or a DictConfig.
+    """A composed configuration, plain or a DictConfig, as a checked `RunConfig`, with the settings of its method and of
+    its kind of task.
 
     Raises:
         ConfigError: an unknown key, a missing key, a wrong type or a value out of range.

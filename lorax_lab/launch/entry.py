@@ -16,11 +16,8 @@ from lorax_lab.launch.compose import check_flags, in_our_words, recorded, spell_
 
 
 def launch() -> int:
-    """Run the command line in `sys.argv`.
-
-    Returns:
-        The exit code: 0 all completed, 1 some not, 2 a setting that is not possible, 130 interrupted.
-    """
+    """Run the command line in `sys.argv`. Returns the exit code: 0 all completed, 1 some not, 2 a setting that is not
+    possible, 130 interrupted."""
     # torchrun starts several processes with one command line: one of each machine says what is wrong with it
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
     with nullcontext() if is_first else redirect_stdout(io.StringIO()):
@@ -71,10 +68,7 @@ def for_hydra(words: list[str]) -> list[str]:
 
 def job(config: DictConfig) -> float:
     """A job of Hydra's, as every sweeper and launcher may start one: the run of its configuration, and before it the
-    full fine-tune that it is compared with. What is recorded is not trained again.
-
-    Returns:
-        The run's score on validation.
+    full fine-tune that it is compared with. What is recorded is not trained again. Returns the score on validation.
 
     Raises:
         RuntimeError: the run has no result.

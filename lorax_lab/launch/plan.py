@@ -77,10 +77,7 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
 
 
 def check_together(runs: Sequence[Run], has_launcher: bool = False) -> None:
-    """Refuse what several processes cannot train: more than one run, and settings that need one process.
-
-    Args:
-        has_launcher: a launcher of Hydra's is to start the runs.
+    """Refuse what several processes cannot train: several runs, a launcher of Hydra's, settings that need one process.
 
     Raises:
         ConfigError: it says what to type instead.

@@ -86,11 +86,8 @@ def clear_checkpoints(folder: Path) -> None:
 
 
 def attempt(run: Run, show: Show) -> str:
-    """Train one run unless it is recorded, or compare it with its reference if only that is missing.
-
-    Returns:
-        The run's status, or one of the outcomes above.
-    """
+    """Train one run unless it is recorded, or compare it with its reference if only that is missing. Returns the run's
+    status, or one of the outcomes above."""
     try:
         with lease(run.folder) as mine:
             if not mine:
@@ -174,11 +171,8 @@ def interrupted(interrupt: KeyboardInterrupt) -> str:
 
 
 def follow() -> int:
-    """What every process but the first does: its part of each run that the first begins. It prints nothing.
-
-    Returns:
-        The exit code.
-    """
+    """What every process but the first does: its part of each run that the first begins. It prints nothing, and returns
+    the exit code."""
     interrupt_once()
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):

@@ -50,16 +50,9 @@ Launch = Callable[..., Sequence[Any]]
 
 
 def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch | None, dry_run: bool) -> int:
-    """Check every run, train those that are missing, and print the closing table; or say what would be done.
-
-    Args:
-        configs: of the runs that are asked for.
-        jobs: the overrides of each.
-        launcher: starts the jobs; None for worker processes of our own.
-
-    Returns:
-        The exit code: 0 all completed, 1 some not, 130 interrupted.
-    """
+    """Check every run, train those that are missing, and print the closing table; or say what would be done. Without a
+    launcher, which would start the jobs, worker processes of our own train. Returns the exit code: 0 all completed, 1
+    some not, 130 interrupted."""
     distributed.join(configs[0].train.device)
     if not distributed.is_first():
         return follow()
@@ -157,11 +150,7 @@ class Sweep:
 
     def train(self, shares: list[Variables]) -> bool:
         """Give the runs to workers, and wait for those that another launcher trains. A run that begins before its
-        reference is there is compared with it afterwards. Returns whether the sweep was interrupted.
-
-        Args:
-            shares: the environment of each worker, as `room.shares` returns them.
-        """
+        reference is there is compared with it afterwards. Returns whether the sweep was interrupted."""
         interrupt_once()
         workers = Workers(shares)
         ended_by: signal.Signals | None = signal.SIGTERM

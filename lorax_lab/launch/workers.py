@@ -98,11 +98,7 @@ class Worker:
 
 
 class Workers:
-    """The workers of a sweep.
-
-    Args:
-        shares: the environment of each worker that may be started.
-    """
+    """The workers of a sweep; `shares` are the environments of those that may be started."""
 
     def __init__(self, shares: list[Variables]) -> None:
         self.shares = list(shares)

@@ -74,11 +74,7 @@ def effective_ranks(folder: Path) -> tuple[float | None, float | None] | None:
 
 
 def row(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
-    """The measures of one update, NaN where they have no value.
-
-    Args:
-        arrays: of the matrix, as `load_spectra` gives them.
-    """
+    """The measures of one update, whose arrays `load_spectra` gives; NaN where they have no value."""
     sigma = torch.from_numpy(arrays["sigma"])
     rounding = spectra.Rounding(**dataclasses.asdict(matrix.rounding)) if matrix.rounding else None
     measured = spectra.row_of(sigma, matrix.shape, matrix.base_norm, matrix.rank, rounding)

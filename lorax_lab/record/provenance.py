@@ -25,12 +25,7 @@ PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "
 
 
 def new_record(config: RunConfig, run_id: str, status: Status, kernel: str, **outcome: Any) -> Record:
-    """The record of a run of this process, written now.
-
-    Args:
-        kernel: what the run's linear layers multiply with.
-        outcome: the result of a completed run, or the reason and error of another.
-    """
+    """The record of a run of this process, written now; `outcome` is its result, or the reason and error of its end."""
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     dials = (plain(config), config.method.name, config.rank, config.seed)
     code = (versions(config.method.packages), git(), code_sha256())

@@ -36,11 +36,7 @@ def from_where(scores: Mapping[int, float], score: float, higher_is_better: bool
 
 def share_kept(record: Record, full: Result) -> float | None:
     """(score − head) / (full − head) of a completed run on the test split; None for a trial, where no head was fitted
-    alone, and where full fine-tuning brings nothing.
-
-    Args:
-        full: of the run's reference, which has the score of the head alone as a baseline.
-    """
+    alone, and where full fine-tuning brings nothing. `full` is of the run's reference."""
     result = record.completed
     head = full.baselines.get(f"{HEAD_ALONE}/{result.metric}")
     if head is None or record.is_trial:

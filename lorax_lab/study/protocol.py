@@ -152,11 +152,7 @@ class Selection:
 
 
 def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping[str, Any] | None]) -> Selection:
-    """Choose each arm's rate from its trials, or say which trials are missing.
-
-    Args:
-        line_of: the published line of a trial; None where it has none that counts.
-    """
+    """Choose each arm's rate from its trials, or say which are missing: those without a published line that counts."""
     steps, extensions = range(protocol.rates), protocol.extensions
     while True:
         lines = {trial: line_of(trial) for trial in protocol.trials(condition, steps)}

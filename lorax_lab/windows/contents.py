@@ -144,10 +144,8 @@ def heat_map(matrices: Sequence[Sequence[Any]]) -> np.ndarray:
     """Effective rank of ΔW, layers down, types of module across, as a picture (height, width, 4) uint8.
 
     The colour is its share of noise's, from 0 to 1 in every run, and white where noise tells nothing; the number is the
-    effective rank itself. Matrices outside all layers have the last row; matrices of one cell show their mean.
-
-    Args:
-        matrices: rows (layer, module, share of noise, effective rank), as of `derived`.
+    effective rank itself. Matrices outside all layers have the last row; matrices of one cell show their mean. Rows are
+    (layer, module, share of noise, effective rank), as of `derived`.
     """
     import pandas as pd
     from matplotlib.backends.backend_agg import FigureCanvasAgg

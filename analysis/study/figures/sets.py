@@ -99,12 +99,8 @@ def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
 
 
 def _margin_axis(axes: Axes, values: np.ndarray, worse: float) -> None:
-    """An axis of differences: linear around 0, logarithmic beyond, so that the margin is seen beside large losses.
-
-    Args:
-        values: what has to lie within.
-        worse: as `worse_by_margin` gives it.
-    """
+    """An axis that holds differences: linear around 0, logarithmic beyond, so that the margin is seen beside large
+    losses."""
     margin = abs(worse)
     if not margin > 0:
         return
