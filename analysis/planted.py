@@ -210,7 +210,7 @@ def everywhere_table(rows: pd.DataFrame) -> pd.DataFrame:
         planted = int(cell["rank"].iloc[0])
         right = cell[cell["quantity"] == ANSWERED].pivot_table(index="draw", columns="k", values="value")
         whole = right.iloc[:, -1]
-        cuts = (dict(zip(right.columns, scores, strict=True)) for _, scores in right.iterrows())
+        cuts = (dict(zip(map(int, right.columns), scores, strict=True)) for _, scores in right.iterrows())
         ranks: dict[str, list[Any]] = {}
         ranks[OF_CUTS] = [from_where(cut, score - MARGIN, True) for cut, score in zip(cuts, whole, strict=True)]
         ranks |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in SPECTRAL}
