@@ -39,8 +39,9 @@ CLOSE = 2e-6
 
 
 def trained(store: Path, *words: str) -> Path:
-    """The folder of the one run of these overrides."""
-    ran("reference=false", "train.epochs=10", "train.learning_rate=0.003", *words, f"runs_dir={store}")
+    """The folder of the one run of these overrides, in fp32, as the exported model is asked."""
+    fixed = ("reference=false", "train.precision=fp32", "train.epochs=10", "train.learning_rate=0.003")
+    ran(*fixed, *words, f"runs_dir={store}")
     return next(store.glob("*/record.json")).parent
 
 
