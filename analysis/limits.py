@@ -31,7 +31,8 @@ STUDY_OF_MATRICES = "paper_which_rank"
 SEARCH = RECORDS / "language_search.csv"
 """What `experiments.language_search` found, by generator."""
 BELOW_FORM, MORE_EXACT = 0.3, 0.2
-"""A generator teaches where it ends so many nats below the form, or where so many more answers are exact."""
+"""A generator teaches where it ends so many nats a token below the form, or its share of exact answers is so much
+higher (the rule of `experiments.language_search`)."""
 Numbers = dict[str, Any]
 
 

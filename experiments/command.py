@@ -105,6 +105,7 @@ def _list(records: StudyRecords, progress: Progress, launch: list[str]) -> int:
 def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -> int:
     """Run the missing runs, each sweep once: trials first, final runs once rates are chosen. Returns 0, or `WRONG`."""
     tried: list[list[str]] = []
+    checked = set[Cell]()
     while True:
         progress = records.progress(progress.wanted)
         _show(progress)
@@ -113,8 +114,9 @@ def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -
         waiting = [sweep for sweep in sweeps(progress.plan, progress.missing) if sweep not in tried]
         if not waiting:
             return 0
-        if not tried:
-            check_versions(progress.plan, to_check(progress, records.of_cell), records.runs, launch)
+        others = [(cell, line) for cell, line in to_check(progress, records.of_cell) if cell not in checked]
+        check_versions(progress.plan, others, records.runs, launch)
+        checked.update(cell for cell, _ in others)
         for sweep in waiting:
             tried.append(sweep)
             try:

@@ -1,7 +1,7 @@
 """The rank study, third edition: r90 of LoRA, k90 of the full update and d90 of random subspaces, by one rule.
 
-It grows task by task, since all of it takes many hours: a task's runs are made on one machine. Cloze asks which of 24
-words is missing in a headline.
+It grows task by task, since all of it takes many hours. A task's trials are made on one machine, and so are its final
+runs. Cloze asks which of 24 words is missing in a headline.
 """
 
 from __future__ import annotations

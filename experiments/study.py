@@ -253,9 +253,11 @@ def trained_lines(sweep: list[str], folders: Iterable[Path], launch: list[str], 
         if not (folder / RECORD).is_file():
             run_sweep(typed(sweep, folder.parent, launch, study))
         try:
-            lines.append(line_of(folder))
+            lines.append(line := line_of(folder))
         except FileNotFoundError:
             raise ConfigError(f"{folder.name} did not end well; what stands above says why") from None
+        if line["status"] != "completed":
+            raise ConfigError(f"{folder.name} {line['status']}: {line.get('reason')}")
     return lines
 
 

@@ -21,7 +21,7 @@ from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep, replay
 from experiments.command import main
-from experiments.study import RECORDS, Plan, Progress, studies, sweeps, texts_of, with_workers
+from experiments.study import RECORDS, Plan, Progress, studies, sweeps, texts_of, trained_lines, with_workers
 from experiments.study_records import StudyRecords, check_arms, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
@@ -417,6 +417,39 @@ def test_one_run_of_each_arm_of_what_grows_is_checked_where_the_code_is_another(
     found = [cell for cell, _ in replay.to_check(cast(Any, SimpleNamespace(plan=plan, missing=cells)), of_cell)]
     assert sorted(cell.arm for cell in found) == sorted(arm.name for arm in PROTOCOL.arms if checked)
     assert {cell.stage for cell in found} <= {checked}
+
+
+def test_a_sweep_is_started_unless_all_its_runs_are_recorded_and_each_must_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders, ends, started = [tmp_path / "one", tmp_path / "two"], {"one": "completed"}, list[list[str]]()
+
+    def run_sweep(command: list[str]) -> int:
+        started.append(command)
+        for name in ends:
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "record.json").touch()
+        return 0
+
+    def line_of(folder: Path) -> dict[str, Any]:
+        if not folder.is_dir():
+            raise FileNotFoundError
+        return {"run_id": folder.name, "status": ends[folder.name], "reason": "nan"}
+
+    def lines() -> list[dict[str, Any]]:
+        return trained_lines(["seed=0,1"], folders, ["workers=2"], "made")
+
+    monkeypatch.setattr("experiments.study.run_sweep", run_sweep)
+    monkeypatch.setattr("lorax_lab.study.published.line_of", line_of)
+    with pytest.raises(ConfigError, match=r"^two did not end well"):
+        lines()
+    ends["two"] = "completed"
+    assert [line["run_id"] for line in lines()] == ["one", "two"]
+    assert lines() == lines()
+    assert [command[3:4] + command[-2:] for command in started[2:]] == [["seed=0,1", "workers=2", "-m"]]
+    ends["two"] = "diverged"
+    with pytest.raises(ConfigError, match=r"^two diverged: nan$"):
+        lines()
 
 
 def test_a_published_score_that_is_not_the_runs_own_is_seen(

@@ -1,5 +1,5 @@
-"""Each end of the interval of r90 errs in at most 3 % of studies whose shares are known: simulated plateaus of LoRA,
-also where the 100 % is chosen.
+"""Each end of the interval of r90 errs in at most 3 % of studies whose shares are known: simulated plateaus of LoRA.
+Where the 100 % is chosen, it is 3.1 %.
 
 Full fine-tuning, the head alone and LoRA of every rank answer the same test examples with the same seeds. Accuracies
 and components of variance are those of sarcasm in `rank_sweep_2`. What decides an answer has parts for the example, for
@@ -28,6 +28,8 @@ from analysis.study.statistics import crossed
 RANKS = (1, 2, 4, 8, 16, 24, 32, 64, 128)
 FULL, ZERO, SHARE = 0.874, 0.780, 0.9
 SEEDS, STUDIES, ALLOWED = 5, 2000, 0.03
+OF_CHOSEN = 0.031
+"""Allowed where the 100 % is chosen; where final runs chose it, it was .034."""
 DIFFICULTY, SUITS = 2.0, 0.5
 QUIET, LOUD = 0.02, 0.1
 """How much seeds differ, in units of what decides a single answer."""
@@ -104,7 +106,7 @@ def errors(case: str, examples: int, seed: float) -> tuple[int, int, int]:
 @pytest.mark.parametrize(("case", "examples", "seed"), CASES)
 def test_each_end_errs_rarely_on_a_plateau_at_the_share(case: str, examples: int, seed: float) -> None:
     lows, highs, before = errors(case, examples, seed)
-    assert round(max(lows, highs) / STUDIES, 2) <= ALLOWED
+    assert max(lows, highs) / STUDIES <= (OF_CHOSEN if case in RIVALS else ALLOWED)
     if case == AT:
         assert min(lows, highs) > 0  # no interval that is wide for nothing
         assert before > 2 * lows  # the rule that must not come back: any rank that surely falls short
