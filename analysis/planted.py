@@ -209,12 +209,14 @@ def everywhere_table(rows: pd.DataFrame) -> pd.DataFrame:
     for (ratio, _), cell in rows.groupby(["ratio", "rank"], sort=False):
         planted = int(cell["rank"].iloc[0])
         right = cell[cell["quantity"] == ANSWERED].pivot_table(index="draw", columns="k", values="value")
-        whole = right.iloc[:, -1]
+        of_whole_update = right.iloc[:, -1]
         cuts = (dict(zip(map(int, right.columns), scores, strict=True)) for _, scores in right.iterrows())
         ranks: dict[str, list[Any]] = {}
-        ranks[OF_CUTS] = [from_where(cut, score - MARGIN, True) for cut, score in zip(cuts, whole, strict=True)]
+        ranks[OF_CUTS] = [
+            from_where(cut, score - MARGIN, True) for cut, score in zip(cuts, of_whole_update, strict=True)
+        ]
         ranks |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in SPECTRAL}
-        ends = {"whole": whole.mean(), "without": right.iloc[:, 0].mean()}
+        ends = {"whole": of_whole_update.mean(), "without": right.iloc[:, 0].mean()}
         for name, values in ranks.items():
             made.append({"ratio": ratio, "rank": planted, "estimator": name} | spread(values, planted) | ends)
     return pd.DataFrame(made).drop(columns="told")

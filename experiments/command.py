@@ -114,9 +114,10 @@ def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -
         waiting = [sweep for sweep in sweeps(progress.plan, progress.missing) if sweep not in tried]
         if not waiting:
             return 0
-        others = [(cell, line) for cell, line in to_check(progress, records.of_cell) if cell not in checked]
-        check_versions(progress.plan, others, records.runs, launch)
-        checked.update(cell for cell, _ in others)
+        # final runs are missing only once trials are done, and may have been recorded on another machine than these
+        unchecked = [(cell, line) for cell, line in to_check(progress, records.of_cell) if cell not in checked]
+        check_versions(progress.plan, unchecked, records.runs, launch)
+        checked.update(cell for cell, _ in unchecked)
         for sweep in waiting:
             tried.append(sweep)
             try:

@@ -9,7 +9,8 @@ RULE, before the runs: a generator teaches where its own answers end .3 nats a t
 the share of exact answers is .2 or more higher. A study takes those that teach most of each kind: a rule, arithmetic,
 facts.
 
-COST: 2 runs of 96 steps for each generator, side by side: about four minutes on 2 cores.
+COST: 2 runs of 96 steps for each generator, side by side: about four minutes on 2 cores for the shortest answers, and
+several times that for long ones.
 """
 
 from __future__ import annotations

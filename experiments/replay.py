@@ -125,8 +125,8 @@ def to_check(progress: Progress, of_cell: dict[Cell, Line]) -> list[tuple[Cell, 
     for cell, line in of_cell.items():
         if comparison(cell) in growing and line["status"] == "completed":
             groups.setdefault((cell.arm, *comparison(cell)), []).append((cell, line))
-    others = [cells for cells in groups.values() if all(is_other(line) for _, line in cells)]
-    return [min(cells, key=lambda pair: pair[1]["time"]["total_seconds"]) for cells in others]
+    without_new = [runs for runs in groups.values() if all(is_other(line) for _, line in runs)]
+    return [min(runs, key=lambda pair: pair[1]["time"]["total_seconds"]) for runs in without_new]
 
 
 def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, launch: list[str]) -> None:

@@ -190,8 +190,8 @@ def better_arm(records: Records, condition: str) -> str | None:
         return None
     higher, by_arm = records.higher_is_better(condition), compared(records, condition)
     choices = selection_of(records, condition).choices
-    rising = higher and not records.protocol.chosen_by_loss
-    trials = {arm: oriented(choices[arm].score, rising) for arm in by_arm if not is_lost(records, condition, arm)}
+    is_gain = higher and not records.protocol.chosen_by_loss  # a log loss is the lower the better
+    trials = {arm: oriented(choices[arm].score, is_gain) for arm in by_arm if not is_lost(records, condition, arm)}
     best = max(trials, key=lambda arm: trials[arm], default=None)
     return best if best and by_arm[best].interval().oriented(higher).low > 0 else None
 

@@ -19,7 +19,7 @@ from analysis.study import update
 from analysis.study.figures import FIGURES
 from analysis.study.records import load
 from analysis.study.validator import breaches
-from experiments import rank_sweep, replay
+from experiments import command, rank_sweep, replay
 from experiments.command import main
 from experiments.study import RECORDS, Plan, Progress, studies, sweeps, texts_of, trained_lines, with_workers
 from experiments.study_records import StudyRecords, check_arms, settings_of
@@ -396,12 +396,11 @@ def test_scores_move_beyond_rounding(score: float | None, has_moved: bool) -> No
 @pytest.mark.parametrize(
     ("code", "missing", "checked"),
     [
-        *[
-            ("c" * 64, "final reviews", ""),
-            ("another", "final reviews", "final"),
-            ("another", "trial reviews", "trial"),
-        ],
-        *[("another", "final tweets", ""), ("another", "", "")],
+        ("c" * 64, "final reviews", ""),
+        ("another", "final reviews", "final"),
+        ("another", "trial reviews", "trial"),
+        ("another", "final tweets", ""),
+        ("another", "", ""),
     ],
 )
 def test_one_run_of_each_arm_of_what_grows_is_checked_where_the_code_is_another(
@@ -417,6 +416,30 @@ def test_one_run_of_each_arm_of_what_grows_is_checked_where_the_code_is_another(
     found = [cell for cell, _ in replay.to_check(cast(Any, SimpleNamespace(plan=plan, missing=cells)), of_cell)]
     assert sorted(cell.arm for cell in found) == sorted(arm.name for arm in PROTOCOL.arms if checked)
     assert {cell.stage for cell in found} <= {checked}
+
+
+def test_recorded_runs_of_a_stage_are_trained_again_when_its_runs_are_first_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trial, final = Cell("trial", "reviews", "full", 1e-4, 100), Cell("final", "reviews", "full", 1e-4, 0)
+    steps = [
+        SimpleNamespace(missing=cells, plan=PLAN, cells=[], wanted=None) for cells in ([trial], [trial, final], [])
+    ]
+    nothing, checked, begun = (lambda *_: None), list[list[str]](), iter(steps)
+    places = {"of_cell": {}, "runs": Path("runs"), "folder": Path("made")}
+    passed = dict.fromkeys(("check", "declare", "publish"), nothing)
+    records = SimpleNamespace(progress=lambda _: next(begun), **places, **passed)
+    fakes = {
+        "to_check": lambda progress, of_cell: [(cell, {}) for cell in progress.missing],
+        "check_versions": lambda plan, pairs, runs, launch: checked.append([cell.stage for cell, _ in pairs]),
+        "sweeps": lambda plan, cells: [[cell.stage] for cell in cells],
+        "run_sweep": lambda sweep: 0,
+        "_show": nothing,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(command, name, fake)
+    assert command._run_missing(cast(Any, records), cast(Any, steps[0]), []) == 0
+    assert checked == [["trial"], ["final"]]
 
 
 def test_a_sweep_is_started_unless_all_its_runs_are_recorded_and_each_must_end_well(
