@@ -47,6 +47,7 @@ from lorax_lab.spectra.subspaces import (
     Amplification,
     amplification,
     column_share,
+    intruders,
     row_share,
     subspace_similarities,
 )

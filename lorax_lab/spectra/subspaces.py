@@ -91,6 +91,32 @@ def row_share(delta_weight: Update, other: LowRank) -> float:
     return column_share(delta_weight.T, other.T)
 
 
+def intruders(
+    tuned: Float[Tensor, "out in"], U_base: Float[Tensor, "out m"], among: int = 10, cosine: float = 0.5
+) -> tuple[Float64[Tensor, "out k"], Float64[Tensor, " k"], Float64[Tensor, "k in"]]:
+    """The intruder dimensions of a tuned matrix W0 + ΔW: those of its top singular directions that are like none of
+    W0's (Shuttleworth et al. 2024, https://arxiv.org/abs/2410.21228). A random direction is one too.
+
+    Args:
+        tuned: (out, in), W0 + ΔW.
+        U_base: (out, m), all left singular vectors of W0.
+        among: how many of the top directions are looked at; this and `cosine` as PEFT 0.21 has them.
+        cosine: below which |uᵀ U_base| has to stay for all m.
+
+    Returns:
+        (U, sigma, Vh) of the k intruders, 0 ≤ k ≤ among.
+
+    >>> W0 = torch.diag(torch.tensor([3.0, 2.0, 0.0]))
+    >>> delta_weight = torch.diag(torch.tensor([1.0, 1.0, 5.0]))
+    >>> intruders(W0 + delta_weight, torch.eye(3)[:, :2])[1].tolist()
+    [5.0]
+    """
+    U, sigma, Vh = svd(tuned)
+    alike = (U[:, :among].T @ _orthonormal(U_base, "U_base")).abs().amax(dim=1)
+    found = (alike < cosine).nonzero().flatten()
+    return U[:, found], sigma[found], Vh[found]
+
+
 @dataclass(frozen=True)
 class Amplification:
     """How much an update amplifies what the base does in its directions, with two controls (Hu et al. 2021, Table 7).

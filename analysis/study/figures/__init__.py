@@ -17,7 +17,7 @@ from lorax_lab.errors import ConfigError, suggest
 
 from ... import style
 from ..records import Records, with_direction, with_model
-from . import answer, arms, bases, claims, cost, directions, sets, sizes, trials, updates
+from . import answer, arms, bases, claims, cost, directions, forgetting, sets, sizes, trials, updates
 
 
 class Figure(NamedTuple):
@@ -59,6 +59,7 @@ FIGURES = {
     ),
     "arms": Figure(arms.ARMS_TITLE, arms.arms_table, arms.arms_draw, claims.arms),
     "sets": Figure(sets.TITLE, sets.table, sets.draw, claims.sets),
+    "forgetting": Figure(forgetting.TITLE, forgetting.table, forgetting.draw, forgetting.claim),
     "losses": Figure(arms.LOSSES_TITLE, arms.losses_table, arms.losses_draw, claims.losses),
     "sizes": Figure(sizes.TITLE, sizes.table, sizes.draw, claims.sizes),
 }

@@ -1,0 +1,154 @@
+"""What a fine-tune does to the loss on other texts: before and after, with its update at the norm of another one, and
+without the directions that the base does not have (Shuttleworth et al. 2024, https://arxiv.org/abs/2410.21228).
+
+A large update forgets more than a small one, whatever its rank. So that of full fine-tuning is also shrunk to the norm
+of each LoRA's, and LoRA's grown to that of full fine-tuning. What the removal of directions does is held against noise:
+as many directions with the same singular values, drawn at random.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorax_lab.afterwards.trained import Run, Runs
+from lorax_lab.config import TaskConfig
+from lorax_lab.methods import METHODS
+from lorax_lab.models import load_base, out_in, select
+from lorax_lab.record.folder import check_file
+from lorax_lab.spectra import intruders, svd
+from lorax_lab.streams import generator
+from lorax_lab.tasks import KINDS, load_task
+from lorax_lab.tasks.language_modeling import NATS, TOKENS
+from lorax_lab.tasks.split import Split
+
+Change = dict[str, Tensor]
+"""θ − θ0 by the parameter's name, as it is stored; of what did not change nothing."""
+BASE = "base"
+"""Stands for the arm before training."""
+BEFORE, TRAINED, AT_NORM, WITHOUT_INTRUDERS, WITHOUT_RANDOM = (
+    *("before", "trained", "at the norm of"),
+    *("without intruders", "without random directions"),
+)
+"""What is scored."""
+Svd = tuple[Tensor, Tensor, Tensor]
+"""U (out, k), σ (k,), Vh (k, in)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Base:
+    """The bare model, its parameters as they were, the left singular vectors (out, m) of each matrix that can be
+    adapted, and the test split of each text."""
+
+    model: nn.Module
+    start: Change
+    left: dict[str, Tensor]
+    splits: dict[str, Split]
+
+
+def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> Iterator[dict[str, Any]]:
+    """One row for each run, what is scored of it, and text.
+
+    Args:
+        runs: full fine-tunes, and LoRAs of the lab's own, of causal language models on one base.
+        texts: language modeling tasks by name, whose test examples are scored; the runs' own may be one.
+        reference: the arm of full fine-tuning, to whose norm the others' updates are grown.
+
+    Yields:
+        `arm, seed`; `change`: one of `BEFORE` (of the arm `BASE`, once), `TRAINED`, `AT_NORM` (θ0 + f · (θ − θ0), where
+        `of` is the arm with the same seed whose Frobenius norm ‖θ − θ0‖ that is), `WITHOUT_INTRUDERS`,
+        `WITHOUT_RANDOM`; `factor`, f, and `removed`, how many directions, both None where there is none; `text`;
+        `nats` and `tokens` of each example (n,).
+
+    Raises:
+        DamagedRecord: a run's file is not what its record says. FileNotFoundError: it is gone.
+    """
+    base = _base(next(iter(runs.values())), texts)
+    norms = {key: _norm(_change(run, base)) for key, run in runs.items()}
+    yield from _rows(base, {}, BASE, -1, BEFORE)
+    for (arm, seed), run in runs.items():
+        change = _change(run, base)
+        yield from _rows(base, change, arm, seed, TRAINED)
+        for (other, of_seed), norm in norms.items():
+            if of_seed == seed and (other == reference) != (arm == reference):
+                factor = norm / norms[arm, seed]
+                at_norm = {key: factor * tensor for key, tensor in change.items()}
+                yield from _rows(base, at_norm, arm, seed, AT_NORM, of=other, factor=factor)
+        found = _intruders(base, change)
+        removed = sum(len(sigma) for _, sigma, _ in found.values())
+        drawn = generator(seed, f"forgetting/{arm}")
+        random = {key: _random_like(*parts, drawn) for key, parts in found.items()}
+        for name, directions in ((WITHOUT_INTRUDERS, found), (WITHOUT_RANDOM, random)):
+            yield from _rows(base, _without(base, change, directions), arm, seed, name, removed=removed)
+
+
+def _base(run: Run, texts: Mapping[str, TaskConfig]) -> _Base:
+    kind = KINDS[run.config.task.kind]
+    base = load_base(run.config.model, {}, 0, kind.model_class, kind.processor_class)
+    start = {key: parameter.detach().clone() for key, parameter in base.model.named_parameters()}
+    tasks = {name: load_task(replace(config, metric="nats")) for name, config in texts.items()}
+    splits = {name: Split.encoded(task, task.test, base.processor) for name, task in tasks.items()}
+    modules = {name: base.model.get_submodule(name) for name in select(base.model, ["all-linear"])}
+    left = {f"{name}.weight": svd(out_in(module, start[f"{name}.weight"]))[0] for name, module in modules.items()}
+    return _Base(base.model, start, left, splits)
+
+
+def _change(run: Run, base: _Base) -> Change:
+    method = METHODS[run.config.method.name]
+    check_file(run.folder, method.weights)
+    _put(base, {})
+    model = copy.deepcopy(base.model)
+    method.load(model, run.folder)
+    places = {key: key.rpartition(".") for key in base.start}
+    trained = {key: getattr(model.get_submodule(module), name).detach() for key, (module, _, name) in places.items()}
+    change = {key: tensor - base.start[key] for key, tensor in trained.items()}
+    return {key: tensor for key, tensor in change.items() if tensor.any()}
+
+
+def _norm(change: Change) -> float:
+    return math.hypot(*(float(tensor.double().norm()) for tensor in change.values()))
+
+
+def _put(base: _Base, change: Change) -> None:
+    with torch.no_grad():
+        for key, parameter in base.model.named_parameters():
+            parameter.copy_(base.start[key] + change[key] if key in change else base.start[key])
+
+
+def _rows(base: _Base, change: Change, arm: str, seed: int, name: str, **more: Any) -> Iterator[dict[str, Any]]:
+    _put(base, change)
+    row = {"arm": arm, "seed": seed, "change": name, "of": None, "factor": None, "removed": None} | more
+    for text, split in base.splits.items():
+        outputs = split.outputs(base.model).double().numpy()
+        yield row | {"text": text, "nats": outputs[:, NATS], "tokens": outputs[:, TOKENS].astype(int)}
+
+
+def _matrix(base: _Base, key: str, tensor: Tensor) -> Tensor:
+    """A parameter seen as (out, in), or back."""
+    return out_in(base.model.get_submodule(key.removesuffix(".weight")), tensor)
+
+
+def _intruders(base: _Base, change: Change) -> dict[str, Svd]:
+    found = {}
+    for key in change.keys() & base.left.keys():
+        tuned = _matrix(base, key, base.start[key] + change[key])
+        if len((parts := intruders(tuned, base.left[key]))[1]):
+            found[key] = parts
+    return dict(sorted(found.items()))
+
+
+def _random_like(U: Tensor, sigma: Tensor, Vh: Tensor, drawn: torch.Generator) -> Svd:
+    """As many orthonormal directions of the same sizes, at random."""
+    gaussian = [torch.randn(tall.shape, generator=drawn, dtype=torch.float64) for tall in (U, Vh.T)]
+    left, right = (torch.linalg.qr(tall).Q for tall in gaussian)
+    return left, sigma, right.T
+
+
+def _without(base: _Base, change: Change, directions: Mapping[str, Svd]) -> Change:
+    """The change that also takes U diag(σ) Vh away, from W0 + ΔW."""
+    taken = {key: _matrix(base, key, (U * sigma @ Vh).float()) for key, (U, sigma, Vh) in directions.items()}
+    return change | {key: change[key] - tensor for key, tensor in taken.items()}

@@ -1,0 +1,144 @@
+"""The loss on other texts before and after a fine-tune: against the runs' own scores, PEFT's removal, and by norm; and
+its figure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ran
+from language import save_causal, words_of, write_table
+from synthetic import study
+
+from analysis.study.figures import FIGURES
+from analysis.study.figures.forgetting import AS_TRAINED, GROWN, SHRUNK
+from lorax_lab.afterwards.forgetting import (
+    AT_NORM,
+    BASE,
+    BEFORE,
+    TRAINED,
+    WITHOUT_INTRUDERS,
+    WITHOUT_RANDOM,
+    forgetting,
+)
+from lorax_lab.afterwards.trained import Run
+from lorax_lab.launch.compose import compose, recorded
+from lorax_lab.record import read_record
+from lorax_lab.spectra import intruders, svd
+
+FULL, LORA = "full", "LoRA r=2"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run]:
+    folder = tmp_path_factory.mktemp("forgetting")
+    words = words_of(save_causal(folder / "tiny-llama", tie_word_embeddings=True), write_table(folder / "answers.csv"))
+    shared = [*words, f"runs_dir={folder / 'runs'}", "reference=false", "train.epochs=2", "train.precision=fp32"]
+    for method in (("method=lora", "rank=2"), ("method=full", "train.learning_rate=1e-3")):
+        ran(*shared, *method)
+    found = [Run(compose(recorded(path.parent)), path.parent) for path in folder.glob("runs/*/record.json")]
+    return {(FULL if run.config.rank is None else LORA, 0): run for run in found}
+
+
+@pytest.fixture(scope="module")
+def rows(runs: dict[tuple[str, int], Run]) -> dict[tuple[str, str], dict[str, Any]]:
+    made = forgetting(runs, {"own": runs[FULL, 0].config.task}, FULL)
+    return {(row["arm"], row["change"]): row for row in made}
+
+
+def nats(row: dict[str, Any]) -> float:
+    return float(row["nats"].sum() / row["tokens"].sum())
+
+
+def test_before_and_after_are_what_the_runs_recorded(runs: Any, rows: Any) -> None:
+    for arm in (FULL, LORA):
+        recorded_as = read_record(runs[arm, 0].folder).completed
+        assert nats(rows[BASE, BEFORE]) == pytest.approx(recorded_as.baselines["untrained/nats"], rel=1e-5)
+        assert nats(rows[arm, TRAINED]) == pytest.approx(recorded_as.metrics["test/nats"], rel=1e-5)
+    changes = (TRAINED, AT_NORM, WITHOUT_INTRUDERS, WITHOUT_RANDOM)
+    assert set(rows) == {(BASE, BEFORE)} | {(arm, change) for arm in (FULL, LORA) for change in changes}
+
+
+def test_an_update_is_brought_to_the_norm_of_the_other_arm(rows: Any) -> None:
+    of_full, of_lora = rows[FULL, AT_NORM], rows[LORA, AT_NORM]
+    assert (of_full["of"], of_lora["of"]) == (LORA, FULL)
+    assert of_full["factor"] * of_lora["factor"] == pytest.approx(1)
+    assert of_full["factor"] != pytest.approx(1, abs=1e-3)
+    less, more = sorted((of_full, of_lora), key=lambda row: row["factor"])
+    before = nats(rows[BASE, BEFORE])
+    assert nats(rows[less["arm"], TRAINED]) < nats(less) < before  # a part of the way
+    assert nats(more) != pytest.approx(nats(rows[more["arm"], TRAINED]), abs=1e-4)
+
+
+def test_as_much_is_removed_at_random_as_of_intruders(rows: Any) -> None:
+    for arm in (FULL, LORA):
+        intruding, random, trained = (rows[arm, change] for change in (WITHOUT_INTRUDERS, WITHOUT_RANDOM, TRAINED))
+        assert intruding["removed"] == random["removed"]
+        assert (nats(intruding) == nats(trained)) == (intruding["removed"] == 0)
+        if intruding["removed"]:
+            assert nats(random) != pytest.approx(nats(intruding), abs=1e-6)
+
+
+def test_intruders_are_those_that_peft_reduces() -> None:
+    """The matrix that PEFT leaves with nothing of them is ours without them; their share that stays is its lambda."""
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora.intruders import reduce_intruder_dimension
+    from torch import nn
+
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(24, 20, bias=False))
+    W0 = base[0].weight.detach().clone()
+    made = get_peft_model(base, LoraConfig(r=20, lora_alpha=20, target_modules=["0"]))  # a rank that holds all
+    layer = made.base_model.model[0]
+    with torch.no_grad():
+        layer.lora_B["default"].weight.copy_(torch.randn(20, 20) * torch.tensor([3.0, 2.0, *[0.0] * 18]))
+    tuned = (W0 + layer.get_delta_weight("default")).detach()
+    U, sigma, Vh = intruders(tuned, svd(W0)[0])
+    assert 1 <= len(sigma) <= 2
+    reduce_intruder_dimension(made, mitigation_lambda=0.0, logging_sink=None)
+    left = (W0 + layer.get_delta_weight("intruder_reduced")).detach()
+    torch.testing.assert_close(left.double(), tuned.double() - U * sigma @ Vh, atol=1e-4, rtol=0)
+
+
+def test_without_a_change_nothing_intrudes() -> None:
+    W0 = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
+    U = svd(W0)[0]
+    assert len(intruders(W0, U)[1]) == 0
+    np.testing.assert_array_equal(intruders(W0, U, among=0)[1].numpy(), [])
+
+
+def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_fine_tuning(rows: Any) -> None:
+    """Two seeds, of which the second has twice the rise."""
+    before = rows[BASE, BEFORE]
+    second = [
+        row | {"seed": 1, "nats": 2 * row["nats"] - before["nats"]} for key, row in rows.items() if key[0] != BASE
+    ]
+    of_task = [row | {"condition": "reviews"} for row in (*rows.values(), *second)]
+    figure = FIGURES["forgetting"]
+    assert figure.table(study()) is None
+    made = figure.table(dataclasses.replace(study(), rows={"forgetting": of_task}))
+    assert made is not None
+    by_place = made.set_index(["series", "arm"])
+    rises = {key: 1.5 * (nats(row) - nats(before)) for key, row in rows.items()}
+    places = {
+        (AS_TRAINED, FULL): (FULL, TRAINED),
+        (AS_TRAINED, LORA): (LORA, TRAINED),
+        (GROWN, LORA): (LORA, AT_NORM),
+        (SHRUNK, LORA): (FULL, AT_NORM),
+        (WITHOUT_INTRUDERS, LORA): (LORA, WITHOUT_INTRUDERS),
+    }
+    for place, key in places.items():
+        assert by_place.loc[place, "mean"] == pytest.approx(rises[key], abs=1e-6)
+    pairs = {
+        AS_TRAINED: ((FULL, TRAINED), (LORA, TRAINED)),
+        GROWN: ((FULL, TRAINED), (LORA, AT_NORM)),
+        SHRUNK: ((FULL, AT_NORM), (LORA, TRAINED)),
+    }
+    for series, (more, less) in pairs.items():
+        assert by_place.loc[(series, LORA), "full_more"] == pytest.approx(rises[more] - rises[less], abs=1e-6)
+    assert np.isnan(by_place.loc[(AS_TRAINED, FULL), "full_more"])
+    picture = figure.draw(made)
+    assert [len(axes.containers) for axes in picture.axes] == [3]
