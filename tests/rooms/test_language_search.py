@@ -33,7 +33,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Dat
 
     monkeypatch.setattr(language_search, "generated", lambda name: PROBLEMS)
     monkeypatch.setattr(language_search, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(language_search, "KINDS", {"rule": ("spell",), "facts": ("kin",)})
+    monkeypatch.setattr(language_search, "KINDS", {"spell": "rule", "kin": "facts"})
     monkeypatch.setattr(language_search, "trained_lines", lines)
     monkeypatch.setattr(language_search, "composed", lambda overrides: overrides)
     monkeypatch.setattr(language_search, "run_of", lambda overrides: SimpleNamespace(run_id=Path(overrides[-1]).stem))
