@@ -20,7 +20,7 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.methods import METHODS
 from lorax_lab.models import load_base, out_in, select
 from lorax_lab.record.folder import check_file
-from lorax_lab.spectra import intruders, svd
+from lorax_lab.spectra import all_directions, intruders
 from lorax_lab.streams import generator
 from lorax_lab.tasks import KINDS, load_task
 from lorax_lab.tasks.language_modeling import NATS, TOKENS
@@ -93,7 +93,9 @@ def _base(run: Run, texts: Mapping[str, TaskConfig]) -> _Base:
     tasks = {name: load_task(replace(config, metric="nats")) for name, config in texts.items()}
     splits = {name: Split.encoded(task, task.test, base.processor) for name, task in tasks.items()}
     modules = {name: base.model.get_submodule(name) for name in select(base.model, ["all-linear"])}
-    left = {f"{name}.weight": svd(out_in(module, start[f"{name}.weight"]))[0] for name, module in modules.items()}
+    left = {
+        f"{name}.weight": all_directions(out_in(module, start[f"{name}.weight"]))[0] for name, module in modules.items()
+    }
     return _Base(base.model, start, left, splits)
 
 

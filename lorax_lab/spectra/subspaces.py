@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lorax_lab.spectra.gram import top_directions
 from lorax_lab.spectra.matrix import LowRank, Update, checked_matrix, scaled, svd
 from lorax_lab.spectra.measures import numerical_rank
 
@@ -111,8 +112,8 @@ def intruders(
     >>> intruders(W0 + delta_weight, torch.eye(3)[:, :2])[1].tolist()
     [5.0]
     """
-    U, sigma, Vh = svd(tuned)
-    alike = (U[:, :among].T @ _orthonormal(U_base, "U_base")).abs().amax(dim=1)
+    U, sigma, Vh = top_directions(tuned, min(among, *tuned.shape))
+    alike = (U.T @ _orthonormal(U_base, "U_base")).abs().amax(dim=1)
     found = (alike < cosine).nonzero().flatten()
     return U[:, found], sigma[found], Vh[found]
 
