@@ -64,12 +64,17 @@ CHANGES: Mapping[str, Callable[[Tensor, Generator], Tensor]] = {
 
 
 def plan() -> Plan:
-    """The grid. Full fine-tuning trains what LoRA and the subspaces change, and no embedding, norm or bias."""
+    """The grid."""
+    return plan_of_bases(bases(), prepare)
+
+
+def plan_of_bases(bases: Mapping[str, tuple[str, ...]], prepare: Callable[[], None]) -> Plan:
+    """A grid of bases. Full fine-tuning trains what LoRA and the subspaces change, and no embedding, norm or bias."""
     arms = [full(LOWEST_OF_FULL, "method.others=false"), *(lora(rank, LOWEST_OF_LORA) for rank in RANKS)]
     arms += [subspace(dimension) for dimension in DIMENSIONS]
     return Plan(
         protocol=Protocol(tuple(arms), factor=3.0, extensions=1, final_seeds=(0, 1, 2, 3, 4)),
-        factors={"base": bases(), "task": tasks()},
+        factors={"base": dict(bases), "task": tasks()},
         common=("task.pooling=mean", "train.precision=fp32", "train.validations=1"),
         final={FULL: ("measure=test_cuts",)},
         figures=("bases", "answer", "spectral", "trials"),
@@ -105,13 +110,18 @@ def folder_of(base: str) -> Path:
 
 def prepare() -> None:
     """Write the table and the bases that are not there."""
-    if not spotted_table().is_file():
-        rows = masked(headlines(HEADLINES), EACH)
-        write_table(spotted_table(), [(text.replace("[MASK]", word), word) for text, word in rows])
+    write_spotted()
     for base in CHANGES:
         if not (folder_of(base) / "model.safetensors").is_file():  # the last file that is written
             print(f"making the base {base}, in {folder_of(base)}", flush=True)
             write_base(folder_of(base), base)
+
+
+def write_spotted() -> None:
+    """Write the table, if it is not there."""
+    if not spotted_table().is_file():
+        rows = masked(headlines(HEADLINES), EACH)
+        write_table(spotted_table(), [(text.replace("[MASK]", word), word) for text, word in rows])
 
 
 def write_base(folder: Path, base: str, model: str = MODEL) -> None:

@@ -16,7 +16,7 @@ An adapter is a PEFT folder (a run's folder is one): LoRA, DoRA, rsLoRA, PiSSA (
 residual), OLoRA, AdaLoRA. Or it is a single file: of Microsoft's loralib, with tensors named lora_A and lora_B, which
 needs --alpha, or of kohya's sd-scripts, with tensors named lora_down and lora_up. A checkpoint is a folder or file
 (safetensors, sharded or not; PyTorch .bin, read without running code), a hub id (org/name, org/name@revision) or a
-preset (minilm, smollm2, whisper_base). What was stopped goes on where it was: type the same command again.
+preset (minilm, minilm_l3, smollm2, whisper_base). What was stopped goes on where it was: type the same command again.
 """
 QUESTION = "How low is the rank of ΔW = TUNED − BASE? Every 2-D weight is measured, streamed from disk."
 AUDIT = """

