@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 
 NAMED = 3
 """Up to so many models are named in a caption."""
+BASE = "base"
+"""The factor whose levels are compared with each other, task by task."""
 KEPT = 16
 """How many studies' results stay cached while their figures and pages are made."""
 
@@ -78,6 +81,12 @@ class Records:
     def lines_in(self, condition: str, stage: str) -> list[Line]:
         """The lines of a condition's trials or final runs."""
         return list(self._sorted.get((condition, stage), []))
+
+    def on_all_bases(self, condition: str) -> list[str]:
+        """The conditions that differ from this one in their base alone, and itself."""
+        factors = self.declared.factors
+        points = {", ".join(names): dict(zip(factors, names, strict=True)) for names in product(*factors.values())}
+        return [name for name in self.conditions if points[name] | {BASE: ""} == points[condition] | {BASE: ""}]
 
     def _all_in(self, condition: str) -> list[Line]:
         return [*self.lines_in(condition, "final"), *self.lines_in(condition, "trial")]

@@ -155,8 +155,9 @@ def _of_task(records: Records, task: str) -> Iterator[str]:
     yield from _reference(records, finals, chosen)
     completed = [line for line in both if line["status"] == "completed"]
     yield from _same(records, completed, SAME)
-    for stage in (trials, finals):
-        yield from _same(records, [line for line in stage if line["status"] == "completed"], SAME_IN_A_STAGE)
+    for stage in ("trial", "final"):
+        compared = [line for name in records.on_all_bases(task) for line in records.lines_in(name, stage)]
+        yield from _same(records, [line for line in compared if line["status"] == "completed"], SAME_IN_A_STAGE)
     yield from _one_test_split(records, completed)
     yield from _paired(records, both)
 
@@ -212,7 +213,8 @@ SAME: Checks = (
     ("training budget", ("model", "task", "train"), lambda line: [line["time"][key] for key in BUDGET]),
 )
 SAME_IN_A_STAGE: Checks = (("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),)
-"""Of trials among each other, which choose a rate, and of final runs: these may be of another machine."""
+"""Of trials among each other, which choose a rate, and of final runs, on all bases of a task: final runs may be of
+another machine than trials."""
 MAY_DIFFER = ("train_examples", "max_length")
 """Settings of a task that leave the test examples as they are. Arms may differ in these alone. Columns are not among
 them, because rows with equal texts are kept in one split."""

@@ -19,6 +19,7 @@ from analysis.study import page, share
 from analysis.study.figures import FIGURES, bases
 from analysis.study.records import Records
 from analysis.study.share import HEAD, Scores
+from analysis.study.validator import breaches
 from experiments import pretraining, trajectory
 from experiments.study import composed
 from lorax_lab.execute import execute
@@ -94,6 +95,17 @@ def test_a_study_of_bases_has_their_differences_and_refuses_a_share_where_nothin
     none = of_bases(0.95)
     assert set(bases.by_base(none)["quantity"]) == set(bases.SPECTRAL)
     assert "does not learn" in page.write(none)
+
+
+@pytest.mark.parametrize("stage", ["trial", "final"])
+def test_runs_of_a_task_on_all_bases_are_of_one_machine(stage: str) -> None:
+    records = of_bases(0.6)
+    for line in records.lines_in("random, reviews", stage):
+        line["hardware"]["threads"] = 8
+    faults = [breach.partition(" differ")[0] for breach in breaches(records)]
+    assert faults == [f"{base}, reviews: numeric settings" for base in ("pretrained", "random")]
+    factors = {"size" if name == "base" else name: levels for name, levels in records.declared.factors.items()}
+    assert breaches(replace(records, declared=replace(records.declared, factors=factors))) == []
 
 
 def test_a_run_that_is_looked_at_trains_as_if_nothing_had_been_and_is_trained_once(

@@ -18,7 +18,7 @@ from lorax_lab.record.share import MOST
 from ... import style
 from .. import share
 from ..comparison import seeds_of
-from ..records import Records
+from ..records import BASE, Records
 from ..share import Scores
 from ..statistics import Interval, crossed, t_interval
 
@@ -26,8 +26,6 @@ TITLE = "the share that each base keeps by rank, by directions and by dimension"
 LIMITS = (-20, 140)
 """Per cent that are drawn."""
 SHORT = {"rank": "rank of LoRA", "k": "directions kept, k", "dimension": "dimension d"}
-FACTOR = "base"
-"""The first factor of such a study."""
 SPECTRAL = ("effective_rank", "stable_rank")
 DECIDED = {"rank": 4, "k": 16, "dimension": 100_000}
 """The size of each side at which bases are compared on the page; the table has every size."""
@@ -35,12 +33,12 @@ DECIDED = {"rank": 4, "k": 16, "dimension": 100_000}
 
 def is_of_bases(records: Records) -> bool:
     """Whether the study's first factor is the base."""
-    return next(iter(records.declared.factors)) == FACTOR
+    return next(iter(records.declared.factors)) == BASE
 
 
 def places(records: Records) -> Iterator[tuple[str, str, str, str]]:
     """(condition, base, task, the condition of the first base on this task) of each condition."""
-    first = next(iter(records.declared.factors[FACTOR]))
+    first = next(iter(records.declared.factors[BASE]))
     for base, *others in product(*records.declared.factors.values()):
         task = ", ".join(others)
         yield f"{base}, {task}", base, task, f"{first}, {task}"
