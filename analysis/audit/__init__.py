@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from lorax_lab.errors import ConfigError, in_short
 
 from .. import style
 from ..groups import CannotDraw
@@ -23,7 +26,7 @@ NUMBERS = (
 
 
 def main(arguments: list[str]) -> int:
-    """Draw. Returns the exit code: 0 drawn, 1 nothing could be drawn, 2 a folder that is absent."""
+    """Draw. Returns the exit code: 0 drawn, 1 nothing could be drawn, 2 a folder that is absent or cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m analysis audit", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="what python -m lorax_lab.audit wrote")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the figures go (the same folder)")
@@ -38,12 +41,20 @@ def main(arguments: list[str]) -> int:
 
 def read(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """What `python -m lorax_lab.audit` wrote: one row per matrix as in `audit.csv`, and the singular values by matrix,
-    descending; a `FileNotFoundError` where the folder is of no audit."""
+    descending.
+
+    Raises:
+        FileNotFoundError: the folder is of no audit. ConfigError: its files are damaged, or in another form.
+    """
     sigma = {}
-    for path in sorted((folder / "matrices").glob("*.npz")):
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            sigma[str(json.loads(str(arrays["row"]))["matrix"])] = arrays["sigma"]
-    return pd.read_csv(folder / "audit.csv"), sigma
+    try:
+        for path in sorted((folder / "matrices").glob("*.npz")):
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                sigma[str(json.loads(str(arrays["row"]))["matrix"])] = arrays["sigma"]
+        return pd.read_csv(folder / "audit.csv"), sigma
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = f"{folder} is an audit of another format, or damaged: {in_short(error)}"
+        raise ConfigError(f"{reason}; type python -m lorax_lab.audit BASE TUNED --out NEW") from None
 
 
 def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> tuple[list[str], list[str]]:

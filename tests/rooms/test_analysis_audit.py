@@ -123,3 +123,11 @@ def test_an_update_of_zero_says_why_it_is_not_drawn(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert all(f"{name}: no matrix changed" in said for name in FIGURES)
     assert not list(Path("out").glob("*.png"))
+
+
+def test_a_folder_whose_matrices_have_no_rows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    audited({"l.0.q": torch.ones(4, 4)})
+    np.savez("out/matrices/00000.npz", sigma=np.ones(4))
+    capsys.readouterr()
+    assert main(["audit", "out"]) == 2
+    assert capsys.readouterr().err.endswith("; type python -m lorax_lab.audit BASE TUNED --out NEW\n")
