@@ -496,5 +496,5 @@ def test_a_published_score_that_is_not_the_runs_own_is_seen(
 
 def test_the_page_of_studies_counts_the_last_outcome() -> None:
     outcome = pd.read_csv(replay.OUTCOME)
-    counted = f"{(outcome['equal_answers'] == 1).sum()} of {len(outcome)} have every test answer again"
+    counted = f"**{(outcome['equal_answers'] == 1).sum()} of {len(outcome)} "
     assert counted in (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
