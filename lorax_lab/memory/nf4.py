@@ -7,7 +7,7 @@ The products are all zero: a step of these layers can be predicted, and nothing 
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.methods.lora_layer import LoRALinear, set_module
+from lorax_lab.methods.lora_layer import LoRALinear
 from lorax_lab.methods.quantized import BLOCK, QuantizedLinear
 from lorax_lab.models.matrices import is_read
 
@@ -37,4 +37,4 @@ def hold_frozen_in_nf4(model: nn.Module, names: list[str]) -> None:
         if isinstance(layer, LoRALinear):
             layer.base = _ZeroLinear(layer.base, 4)
         else:
-            set_module(model, name, _ZeroLinear(layer, 4))
+            model.set_submodule(name, _ZeroLinear(layer, 4))

@@ -474,21 +474,18 @@ def _stated_alpha(module: str, tensors: dict[str, Tensor], typed: float | None) 
 def _places(base: Iterable[str]) -> dict[str, str]:
     """The modules of a base by their names with underscores for dots, in full and without what wrappers put before."""
     modules = [name.removesuffix(".weight") for name in base if name.endswith(".weight")]
-    return {_flat(_plain(name)): name for name in modules} | {_flat(name): name for name in modules}
+    short = {_plain(name).replace(".", "_"): name for name in modules}
+    return short | {name.replace(".", "_"): name for name in modules}
 
 
 def _place(module: str, places: dict[str, str]) -> str | None:
     """Where a module is in the base. What stands before its path may be the path's own first part, as `transformer`."""
     paths = [TRAINER.sub("", module, count=1), MODELS.sub("", module, count=1), _plain(module)]
-    return next((places[flat] for flat in map(_flat, paths) if flat in places), None)
+    return next(filter(None, (places.get(path.replace(".", "_")) for path in paths)), None)
 
 
 def _plain(module: str) -> str:
     return plain_name(f"{module}.weight").removesuffix(".weight")
-
-
-def _flat(name: str) -> str:
-    return name.replace(".", "_")
 
 
 def _dotted(module: str) -> str:

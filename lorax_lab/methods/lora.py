@@ -14,7 +14,7 @@ from lorax_lab.config import MethodConfig
 from lorax_lab.config.checks import POSITIVE, require
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS, Adapter, number, read_adapter
-from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
+from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of
 from lorax_lab.methods.method import Method, Shapes
 from lorax_lab.methods.quantized import BITS, QuantizedLinear, check_installed
 from lorax_lab.models import adaptable, head_modules, head_parameters, is_head, shape_of, shapes_of
@@ -62,9 +62,11 @@ class LoraConfig(MethodConfig):
         self.ranks = sorted(set(self.ranks))
         require(self.bits in BITS, "method.bits", self.bits, f"allowed: {', '.join(map(str, BITS))}")
 
-    def every_rank(self, rank: int) -> list[int]:
-        """The ranks that matrices may have, where the run's is `rank`."""
-        return [rank, *(int(text.rpartition(":")[2]) for text in self.ranks)]
+    @property
+    def own_ranks(self) -> list[tuple[str, int]]:
+        """`ranks` as pairs: the end of a name, and the rank."""
+        parts = [text.rpartition(":") for text in self.ranks]
+        return [(end, int(rank)) for end, _, rank in parts]
 
     def rank_of(self, name: str, rank: int) -> int:
         """The rank of the matrix of that dotted name, where the run's is `rank`.
@@ -72,8 +74,7 @@ class LoraConfig(MethodConfig):
         Raises:
             ConfigError: two entries of `ranks` are of this matrix.
         """
-        pairs = [text.rpartition(":") for text in self.ranks]
-        fitting = [int(own_rank) for end, _, own_rank in pairs if f".{name}".endswith(f".{end}")]
+        fitting = [own_rank for end, own_rank in self.own_ranks if f".{name}".endswith(f".{end}")]
         if len(fitting) > 1:
             raise ConfigError(f"method.ranks={self.ranks} gives {name} several ranks; name each matrix once")
         return fitting[0] if fitting else rank
@@ -85,11 +86,11 @@ def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
     assert rank is not None, "LoRA has a rank"
     check_installed(settings.bits)
     ranks = {name: settings.rank_of(name, rank) for name in shapes}
-    for text in settings.ranks:
-        end = text.rpartition(":")[0]
-        ends = tuple(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
+    ends = tuple(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
+    for end, own_rank in settings.own_ranks:
         ok = any(f".{name}".endswith(f".{end}") for name in shapes)
-        require(ok, "method.ranks", text, f"{end} is the end of no target's name; {suggest(end, ends)}")
+        allowed = f"{end} is the end of no target's name; {suggest(end, ends)}"
+        require(ok, "method.ranks", f"{end}:{own_rank}", allowed)
     smallest = min(shapes, key=lambda name: min(shapes[name]) - ranks[name])
     highest, rank_there = min(shapes[smallest]), ranks[smallest]
     above = f"{rank_there} is above min(out, in) = {highest} of {smallest}"
@@ -117,7 +118,7 @@ def attach(
             layer.base = QuantizedLinear(module, settings.bits)
         nn.init.kaiming_uniform_(layer.lora_A, a=math.sqrt(5), generator=generator)
         layer.train(model.training)
-        set_module(model, name, layer)
+        model.set_submodule(name, layer)
 
 
 def _freeze_body(model: nn.Module, others: bool = False) -> None:
@@ -230,7 +231,7 @@ def load(model: nn.Module, folder: Path) -> None:
             layer.lora_A.copy_(update.A)
             layer.lora_B.copy_(update.B)
         layer.train(model.training)
-        set_module(model, name, layer)
+        model.set_submodule(name, layer)
 
 
 def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
@@ -239,6 +240,7 @@ def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> di
 
 
 METHOD = Method(
-    LoraConfig, WEIGHTS, attach, updates, export, load, saved_updates, check=check, merge=merge, unmerge=unmerge,
-    most_rank=lambda settings, rank, shape: min(max(settings.every_rank(rank or 0)), *shape), multiplies_only=True,
+    LoraConfig, WEIGHTS, attach, updates, export, load, saved_updates,
+    check=check, merge=merge, unmerge=unmerge, multiplies_only=True,
+    most_rank=lambda settings, rank, shape: min(max([rank or 0, *dict(settings.own_ranks).values()]), *shape),
 )  # fmt: skip

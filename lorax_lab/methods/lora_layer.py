@@ -48,7 +48,11 @@ class _Fused(torch.autograd.Function):
         bias = None if bias is None else bias.to(dtype)
         flat = x.flatten(0, -2)  # (tokens, in)
         # y is no view of another tensor (F.linear's is): some models add to a layer's output in place
-        y = kernel.own_product(x, weight, bias) if onednn else _own_product(x, flat, weight, bias)
+        if onednn:
+            y = kernel.own_product(x, weight, bias)
+        else:
+            y = flat @ weight.t() if bias is None else torch.addmm(bias, flat, weight.t())
+            y.resize_(*x.shape[:-1], len(weight))
         hidden = add_low_rank(y.view(-1, len(weight)), flat, a, b, scaling)
         ctx.save_for_backward(flat, weight, a, b, hidden)
         ctx.scaling, ctx.shape, ctx.onednn = scaling, x.shape, onednn
@@ -66,15 +70,6 @@ class _Fused(torch.autograd.Function):
             grad_x = grad_x.addmm_(grad_hidden, a).view(ctx.shape)
         grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
         return grad_x, None, grad_bias, grad_hidden.t() @ flat, grad_b, None, None, None
-
-
-def _own_product(x: Tensor, flat: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    y = x.new_empty(*x.shape[:-1], len(weight))
-    if bias is None:
-        torch.mm(flat, weight.t(), out=y.view(-1, len(weight)))
-    else:
-        torch.addmm(bias, flat, weight.t(), out=y.view(-1, len(weight)))
-    return y
 
 
 class LoRALinear(nn.Module):
@@ -176,12 +171,6 @@ def scaling_of(alpha: float, rank: int, rslora: bool) -> float:
     (4.0, 8.0)
     """
     return alpha / (math.sqrt(rank) if rslora else rank)
-
-
-def set_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` where the dotted `name` points."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:

@@ -43,11 +43,8 @@ def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> M
 
     def load(model: nn.Module, folder: Path) -> None:
         """Put what `export` saved in `folder` onto a bare base; where that cannot be, the model is as it was."""
-        parameters = trained(model)
-        tensors = full.read(folder / weights, {key: p.shape for key, p in parameters.items()})
-        with torch.no_grad():
-            for key, parameter in parameters.items():
-                parameter.copy_(tensors[key])
+        shapes = {key: parameter.shape for key, parameter in trained(model).items()}
+        model.load_state_dict(full.read(folder / weights, shapes), strict=False)
 
     return Method(
         settings, weights, attach, lambda model, base: _zeros(base), export, load,

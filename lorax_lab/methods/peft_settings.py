@@ -10,10 +10,10 @@ import re
 import traceback
 from dataclasses import dataclass
 from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.config.checks import require
@@ -23,15 +23,15 @@ from lorax_lab.methods.peft_table import TABLE, Entry
 from lorax_lab.record.variation import text
 
 PREFIX = "peft/"
-OURS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias")
-"""What the lab decides alike for every method: the matrices, the head, and that biases are frozen."""
 INSIDE = re.compile(r".*(_config|_pattern|_invocation_tokens|_token_indices)|use_(bdlora|qalora)|qalora_.*")
 OTHERS = (
-    "fan_in_fan_out", "inference_mode", "megatron_core", "layer_replication", "target_parameters",
-    "ensure_weight_tying", "lora_bias", "total_step", "save_projection", "save_indices", "sample_at_inference",
-    "use_effective_conv2d", "runtime_offload_base_weight", "save_only_topk_weights", "save_precomputed_indices",
+    "exclude_modules", "layers_to_transform", "modules_to_save", "bias", "lora_bias", "fan_in_fan_out",
+    "megatron_core", "layer_replication", "target_parameters", "ensure_weight_tying", "save_projection", "save_indices",
+    "sample_at_inference", "use_effective_conv2d", "runtime_offload_base_weight", "save_only_topk_weights",
+    "save_precomputed_indices",
 )  # fmt: skip
-"""Settings that are no hyper-parameters of one matrix's update, or that the lab sets."""
+"""Settings that are no hyper-parameters of one matrix's update, or that the lab decides alike for every method: the
+matrices, the head, and that biases are frozen."""
 SEEDS = (
     "projection_prng_key", "random_loc_seed", "random_seed", "proj_seed", "projection_seed", "generator_seed",
 )  # fmt: skip
@@ -67,12 +67,13 @@ class PeftSettings(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choices = _choices(self.name) | {"init_lora_weights": STARTS}
+        hints = get_type_hints(config_class(self.name))
         for key, value in self.dials.items():
-            if key in choices:
-                allowed = f"allowed: {', '.join(map(text, choices[key]))}"
-                allowed += "; other starts are methods, as method=peft/pissa" * (key == "init_lora_weights")
-                require(value in choices[key], f"method.{key}", value, allowed)
+            if key == "init_lora_weights":
+                allowed = f"allowed: {', '.join(map(text, STARTS))}; other starts are methods, as method=peft/pissa"
+                require(value in STARTS, f"method.{key}", value, allowed)
+            elif "Literal" in str(hints[key]):
+                _check_choice(key, value, hints[key])
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 _check_number(key, value)
         self.peft(EXAMPLE_RANK, [])
@@ -93,6 +94,15 @@ class PeftSettings(MethodConfig):
             return kind(target_modules=list(names), **given | more)
         except (ValueError, TypeError, AssertionError) as error:
             raise refusal(self, rank, error) from error
+
+
+def _check_choice(key: str, value: Any, hint: Any) -> None:
+    """Hold a setting to the values that PEFT's type lists, some of which PEFT itself takes as they come."""
+    try:
+        TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        allowed = [detail["msg"].removeprefix("Input should be ") for detail in error.errors()]
+        require(False, f"method.{key}", value, f"it is {', or '.join(allowed)}")
 
 
 def _check_number(key: str, value: float) -> None:
@@ -158,7 +168,7 @@ def _is_dial(field: Any) -> bool:
     """Whether a field of PEFT's settings is a hyper-parameter that can be typed."""
     from peft import PeftConfig
 
-    common = {shared.name for shared in dataclasses.fields(PeftConfig)} | {*OURS, *OTHERS}
+    common = {shared.name for shared in dataclasses.fields(PeftConfig)} | {*OTHERS}
     plain = isinstance(field.default, bool | int | float | str | None)
     return plain and field.name not in common and not INSIDE.fullmatch(field.name)
 
@@ -166,22 +176,3 @@ def _is_dial(field: Any) -> bool:
 def _plain(hint: Any, default: Any) -> Any:
     """The hint where it is one plain type, else anything: PEFT checks it."""
     return hint if hint in (bool, int, float, str) and default is not None else Any
-
-
-@cache
-def _choices(name: str) -> dict[str, tuple[Any, ...]]:
-    """The settings of which PEFT's type lists the values, alone or beside true, false and null."""
-    listed = {key: _listed(hint) for key, hint in get_type_hints(config_class(name)).items()}
-    return {key: values for key, values in listed.items() if values}
-
-
-def _listed(hint: Any) -> tuple[Any, ...]:
-    """
-    >>> _listed(Literal["full", "low"]), _listed(bool | Literal["bat"] | None), _listed(int | None)
-    (('full', 'low'), (True, False, 'bat', None), ())
-    """
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    values = {part: get_args(part) for part in parts if get_origin(part) is Literal}
-    is_listed = bool(values) and all(part in (bool, NoneType) for part in parts if part not in values)
-    values |= {bool: (True, False), NoneType: (None,)}
-    return tuple(value for part in parts for value in values[part]) if is_listed else ()

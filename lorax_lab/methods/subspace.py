@@ -266,11 +266,10 @@ def hadamard(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 @lru_cache
 def _sylvester(bits: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "size size"]:
+    from scipy.linalg import hadamard as sylvester
+
     with torch.inference_mode(False):  # it is kept, and training may read it after a score was made
-        matrix, pair = torch.ones(1, 1), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-        for _ in range(bits):
-            matrix = torch.kron(matrix, pair)
-        return matrix.to(device, dtype)
+        return torch.from_numpy(sylvester(2**bits)).to(device, dtype)
 
 
 class Shifted(nn.Module):

@@ -8,6 +8,7 @@ of its variable. A text is preceded by its length and ends with a zero byte, whi
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -44,37 +45,26 @@ FUSED = {
 """The projections of each attention layer, whose rows stand one below the other in one variable."""
 
 
-class _Reader:
-    """Takes numbers and texts from bytes, one after the other."""
-
-    def __init__(self, content: bytes) -> None:
-        self.remaining = memoryview(content)
-
-    def take(self, count: int) -> memoryview:
-        taken, self.remaining = self.remaining[:count], self.remaining[count:]
-        return taken
-
-    def number(self, form: str) -> int:
-        value: int = struct.unpack(f"<{form}", self.take(struct.calcsize(form)))[0]
-        return value
-
-    def text(self) -> str:
-        return bytes(self.take(self.number("H"))).removesuffix(b"\0").decode()
-
-
 def read_variables(content: bytes) -> dict[str, Tensor]:
     """The variables of a file by name, aliases among them."""
-    reader, variables = _Reader(content), dict[str, Tensor]()
-    reader.number("I")  # the version
-    reader.text()  # the model's class
-    reader.number("I")  # and its revision
-    for _ in range(reader.number("I")):
-        name = reader.text()
-        shape = [reader.number("I") for _ in range(reader.number("B"))]
-        dtype, size = reader.number("B"), reader.number("I")
-        variables[name] = torch.frombuffer(bytearray(reader.take(size)), dtype=DTYPES[dtype]).reshape(shape)
-    for _ in range(reader.number("I")):
-        alias, name = reader.text(), reader.text()
+    source, variables = BytesIO(content), dict[str, Tensor]()
+
+    def number(form: str) -> int:
+        return int(struct.unpack(f"<{form}", source.read(struct.calcsize(form)))[0])
+
+    def text() -> str:
+        return source.read(number("H")).removesuffix(b"\0").decode()
+
+    number("I")  # the version
+    text()  # the model's class
+    number("I")  # and its revision
+    for _ in range(number("I")):
+        name = text()
+        shape = [number("I") for _ in range(number("B"))]
+        dtype, size = number("B"), number("I")
+        variables[name] = torch.frombuffer(bytearray(source.read(size)), dtype=DTYPES[dtype]).reshape(shape)
+    for _ in range(number("I")):
+        alias, name = text(), text()
         variables[alias] = variables[name]
     return variables
 

@@ -74,8 +74,9 @@ def is_head(parameter: str, heads: list[str]) -> bool:
 
 def adaptable(model: nn.Module) -> dict[str, nn.Module]:
     """The weight matrices an update is measured on: every linear module of the body, by dotted name."""
-    outside, modules = _beside_the_body(model), model.named_modules()
-    return {name: module for name, module in modules if _is_linear(module) and not is_head(f"{name}.", outside)}
+    outside = _beside_the_body(model)
+    linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) or _is_turned(m)}
+    return {name: module for name, module in linear.items() if not is_head(f"{name}.", outside)}
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
@@ -147,10 +148,6 @@ def layer_number(name: str) -> int | None:
     (3, 2)
     """
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
-def _is_linear(module: Any) -> bool:
-    return isinstance(module, nn.Linear) or _is_turned(module)
 
 
 def _is_turned(module: Any) -> bool:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods import adapters, lora
 from lorax_lab.methods.lineage import lineage_of, weights_sha256
-from lorax_lab.methods.lora_layer import add_low_rank, merged_weight, set_module
+from lorax_lab.methods.lora_layer import add_low_rank, merged_weight
 from lorax_lab.models import Base, adaptable, delta_view, head_modules, is_head, shapes_of
 from lorax_lab.record.record import RECORD, read_record
 from lorax_lab.spectra import LowRank
@@ -93,9 +93,9 @@ class Exchange:
         self._heads = {name: self.model.get_submodule(name) for name in names}
         self._layers = {name: ServedLinear(name, module, self._slot) for name, module in adaptable(self.model).items()}
         for name, layer in self._layers.items():
-            set_module(self.model, name, layer)
+            self.model.set_submodule(name, layer)
         for name in names:
-            set_module(self.model, name, ServedHead(name, self._slot))
+            self.model.set_submodule(name, ServedHead(name, self._slot))
 
     @property
     def merged(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorax_lab.methods import lora_layer
-from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, merged_weight, set_module
+from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, merged_weight
 from lorax_lab.models import kernel
 from lorax_lab.models.matrices import Turned
 from lorax_lab.spectra import LowRank
@@ -188,6 +188,6 @@ def test_a_layer_is_put_where_its_dotted_name_points(name: str) -> None:
     model: nn.Module = nn.ModuleDict({"first": nn.Linear(5, 7)})
     model = model if name == "first" else nn.ModuleDict({"inner": nn.ModuleList([model])})
     layer = LoRALinear(model.get_submodule(name), 3, 1.7)
-    set_module(model, name, layer)
+    model.set_submodule(name, layer)
     assert model.get_submodule(name) is layer
     assert lora_layers(model) == {name: layer}
