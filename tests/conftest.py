@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +149,12 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def own_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that the test works in is its own too."""
+    monkeypatch.chdir(cache.parent)
+
+
+@pytest.fixture
 def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of the person's own W&B or Trackio."""
     for key in [key for key in os.environ if key.startswith(("WANDB", "TRACKIO"))]:
@@ -163,9 +168,6 @@ def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def higher(request: pytest.FixtureRequest) -> bool:
     """Whether higher scores are better: a test of a study that takes it runs both ways."""
     return bool(request.param)
-
-
-Lab = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -198,12 +200,6 @@ def ran(*arguments: str) -> str:
     done = launched(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-@pytest.fixture
-def lab_here() -> Lab:
-    """`launched`; for tests/nightly alone."""
-    return launched
 
 
 @pytest.fixture(scope="module")

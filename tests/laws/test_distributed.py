@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import check_together
 from lorax_lab.record import read_record
-from lorax_lab.train import Batch, make_accelerator
+from lorax_lab.train import make_accelerator
 
 METHODS = {"full": ["method=full"], "lora": ["method=lora", "rank=2", "reference=false"]}
 RAGGED = ("train.batch_size=7", "train.gradient_accumulation=2", "train.max_steps=8", "train.epochs=2")
@@ -122,21 +121,6 @@ def test_processes_that_do_not_come_are_not_waited_for(small_run: list[str], mon
 def test_what_several_processes_cannot_train_is_refused(words: list[str], instead: str, small_run: list[str]) -> None:
     with pytest.raises(ConfigError, match=instead):
         check_together(plan([*small_run, *words]), has_launcher="launcher" in instead)
-
-
-@pytest.mark.parametrize(("rows", "processes"), [(7, 2), (8, 4), (3, 4), (1, 3)])
-def test_each_row_of_a_batch_is_of_one_process(rows: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = Batch({"x": torch.arange(1.0, rows + 1), "y": torch.ones(rows, 2)}, weight=1, examples=rows, tokens=rows)
-    batch = replace(batch, weight=float(batch.inputs["x"].sum()))
-    monkeypatch.setattr(distributed, "processes", lambda: processes)
-    parts = []
-    for rank in range(processes):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        parts.append(batch.mine(lambda inputs: float(inputs["x"].sum())))
-    assert sum(part.share for part in parts) == pytest.approx(1)
-    assert torch.equal(torch.cat([part.inputs["x"] for part in parts if part.share]), batch.inputs["x"])
-    assert all(len(part.inputs["x"]) == len(part.inputs["y"]) >= 1 for part in parts), "each process takes every step"
-    assert {(part.weight, part.examples, part.tokens) for part in parts} == {(batch.weight, rows, rows)}
 
 
 @pytest.mark.parametrize("name", [distributed.METADATA, "__0_0.distcp"])

@@ -60,12 +60,20 @@ def attach(kind: str, name: str, config: MethodConfig | None = None, steps: int 
     names = select(model, config.target_modules)
     base = base_weights(model, names)
     method.attach(model, names, config, RANK if method.has_rank else None, generator(0, "adapter"))
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    train(model, steps)
+    return model, base
+
+
+def train(model: nn.Module, steps: int, optimizer: Any = torch.optim.AdamW, rate: float = 1e-2) -> list[float]:
+    """The loss of each step."""
+    optimizer, losses = optimizer([p for p in model.parameters() if p.requires_grad], lr=rate), []
     for _ in range(steps):
         optimizer.zero_grad()
-        model(**BATCH).loss.backward()
+        loss = model(**BATCH).loss
+        loss.backward()
         optimizer.step()
-    return model, base
+        losses.append(loss.item())
+    return losses
 
 
 made = cache(attach)

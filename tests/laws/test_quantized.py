@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import launched, ran, tiny_model
-from test_methods import BATCH, attach
+from test_methods import attach, train
 from torch import nn
 
 from lorax_lab.errors import ConfigError
@@ -28,25 +28,12 @@ LARGEST_ERROR = {4: 0.12, 8: 0.01}
 needs_bitsandbytes = pytest.mark.skipif(quantized.find_spec("bitsandbytes") is None, reason="no bitsandbytes here")
 
 
-def train(model: nn.Module, steps: int = 3) -> list[float]:
-    """The loss of each step."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    losses = []
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = model(**BATCH).loss
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
-
-
 @needs_bitsandbytes
 @pytest.mark.parametrize("bits", LARGEST_ERROR)
 def test_the_biases_of_rounded_matrices_train_where_others_do(bits: int) -> None:
     model = attach("bert", "lora", SETTINGS(bits=bits, others=True))[0]
     biases = {name: layer.bias.clone() for name, layer in lora_layers(model).items()}
-    train(model)
+    train(model, 3)
     assert all(not torch.equal(layer.bias, biases[name]) for name, layer in lora_layers(model).items())
 
 
@@ -66,7 +53,7 @@ def test_lora_trains_on_the_rounded_base_which_stays_as_it_is(kind: str, bits: i
         layer.base = plain
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     assert len([name for name in before if name.endswith(("codes", "scales"))]) == 2 * len(adaptable(original))
-    assert train(model) == pytest.approx(train(in_fp32), rel=1e-5)
+    assert train(model, 3) == pytest.approx(train(in_fp32, 3), rel=1e-5)
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
     expected = lora.updates(in_fp32, {})
     for name, update in lora.updates(model, {}).items():

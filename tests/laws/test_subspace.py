@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import tiny_model
 from scipy.linalg import hadamard as scipys
-from test_methods import BATCH, attach, method_config
+from test_methods import BATCH, attach, method_config, outputs, train
 from torch import Tensor, nn
 
 from lorax_lab.errors import ConfigError
@@ -157,33 +157,10 @@ def test_a_learned_scale_of_a_layer_is_one_at_the_start_and_multiplies_its_shift
     torch.testing.assert_close(shift(scaled, z), [f * s for f, s in zip(factors, shift(plain, z), strict=True)])
 
 
-def test_as_many_numbers_as_weights_is_full_fine_tuning() -> None:
-    """A signed permutation of the gradient, so that SGD takes the same steps."""
-    full, (model, _), x, y = Small().double(), small(58, GATHER), normal(8, 7), normal(8, 2)
-    losses: dict[nn.Module, list[float]] = {}
-    for each in (full, model):
-        optimizer = torch.optim.SGD([p for p in each.parameters() if p.requires_grad], lr=0.01)
-        for _ in range(20):
-            optimizer.zero_grad()
-            loss = (each(x) - y).square().mean()
-            loss.backward()
-            optimizer.step()
-            losses.setdefault(each, []).append(loss.item())
-    assert losses[full][-1] < 0.8 * losses[full][0]
-    assert losses[model] == pytest.approx(losses[full], rel=1e-9)
-    assert torch.allclose(model.body[0].weight, full.body[0].weight)
-
-
 def steps(model: nn.Module, count: int) -> Tensor:
     """Train so many steps; returns what the model then says."""
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    for _ in range(count):
-        optimizer.zero_grad()
-        model(**BATCH).loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        logits: Tensor = model(**BATCH).logits
-        return logits
+    train(model, count, torch.optim.SGD, rate=0.1)
+    return outputs(model)
 
 
 @projections

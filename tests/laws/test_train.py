@@ -188,18 +188,20 @@ def test_a_batch_goes_to_a_gpu_from_pinned_memory_and_nothing_waits(device: str,
     assert replace(moved, inputs=batch.inputs) == batch
 
 
-@pytest.mark.parametrize(
-    ("processes", "first", "share", "rows"), [(1, 2, 1.0, [0, 1, 2]), (2, 1, 0.8, [1, 2]), (3, 3, 0.0, [0])]
-)
-def test_of_a_batch_each_process_has_its_rows_or_the_first_with_no_share(
-    processes: int, first: int, share: float, rows: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("rows", "processes"), [(7, 1), (7, 2), (8, 4), (3, 4)])
+def test_each_row_of_a_batch_is_of_one_process(rows: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = {"x": torch.arange(1.0, rows + 1), "y": torch.ones(rows, 2)}
+    batch = Batch(inputs, weight=float(inputs["x"].sum()), examples=rows, tokens=2 * rows)
     monkeypatch.setattr(distributed, "processes", lambda: processes)
-    monkeypatch.setattr(distributed, "part", lambda inputs: {key: value[first:] for key, value in inputs.items()})
-    whole = Batch({"x": torch.arange(3), "y": torch.arange(3)}, weight=5.0, examples=3, tokens=7)
-    mine = whole.mine(lambda inputs: 2.0 * len(inputs["x"]))
-    assert {key: value.tolist() for key, value in mine.inputs.items()} == {"x": rows, "y": rows}
-    assert replace(mine, inputs=whole.inputs) == replace(whole, share=share)
+    parts = []
+    for rank in range(processes):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(batch.mine(lambda inputs: float(inputs["x"].sum())))
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    assert torch.equal(torch.cat([part.inputs["x"] for part in parts if part.share]), batch.inputs["x"])
+    assert all(len(part.inputs["x"]) == len(part.inputs["y"]) >= 1 for part in parts), "each process takes every step"
+    assert all(len(part.inputs["x"]) == 1 for part in parts if not part.share)
+    assert all(replace(part, inputs=batch.inputs, share=batch.share) == batch for part in parts)
 
 
 def test_the_loss_of_a_part_counts_by_its_share() -> None:

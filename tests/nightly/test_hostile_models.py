@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab
+from conftest import launched
 from families import BY_NAME, CLASSIFIER, FAMILIES, SIZES, Family
-from hostile_models import CASES, LATER, SAFE, spoiled, tensors
+from hostile_models import CASES, SAFE, spoiled, tensors
 from safetensors.torch import load_file, save_file
 
 from lorax_lab.errors import ConfigError
@@ -21,17 +21,17 @@ HEAD = {"num_labels": 2}
 THROUGH = ("half of the tensors", "an index to the outside", "1e5 layers", "nan")
 
 
-@pytest.mark.parametrize("name", [*THROUGH, *LATER])
+@pytest.mark.parametrize("name", THROUGH)
 def test_the_command_line_refuses_it_and_records_nothing(
-    lab_here: Lab, small_run: list[str], model_folder: Path, tmp_path: Path, name: str
+    small_run: list[str], model_folder: Path, tmp_path: Path, name: str
 ) -> None:
     folder = spoiled(name, model_folder, tmp_path / "tiny-bert")
-    done = lab_here(*[word for word in small_run if not word.startswith("model=")], f"model={folder}", "rank=1")
+    done = launched(*[word for word in small_run if not word.startswith("model=")], f"model={folder}", "rank=1")
     assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert re.search((CASES | LATER)[name][1], lines[0])
+    assert re.search(CASES[name][1], lines[0])
     assert not list((tmp_path / "runs").glob("*/record.json"))
 
 

@@ -19,13 +19,9 @@ from analysis.audit import FIGURES, read, tidy
 from lorax_lab import spectra
 from lorax_lab.audit.__main__ import main as audit
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 MODULES = {"self_attn.q_proj": (24, 24), "self_attn.v_proj": (16, 24), "mlp.up_proj": (40, 24)}
 Audited = tuple[pd.DataFrame, dict[str, np.ndarray]]
-
-
-@pytest.fixture(autouse=True)
-def own_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(cache.parent)
 
 
 def audited(updates: dict[str, Tensor]) -> Audited:

@@ -20,13 +20,9 @@ from lorax_lab.audit.__main__ import main
 from lorax_lab.spectra import MEASURES, NULLS, summary
 from lorax_lab.streams import generator
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 SHAPES = {"layers.0.q": (96, 96), "layers.0.up": (200, 96), "layers.1.q": (96, 96), "layers.1.up": (200, 96)}
 RANK = 5
-
-
-@pytest.fixture(autouse=True)
-def own_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(cache.parent)
 
 
 def planted(size: float = 1.0, noise: float = 0.0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

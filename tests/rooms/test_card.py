@@ -31,8 +31,7 @@ PAGES = ("card.md", "card.png", "card.json", "audit.csv")
 
 
 @pytest.fixture(autouse=True)
-def own_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(cache.parent)
+def no_picture(own_folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "png", lambda facts, title: b"a picture")  # to draw it takes longer than all the rest
 
 

@@ -181,7 +181,6 @@ def test_what_only_one_side_has_is_named_one_by_one(tmp_path: Path) -> None:
         ("model.layers.0.q.weight", "base_model.model.model.layers.0.q.weight"),
         ("module.model.layers.0.q.weight", "_orig_mod.model.layers.0.q.weight"),
         ("layers.0.q.weight", "layers.0._orig_mod.q.weight"),
-        ("model.weight", "module.model.weight"),
         ("model.language_model.layers.0.q.weight", "language_model.model.layers.0.q.weight"),
     ],
 )
@@ -280,9 +279,6 @@ def test_what_is_no_checkpoint_is_named_and_never_asked_of_the_hub(
 DAMAGE = {
     "cut": lambda content: content[:-3],
     "header": lambda content: content[:8] + b"#" + content[9:],
-    "short": lambda content: content[:5],
-    "empty": lambda content: b"",
-    "text": lambda content: b"<!DOCTYPE html><html>not found</html>",
     "pointer": lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
 }
 
@@ -303,12 +299,10 @@ def test_shards_and_their_index_have_to_agree(tmp_path: Path) -> None:
     index = folder / "model.safetensors.index.json"
     good = json.loads(index.read_text())["weight_map"]
     for places, named in [
-        (good | {"new": "model-1.safetensors"}, "new"),
         (good | {EMBEDDING: "model-1.safetensors"}, EMBEDDING),
         (good | {"new": "model-7.safetensors"}, "model-7.safetensors"),
         (good | {"new": str(folder / "model-0.safetensors")}, "model-0.safetensors"),
         (["a"], "index.json"),
-        ({"a": 3}, "index.json"),
     ]:
         index.write_text(json.dumps({"weight_map": places}))
         fails(folder, named)

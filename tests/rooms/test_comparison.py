@@ -58,7 +58,6 @@ def test_a_reference_that_comes_later_gives_the_same_numbers(tiny: list[str], tm
     assert numbers(repaired) == numbers(of_method(at_once, method)[1])
     assert repaired.completed.comparison.code == repaired.code
     assert repaired.written == record.written
-    ran(*overrides)
 
 
 def test_directions_that_a_file_leaves_out_are_counted(tiny: list[str], tmp_path: Path) -> None:

@@ -48,5 +48,5 @@ def test_a_hostile_table_is_read_whole_or_refused(name: str, tmp_path: Path) -> 
         load_task(compose(task).task)
     message = str(refused.value)
     assert re.search(case.expected, message), message
-    assert path.name[:200] in message or "task." in message
+    assert path.name in message or "task." in message
     assert len(message.splitlines()) == 1

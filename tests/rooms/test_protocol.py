@@ -195,8 +195,6 @@ BREACHES: dict[str, Spoil] = {
     "numeric settings": lambda lines: final(lines, rank=8)["hardware"].update(threads=8),
     "seed 0": lambda lines: final(lines, rank=8)["inputs"].update(head_sha256="another"),
     "task.split_seed": lambda lines: final(lines, rank=8)["config"]["task"].update(split_seed=1),
-    "train.epochs": lambda lines: final(lines, rank=8)["config"]["train"].update(epochs=2),
-    "train.precision": lambda lines: final(lines, rank=8)["config"]["train"].update(precision="bf16"),
     "rank is 3": lambda lines: final(lines, rank=8)["config"].update(rank=3),
 }
 """What the breach names, and how a study comes to it."""

@@ -124,7 +124,6 @@ def tensor(part: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> 
 
 SPOILT: dict[str, tuple[Spoil, str]] = {
     "another base's name": (lambda files: files[SETTINGS].update(base_model_name_or_path="other"), "other"),
-    "another shape": (tensor("lora_A", lambda t: t[:, 1:]), "lora_A|matrix"),
     "no head": (tensor("classifier.weight", lambda t: None), "classifier.weight"),
     "a head of another width": (tensor("classifier.weight", lambda t: t[:, 1:]), "classifier.weight"),
 }
