@@ -59,8 +59,8 @@ def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
     saved = method.saved_updates(folder, base.model, original)
     updates = {name: _with_zeros(update, len(spectra[name]["sigma"])) for name, update in saved.items()}
     matrices = rows.compared(result.matrices, updates, full_update)
-    made = replace(read, code=code_sha256(), written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    result = replace(result, reference=reference.name, matrices=matrices, comparison=made)
+    comparison = replace(read, code=code_sha256(), written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    result = replace(result, reference=reference.name, matrices=matrices, comparison=comparison)
     write_record(folder, replace(record, result=result))
     return read_record(folder)
 

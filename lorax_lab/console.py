@@ -53,7 +53,6 @@ class WorkerBars(Bars):
         self.ended: set[str] = set()
 
     def show(self, run_id: str, run: str, title: str, done: int, total: int, more: str = "", line: str = "") -> None:
-        """Move the bar of a run."""
         if line and not console.is_terminal:
             say(line)
         if run_id not in self.bars:
@@ -77,7 +76,6 @@ class Steps:
         self.score = ""
 
     def __call__(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
-        """Show one step."""
         loss = metrics["train/loss"]
         self.loss = loss if self.loss is None else 0.9 * self.loss + 0.1 * loss
         score = next((f"{key} {value:.3f}" for key, value in metrics.items() if key.startswith("validation/")), "")

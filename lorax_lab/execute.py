@@ -31,16 +31,7 @@ from lorax_lab.record.checkpoints import FOLDER, Checkpoints
 from lorax_lab.record.direction import oriented, scored_on
 from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import DamagedRecord, Record, read_record, write_record
-from lorax_lab.record.result import (
-    Comparison,
-    Inputs,
-    Memory,
-    Parameters,
-    Probe,
-    Result,
-    Scoring,
-    Time,
-)
+from lorax_lab.record.result import Comparison, Inputs, Memory, Parameters, Probe, Result, Scoring, Time
 from lorax_lab.streams import generator, global_stream
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.collapse import signs

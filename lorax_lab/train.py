@@ -32,7 +32,6 @@ class Batch:
     Args:
         inputs: what the model is called with, by name.
         weight: of the batch's mean loss among the batches of one step, for instance its number of examples.
-        examples: in the batch.
         tokens: or other units that the model reads of it.
         share: of the weight, that `inputs` have where several processes divide the batch.
     """
@@ -114,9 +113,8 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
 
 
 def check_machine(config: TrainConfig) -> None:
-    """Refuse processes that have not joined, an unknown optimizer or schedule, and a device or a precision that this
-    machine has not: a ConfigError names the key, its value, and what to type instead."""
-    distributed.check_joined()
+    """Refuse an unknown optimizer or schedule, and a device or a precision that this machine has not: a ConfigError
+    names the key, its value, and what to type instead."""
     require_choice("train.optimizer", config.optimizer, tuple(OPTIMIZERS))
     require_choice("train.schedule", config.schedule, tuple(SCHEDULES))
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

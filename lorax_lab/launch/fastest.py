@@ -90,7 +90,6 @@ def chosen(subject: str, options: tuple[str, ...], ratio_of: Callable[[], float 
     return option
 
 
-@lru_cache(maxsize=1)
 def bf16_ratio() -> float:
     """Time of a bf16 product of square matrices on this processor over that of an fp32 one."""
     bf16, fp32 = (torch.full((SIDE, SIDE), 0.5, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))

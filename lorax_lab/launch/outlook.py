@@ -19,8 +19,7 @@ def not_measured_lines(runs: Sequence[Run]) -> list[str]:
     """A line for each model, class and choice of targets about the matrices that are not measured, from the model's
     configuration alone; none where every matrix of the body is measured. A run's record has all groups."""
     configs = [run.config for run in runs]
-    classes = {config.task.kind: kind_of(config.task.kind).model_class for config in configs}
-    choices = [(config.model, classes[config.task.kind], tuple(config.method.target_modules)) for config in configs]
+    choices = [(c.model, kind_of(c.task.kind).model_class, tuple(c.method.target_modules)) for c in configs]
     lines = []
     for model, model_class, targets in dict.fromkeys(choices):
         names = choose(list(matrix_shapes(model, model_class)), list(targets))

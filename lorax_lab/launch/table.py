@@ -138,8 +138,6 @@ def _directions(rows: list[Row]) -> list[str]:
             continue
         cuts = [cut for cut in result.truncation if cut["part"] == "cut" and cut.get("module") is None]
         by_k = {cut["k"]: cut[result.metric] for cut in cuts}
-        if 0 not in by_k:
-            continue
         head = result.baselines.get(f"{HEAD_ON_VALIDATION}/{result.metric}")
         zero, over = (by_k[0], "k = 0") if head is None else (head, "the head alone")
         sentence = f"full fine-tuning brings nothing over {over}"

@@ -213,7 +213,6 @@ class Parent(io.TextIOBase):
         self.pipe, self.lock, self.shown, self.unfinished = pipe, threading.Lock(), 0.0, ""
 
     def report(self, kind: str, **content: Any) -> None:
-        """Send one message."""
         with self.lock, suppress(OSError):
             self.pipe.send({"kind": kind} | content)
 

@@ -81,8 +81,6 @@ class Checkpoints:
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, position: Position) -> None:
         """Write a checkpoint whole, then remove all but the last two; an `OSError` leaves those before it untouched."""
-        if self.seconds is None:
-            return
         start = time.monotonic()
         target = self.folder / f"step-{position.step:06d}"
         scratch = self.folder / f".{target.name}"

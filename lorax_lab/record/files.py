@@ -1,7 +1,5 @@
 """Files that are written whole: any reader, also after a crash, sees either the old file or the new one."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

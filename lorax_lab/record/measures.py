@@ -41,7 +41,7 @@ def rows(folder: Path) -> dict[str, Row]:
     Raises:
         FileNotFoundError: the run or its spectra are gone. DamagedRecord: they are not what was written.
     """
-    return dict(plain_values(_derived(folder.resolve(), _stamp(folder))[0]))
+    return dict(plain_values(_derived(folder.resolve(), _stamp(folder))))
 
 
 def rows_of(matrices: Mapping[str, Matrix], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Row]:
@@ -51,13 +51,20 @@ def rows_of(matrices: Mapping[str, Matrix], arrays: Mapping[str, Mapping[str, np
 
 def stand_in_rows(folder: Path) -> dict[str, Row]:
     """As `rows`, of the Gaussian matrices that stood in for the update; empty where none did."""
-    return dict(plain_values(_derived(folder.resolve(), _stamp(folder))[1]))
+    matrices = read_record(folder).completed.matrices
+    drawn = {
+        name: dataclasses.replace(matrix, rounding=matrix.stand_in, captured=None)
+        for name, matrix in matrices.items()
+        if matrix.stand_in
+    }
+    arrays = load_arrays(folder, SPECTRA, parts=(STAND_IN,)) if drawn else {}
+    return rows_of(drawn, {name: {"sigma": parts[STAND_IN]} for name, parts in arrays.items()})
 
 
 def means(folder: Path) -> dict[str, Any]:
     """The means over all matrices of a run by measure (`effective_rank`, `null.effective_rank`, …), and under
     `by_module` over each type of matrix; empty for a trial. None where a matrix has no value. Raises as `rows`."""
-    table = _derived(folder.resolve(), _stamp(folder))[0]
+    table = _derived(folder.resolve(), _stamp(folder))
     return dict(plain_values(summarise(table))) if table else {}
 
 
@@ -99,21 +106,11 @@ def summarise(table: Mapping[str, Row]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _derived(folder: Path, stamp: tuple[int, ...]) -> tuple[dict[str, Row], dict[str, Row]]:
-    """The rows of the updates and of their stand-ins; `stamp` changes where a file does."""
+def _derived(folder: Path, stamp: tuple[int, ...]) -> dict[str, Row]:
+    """The rows of a run; `stamp` changes where a file does."""
     matrices = read_record(folder).completed.matrices
-    if not matrices:
-        return {}, {}
-    arrays = load_arrays(folder, SPECTRA, parts=("sigma", STAND_IN, *NULLS))
-    table = {name: row(matrix, arrays[name]) for name, matrix in matrices.items()}
-    drawn = {
-        name: row(
-            dataclasses.replace(matrix, rounding=matrix.stand_in, captured=None), {"sigma": arrays[name][STAND_IN]}
-        )
-        for name, matrix in matrices.items()
-        if matrix.stand_in
-    }
-    return table, drawn
+    arrays = load_arrays(folder, SPECTRA, parts=("sigma", *NULLS)) if matrices else {}
+    return {name: row(matrix, arrays[name]) for name, matrix in matrices.items()}
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:

@@ -59,10 +59,6 @@ class Record:
     def __post_init__(self) -> None:
         if (self.status == "completed") != (self.result is not None):
             raise ValueError(f"a {self.status} record {'lacks its' if self.result is None else 'has a'} result")
-        configured = self.config | {"method": self.config.get("method", {}).get("name", self.method)}
-        for name in ("method", "rank", "seed"):
-            if configured.get(name, value := getattr(self, name)) != value:
-                raise ValueError(f"{name} is {value}, and that of its configuration is {configured[name]}")
 
     @property
     def completed(self) -> Result:

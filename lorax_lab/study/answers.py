@@ -27,13 +27,17 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
             (n,) where the metric has them.
         cuts: the same without labels under each cut, by `<part>/<k>`.
     """
-    losses = log_losses_of(test)
-    answers: dict[str, Any] = {} if losses is None else {LOSSES: _half(losses)}
+    from lorax_lab.tasks.classification import log_losses
+
+    answers: dict[str, Any] = {}
+    outputs, labels = test["outputs"], test["labels"]
+    if labels.dtype.kind == "i" and outputs.ndim == 2 and outputs.shape[1] > 1:  # one class, and a logit for each
+        answers[LOSSES] = _half(log_losses(outputs, labels))
     for key, of_cuts in OF_CUTS.items():
         if key in test:
             answers[key] = _half(test[key])
             places = {cut: (cut.partition("/")[0], int(cut.partition("/")[2])) for cut in cuts}
-            answers |= {of_cuts: {places[cut]: _half(outputs[key]) for cut, outputs in cuts.items()}} if cuts else {}
+            answers |= {of_cuts: {places[cut]: _half(seen[key]) for cut, seen in cuts.items()}} if cuts else {}
     return answers
 
 
@@ -55,13 +59,3 @@ def _half(values: np.ndarray) -> np.ndarray:
         return values
     largest = float(np.finfo(np.float16).max)
     return values.clip(-largest, largest).astype(np.float16)
-
-
-def log_losses_of(test: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """−log softmax(outputs)[label] of each example, (n,) fp64, where each has one class: whole numbers as labels, one
-    logit for each class. None elsewhere."""
-    from lorax_lab.tasks.classification import log_losses
-
-    outputs, labels = test["outputs"], test["labels"]
-    has_classes = labels.dtype.kind == "i" and outputs.ndim == 2 and outputs.shape[1] > 1
-    return log_losses(outputs, labels) if has_classes else None
