@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from published import everything
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
-from lorax_lab.models import base, load_processor, matrix_shapes, model_sha256
+from lorax_lab.models import base, load_processor, matrix_shapes, model_sha256, skeleton
 from lorax_lab.tasks import load_task
 
 
@@ -32,6 +33,10 @@ def test_a_hostile_folder_is_refused(name: str, model_folder: Path, tmp_path: Pa
     assert str(refused.value).startswith(f"model={folder}")
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.glob("**/pwned")) + list(Path.cwd().glob("pwned"))
+
+
+def test_an_infinity_that_published_models_have_is_read(tmp_path: Path) -> None:
+    skeleton.check_content("mamba", tmp_path, {"model_type": "mamba2", "time_step_limit": [0.0, math.inf]})
 
 
 @pytest.mark.parametrize("name", hostile_tables.CASES)
