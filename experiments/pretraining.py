@@ -26,6 +26,7 @@ from experiments.teacher import bert, write_table
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.models import select
 from lorax_lab.record.files import write_json
+from lorax_lab.spectra import random_directions
 from lorax_lab.streams import generator
 from lorax_lab.study.protocol import Protocol
 
@@ -45,14 +46,8 @@ def random(weight: Tensor, stream: Generator) -> Tensor:
 
 def turned(weight: Tensor, stream: Generator) -> Tensor:
     """U S Vᵀ (out, in) with the weight's singular values S, and with U and V drawn uniformly (Haar)."""
-    U, V = (_haar(side, min(weight.shape), stream) for side in weight.shape)
+    U, V = (random_directions(side, min(weight.shape), stream) for side in weight.shape)
     return U * torch.linalg.svdvals(weight) @ V.T
-
-
-def _haar(side: int, columns: int, stream: Generator) -> Tensor:
-    """Orthonormal columns (side, columns); QR is made unique by a positive diagonal of R (Mezzadri 2007)."""
-    Q, R = torch.linalg.qr(gaussian(stream, side, columns))
-    return Q * R.diagonal().sign()
 
 
 CHANGES: Mapping[str, Callable[[Tensor, Generator], Tensor]] = {

@@ -1,9 +1,11 @@
 """What a fine-tune does to the loss on other texts: before and after, with its update at the norm of another one, and
 without the directions that the base does not have (Shuttleworth et al. 2024, https://arxiv.org/abs/2410.21228).
 
-A large update forgets more than a small one, whatever its rank. So that of full fine-tuning is also shrunk to the norm
-of each LoRA's, and LoRA's grown to that of full fine-tuning. What the removal of directions does is held against noise:
-as many directions with the same singular values, drawn at random.
+A large update forgets more than a small one, whatever its rank. So that of full fine-tuning is also brought to the norm
+of each LoRA's, and LoRA's to that of full fine-tuning. The norm is of all that changed, so full fine-tuning's has the
+embeddings too. What the removal of directions does is held against noise of the same singular values, drawn once a run.
+
+All is scored in fp32, whatever a run's own precision.
 """
 
 import copy
@@ -17,10 +19,12 @@ from torch import Tensor, nn
 
 from lorax_lab.afterwards.trained import Run, Runs
 from lorax_lab.config import TaskConfig
+from lorax_lab.config.identity import check_planned
+from lorax_lab.data import data_sha256
 from lorax_lab.methods import METHODS
 from lorax_lab.models import load_base, out_in, select
 from lorax_lab.record.folder import check_file
-from lorax_lab.spectra import all_directions, intruders
+from lorax_lab.spectra import all_directions, intruders, random_directions
 from lorax_lab.streams import generator
 from lorax_lab.tasks import KINDS, load_task
 from lorax_lab.tasks.language_modeling import NATS, TOKENS
@@ -30,10 +34,8 @@ Change = dict[str, Tensor]
 """θ − θ0 by the parameter's name, as it is stored; of what did not change nothing."""
 BASE = "base"
 """Stands for the arm before training."""
-BEFORE, TRAINED, AT_NORM, WITHOUT_INTRUDERS, WITHOUT_RANDOM = (
-    *("before", "trained", "at the norm of"),
-    *("without intruders", "without random directions"),
-)
+BEFORE, TRAINED, AT_NORM = "before", "trained", "at the norm of"
+WITHOUT_INTRUDERS, WITH_NOISE = "without intruders", "with noise of their size"
 """What is scored."""
 Svd = tuple[Tensor, Tensor, Tensor]
 """U (out, k), σ (k,), Vh (k, in)."""
@@ -41,10 +43,11 @@ Svd = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _Base:
-    """The bare model, its parameters as they were, the left singular vectors (out, m) of each matrix that can be
-    adapted, and the test split of each text."""
+    """The bare model and the hash of its files, its parameters as they were, the left singular vectors (out, m) of each
+    matrix that can be adapted, and the test split of each text."""
 
     model: nn.Module
+    sha256: str
     start: Change
     left: dict[str, Tensor]
     splits: dict[str, Split]
@@ -60,12 +63,14 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
 
     Yields:
         `arm, seed`; `change`: one of `BEFORE` (of the arm `BASE`, once), `TRAINED`, `AT_NORM` (θ0 + f · (θ − θ0), where
-        `of` is the arm with the same seed whose Frobenius norm ‖θ − θ0‖ that is), `WITHOUT_INTRUDERS`,
-        `WITHOUT_RANDOM`; `factor`, f, and `removed`, how many directions, both None where there is none; `text`;
-        `nats` and `tokens` of each example (n,).
+        `of` is the arm with the same seed whose Frobenius norm ‖θ − θ0‖ that is), `WITHOUT_INTRUDERS`
+        (W0 + ΔW less them; PEFT takes a quarter of them away, and cuts what is left to the adapter's rank),
+        `WITH_NOISE` (less as many random directions of their singular values); `factor`, f, and `removed`, how many
+        directions, both None where there is none; `text`; `nats` and `tokens` of each example (n,).
 
     Raises:
-        DamagedRecord: a run's file is not what its record says. FileNotFoundError: it is gone.
+        ConfigError: the base or the data are not a run's. DamagedRecord: a run's file is not what its record says.
+        FileNotFoundError: it is gone.
     """
     base = _base(next(iter(runs.values())), texts)
     norms = {key: _norm(_change(run, base)) for key, run in runs.items()}
@@ -81,8 +86,8 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
         found = _intruders(base, change)
         removed = sum(len(sigma) for _, sigma, _ in found.values())
         drawn = generator(seed, f"forgetting/{arm}")
-        random = {key: _random_like(*parts, drawn) for key, parts in found.items()}
-        for name, directions in ((WITHOUT_INTRUDERS, found), (WITHOUT_RANDOM, random)):
+        noise = {key: _random_like(*parts, drawn) for key, parts in found.items()}
+        for name, directions in ((WITHOUT_INTRUDERS, found), (WITH_NOISE, noise)):
             yield from _rows(base, _without(base, change, directions), arm, seed, name, removed=removed)
 
 
@@ -96,11 +101,12 @@ def _base(run: Run, texts: Mapping[str, TaskConfig]) -> _Base:
     left = {
         f"{name}.weight": all_directions(out_in(module, start[f"{name}.weight"]))[0] for name, module in modules.items()
     }
-    return _Base(base.model, start, left, splits)
+    return _Base(base.model, base.sha256, start, left, splits)
 
 
 def _change(run: Run, base: _Base) -> Change:
     method = METHODS[run.config.method.name]
+    check_planned(run.config, run.folder.name, base.sha256, data_sha256(run.config.task))
     check_file(run.folder, method.weights)
     _put(base, {})
     model = copy.deepcopy(base.model)
@@ -144,9 +150,7 @@ def _intruders(base: _Base, change: Change) -> dict[str, Svd]:
 
 
 def _random_like(U: Tensor, sigma: Tensor, Vh: Tensor, drawn: torch.Generator) -> Svd:
-    """As many orthonormal directions of the same sizes, at random."""
-    gaussian = [torch.randn(tall.shape, generator=drawn, dtype=torch.float64) for tall in (U, Vh.T)]
-    left, right = (torch.linalg.qr(tall).Q for tall in gaussian)
+    left, right = (random_directions(len(tall), tall.shape[1], drawn) for tall in (U, Vh.T))
     return left, sigma, right.T
 
 

@@ -242,5 +242,5 @@ def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> di
 METHOD = Method(
     LoraConfig, WEIGHTS, attach, updates, export, load, saved_updates,
     check=check, merge=merge, unmerge=unmerge, multiplies_only=True,
-    most_rank=lambda settings, rank, shape: min(max([rank or 0, *dict(settings.own_ranks).values()]), *shape),
+    most_rank=lambda settings, rank, shape: min(max(rank or 0, *(own for _, own in settings.own_ranks), 0), *shape),
 )  # fmt: skip

@@ -14,8 +14,9 @@ PREFIX = "model.0.auto_model."
 """What sentence-transformers puts before the names of transformers."""
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights by transformers' names. A matrix has the name of the bias that is added to its product.
+def read_onnx(path: Path) -> dict[str, Tensor]:
+    """The weights by transformers' names. A matrix has the name of the bias that is added to its product, which nothing
+    else reads.
 
     Raises:
         ConfigError: the package onnx is not installed.
@@ -23,7 +24,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         from onnx import load, numpy_helper
     except ImportError:
-        raise ConfigError("model=minilm_l3 is read by the package onnx; type pip install '.[onnx]'") from None
+        raise ConfigError(f"{path.name} is read by the package onnx; type python -m pip install '.[onnx]'") from None
     graph = load(path).graph
     arrays = {tensor.name: np.array(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
     weights = {name.removeprefix(PREFIX): torch.from_numpy(array) for name, array in arrays.items() if "::" not in name}
@@ -46,6 +47,6 @@ def save_bert(path: Path, tokenizer_folder: Path, sizes: Mapping[str, int], fold
 
     settings: dict[str, Any] = {**sizes}
     model = BertModel(BertConfig(**settings), add_pooling_layer=False)
-    model.load_state_dict(read_weights(path))  # in full; the file is pinned by SHA-256, so no more is checked
+    model.load_state_dict(read_onnx(path))  # in full; the file is pinned by SHA-256, so no more is checked
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder)

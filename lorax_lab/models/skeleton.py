@@ -187,8 +187,8 @@ def _walk(name: str, path: Path, content: Any, key: str = "", depth: int = 0) ->
 def _fault(key: str, value: Any) -> str | None:
     from transformers.activations import ACT2FN
 
-    if isinstance(value, float) and math.isnan(value):  # Mamba-2's time_step_limit ends at infinity
-        return "nan is no number"
+    if isinstance(value, float) and not math.isfinite(value) and key != "time_step_limit":  # Mamba-2's has no end
+        return "allowed are finite numbers"
     if key in ("attn_implementation", "_attn_implementation") and value not in (None, *ATTENTION):
         return f"allowed: {', '.join(ATTENTION)}"
     if ACTIVATION.fullmatch(key) and value is not None and str(value) not in ACT2FN:

@@ -48,6 +48,7 @@ from lorax_lab.spectra.subspaces import (
     amplification,
     column_share,
     intruders,
+    random_directions,
     row_share,
     subspace_similarities,
 )

@@ -92,6 +92,18 @@ def row_share(delta_weight: Update, other: LowRank) -> float:
     return column_share(delta_weight.T, other.T)
 
 
+def random_directions(size: int, count: int, generator: torch.Generator) -> Float64[Tensor, "size count"]:
+    """Orthonormal columns, uniform over all such (Haar): those of QR, made unique by a positive diagonal of R (Mezzadri
+    2007).
+
+    >>> Q = random_directions(5, 2, torch.Generator().manual_seed(0))
+    >>> torch.allclose(Q.T @ Q, torch.eye(2, dtype=torch.float64))
+    True
+    """
+    Q, R = torch.linalg.qr(torch.randn(size, count, generator=generator, dtype=torch.float64))
+    return Q * R.diagonal().sign()
+
+
 def intruders(
     tuned: Float[Tensor, "out in"], U_base: Float[Tensor, "out m"], among: int = 10, cosine: float = 0.5
 ) -> tuple[Float64[Tensor, "out k"], Float64[Tensor, " k"], Float64[Tensor, "k in"]]:

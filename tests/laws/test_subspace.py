@@ -157,6 +157,23 @@ def test_a_learned_scale_of_a_layer_is_one_at_the_start_and_multiplies_its_shift
     torch.testing.assert_close(shift(scaled, z), [f * s for f, s in zip(factors, shift(plain, z), strict=True)])
 
 
+def test_as_many_numbers_as_weights_is_full_fine_tuning() -> None:
+    """A signed permutation of the gradient, so that SGD takes the same steps."""
+    full, (model, _), x, y = Small().double(), small(58, GATHER), normal(8, 7), normal(8, 2)
+    losses: dict[nn.Module, list[float]] = {}
+    for each in (full, model):
+        optimizer = torch.optim.SGD([p for p in each.parameters() if p.requires_grad], lr=0.01)
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = (each(x) - y).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses.setdefault(each, []).append(loss.item())
+    assert losses[full][-1] < 0.8 * losses[full][0]
+    assert losses[model] == pytest.approx(losses[full], rel=1e-9)
+    assert torch.allclose(model.body[0].weight, full.body[0].weight)
+
+
 def steps(model: nn.Module, count: int) -> Tensor:
     """Train so many steps; returns what the model then says."""
     train(model, count, torch.optim.SGD, rate=0.1)

@@ -14,14 +14,14 @@ from language import save_causal, words_of, write_table
 from synthetic import study
 
 from analysis.study.figures import FIGURES
-from analysis.study.figures.forgetting import AS_TRAINED, GROWN, SHRUNK
+from analysis.study.figures.forgetting import AS_TRAINED, AT_FULLS, FULL_AT
 from lorax_lab.afterwards.forgetting import (
     AT_NORM,
     BASE,
     BEFORE,
     TRAINED,
+    WITH_NOISE,
     WITHOUT_INTRUDERS,
-    WITHOUT_RANDOM,
     forgetting,
 )
 from lorax_lab.afterwards.trained import Run
@@ -58,7 +58,7 @@ def test_before_and_after_are_what_the_runs_recorded(runs: Any, rows: Any) -> No
         recorded_as = read_record(runs[arm, 0].folder).completed
         assert nats(rows[BASE, BEFORE]) == pytest.approx(recorded_as.baselines["untrained/nats"], rel=1e-5)
         assert nats(rows[arm, TRAINED]) == pytest.approx(recorded_as.metrics["test/nats"], rel=1e-5)
-    changes = (TRAINED, AT_NORM, WITHOUT_INTRUDERS, WITHOUT_RANDOM)
+    changes = (TRAINED, AT_NORM, WITHOUT_INTRUDERS, WITH_NOISE)
     assert set(rows) == {(BASE, BEFORE)} | {(arm, change) for arm in (FULL, LORA) for change in changes}
 
 
@@ -75,7 +75,7 @@ def test_an_update_is_brought_to_the_norm_of_the_other_arm(rows: Any) -> None:
 
 def test_as_much_is_removed_at_random_as_of_intruders(rows: Any) -> None:
     for arm in (FULL, LORA):
-        intruding, random, trained = (rows[arm, change] for change in (WITHOUT_INTRUDERS, WITHOUT_RANDOM, TRAINED))
+        intruding, random, trained = (rows[arm, change] for change in (WITHOUT_INTRUDERS, WITH_NOISE, TRAINED))
         assert intruding["removed"] == random["removed"]
         assert (nats(intruding) == nats(trained)) == (intruding["removed"] == 0)
         if intruding["removed"]:
@@ -126,16 +126,16 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
     places = {
         (AS_TRAINED, FULL): (FULL, TRAINED),
         (AS_TRAINED, LORA): (LORA, TRAINED),
-        (GROWN, LORA): (LORA, AT_NORM),
-        (SHRUNK, LORA): (FULL, AT_NORM),
+        (AT_FULLS, LORA): (LORA, AT_NORM),
+        (FULL_AT, LORA): (FULL, AT_NORM),
         (WITHOUT_INTRUDERS, LORA): (LORA, WITHOUT_INTRUDERS),
     }
     for place, key in places.items():
         assert by_place.loc[place, "mean"] == pytest.approx(rises[key], abs=1e-6)
     pairs = {
         AS_TRAINED: ((FULL, TRAINED), (LORA, TRAINED)),
-        GROWN: ((FULL, TRAINED), (LORA, AT_NORM)),
-        SHRUNK: ((FULL, AT_NORM), (LORA, TRAINED)),
+        AT_FULLS: ((FULL, TRAINED), (LORA, AT_NORM)),
+        FULL_AT: ((FULL, AT_NORM), (LORA, TRAINED)),
     }
     for series, (more, less) in pairs.items():
         assert by_place.loc[(series, LORA), "full_more"] == pytest.approx(rises[more] - rises[less], abs=1e-6)

@@ -30,7 +30,12 @@ PARTS = ("bdfgklmprt", "aeiou", ("nto", "rsk", "vel", "dax", "gum", "pish", "zor
 NOUNS = ["".join(parts) for parts in product(*PARTS)]
 TWINS: dict[str, Callable[[str], str]] = {
     "full stop": lambda text: f"{text}.",
+    "quotes": lambda text: f"“{text}”",
+    "zero-width space": lambda text: f"{text[:7]}\u200b{text[7:]}",
     "signs without a shape": lambda text: "".join(map("".join, zip(text, cycle("\u034f\u3164\ufe0f\u2800")))),
+    "soft hyphen": lambda text: f"{text[:7]}\u00ad{text[7:]}",
+    "html space": lambda text: text.replace(" ", "&nbsp;", 2),
+    "order of words": lambda text: " ".join(reversed(text.split())),
     "a letter": lambda text: f"{text[:-1]}y",
 }
 OFF = "task.group_near_duplicates=false"
@@ -212,11 +217,13 @@ def test_a_record_says_whether_it_was_grouped_and_one_without_the_setting_was_no
 @pytest.mark.parametrize(
     ("names", "words"),
     [
+        (("01", "1"), "'01' and '1'"),
         (("cat", "c\u0430t"), r"'cat' and 'c\u0430t'"),
+        (("good", "nan"), "'nan'"),
         (("1", "10"), ""),
     ],
 )
-def test_labels_that_look_alike_are_said(names: tuple[str, ...], words: str) -> None:
+def test_labels_that_look_alike_or_like_none_are_said(names: tuple[str, ...], words: str) -> None:
     notes = notes_of(Pools("t", names, []), [], settings("local", "task.path=t.csv", "task.text=a", "task.label=b"))
     assert [words in note for note in notes] == ([True] if words else [])
 

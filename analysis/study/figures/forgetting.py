@@ -17,7 +17,7 @@ TITLE = "what fine-tuning does to the loss on other texts, as trained and at ano
 NAME = "forgetting"
 BEFORE, TRAINED, AT_NORM = "before", "trained", "at the norm of"
 """Of the rows that `lorax_lab.afterwards.forgetting` makes."""
-AS_TRAINED, GROWN, SHRUNK = SERIES = ("as trained", "grown to full's norm", "full, shrunk to this arm's norm")
+AS_TRAINED, AT_FULLS, FULL_AT = SERIES = ("as trained", "at full's norm", "full, at this arm's norm")
 Place = tuple[str, str, str, str]
 """Task, text, series, arm."""
 
@@ -25,8 +25,8 @@ Place = tuple[str, str, str, str]
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, text, series and arm; None where the study has no such rows.
 
-    Columns: `series`, one of `SERIES` or what was taken away; `arm`, where full fine-tuning was shrunk the LoRA whose
-    norm it has; `factor` and `removed` of `lorax_lab.afterwards.forgetting`, in the mean over seeds. `mean`, `low`,
+    Columns: `series`, one of `SERIES` or what was taken away; `arm`, where full fine-tuning is at another norm the LoRA
+    whose norm it has; `factor` and `removed` of `lorax_lab.afterwards.forgetting`, the mean over seeds. `mean`, `low`,
     `high`: by how much the loss on the text rose, in nats a token. `full_more`, `full_more_low`, `full_more_high`: by
     how much more it rose with full fine-tuning, of the same norm in the last two series. Intervals are over seeds and
     test examples, and paired.
@@ -38,7 +38,7 @@ def table(records: Records) -> pd.DataFrame | None:
         row = dict(zip(("task", "text", "series", "arm"), place, strict=True)) | facts[place]
         row |= _numbers(("mean", "low", "high"), crossed(rise).interval())
         full, lora = (task, text, AS_TRAINED, reference), place
-        if series == SHRUNK:
+        if series == FULL_AT:
             full, lora = place, (task, text, AS_TRAINED, arm)
         more = rises[full] - rises[lora] if series in SERIES and full != lora else None
         ends = ("full_more", "full_more_low", "full_more_high")
@@ -73,7 +73,7 @@ def _by_place(records: Records) -> tuple[dict[Place, dict[str, Any]], dict[Place
 
 def _series(row: dict[str, Any], reference: str) -> tuple[str, str]:
     if row["change"] == AT_NORM:
-        return (SHRUNK, row["of"]) if row["arm"] == reference else (GROWN, row["arm"])
+        return (FULL_AT, row["of"]) if row["arm"] == reference else (AT_FULLS, row["arm"])
     return (AS_TRAINED if row["change"] == TRAINED else row["change"]), row["arm"]
 
 
@@ -87,7 +87,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """A row of panels for each task, one for each text: the rise of the loss over the arms."""
     tasks, texts, arms = (list(dict.fromkeys(table[column])) for column in ("task", "text", "arm"))
     figure = style.canvas(style.PAGE, 1.4 + 1.9 * len(tasks))
-    grid = figure.subplots(len(tasks), len(texts), sharex=True, squeeze=False)
+    grid = figure.subplots(len(tasks), len(texts), sharex=True, sharey="row", squeeze=False)
     for panels, task in zip(grid, tasks, strict=True):
         for axes, text in zip(panels, texts, strict=True):
             rows = table[(table["task"] == task) & (table["text"] == text)]
@@ -106,15 +106,18 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def claim(table: pd.DataFrame) -> str:
-    """How much more full fine-tuning raises the loss than LoRA, by text, as trained and at LoRA's norm: over tasks and
-    ranks.
+    """On how many texts but the task's own, and arms of LoRA, full fine-tuning surely raises the loss more, and less.
 
-    >>> rows = pd.DataFrame({"text": "prose", "series": [AS_TRAINED, SHRUNK], "full_more": [0.21, -0.01]})
+    >>> ends = {"full_more_low": [0.1, -0.2], "full_more_high": [0.3, 0.1]}
+    >>> rows = pd.DataFrame({"task": "sums", "text": "prose", "series": [AS_TRAINED, FULL_AT]} | ends)
     >>> claim(rows)
-    'Full fine-tuning raises the loss by 0.21 nats a token more than LoRA on prose, at equal norm by -0.01'
+    'Full fine-tuning surely forgets more than LoRA in 1 of 1 comparisons, less in 0; at equal norm in 0 and 0 of 1'
     """
-    parts = []
-    for text, rows in table.groupby("text", sort=False):
-        trained, shrunk = (rows.loc[rows["series"] == name, "full_more"].mean() for name in (AS_TRAINED, SHRUNK))
-        parts.append(f"{trained:.2f} nats a token more than LoRA on {text}, at equal norm by {shrunk:.2f}")
-    return f"Full fine-tuning raises the loss by {'; by '.join(parts)}"
+    others = table[(table["text"] != table["task"]) & table["full_more_low"].notna()]
+    counts = []
+    for series in (AS_TRAINED, FULL_AT):
+        rows = others[others["series"] == series]
+        counts += [(rows["full_more_low"] > 0).sum(), (rows["full_more_high"] < 0).sum(), len(rows)]
+    more, less, every, more_at_norm, less_at_norm, every_at_norm = counts
+    text = f"Full fine-tuning surely forgets more than LoRA in {more} of {every} comparisons, less in {less}"
+    return f"{text}; at equal norm in {more_at_norm} and {less_at_norm} of {every_at_norm}"
