@@ -55,17 +55,17 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     if enough and len(enough) == len(smallest):
         by_cuts = f"by the top {max(enough)} directions of the full update"
         text += f"; it is so {by_cuts}" if is_single else f"; {by_cuts}, on all"
-    return text + _by_dimension(rows[rows["side"] == "dimension"], len(by_task))
+    return text + _by_dimension(rows[rows["side"] == "dimension"], len(by_task), word)
 
 
-def _by_dimension(rows: pd.DataFrame, tasks: int) -> str:
+def _by_dimension(rows: pd.DataFrame, tasks: int, word: str = "task") -> str:
     """From which dimension on a random subspace keeps 90 % in the mean; nothing where none was tried. Of
     several `tasks` the only one on which it was tried is named.
 
     >>> rows = pd.DataFrame({"task": ["a", "b"], "size": 100, "share": [0.9, 0.8], "share_high": 1, "surely_90": False})
     >>> for tried, tasks in ((rows, 2), (rows.head(1), 2), (rows.head(1), 1), (rows.tail(1), 2)):
     ...     print(_by_dimension(tried, tasks).partition(" in the mean ")[2])
-    from 100 numbers on, on 1 of 2
+    from 100 numbers on, on 1 of 2 tasks tried
     from 100 numbers on, on a
     from 100 numbers on
     at no dimension, on b
@@ -76,7 +76,7 @@ def _by_dimension(rows: pd.DataFrame, tasks: int) -> str:
     sizes = [size for size in by_task.values() if size is not None]
     where = f", on {min(by_task)}" if len(by_task) < tasks else ""
     if len(by_task) > 1:
-        where = f", on {len(sizes)} of {len(by_task)}"
+        where = f", on {len(sizes)} of {len(by_task)} {word}s tried"
     smallest = f"from {ends(sizes, '{:,.0f}')} numbers on" if sizes else "at no dimension"
     return f". A random subspace keeps {100 * MOST:.0f} % in the mean {smallest}{where}"
 
