@@ -59,7 +59,7 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
     Args:
         runs: full fine-tunes, and LoRAs of the lab's own, of causal language models on one base.
         texts: language modeling tasks by name, whose test examples are scored; the runs' own may be one.
-        reference: the arm of full fine-tuning, to whose norm the others' updates are grown.
+        reference: the arm of full fine-tuning, to whose norm the others' updates are brought.
 
     Yields:
         `arm, seed`; `change`: one of `BEFORE` (of the arm `BASE`, once), `TRAINED`, `AT_NORM` (θ0 + f · (θ − θ0), where
