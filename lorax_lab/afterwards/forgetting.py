@@ -81,13 +81,13 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
         for (other, of_seed), norm in norms.items():
             if of_seed == seed and (other == reference) != (arm == reference):
                 factor = norm / norms[arm, seed]
-                at_norm = {key: factor * tensor for key, tensor in change.items()}
-                yield from _rows(base, at_norm, arm, seed, AT_NORM, of=other, factor=factor)
-        found = _intruders(base, change)
-        removed = sum(len(sigma) for _, sigma, _ in found.values())
+                scaled = {key: factor * tensor for key, tensor in change.items()}
+                yield from _rows(base, scaled, arm, seed, AT_NORM, of=other, factor=factor)
+        intruding = _intruders(base, change)
+        removed = sum(len(sigma) for _, sigma, _ in intruding.values())
         drawn = generator(seed, f"forgetting/{arm}")
-        noise = {key: _random_like(*parts, drawn) for key, parts in found.items()}
-        for name, directions in ((WITHOUT_INTRUDERS, found), (WITH_NOISE, noise)):
+        noise = {key: _random_like(*parts, drawn) for key, parts in intruding.items()}
+        for name, directions in ((WITHOUT_INTRUDERS, intruding), (WITH_NOISE, noise)):
             yield from _rows(base, _without(base, change, directions), arm, seed, name, removed=removed)
 
 
@@ -141,12 +141,12 @@ def _matrix(base: _Base, key: str, tensor: Tensor) -> Tensor:
 
 
 def _intruders(base: _Base, change: Change) -> dict[str, Svd]:
-    found = {}
-    for key in change.keys() & base.left.keys():
-        tuned = _matrix(base, key, base.start[key] + change[key])
-        if len((parts := intruders(tuned, base.left[key]))[1]):
-            found[key] = parts
-    return dict(sorted(found.items()))
+    """Of each matrix that has some, in one order, so that the noise is drawn alike each time."""
+    by_matrix = {
+        key: intruders(_matrix(base, key, base.start[key] + change[key]), base.left[key])
+        for key in sorted(change.keys() & base.left.keys())
+    }
+    return {key: parts for key, parts in by_matrix.items() if len(parts[1])}
 
 
 def _random_like(U: Tensor, sigma: Tensor, Vh: Tensor, drawn: torch.Generator) -> Svd:

@@ -126,8 +126,8 @@ def intruders(
     """
     U, sigma, Vh = top_directions(tuned, min(among, *tuned.shape))
     alike = (U.T @ _orthonormal(U_base, "U_base")).abs().amax(dim=1)
-    found = (alike < cosine).nonzero().flatten()
-    return U[:, found], sigma[found], Vh[found]
+    is_intruder = alike < cosine
+    return U[:, is_intruder], sigma[is_intruder], Vh[is_intruder]
 
 
 @dataclass(frozen=True)

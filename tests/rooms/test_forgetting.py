@@ -73,13 +73,12 @@ def test_an_update_is_brought_to_the_norm_of_the_other_arm(rows: Any) -> None:
     assert nats(more) != pytest.approx(nats(rows[more["arm"], TRAINED]), abs=1e-4)
 
 
-def test_as_much_is_removed_at_random_as_of_intruders(rows: Any) -> None:
+def test_without_intruders_and_with_noise_of_their_size_the_loss_is_another_where_there_are_some(rows: Any) -> None:
     for arm in (FULL, LORA):
-        intruding, random, trained = (rows[arm, change] for change in (WITHOUT_INTRUDERS, WITH_NOISE, TRAINED))
-        assert intruding["removed"] == random["removed"]
-        assert (nats(intruding) == nats(trained)) == (intruding["removed"] == 0)
-        if intruding["removed"]:
-            assert nats(random) != pytest.approx(nats(intruding), abs=1e-6)
+        intruding, noisy, trained = (rows[arm, change] for change in (WITHOUT_INTRUDERS, WITH_NOISE, TRAINED))
+        assert intruding["removed"] == noisy["removed"]
+        assert len({nats(row) for row in (intruding, noisy, trained)}) == (3 if intruding["removed"] else 1)
+    assert rows[LORA, WITHOUT_INTRUDERS]["removed"] > 0
 
 
 def test_intruders_are_those_that_peft_reduces() -> None:

@@ -54,14 +54,14 @@ def _numbers(names: tuple[str, ...], interval: Interval) -> dict[str, float]:
 def _by_place(records: Records) -> tuple[dict[Place, dict[str, Any]], dict[Place, np.ndarray]]:
     """Of each place its `factor` and `removed`, and by how much the loss rose, (seeds, examples): the linear part of
     the ratio of sums, whose mean is the rise in nats a token."""
-    before, found = dict[tuple[str, str], Any](), defaultdict[Place, list[dict[str, Any]]](list)
+    before, by_place = dict[tuple[str, str], Any](), defaultdict[Place, list[dict[str, Any]]](list)
     for row in records.rows.get(NAME, ()):
         if row["change"] == BEFORE:
             before[row["condition"], row["text"]] = row
         else:
-            found[row["condition"], row["text"], *_series(row, records.protocol.reference)].append(row)
+            by_place[row["condition"], row["text"], *_series(row, records.protocol.reference)].append(row)
     facts, rises = {}, {}
-    for place, rows in found.items():
+    for place, rows in by_place.items():
         start = before[place[:2]]
         tokens = np.asarray(start["tokens"], float)
         rose = np.stack([row["nats"] - start["nats"] for row in sorted(rows, key=lambda row: int(row["seed"]))])
@@ -113,10 +113,10 @@ def claim(table: pd.DataFrame) -> str:
     >>> claim(rows)
     'Full fine-tuning surely forgets more than LoRA in 1 of 1 comparisons, less in 0; at equal norm in 0 and 0 of 1'
     """
-    others = table[(table["text"] != table["task"]) & table["full_more_low"].notna()]
+    on_other_texts = table[(table["text"] != table["task"]) & table["full_more_low"].notna()]
     counts = []
     for series in (AS_TRAINED, FULL_AT):
-        rows = others[others["series"] == series]
+        rows = on_other_texts[on_other_texts["series"] == series]
         counts += [(rows["full_more_low"] > 0).sum(), (rows["full_more_high"] < 0).sum(), len(rows)]
     more, less, every, more_at_norm, less_at_norm, every_at_norm = counts
     text = f"Full fine-tuning surely forgets more than LoRA in {more} of {every} comparisons, less in {less}"
