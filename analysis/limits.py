@@ -28,6 +28,8 @@ LARGEST_RANK = 64
 """The rank of LoRA that is held against full fine-tuning: the largest that all cells have."""
 STUDY_OF_MATRICES = "paper_which_rank"
 """The study that adapts the feed-forward matrices alone, and the attention's alone, at several ranks."""
+STUDY_OF_BATCHES, BATCH_MARGIN = "batch_sizes", 0.015
+"""The study of batch sizes, and the growth of full fine-tuning's lead that it can tell (its rule was set before it)."""
 SEARCH = RECORDS / "language_search.csv"
 """What `experiments.language_search` found, by generator."""
 BELOW_FORM, MORE_EXACT = 0.3, 0.2
@@ -40,7 +42,6 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
     """The whole page, from the studies that can be read, and from the search for tasks if there is one."""
     by_name = {study.name: study for study in studies}
     of_cells = [cell for cell in cells(studies) if not cell.unit and LARGEST_RANK in cell.scores]
-    lines = [line for study in studies for line in study.lines]
     return render(
         "limits.md",
         VERDICTS=VERDICTS,
@@ -48,10 +49,10 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
+        batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
         generators=searched(pd.read_csv(search)) if search.is_file() else [],
-        batch_sizes=sorted({line["config"]["train"]["batch_size"] for line in lines}),
         rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FIRST_RANK, "largest": LARGEST_RANK}
-        | {"below_form": BELOW_FORM, "more_exact": MORE_EXACT},
+        | {"below_form": BELOW_FORM, "more_exact": MORE_EXACT, "batch_margin": BATCH_MARGIN},
     )
 
 
@@ -161,6 +162,31 @@ def _relative_size(records: Records, task: str, *ranks: int) -> float:
     """Parameters of the feed-forward arm over those of the attention's."""
     lines = [next(iter(comparison.seeds_of(records, task, arm).values())) for arm in _arms(*ranks)]
     return float(lines[0]["parameters"]["adapter"] / lines[1]["parameters"]["adapter"])
+
+
+def batches(records: Records) -> Numbers:
+    """By how much full fine-tuning's lead over LoRA grows from the smallest batch to the largest.
+
+    `grows` is the mean over the `ranks`, `apart` the growth at the highest rank less that at the lowest. `leads` has
+    the lead by condition and rank.
+    """
+    by_size = {task: records.lines_in(task, "final")[0]["config"]["train"]["batch_size"] for task in records.conditions}
+    first, *_, last = sorted(by_size, key=lambda task: by_size[task])
+    lead = {
+        task: {arm.rank: -comparison.differences(records, task, arm.name) for arm in records.protocol.ranked()}
+        for task in by_size
+    }
+    growth = {rank: lead[last][rank] - lead[first][rank] for rank in lead[first]}
+    low, *_, high = sorted(growth)
+    grows = crossed(np.mean(list(growth.values()), axis=0)).interval()
+    outcome = HOLDS if grows.low > 0 else FAILS if grows.high < BATCH_MARGIN else NOT_TOLD
+    return {
+        "grows": Reading(grows, outcome),
+        "apart": crossed(growth[high] - growth[low]).interval(),
+        "leads": {task: {rank: crossed(d).interval() for rank, d in lead[task].items()} for task in by_size},
+        "sizes": sorted(by_size.values()),
+        "ranks": [low, high],
+    }
 
 
 def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t
-from synthetic import study
+from synthetic import changed, study
 from test_which_rank import cell
 
 from analysis import limits
@@ -93,6 +94,34 @@ def test_feed_forward_is_better_with_fewer_parameters_or_worse_with_more() -> No
     pairs = ((above, above), (maybe_above, above), (maybe_below, maybe_below), (below, maybe_above), (below, below))
     outcomes = [VERDICTS[at_equal_parameters(fewer, more).outcome] for fewer, more in pairs]
     assert outcomes == ["borne out", "open", "open", "open", "refuted"]
+
+
+@pytest.mark.parametrize(
+    ("grow", "of_seeds", "verdict"),
+    [(0.03, 0.0, "borne out"), (0.005, 0.0, "borne out"), (0.0, 0.0, "refuted"), (0.0, 0.01, "open")],
+)
+def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows(
+    grow: float, of_seeds: float, verdict: str
+) -> None:
+    """From the smallest batch to the largest, whatever the order and the names of the conditions. The lead grows twice
+    as much at rank 64 as at rank 4, not at all at rank 1, and apart over seeds."""
+    sizes, grids = {"middle": 64, "large": 256, "small": 16}, protocol(10, 10)
+    times = {1: 0, 4: 1, 64: 2}
+
+    def truth(of_cell: Cell) -> float:
+        rank = grids.arm(of_cell.arm).rank
+        at_large = times[rank] * grow + of_seeds * (of_cell.seed - 2) if rank else 0
+        return 0.8 - 0.01 * bool(rank) - at_large * (of_cell.condition == "large")
+
+    def resized(line: dict[str, Any]) -> dict[str, Any]:
+        train = line["config"]["train"] | {"batch_size": sizes[line["config"]["task"]["name"]]}
+        return line | {"config": line["config"] | {"train": train}}
+
+    made = limits.batches(changed(study(truth, grids, tuple(sizes)), resized))
+    assert VERDICTS[made["grows"].outcome] == verdict
+    assert (made["grows"].value.mean, made["apart"].mean) == pytest.approx((grow, 2 * grow), abs=2e-3)
+    means = {task: leads[4].mean for task, leads in made["leads"].items()}
+    assert means == pytest.approx({"middle": 0.01, "large": 0.01 + grow, "small": 0.01}, abs=2e-3)
 
 
 def test_repeats_of_a_task_count_once() -> None:
