@@ -14,6 +14,7 @@ import pandas as pd
 from .pages import render
 from .paper.readings import FAILS, HOLDS, NOT_TOLD, Reading, above, between, within
 from .study import comparison
+from .study.figures import forgetting
 from .study.records import RECORDS, Records
 from .study.statistics import Interval, crossed, t_interval
 from .study.validator import selection_of
@@ -30,6 +31,9 @@ STUDY_OF_MATRICES = "paper_which_rank"
 """The study that adapts the feed-forward matrices alone, and the attention's alone, at several ranks."""
 STUDY_OF_BATCHES, BATCH_MARGIN = "batch_sizes", 0.015
 """The study of batch sizes, and the growth of full fine-tuning's lead that it can tell (its rule was set before it)."""
+STUDY_OF_LANGUAGE, OTHER_TEXT, SMALL_RANK = "language", "wikipedia", 8
+"""The study that scores other texts, the one of them that is no task, and the rank that is held against full
+fine-tuning there (its rule was set before it)."""
 SEARCH = RECORDS / "language_search.csv"
 """What `experiments.language_search` found, by generator."""
 BELOW_FORM, MORE_EXACT = 0.3, 0.2
@@ -50,9 +54,10 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         learned=learned(by_name, of_cells) if of_cells else None,
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
+        forgets=forgets(forgetting.table(by_name[STUDY_OF_LANGUAGE])) if STUDY_OF_LANGUAGE in by_name else None,
         generators=searched(pd.read_csv(search)) if search.is_file() else [],
         rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FIRST_RANK, "largest": LARGEST_RANK}
-        | {"below_form": BELOW_FORM, "more_exact": MORE_EXACT, "batch_margin": BATCH_MARGIN},
+        | {"below_form": BELOW_FORM, "more_exact": MORE_EXACT, "batch_margin": BATCH_MARGIN, "small": SMALL_RANK},
     )
 
 
@@ -173,7 +178,7 @@ def batches(records: Records) -> Numbers:
     by_size = {task: records.lines_in(task, "final")[0]["config"]["train"]["batch_size"] for task in records.conditions}
     first, *_, last = sorted(by_size, key=lambda task: by_size[task])
     lead = {
-        task: {arm.rank: -comparison.differences(records, task, arm.name) for arm in records.protocol.ranked()}
+        task: {arm.rank or 0: -comparison.differences(records, task, arm.name) for arm in records.protocol.ranked()}
         for task in by_size
     }
     growth = {rank: lead[last][rank] - lead[first][rank] for rank in lead[first]}
@@ -197,6 +202,27 @@ def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers
     surely = {"less": sum(gain.high < 0 for gain in gains), "more": sum(gain.low > 0 for gain in gains)}
     each = [-gain.mean for gain in gains]
     return {"less": above(over_tasks(of_cells, each), 0), "each": each, "surely": surely}
+
+
+# ---- what is forgotten
+
+
+def forgets(table: pd.DataFrame | None) -> Numbers | None:
+    """By how much more full fine-tuning raises the loss on other texts than LoRA of a small rank does, from the rows of
+    the figure `forgetting`: the outcome over all tasks, and by task `as_trained` and `at_norm`, that of LoRA's change.
+    None where there are no such rows."""
+    if table is None:
+        return None
+    rows = table[(table["text"] == OTHER_TEXT) & (table["arm"] == f"LoRA r={SMALL_RANK}")].set_index("task")
+    more = rows[["full_more", "full_more_low", "full_more_high", "seeds", "examples"]]
+    by_series = {
+        series: {task: Interval(*row) for task, row in zip(part.index, part.itertuples(index=False), strict=True)}
+        for series, part in more.groupby(rows["series"], sort=False)
+    }
+    as_trained = by_series[forgetting.AS_TRAINED]
+    is_more, is_less = (all(sure) for sure in zip(*((i.low > 0, i.high < 0) for i in as_trained.values()), strict=True))
+    outcome = HOLDS if is_more else FAILS if is_less else NOT_TOLD
+    return {"outcome": outcome, "as_trained": as_trained, "at_norm": by_series[forgetting.FULL_AT]}
 
 
 # ---- problems that teach a language model

@@ -15,6 +15,7 @@ from test_which_rank import cell
 
 from analysis import limits
 from analysis.limits import VERDICTS, at_equal_parameters
+from analysis.study.figures.forgetting import AS_TRAINED, FULL_AT
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.statistics import Interval
 from lorax_lab.study.protocol import Arm, Cell, Protocol
@@ -122,6 +123,34 @@ def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows(
     assert (made["grows"].value.mean, made["apart"].mean) == pytest.approx((grow, 2 * grow), abs=2e-3)
     means = {task: leads[4].mean for task, leads in made["leads"].items()}
     assert means == pytest.approx({"middle": 0.01, "large": 0.01 + grow, "small": 0.01}, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("lows", "highs", "verdict"),
+    [((0.1, 0.2), (0.3, 0.4), "borne out"), ((-0.3, -0.2), (-0.2, -0.1), "refuted"), ((0.1, -0.2), (0.3, 0.4), "open")],
+)
+def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
+    lows: tuple[float, ...], highs: tuple[float, ...], verdict: str
+) -> None:
+    def rows(arm: str, text: str, series: str, lows: tuple[float, ...], highs: tuple[float, ...]) -> pd.DataFrame:
+        means = np.add(lows, highs) / 2
+        ends = {"full_more": means, "full_more_low": lows, "full_more_high": highs, "seeds": 4, "examples": 40}
+        return pd.DataFrame({"task": TASKS, "text": text, "series": series, "arm": arm} | ends)
+
+    others = [
+        ("LoRA r=1", "wikipedia", AS_TRAINED),
+        ("LoRA r=8", "one", AS_TRAINED),
+        ("LoRA r=8", "wikipedia", FULL_AT),
+    ]
+    parts = [rows(*place, (-9.0, 5.0), (9.0, 6.0)) for place in others]
+    made = limits.forgets(pd.concat([*parts, rows("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs)]))
+    assert made is not None
+    assert VERDICTS[made["outcome"]] == verdict
+    assert [(i.low, i.high) for i in made["as_trained"].values()] == list(zip(lows, highs, strict=True))
+    assert {task: str(i) for task, i in made["at_norm"].items()} == {
+        "one": "0.0000 [-9.0000, 9.0000]",
+        "two": "5.5000 [5.0000, 6.0000]",
+    }
 
 
 def test_repeats_of_a_task_count_once() -> None:
