@@ -55,7 +55,7 @@ class Prepared:
         head_sha256: of the head as it was drawn or loaded.
         full_update: of the full fine-tune that the run is compared with, and `comparison` what identifies it.
         baselines: scores of the bare base on the test split, and of a head alone.
-        fitted_head: what that head says to validation and test; None where there is none.
+        zeros: what the bare base and a head alone say to the test split, in the run that others are compared with.
         fresh_peak: whether the peak memory of the process is this run's own.
     """
 
@@ -78,7 +78,7 @@ class Prepared:
     full_update: Mapping[str, Tensor] | None
     comparison: Comparison | None
     baselines: dict[str, float]
-    fitted_head: dict[str, Any] | None
+    zeros: dict[str, Any]
     ledger: memory.Ledger
     started: float
     fresh_peak: bool
@@ -148,13 +148,17 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     comparison, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
     accelerator = make_accelerator(config.train)
-    baselines = distributed.by_first(lambda: _baselines(config, model, splits, accelerator.device))
+    before = distributed.by_first(lambda: _before(config, model, splits, accelerator.device))
+    baselines = _flat({name: task.score(outputs, splits["test"].labels) for name, outputs in before.items()})
     inputs = [base.sha256, task.data_sha256, repr(config.task), kernel, accelerator.device.type]
     head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, accelerator.device, folder, inputs))
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
     for split, outputs in (head_alone or {}).items():
         name = files.HEAD_ALONE if split == "test" else files.HEAD_ON_VALIDATION
         baselines |= _flat({name: task.score(outputs, splits[split].labels)})
+    zeros = {files.HEAD_ALONE: head_alone["test"]} if head_alone else {}
+    if METHODS[config.method.name].is_reference and files.UNTRAINED in before:
+        zeros[files.UNTRAINED] = before[files.UNTRAINED]
     make_trainable(model, names, config, generator(config.seed, "adapter"))
     frozen: dict[str, Tensor] = {}
     if config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only:
@@ -166,14 +170,14 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(
         config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, accelerator, base.name,
-        base.sha256, weights, original, frozen, census, head, full_update, comparison, baselines, head_alone, ledger,
+        base.sha256, weights, original, frozen, census, head, full_update, comparison, baselines, zeros, ledger,
         started, fresh_peak,
     )  # fmt: skip
 
 
-def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:
-    """Scores of the bare base on the test split, by the names that the kind of task gives them; none for a trial. The
-    base is on the CPU before and after."""
+def _before(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, Any]:
+    """What the bare base says to the test split, by the names that the kind of task gives its baselines; none for a
+    trial. The base is on the CPU before and after."""
     if config.measure == TRIAL:
         return {}
     test, kind = splits["test"], splits["test"].task.kind
@@ -181,9 +185,9 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     rows = kind.baselines(test.processor, splits["train"].rows, test.rows, config.task, limit)
     if rows:
         model.to(device)
-    scores = {name: dataclasses.replace(test, rows=chosen).score(model) for name, chosen in rows.items()}
+    outputs = {name: dataclasses.replace(test, rows=chosen).outputs(model).numpy() for name, chosen in rows.items()}
     model.to("cpu")
-    return _flat(scores)
+    return outputs
 
 
 def _head_alone(
@@ -277,11 +281,9 @@ def _record(
         lineage = Lineage(run.base_name, run.base_weights, *hashes, code, run.run_id, science(config, *hashes))
         files.save_trained(folder, lineage.in_files(exported), lineage.header())
         files.save_arrays(folder / files.SPECTRA, findings.spectra)
-        head: dict[str, Any] = {}
-        if run.fitted_head:
-            answered = run.splits["test"].answered(run.fitted_head["test"])
-            head[f"{files.HEAD_ALONE}/0"] = without_labels(answered)
-        files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs | head)
+        test = run.splits["test"]
+        zeros = {f"{name}/0": without_labels(test.answered(outputs)) for name, outputs in run.zeros.items()}
+        files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs | zeros)
     work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
     name, scores = ("validation", validation) if run.is_trial else ("test", findings.scores["test"])
     losses = [row["train/loss"] for row in trained.history]

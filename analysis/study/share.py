@@ -22,7 +22,7 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from lorax_lab.record.direction import oriented
-from lorax_lab.record.folder import HEAD_ALONE
+from lorax_lab.record.folder import HEAD_ALONE, UNTRAINED
 from lorax_lab.record.share import MOST, SURE
 from lorax_lab.study.answers import OF_CUTS
 from lorax_lab.study.protocol import DIMENSION, RANK
@@ -50,7 +50,6 @@ SEARCHED = (-20.0, 20.0)
 """Shares between which the ends of an interval are looked for."""
 HEAD, BEFORE = "head alone", "before training"
 """What the 0 is."""
-UNTRAINED = "untrained"
 Zero = tuple[str, Mapping[int, Line]]
 """What stands for the 0, and its lines by seed."""
 
@@ -218,24 +217,22 @@ def _zero(records: Records, condition: str) -> Zero | None:
 def zero_of(full: Mapping[int, Line], trained: Zero | None) -> Zero | None:
     """What stands for the 0 of full fine-tunes by seed: the heads alone that they have fitted, or the arm that trained
     them, or a language model before training."""
-    fitted = {seed: head for seed, line in full.items() if (head := head_of(line))}
+    fitted = {seed: head for seed, line in full.items() if (head := _zero_line(line, HEAD_ALONE))}
     if fitted and len(fitted) == len(full):
         return HEAD, fitted
-    before = {seed: model for seed, line in full.items() if (model := _baseline(line, UNTRAINED))}
+    before = {seed: model for seed, line in full.items() if (model := _zero_line(line, UNTRAINED))}
     return trained or ((BEFORE, before) if before and len(before) == len(full) else None)
 
 
-def head_of(line: Line) -> Line | None:
-    """The head alone that a full fine-tune has fitted, as a line of its own; None where it has none."""
-    head = _baseline(line, HEAD_ALONE)
-    answers = {name: line.get(of_cuts, {}).get((HEAD_ALONE, 0)) for name, of_cuts in OF_CUTS.items()}
-    return head and head | {name: values for name, values in answers.items() if values is not None}
-
-
-def _baseline(line: Line, name: str) -> Line | None:
+def _zero_line(line: Line, name: str) -> Line | None:
+    """A baseline of a full fine-tune, with its answers where these are kept; None where it has none."""
     metric = line["metric"]
     score = line.get("baselines", {}).get(f"{name}/{metric}")
-    return None if score is None else {"metric": metric, "metrics": {f"test/{metric}": score}}
+    if score is None:
+        return None
+    answers = {key: line.get(of_cuts, {}).get((name, 0)) for key, of_cuts in OF_CUTS.items()}
+    kept = {key: values for key, values in answers.items() if values is not None}
+    return {"metric": metric, "metrics": {f"test/{metric}": score}} | kept
 
 
 @lru_cache(maxsize=KEPT * 2)

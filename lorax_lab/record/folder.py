@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
 HEAD_ALONE, HEAD_ON_VALIDATION = "head", "head_validation"
-"""The baselines of a head that was fitted alone, on test and on validation. In the outputs its answers to test stand as
-`head/0`, as those of a cut do."""
+"""The baselines of a head that was fitted alone, on test and on validation."""
+UNTRAINED = "untrained"
+"""The baseline of `Kind.baselines` that is the model as it was. In the outputs of full fine-tuning its answers to test
+stand as `untrained/0`, and those of a head alone as `head/0`, as those of a cut do."""
 HEADS = ".heads"
 """The store's folder of what heads that were fitted alone say: one file for all runs of the same base and data."""
 HISTORY = "metrics.jsonl"

@@ -134,7 +134,7 @@ def _matrix_rows(line: Line) -> Iterator[Row]:
 
 
 def _cut_rows(line: Line) -> Iterator[Row]:
-    """The cuts with a score on validation, then those that answered on test alone, and the head."""
+    """The cuts with a score on validation, then those that answered on test alone, and what has no cut."""
     scored = list(line.get("functional", ()))
     answered = dict.fromkeys(place for key in OF_CUTS.values() for place in line.get(key, {}))
     on_test_alone = answered.keys() - {(part, k) for part, k, module, _ in scored if module is None}

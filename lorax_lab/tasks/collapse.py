@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lorax_lab.record.direction import oriented
+from lorax_lab.record.folder import UNTRAINED
 from lorax_lab.tasks.kind import Task
 from lorax_lab.tasks.split import Split
 
@@ -21,8 +22,6 @@ SURE = 0.999
 """How sure it is that the first step's loss is not one of those at the end."""
 HIGHER = 1.01
 """The least factor between the two losses: what rounding makes is no rise."""
-UNTRAINED = "untrained"
-"""The baseline of `Kind.baselines` that is the model as it was."""
 
 
 def signs(split: Split, name: str, losses: Sequence[float], score: float, baselines: Mapping[str, float]) -> list[str]:

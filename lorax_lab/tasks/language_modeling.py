@@ -21,6 +21,7 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import FROM_ZERO, require
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, in_short
+from lorax_lab.record.folder import UNTRAINED
 from lorax_lab.tasks import greedy
 from lorax_lab.tasks.greedy import IGNORED, end_token
 from lorax_lab.tasks.kind import Inputs, Metric, Row, ratio_of_sums
@@ -235,7 +236,7 @@ class LanguageModeling(TextKind):
         longest = max(map(self.size, test))
         while limit is not None and shots and sum(map(len, shots)) + longest > limit:
             shots.pop()
-        rows = {"untrained": list(test)}
+        rows = {UNTRAINED: list(test)}
         if shots:
             begun = len(_start(processor))
             before = shots[0] + [token for shot in shots[1:] for token in shot[begun:]]

@@ -17,6 +17,7 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.data.media import Sound
 from lorax_lab.errors import ConfigError
+from lorax_lab.record.folder import UNTRAINED
 from lorax_lab.tasks.greedy import IGNORED, decode
 from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row, ratio_of_sums
 
@@ -191,4 +192,4 @@ class SpeechRecognition(Kind):
         self, processor: Any, train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None
     ) -> dict[str, list[Row]]:
         """The test rows as they are: the base writes transcripts before it trains."""
-        return {"untrained": list(test)}
+        return {UNTRAINED: list(test)}

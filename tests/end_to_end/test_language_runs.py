@@ -62,8 +62,11 @@ def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(wo
     nothing = cuts[(cuts["part"] == "cut") & (cuts["k"] == 0)]
     assert nothing["nats"].item() > full.metrics["validation/nats"]
     folder = next((tmp_path / "runs").glob("*-full-*"))
-    test = load_arrays(folder, OUTPUTS)["test"]
-    assert test["outputs"].shape == (24, 3)
+    outputs = load_arrays(folder, OUTPUTS)
+    before, test = outputs["untrained/0"]["outputs"], outputs["test"]
+    assert before[:, 0].sum() / before[:, 1].sum() == pytest.approx(full.baselines["untrained/nats"])
+    assert test["outputs"].shape == before.shape == (24, 3)
+    assert "untrained/0" not in load_arrays(next((tmp_path / "runs").glob("*-lora-*")), OUTPUTS)
     assert set(test["labels"]) <= {" ".join(text.split()) for text in test["labels"]}
 
 

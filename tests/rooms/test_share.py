@@ -175,8 +175,14 @@ def test_a_language_models_0_is_the_model_before_training() -> None:
     records = in_nats(study())
     lines = [line | {"baselines": {"untrained/nats": 3.0}} for line in records.lines]
     of_task = scores(replace(records, lines=lines), TASK)
-    assert of_task.zero_is == share.BEFORE
+    assert (of_task.zero_is, of_task.examples) == (share.BEFORE, 1)
     assert of_task.share_of(of_task.full)[0] == 1
+    examples = next(len(line["pseudo_values"]) for line in lines if "pseudo_values" in line)
+    each = {"functional_pseudo_values": {("untrained", 0): np.linspace(2, 4, examples)}}
+    by_example = scores(replace(records, lines=[line | each for line in lines]), TASK)
+    assert by_example.examples == examples
+    assert by_example.zero.mean() == pytest.approx(3.0)
+    assert by_example.brings.mean == pytest.approx(of_task.brings.mean)
 
 
 def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best(higher: bool) -> None:
