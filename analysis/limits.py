@@ -45,6 +45,7 @@ Numbers = dict[str, Any]
 def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
     """The whole page, from the studies that can be read, and from the search for tasks if there is one."""
     by_name = {study.name: study for study in studies}
+    language = by_name.get(STUDY_OF_LANGUAGE)
     of_cells = [cell for cell in cells(studies) if not cell.unit and LARGEST_RANK in cell.scores]
     return render(
         "limits.md",
@@ -54,7 +55,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         learned=learned(by_name, of_cells) if of_cells else None,
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
-        forgets=forgets(forgetting.table(by_name[STUDY_OF_LANGUAGE])) if STUDY_OF_LANGUAGE in by_name else None,
+        forgets=forgets(forgetting.table(language), list(language.declared.conditions)) if language else None,
         generators=searched(pd.read_csv(search)) if search.is_file() else [],
         rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FIRST_RANK, "largest": LARGEST_RANK}
         | {"below_form": BELOW_FORM, "more_exact": MORE_EXACT, "batch_margin": BATCH_MARGIN, "small": SMALL_RANK},
@@ -169,28 +170,29 @@ def _relative_size(records: Records, task: str, *ranks: int) -> float:
     return float(lines[0]["parameters"]["adapter"] / lines[1]["parameters"]["adapter"])
 
 
-def batches(records: Records) -> Numbers:
-    """By how much full fine-tuning's lead over LoRA grows from the smallest batch to the largest.
-
-    `grows` is the mean over the `ranks`, `apart` the growth at the highest rank less that at the lowest. `leads` has
-    the lead by condition and rank.
-    """
-    by_size = {task: records.lines_in(task, "final")[0]["config"]["train"]["batch_size"] for task in records.conditions}
-    first, *_, last = sorted(by_size, key=lambda task: by_size[task])
-    lead = {
-        task: {arm.rank or 0: -comparison.differences(records, task, arm.name) for arm in records.protocol.ranked()}
-        for task in by_size
-    }
-    growth = {rank: lead[last][rank] - lead[first][rank] for rank in lead[first]}
-    low, *_, high = sorted(growth)
-    grows = crossed(np.mean(list(growth.values()), axis=0)).interval()
-    outcome = HOLDS if grows.low > 0 else FAILS if grows.high < BATCH_MARGIN else NOT_TOLD
+def batches(records: Records) -> Numbers | None:
+    """By how much full fine-tuning's lead over LoRA of each rank grows from the smallest batch to the largest, and from
+    all steps to as few as the largest batch leaves (`few_steps`); `leads` has it at the smallest batch. None while runs
+    are missing, or where one diverged."""
+    ranked, seeds = records.protocol.ranked(), len(records.protocol.final_seeds)
+    lead: dict[Any, dict[int, np.ndarray]] = {}
+    for condition in records.declared.conditions:
+        finals = records.lines_in(condition, "final")
+        differences = {arm.rank or 0: -comparison.differences(records, condition, arm.name) for arm in ranked}
+        if not finals or any(len(values) < seeds for values in differences.values()):
+            return None
+        train = finals[0]["config"]["train"]
+        lead[train["batch_size"] if train.get("max_steps") is None else None] = differences
+    sizes = sorted(size for size in lead if size)
+    first = lead[sizes[0]]
+    grows = {rank: crossed(lead[sizes[-1]][rank] - first[rank]).interval() for rank in first}
+    outcome = FAILS if all(growth.high < BATCH_MARGIN for growth in grows.values()) else NOT_TOLD
     return {
-        "grows": Reading(grows, outcome),
-        "apart": crossed(growth[high] - growth[low]).interval(),
-        "leads": {task: {rank: crossed(d).interval() for rank, d in lead[task].items()} for task in by_size},
-        "sizes": sorted(by_size.values()),
-        "ranks": [low, high],
+        "outcome": HOLDS if all(growth.low > 0 for growth in grows.values()) else outcome,
+        "grows": grows,
+        "few_steps": {rank: crossed(lead[None][rank] - first[rank]).interval() for rank in first},
+        "leads": {rank: crossed(differences).interval() for rank, differences in first.items()},
+        "sizes": sizes,
     }
 
 
@@ -207,11 +209,11 @@ def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers
 # ---- what is forgotten
 
 
-def forgets(table: pd.DataFrame | None) -> Numbers | None:
+def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     """By how much more full fine-tuning raises the loss on other texts than LoRA of a small rank does, from the rows of
     the figure `forgetting`: the outcome over all tasks, and by task `as_trained` and `at_norm`, that of LoRA's change.
-    None where there are no such rows."""
-    if table is None:
+    None while rows of a task are missing."""
+    if table is None or set(table["task"]) < set(tasks):
         return None
     rows = table[(table["text"] == OTHER_TEXT) & (table["arm"] == f"LoRA r={SMALL_RANK}")].set_index("task")
     more = rows[["full_more", "full_more_low", "full_more_high", "seeds", "examples"]]

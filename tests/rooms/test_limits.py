@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t
-from synthetic import changed, study
+from synthetic import changed, lost, study
 from test_which_rank import cell
 
 from analysis import limits
@@ -97,32 +97,64 @@ def test_feed_forward_is_better_with_fewer_parameters_or_worse_with_more() -> No
     assert outcomes == ["borne out", "open", "open", "open", "refuted"]
 
 
-@pytest.mark.parametrize(
-    ("grow", "of_seeds", "verdict"),
-    [(0.03, 0.0, "borne out"), (0.005, 0.0, "borne out"), (0.0, 0.0, "refuted"), (0.0, 0.01, "open")],
-)
-def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows(
-    grow: float, of_seeds: float, verdict: str
-) -> None:
-    """From the smallest batch to the largest, whatever the order and the names of the conditions. The lead grows twice
-    as much at rank 64 as at rank 4, not at all at rank 1, and apart over seeds."""
-    sizes, grids = {"middle": 64, "large": 256, "small": 16}, protocol(10, 10)
-    times = {1: 0, 4: 1, 64: 2}
+def of_batches(by_rank: dict[int, float], of_seeds: float = 0.0) -> Records:
+    """A study whose large batch lets full fine-tuning lead LoRA of each rank by so much more than at the small one,
+    where it leads by .01. The lead grows a third as much with few steps. It varies over seeds."""
+    places, grids = {"few steps": (16, 5), "large": (256, None), "small": (16, None)}, protocol(10, 10)
+    times = {"few steps": 1 / 3, "large": 1, "small": 0}
 
     def truth(of_cell: Cell) -> float:
         rank = grids.arm(of_cell.arm).rank
-        at_large = times[rank] * grow + of_seeds * (of_cell.seed - 2) if rank else 0
-        return 0.8 - 0.01 * bool(rank) - at_large * (of_cell.condition == "large")
+        lead = 0.01 + times[of_cell.condition] * (by_rank[rank] + of_seeds * (of_cell.seed - 2)) if rank else 0
+        return 0.8 - lead
 
-    def resized(line: dict[str, Any]) -> dict[str, Any]:
-        train = line["config"]["train"] | {"batch_size": sizes[line["config"]["task"]["name"]]}
-        return line | {"config": line["config"] | {"train": train}}
+    def placed(line: dict[str, Any]) -> dict[str, Any]:
+        train = dict(zip(("batch_size", "max_steps"), places[line["config"]["task"]["name"]], strict=True))
+        return line | {"config": line["config"] | {"train": line["config"]["train"] | train}}
 
-    made = limits.batches(changed(study(truth, grids, tuple(sizes)), resized))
-    assert VERDICTS[made["grows"].outcome] == verdict
-    assert (made["grows"].value.mean, made["apart"].mean) == pytest.approx((grow, 2 * grow), abs=2e-3)
-    means = {task: leads[4].mean for task, leads in made["leads"].items()}
-    assert means == pytest.approx({"middle": 0.01, "large": 0.01 + grow, "small": 0.01}, abs=2e-3)
+    return replace(changed(study(truth, grids, tuple(places)), placed), name=limits.STUDY_OF_BATCHES)
+
+
+@pytest.mark.parametrize(
+    ("by_rank", "of_seeds", "verdict"),
+    [
+        ({1: 0.03, 4: 0.006, 64: 0.06}, 0.0, "borne out"),
+        ({1: 0.03, 4: 0.03, 64: 0.0}, 0.0, "open"),
+        ({1: 0.006, 4: 0.0, 64: -0.03}, 0.0, "refuted"),
+        ({1: 0.0, 4: 0.0, 64: 0.0}, 0.01, "open"),
+    ],
+)
+def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows_at_each_rank(
+    by_rank: dict[int, float], of_seeds: float, verdict: str
+) -> None:
+    records = of_batches(by_rank, of_seeds)
+    made = limits.batches(records)
+    assert made is not None
+    assert VERDICTS[made["outcome"]] == verdict
+    assert {rank: grown.mean for rank, grown in made["grows"].items()} == pytest.approx(by_rank, abs=2e-3)
+    assert {rank: lead.mean for rank, lead in made["leads"].items()} == pytest.approx(
+        dict.fromkeys(by_rank, 0.01), abs=2e-3
+    )
+    few_steps = {rank: grown.mean for rank, grown in made["few_steps"].items()}
+    assert few_steps == pytest.approx({rank: grown / 3 for rank, grown in by_rank.items()}, abs=2e-3)
+    row = next(line for line in limits.write([records]).splitlines() if line.startswith("| LoRA bears"))
+    assert (
+        f"**{verdict}**, by a rule set before | full fine-tuning's lead grows by {made['grows'][1]} over rank 1" in row
+    )
+
+
+def test_batches_are_not_compared_while_a_run_is_missing_or_diverged() -> None:
+    whole = of_batches({1: 0.0, 4: 0.0, 64: 0.0})
+    of_large = [line for line in whole.lines if line["config"]["task"]["name"] != "large"]
+    assert limits.batches(replace(whole, lines=of_large)) is None
+    assert limits.batches(lost(whole, rank=64)) is None
+
+
+def forgotten(arm: str, text: str, series: str, lows: tuple[float, ...], highs: tuple[float, ...]) -> pd.DataFrame:
+    """Rows of the figure, one for each task."""
+    means = np.add(lows, highs) / 2
+    ends = {"full_more": means, "full_more_low": lows, "full_more_high": highs, "seeds": 4, "examples": 40}
+    return pd.DataFrame({"task": TASKS, "text": text, "series": series, "arm": arm} | ends)
 
 
 @pytest.mark.parametrize(
@@ -130,27 +162,25 @@ def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows(
     [((0.1, 0.2), (0.3, 0.4), "borne out"), ((-0.3, -0.2), (-0.2, -0.1), "refuted"), ((0.1, -0.2), (0.3, 0.4), "open")],
 )
 def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
-    lows: tuple[float, ...], highs: tuple[float, ...], verdict: str
+    lows: tuple[float, ...], highs: tuple[float, ...], verdict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rows(arm: str, text: str, series: str, lows: tuple[float, ...], highs: tuple[float, ...]) -> pd.DataFrame:
-        means = np.add(lows, highs) / 2
-        ends = {"full_more": means, "full_more_low": lows, "full_more_high": highs, "seeds": 4, "examples": 40}
-        return pd.DataFrame({"task": TASKS, "text": text, "series": series, "arm": arm} | ends)
-
     others = [
         ("LoRA r=1", "wikipedia", AS_TRAINED),
         ("LoRA r=8", "one", AS_TRAINED),
         ("LoRA r=8", "wikipedia", FULL_AT),
     ]
-    parts = [rows(*place, (-9.0, 5.0), (9.0, 6.0)) for place in others]
-    made = limits.forgets(pd.concat([*parts, rows("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs)]))
+    parts = [forgotten(*place, (-9.0, 5.0), (9.0, 6.0)) for place in others]
+    table = pd.concat([*parts, forgotten("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs)])
+    assert limits.forgets(table, (*TASKS, "three")) is None
+    made = limits.forgets(table, TASKS)
     assert made is not None
     assert VERDICTS[made["outcome"]] == verdict
-    assert [(i.low, i.high) for i in made["as_trained"].values()] == list(zip(lows, highs, strict=True))
-    assert {task: str(i) for task, i in made["at_norm"].items()} == {
-        "one": "0.0000 [-9.0000, 9.0000]",
-        "two": "5.5000 [5.0000, 6.0000]",
-    }
+    assert [(more.low, more.high) for more in made["as_trained"].values()] == list(zip(lows, highs, strict=True))
+    monkeypatch.setattr(limits.forgetting, "table", lambda records: table)
+    page = limits.write([replace(study(tasks=TASKS), name=limits.STUDY_OF_LANGUAGE)])
+    row = next(line for line in page.splitlines() if line.startswith("| LoRA forgets"))
+    assert f"**{verdict}**" in row
+    assert "at equal norm by 0.00 [-9.00, 9.00] (one), 5.50 [5.00, 6.00] (two) | SmolLM2, LoRA of rank 8 |" in row
 
 
 def test_repeats_of_a_task_count_once() -> None:

@@ -28,10 +28,11 @@ def table(records: Records) -> pd.DataFrame | None:
     Columns: `series`, one of `SERIES` or what was taken away; `arm`, where full fine-tuning is at another norm the LoRA
     whose norm it has; `factor` and `removed` of `lorax_lab.afterwards.forgetting`, the mean over seeds. `mean`, `low`,
     `high`: by how much the loss on the text rose, in nats a token. `full_more`, `full_more_low`, `full_more_high`: by
-    how much more it rose with full fine-tuning, of the same norm in the last two series. Intervals are over seeds and
-    test examples, and paired.
+    how much more it rose with full fine-tuning than with this LoRA, of the same norm in the last two series. Intervals
+    are over seeds and test examples, and paired.
     """
     reference, rows = records.protocol.reference, list[dict[str, Any]]()
+    no_lora = {arm.name for arm in records.protocol.arms if arm.rank is None}
     facts, rises = _by_place(records)
     for place, rise in rises.items():
         task, text, series, arm = place
@@ -40,7 +41,7 @@ def table(records: Records) -> pd.DataFrame | None:
         full, lora = (task, text, AS_TRAINED, reference), place
         if series == FULL_AT:
             full, lora = place, (task, text, AS_TRAINED, arm)
-        more = rises[full] - rises[lora] if series in SERIES and full != lora else None
+        more = rises[full] - rises[lora] if series in SERIES and arm not in no_lora else None
         ends = ("full_more", "full_more_low", "full_more_high")
         row |= dict.fromkeys(ends) if more is None else _numbers(ends, crossed(more).interval())
         rows.append(row | {"seeds": len(rise), "examples": rise.shape[1]})
