@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ran
 from language import save_causal, words_of, write_table
-from synthetic import study
+from synthetic import PROTOCOL, study
 
 from analysis.study.figures import FIGURES
 from analysis.study.figures.forgetting import AS_TRAINED, AT_FULLS, FULL_AT
@@ -28,8 +28,9 @@ from lorax_lab.afterwards.trained import Run
 from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.record import read_record
 from lorax_lab.spectra import intruders, svd
+from lorax_lab.study.protocol import Arm
 
-FULL, LORA = "full", "LoRA r=2"
+FULL, LORA, FROZEN = "full", "LoRA r=2", "full without embeddings"
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +111,18 @@ def test_without_a_change_nothing_intrudes() -> None:
 
 
 def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_fine_tuning(rows: Any) -> None:
-    """Two seeds, of which the second has twice the rise."""
+    """Two seeds, of which the second has twice the rise. An arm that is no LoRA is compared with nothing."""
     before = rows[BASE, BEFORE]
     second = [
         row | {"seed": 1, "nats": 2 * row["nats"] - before["nats"]} for key, row in rows.items() if key[0] != BASE
     ]
-    of_task = [row | {"condition": "reviews"} for row in (*rows.values(), *second)]
+    frozen = [row | {"arm": FROZEN} for row in (*rows.values(), *second) if row["arm"] == LORA]
+    of_task = [row | {"condition": "reviews"} for row in (*rows.values(), *second, *frozen)]
     figure = FIGURES["forgetting"]
     assert figure.table(study()) is None
-    made = figure.table(dataclasses.replace(study(), rows={"forgetting": of_task}))
+    arms = (*PROTOCOL.arms, Arm(FROZEN, ("method=full", "method.embeddings=false"), 1e-4))
+    records = study(lambda cell: 0.8, dataclasses.replace(PROTOCOL, arms=arms))
+    made = figure.table(dataclasses.replace(records, rows={"forgetting": of_task}))
     assert made is not None
     by_place = made.set_index(["series", "arm"])
     rises = {key: 1.5 * (nats(row) - nats(before)) for key, row in rows.items()}
@@ -138,6 +142,6 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
     }
     for series, (more, less) in pairs.items():
         assert by_place.loc[(series, LORA), "full_more"] == pytest.approx(rises[more] - rises[less], abs=1e-6)
-    assert np.isnan(by_place.loc[(AS_TRAINED, FULL), "full_more"])
+    assert by_place.loc[AS_TRAINED].loc[[FULL, FROZEN], "full_more"].isna().all()
     picture = figure.draw(made)
     assert [len(axes.containers) for axes in picture.axes] == [3]

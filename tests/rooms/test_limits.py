@@ -170,7 +170,7 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
         ("LoRA r=8", "wikipedia", FULL_AT),
     ]
     parts = [forgotten(*place, (-9.0, 5.0), (9.0, 6.0)) for place in others]
-    table = pd.concat([*parts, forgotten("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs)])
+    table = pd.concat([forgotten("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs), *parts])
     assert limits.forgets(table, (*TASKS, "three")) is None
     made = limits.forgets(table, TASKS)
     assert made is not None
