@@ -213,7 +213,7 @@ def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     """By how much more full fine-tuning raises the loss on other texts than LoRA of a small rank does, from the rows of
     the figure `forgetting`: the outcome over all tasks, and by task `as_trained` and `at_norm`, that of LoRA's change.
     None while rows of a task are missing."""
-    if table is None or set(table["task"]) < set(tasks):
+    if table is None or not set(tasks) <= set(table["task"]):
         return None
     rows = table[(table["text"] == OTHER_TEXT) & (table["arm"] == f"LoRA r={SMALL_RANK}")].set_index("task")
     more = rows[["full_more", "full_more_low", "full_more_high", "seeds", "examples"]]
