@@ -175,7 +175,7 @@ def batches(records: Records) -> Numbers | None:
     all steps to as few as the largest batch leaves (`few_steps`); `leads` has it at the smallest batch. None while runs
     are missing, or where one diverged."""
     ranked, seeds = records.protocol.ranked(), len(records.protocol.final_seeds)
-    lead: dict[Any, dict[int, np.ndarray]] = {}
+    lead: dict[Any, dict[int, np.ndarray]] = {}  # by the size of the batch, and under None with few steps
     for condition in records.declared.conditions:
         finals = records.lines_in(condition, "final")
         differences = {arm.rank or 0: -comparison.differences(records, condition, arm.name) for arm in ranked}

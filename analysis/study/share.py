@@ -230,9 +230,9 @@ def _zero_line(line: Line, name: str) -> Line | None:
     score = line.get("baselines", {}).get(f"{name}/{metric}")
     if score is None:
         return None
-    answers = {key: line.get(of_cuts, {}).get((name, 0)) for key, of_cuts in OF_CUTS.items()}
-    kept = {key: values for key, values in answers.items() if values is not None}
-    return {"metric": metric, "metrics": {f"test/{metric}": score}} | kept
+    places = {key: line.get(of_cuts, {}).get((name, 0)) for key, of_cuts in OF_CUTS.items()}
+    answers = {key: values for key, values in places.items() if values is not None}
+    return {"metric": metric, "metrics": {f"test/{metric}": score}} | answers
 
 
 @lru_cache(maxsize=KEPT * 2)
