@@ -16,7 +16,7 @@ from lorax_lab.study.protocol import DIMENSION
 
 from ..pages import render
 from . import comparison, ninety, share, update
-from .figures import FIGURES, bases, claims, figures_of
+from .figures import FIGURES, bases, capacity, claims, figures_of
 from .records import KEPT, Records, collapsed, every, hours_of
 from .statistics import Interval, Smallest
 from .validator import breaches, marked, notes
@@ -171,6 +171,7 @@ def numbers(records: Records) -> Numbers:
         facts |= {"width": sides.pop() if len(sides) == 1 else None}
     if not facts["tasks"] or _is_answered_by_arms(records):
         facts["arms"] = _arms(records)
+    facts["found"] = capacity.claim(capacity.table(records)) if "capacity" in (records.declared.figures or ()) else None
     facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []
     facts["decided"] = bases.DECIDED
     return facts

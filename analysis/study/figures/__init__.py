@@ -17,7 +17,7 @@ from lorax_lab.errors import ConfigError, suggest
 
 from ... import style
 from ..records import Records, with_direction, with_model
-from . import answer, arms, bases, claims, cost, directions, forgetting, sets, sizes, trials, updates
+from . import answer, arms, bases, capacity, claims, cost, directions, forgetting, sets, sizes, trials, updates
 
 
 class Figure(NamedTuple):
@@ -45,6 +45,7 @@ class Figure(NamedTuple):
 FIGURES = {
     "answer": Figure(answer.TITLE, answer.table, answer.draw, claims.answer),
     "bases": Figure(bases.TITLE, bases.table, bases.draw, bases.claim),
+    "capacity": Figure(capacity.TITLE, capacity.table, capacity.draw, capacity.claim),
     "cost": Figure(cost.TITLE, cost.table, cost.draw, claims.cost),
     "spectral": Figure(updates.SPECTRAL_TITLE, updates.spectral_table, updates.spectral_draw, claims.spectral),
     "functional": Figure(updates.CUT_TITLE, updates.functional_table, updates.functional_draw, claims.functional),

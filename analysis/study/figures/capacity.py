@@ -1,0 +1,153 @@
+"""How many labels drawn at random a LoRA holds, against two rules of thumb."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lorax_lab.study.answers import LOSSES, by_example
+
+from ... import style
+from ..comparison import is_lost, seeds_of
+from ..records import Records, models_of, score_of
+from ..statistics import t_interval
+
+TITLE = "how much of labels drawn at random LoRA learns, against two rules of thumb"
+BITS, COUNTING = "bits_per_number", "counting"
+LAWS = {BITS: 2.0, COUNTING: 1 / 1.35}
+"""Up to which ratio a sample is held: 2 bits a number (Schulman 2025), and 1.35·K·N (arXiv 2605.03724)."""
+NAMES = {
+    BITS: "bits of the labels per number trained",
+    COUNTING: "classes × texts per independent number, K·N / Σ r(m + n) − r²",
+}
+HELD = 0.99
+
+
+def table(records: Records) -> pd.DataFrame:
+    """One row per sample and arm of LoRA.
+
+    Columns: `classes`, `texts`, `steps` of training; `numbers` that LoRA trains; `bits_per_number`, N·log2(K) over
+    these; `counting`, K·N over Σ r(m + n) − r²; `right`, the share of the labels that is right, the mean over seeds;
+    `held`, whether that is `HELD` or more, and no run diverged; `value`, `low`, `high`: the share of the labels' bits
+    that is learned, by the log loss, with its 95 % interval over seeds; `stored`, the bits a number that these are.
+    """
+    arms = {arm.name: arm.rank for arm in records.protocol.arms if arm.rank}
+    rows = [
+        {"task": task, "arm": arm} | _cell(list(seeds_of(records, task, arm).values()), rank)
+        for task in records.conditions
+        for arm, rank in arms.items()
+        if not is_lost(records, task, arm)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _cell(lines: Sequence[Any], rank: int) -> dict[str, Any]:
+    """What an arm's runs of one sample say."""
+    first = lines[0]
+    classes, texts = len(first["inputs"]["classes"]), first["inputs"]["examples"]["train"]
+    numbers = first["parameters"]["adapter"]
+    independent = numbers - rank**2 * len(first["matrices"])
+    right = float(np.mean([score_of(line, "test") for line in lines]))
+    nats = [losses.mean() for line in lines if (losses := by_example(line, LOSSES)) is not None]
+    learned = t_interval([1 - float(of_line) / math.log(classes) for of_line in nats])
+    return {
+        "classes": classes,
+        "texts": texts,
+        "steps": first["time"]["steps"],
+        "numbers": numbers,
+        BITS: texts * math.log2(classes) / numbers,
+        COUNTING: classes * texts / independent,
+        "right": right,
+        "held": right >= HELD,
+        "value": learned.mean,
+        "low": learned.low,
+        "high": learned.high,
+        "stored": learned.mean * texts * math.log2(classes) / numbers,
+        "seeds": len(lines),
+    }
+
+
+def cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the rules are tried on: those of training longer are a control."""
+    return table[table["steps"] == table["steps"].min()]
+
+
+def wrong(ratios: pd.Series, held: pd.Series, most: float) -> int:
+    """How many cells are told wrongly if a sample is held up to a ratio of `most`.
+
+    >>> wrong(pd.Series([1, 3]), pd.Series([True, True]), 2)
+    1
+    """
+    return int(((ratios <= most) != held).sum())
+
+
+def fitted(ratios: pd.Series, held: pd.Series) -> float:
+    """The constant that tells the fewest cells wrongly: the geometric middle of a gap between ratios, the lowest of
+    several.
+
+    >>> fitted(pd.Series([1.0, 2.0, 8.0]), pd.Series([True, True, False]))
+    4.0
+    """
+    ordered = sorted(ratios)
+    middles = [math.sqrt(a * b) for a, b in zip([ordered[0] / 2, *ordered], [*ordered, ordered[-1] * 2], strict=True)]
+    return min(middles, key=lambda most: wrong(ratios, held, most))
+
+
+def on_others(table: pd.DataFrame, law: str) -> tuple[float, int, int]:
+    """A rule's constant as it is fitted to every second cell in the order of its ratio; how many of the other cells it
+    tells wrongly, and how many these are."""
+    ordered = cells(table).sort_values(law, kind="stable")
+    fit, rest = ordered[::2], ordered[1::2]
+    most = fitted(fit[law], fit["held"])
+    return most, wrong(rest[law], rest["held"], most), len(rest)
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """A panel for each rule: what is learned over the rule's ratio. A colour stands for an arm, a marker for a number
+    of classes; what was trained longer is hollow."""
+    figure = style.canvas(style.PAGE, 3.2)
+    arms, classes = (list(dict.fromkeys(table[column])) for column in ("arm", "classes"))
+    colours = dict(zip(arms, style.distinct(len(arms)), strict=True))
+    markers = {classes: look["marker"] for classes, look in zip(classes, style.looks(len(classes)), strict=True)}
+    for axes, law in zip(figure.subplots(1, 2, sharey=True), LAWS, strict=True):
+        for (arm, count, steps), points in table.groupby(["arm", "classes", "steps"]):
+            look = {"color": colours[arm], "marker": markers[count], "linestyle": "none", "markersize": 4.5}
+            look |= {"mfc": "white"} if steps > table["steps"].min() else {}
+            style.bars(axes, points[law], points["value"], points["low"], points["high"], **look)
+        axes.axvline(LAWS[law], color="0.3", linestyle="--", linewidth=0.8)
+        axes.axvline(on_others(table, law)[0], color="0.3", linestyle=":", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_xlabel(style.wrapped(NAMES[law], 45))
+    first = figure.axes[0]
+    first.set_ylabel("share of the labels' bits learned")
+    for arm, colour in colours.items():
+        style.legend_entry(first, arm, color=colour, marker="s", linestyle="none")
+    for count, marker in markers.items():
+        style.legend_entry(first, f"{count} classes", color="0.3", marker=marker, linestyle="none")
+    text = (
+        f"{models_of(table)}: labels drawn at random. Left of a line all would be held. Dashed: as published; dotted: "
+    )
+    text += "fitted to half of the cells; hollow: trained longer; 95 % intervals over seeds"
+    return style.finish(figure, text, first, columns=4)
+
+
+def claim(table: pd.DataFrame) -> str:
+    """How many cells each rule tells rightly as published, and as fitted on the cells that had no part in the fit.
+
+    >>> rows = pd.DataFrame({BITS: [1.0, 1.5, 4.0, 8.0], COUNTING: [0.5, 1.0, 2.0, 4.0], "steps": 9})
+    >>> print(claim(rows.assign(held=[True, True, False, False])).replace(". ", ".\\n"))
+    2 bits a number tell in 4 of 4 cells what is held, 1.35·K·N in 3.
+    Fitted to half they are 2 bits and 1·K·N, and tell it in 2 and 2 of the other 2
+    """
+    tried = cells(table)
+    right = [len(tried) - wrong(tried[law], tried["held"], most) for law, most in LAWS.items()]
+    (most_bits, bits, count), (most_counted, counting, _) = (on_others(table, law) for law in LAWS)
+    text = f"2 bits a number tell in {right[0]} of {len(tried)} cells what is held, 1.35·K·N in {right[1]}. "
+    text += f"Fitted to half they are {most_bits:.2g} bits and {1 / most_counted:.2g}·K·N, "
+    return f"{text}and tell it in {count - bits} and {count - counting} of the other {count}"
