@@ -29,12 +29,12 @@ HELD = 0.99
 
 
 def table(records: Records) -> pd.DataFrame:
-    """One row per sample and arm of LoRA.
+    """One row per sample and arm of LoRA of which no run diverged.
 
     Columns: `classes`, `texts`, `steps` of training; `numbers` that LoRA trains; `bits_per_number`, N·log2(K) over
     these; `counting`, K·N over Σ r(m + n) − r²; `right`, the share of the labels that is right, the mean over seeds;
-    `held`, whether that is `HELD` or more, and no run diverged; `value`, `low`, `high`: the share of the labels' bits
-    that is learned, by the log loss, with its 95 % interval over seeds; `stored`, the bits a number that these are.
+    `held`, whether that is `HELD` or more; `value`, `low`, `high`: the share of the labels' bits that is learned, by
+    the log loss, with its 95 % interval over seeds; `stored`, the bits a number that these are.
     """
     arms = {arm.name: arm.rank for arm in records.protocol.arms if arm.rank}
     rows = [
