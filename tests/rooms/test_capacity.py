@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 from analysis.study import page
+from analysis.study.comparison import seeds_of
 from analysis.study.figures import FIGURES, capacity
 from analysis.study.figures.capacity import BITS, COUNTING
 from analysis.study.records import RECORDS, load
 from experiments.capacity import SHARPER, write_base
 from lorax_lab.models import load_base
+from lorax_lab.study.answers import LOSSES
 
 LAYER = 4 * (384 + 384) + 2 * (384 + 1536)
 """Numbers of rank 1 in the six matrices of a layer of MiniLM."""
@@ -32,11 +34,15 @@ def test_a_cells_ratios_are_those_of_its_labels_and_matrices(held: pd.DataFrame,
     assert (cell["classes"], cell["numbers"], cell["seeds"]) == (2, rank * LAYER, 5)
     assert cell[BITS] == pytest.approx(1000 / (rank * LAYER))
     assert cell[COUNTING] == pytest.approx(2000 / (rank * LAYER - 6 * rank**2))
+    memorised = load(RECORDS / "memorised")
+    lines = seeds_of(memorised, cell["task"], cell["arm"]).values()
+    learned = [1 - np.asarray(line[LOSSES], float).mean() / math.log(2) for line in lines]
+    assert (cell["value"], cell["stored"]) == pytest.approx((np.mean(learned), np.mean(learned) * cell[BITS]))
     assert cell["low"] <= cell["value"] <= cell["high"]
-    assert cell["held"] == (cell["right"] >= 0.99)
 
 
 def test_what_is_learned_is_below_the_bits_of_the_labels_and_near_them_where_all_are_right(held: pd.DataFrame) -> None:
+    assert (held["held"] == (held["right"] >= 0.99)).all()
     assert (held["stored"] < held[BITS]).all()
     sure = held[held["right"] == 1]
     assert len(sure)
@@ -51,6 +57,8 @@ def test_a_planted_constant_is_found_and_the_law_that_does_not_hold_errs_on_othe
     assert math.log(most / 0.5) == pytest.approx(0, abs=0.5)
     assert (wrong, count) == (pytest.approx(0, abs=1), 20)
     assert capacity.on_others(cells, COUNTING)[1] > 3
+    contrary = pd.DataFrame({BITS: [1.0, 2.0, 3.0, 4.0], "held": [True, False, True, False], "steps": 9})
+    assert capacity.on_others(contrary, BITS)[1:] == (2, 2)
     longer = pd.concat([cells, cells.assign(steps=18, held=~cells["held"])])
     assert capacity.on_others(longer, BITS) == capacity.on_others(cells, BITS)
 
