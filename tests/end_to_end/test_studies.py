@@ -232,7 +232,7 @@ def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there
     assert plan.control_of in {None, *STUDIES}
 
 
-UNDER_WAY = ("batch_sizes", "capacity", "encoder_sizes", "language", "many_classes", "pretraining", "rank_sweep_3")
+UNDER_WAY = ("batch_sizes", "capacity", "encoder_sizes", "language", "many_classes", "pretraining")
 """Declared studies that grow task by task."""
 
 
