@@ -34,8 +34,8 @@ from lorax_lab.study.protocol import Protocol
 MODEL, SHARPER = "minilm_l3", 30.0
 HEADLINES, WORDS, TEXTS = 14_000, 4, 9_000
 BATCH = 64
-SAMPLES = ((1000, 16), (250, 64), (2000, 2), (250, 16), (1000, 64), (2000, 16))
-"""Texts and classes. The first and the second pair have one K·N each."""
+SAMPLES = ((1000, 16), (2000, 4), (250, 64), (250, 16), (1000, 64), (2000, 16))
+"""Texts and classes. The first and the second have as many bits, the first and the third one K·N."""
 LONGER, STEPS = (1000, 64), 1920
 """The sample that is also trained for twice as many steps: whether the others are at their plateau."""
 LAYER = "layer.0."

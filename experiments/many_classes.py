@@ -1,5 +1,5 @@
 """Does rank 8 still keep 90 % where there is more to tell apart? Cloze with 96 words to choose from, and with 200 and
-more examples. The third edition has it with 24 words and half as many epochs, which are too few for 96.
+more examples. The third edition has it with 24 words and half as many epochs; a third as many were too few for 96.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RANKS = (1, 8, 64)
 TASKS = {"96 words": (96, 2400, 1700), "200 words": (200, 4000, 1500)}
 """Words, training and test examples."""
 LEAST, EACH = 12, 60
-"""Headlines of each word."""
+"""Headlines of each word, at the fewest and at the most."""
 
 
 def plan() -> Plan:

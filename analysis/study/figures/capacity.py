@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lorax_lab.study.answers import LOSSES, by_example
+from lorax_lab.study.answers import LOSSES
 
 from ... import style
 from ..comparison import is_lost, seeds_of
@@ -34,7 +34,8 @@ def table(records: Records) -> pd.DataFrame:
     Columns: `classes`, `texts`, `steps` of training; `numbers` that LoRA trains; `bits_per_number`, N·log2(K) over
     these; `counting`, K·N over Σ r(m + n) − r²; `right`, the share of the labels that is right, the mean over seeds;
     `held`, whether that is `HELD` or more; `value`, `low`, `high`: the share of the labels' bits that is learned, by
-    the log loss, with its 95 % interval over seeds; `stored`, the bits a number that these are.
+    the log loss, with its 95 % interval over seeds; `stored`, `stored_low`, `stored_high`: the bits a number that these
+    are.
     """
     arms = {arm.name: arm.rank for arm in records.protocol.arms if arm.rank}
     rows = [
@@ -53,28 +54,30 @@ def _cell(lines: Sequence[Any], rank: int) -> dict[str, Any]:
     numbers = first["parameters"]["adapter"]
     independent = numbers - rank**2 * len(first["matrices"])
     right = float(np.mean([score_of(line, "test") for line in lines]))
-    nats = [losses.mean() for line in lines if (losses := by_example(line, LOSSES)) is not None]
-    learned = t_interval([1 - float(of_line) / math.log(classes) for of_line in nats])
+    learned = t_interval([1 - float(np.mean(line[LOSSES], dtype=float)) / math.log(classes) for line in lines])
+    bits = texts * math.log2(classes) / numbers
     return {
         "classes": classes,
         "texts": texts,
         "steps": first["time"]["steps"],
         "numbers": numbers,
-        BITS: texts * math.log2(classes) / numbers,
+        BITS: bits,
         COUNTING: classes * texts / independent,
         "right": right,
         "held": right >= HELD,
         "value": learned.mean,
         "low": learned.low,
         "high": learned.high,
-        "stored": learned.mean * texts * math.log2(classes) / numbers,
+        "stored": learned.mean * bits,
+        "stored_low": learned.low * bits,
+        "stored_high": learned.high * bits,
         "seeds": len(lines),
     }
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the rules are tried on: those of training longer are a control."""
-    return table[table["steps"] == table["steps"].min()]
+    """The rows that the rules are tried on: of a sample that is trained for two lengths the longer is a control."""
+    return table[table["steps"] == table.groupby(["classes", "texts"])["steps"].transform("min")]
 
 
 def wrong(ratios: pd.Series, held: pd.Series, most: float) -> int:
@@ -111,15 +114,15 @@ def on_others(table: pd.DataFrame, law: str) -> tuple[float, int, int]:
 def draw(table: pd.DataFrame) -> Figure:
     """A panel for each rule: what is learned over the rule's ratio. A colour stands for an arm, a marker for a number
     of classes; what was trained longer is hollow."""
-    figure = style.canvas(style.PAGE, 3.2)
+    figure, tried = style.canvas(style.PAGE, 3.2), cells(table)
     arms, classes = (list(dict.fromkeys(table[column])) for column in ("arm", "classes"))
     colours = dict(zip(arms, style.distinct(len(arms)), strict=True))
     markers = {classes: look["marker"] for classes, look in zip(classes, style.looks(len(classes)), strict=True)}
     for axes, law in zip(figure.subplots(1, 2, sharey=True), LAWS, strict=True):
-        for (arm, count, steps), points in table.groupby(["arm", "classes", "steps"]):
-            look = {"color": colours[arm], "marker": markers[count], "linestyle": "none", "markersize": 4.5}
-            look |= {"mfc": "white"} if steps > table["steps"].min() else {}
-            style.bars(axes, points[law], points["value"], points["low"], points["high"], **look)
+        for rows, fill in ((tried, {}), (table.drop(tried.index), {"mfc": "white"})):
+            for (arm, count), points in rows.groupby(["arm", "classes"]):
+                look = {"color": colours[arm], "marker": markers[count], "linestyle": "none", "markersize": 4.5} | fill
+                style.bars(axes, points[law], points["value"], points["low"], points["high"], **look)
         axes.axvline(LAWS[law], color="0.3", linestyle="--", linewidth=0.8)
         axes.axvline(on_others(table, law)[0], color="0.3", linestyle=":", linewidth=0.8)
         axes.set_xscale("log")
@@ -140,8 +143,8 @@ def draw(table: pd.DataFrame) -> Figure:
 def claim(table: pd.DataFrame) -> str:
     """How many cells each rule tells rightly as published, and as fitted on the cells that had no part in the fit.
 
-    >>> rows = pd.DataFrame({BITS: [1.0, 1.5, 4.0, 8.0], COUNTING: [0.5, 1.0, 2.0, 4.0], "steps": 9})
-    >>> print(claim(rows.assign(held=[True, True, False, False])).replace(". ", ".\\n"))
+    >>> rows = pd.DataFrame({BITS: [1.0, 1.5, 4.0, 8.0], COUNTING: [0.5, 1.0, 2.0, 4.0], "classes": 2, "texts": 9})
+    >>> print(claim(rows.assign(held=[True, True, False, False], steps=9)).replace(". ", ".\\n"))
     2 bits a number tell in 4 of 4 cells what is held, 1.35·K·N in 3.
     Fitted to half they are 2 bits and 1·K·N, and tell it in 2 and 2 of the other 2
     """
