@@ -13,7 +13,7 @@ import pandas as pd
 
 from .pages import render
 from .paper.readings import FAILS, HOLDS, NOT_TOLD, Reading, above, between, within
-from .study import comparison
+from .study import comparison, share
 from .study.figures import forgetting
 from .study.records import RECORDS, Records
 from .study.statistics import Interval, crossed, t_interval
@@ -31,9 +31,10 @@ STUDY_OF_MATRICES = "paper_which_rank"
 """The study that adapts the feed-forward matrices alone, and the attention's alone, at several ranks."""
 STUDY_OF_BATCHES, BATCH_MARGIN = "batch_sizes", 0.015
 """The study of batch sizes, and the growth of full fine-tuning's lead that it can tell (its rule was set before it)."""
-STUDY_OF_LANGUAGE, OTHER_TEXT, SMALL_RANK = "language", "wikipedia", 8
-"""The study that scores other texts, the one of them that is no task, and the rank that is held against full
-fine-tuning there (its rule was set before it)."""
+STUDY_OF_LANGUAGE, OTHER_TEXT = "language", "wikipedia"
+"""The study that scores other texts, and the one of them that is no task (its rule was set before it)."""
+SMALL_RANK = 8
+"""The rank that is held against full fine-tuning there, and whose end is looked for."""
 SEARCH = RECORDS / "language_search.csv"
 """What `experiments.language_search` found, by generator."""
 BELOW_FORM, MORE_EXACT = 0.3, 0.2
@@ -53,6 +54,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         cells=of_cells,
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
+        kept=kept(by_name, of_cells),
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
         forgets=forgets(forgetting.table(language), list(language.declared.conditions)) if language else None,
@@ -204,6 +206,20 @@ def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers
     surely = {"less": sum(gain.high < 0 for gain in gains), "more": sum(gain.low > 0 for gain in gains)}
     each = [-gain.mean for gain in gains]
     return {"less": above(over_tasks(of_cells, each), 0), "each": each, "surely": surely}
+
+
+# ---- where a small rank ends
+
+
+def kept(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> list[Numbers]:
+    """What a small rank keeps of what fine-tuning brings, by cell: its `task`, and `share`, the mean with its interval.
+    First the cell whose interval ends lowest."""
+    rows = list[Numbers]()
+    for cell in of_cells:
+        made = share.scores(by_name[cell.study], cell.condition)
+        if made is not None and (arm := made.arms.get(("rank", SMALL_RANK))) is not None:
+            rows.append({"task": cell.task, "share": Interval(*made.share_of(arm), len(arm), made.examples)})
+    return sorted(rows, key=lambda row: row["share"].high)
 
 
 # ---- what is forgotten

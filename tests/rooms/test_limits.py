@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t
-from synthetic import changed, lost, study
+from synthetic import changed, lost, study, with_head
 from test_which_rank import cell
 
 from analysis import limits
@@ -232,6 +232,20 @@ def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:
     at_ranks = {r: float(np.mean(answers[f"feed-forward {r}"]) - np.mean(answers[f"attention {r}"])) for r in ranks}
     for end, mean in (("best", max(at_ranks.values())), ("worst", min(at_ranks.values()))):
         assert at_ranks[made[end]["rank"]] == pytest.approx(mean) == made[end]["alone"].mean
+
+
+def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 1 of the made study lacks .001, of which full fine-tuning brings .1 or .002."""
+    monkeypatch.setattr(limits, "SMALL_RANK", 1)
+    monkeypatch.setattr(limits, "LARGEST_RANK", 8)
+    studies = {name: replace(with_head(of_head), name=name) for name, of_head in (("far", 0.7), ("near", 0.798))}
+    cells = [cell(name, {1: 0.799, 8: 0.8}, study=name, condition="reviews") for name in studies]
+    rows = limits.kept(studies, cells)
+    assert [(row["task"], round(row["share"].mean, 2)) for row in rows] == [("near", 0.5), ("far", 0.99)]
+    assert rows[0]["share"].high < 0.9 < rows[1]["share"].low
+    for made, said in ((cells, "1 of 2 settings (near)"), (cells[:1], "None of 1 settings")):
+        monkeypatch.setattr(limits, "cells", lambda studies, made=made: made)
+        assert said in limits.write(list(studies.values()))
 
 
 def test_a_generator_teaches_by_nats_below_the_form_or_by_exact_answers(tmp_path: Path) -> None:
