@@ -71,9 +71,9 @@ def on(matrices: tuple[str, ...]) -> str:
 
 def samples() -> dict[str, tuple[str, ...]]:
     """Overrides by sample."""
-    levels = {f"{texts} texts, {classes} classes": level(texts, classes, STEPS) for texts, classes in SAMPLES}
+    levels = {f"{texts} texts of {classes} classes": level(texts, classes, STEPS) for texts, classes in SAMPLES}
     texts, classes = LONGER
-    return levels | {f"{texts} texts, {classes} classes, twice as long": level(texts, classes, 2 * STEPS)}
+    return levels | {f"{texts} texts of {classes} classes, twice as long": level(texts, classes, 2 * STEPS)}
 
 
 def level(texts: int, classes: int, steps: int) -> tuple[str, ...]:

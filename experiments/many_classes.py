@@ -32,7 +32,7 @@ def plan() -> Plan:
     arms = (full(LOWEST_OF_FULL), *(lora(rank, LOWEST_OF_LORA) for rank in RANKS))
     return Plan(
         protocol=Protocol(arms, factor=3.0, extensions=3, final_seeds=(0, 1, 2, 3, 4), better_reference=True),
-        factors={"task": {f"cloze, {name}": level(*sizes) for name, sizes in TASKS.items()}},
+        factors={"task": {f"cloze of {name}": level(*sizes) for name, sizes in TASKS.items()}},
         common=COMMON,
         final=FINAL,
         prepare=prepare,
