@@ -147,6 +147,7 @@ def numbers(records: Records) -> Numbers:
     facts |= {"has_cuts": update.has_cuts(records)}
     facts |= {"splits": list(dict.fromkeys(map(records.scored_on, records.conditions)))}
     facts |= {"conditions": records.conditions, "tasks": [], "rulings": [], "arms": [], "beaten": []}
+    facts["found"] = None
     facts |= {"to_come": records.to_come, "ninety": [], "has_subspaces": bool(records.protocol.ranked(DIMENSION))}
     if facts["faults"]:
         return facts
@@ -171,7 +172,8 @@ def numbers(records: Records) -> Numbers:
         facts |= {"width": sides.pop() if len(sides) == 1 else None}
     if not facts["tasks"] or _is_answered_by_arms(records):
         facts["arms"] = _arms(records)
-    facts["found"] = capacity.claim(capacity.table(records)) if "capacity" in (records.declared.figures or ()) else None
+    if "capacity" in (records.declared.figures or ()):
+        facts["found"] = capacity.claim(capacity.table(records))
     facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []
     facts["decided"] = bases.DECIDED
     return facts

@@ -114,6 +114,16 @@ def test_a_task_is_of_the_newest_edition_that_has_it(name: str, monkeypatch: pyt
     check(name, text)
 
 
+def test_why_takes_no_cause_from_a_study_that_is_not_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "breaches", lambda records: ["runs are missing"] * (records.name == "pretraining"))
+    studies = [*editions(), replace(study(), name="pretraining")]
+    links = {records.name: f"{records.name}.md" for records in studies}
+    assert links["pretraining"] not in page.write_why(studies, links)
+    monkeypatch.setattr(page, "breaches", lambda records: [])
+    page.numbers.cache_clear()
+    assert links["pretraining"] in page.write_why(studies, links)
+
+
 def test_why_tells_no_more_than_sizes_that_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """LoRA keeps 90 % at rank 8 alone, a second sample is no other task, and of one task there is no share."""
     monkeypatch.setattr(page, "breaches", lambda records: [])
