@@ -54,7 +54,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         cells=of_cells,
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
-        kept=kept(by_name, of_cells),
+        shares=shares_of_small_rank(by_name, of_cells),
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
         forgets=forgets(forgetting.table(language), list(language.declared.conditions)) if language else None,
@@ -211,7 +211,7 @@ def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers
 # ---- where a small rank ends
 
 
-def kept(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> list[Numbers]:
+def shares_of_small_rank(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> list[Numbers]:
     """What a small rank keeps of what fine-tuning brings, by cell: its `task`, and `share`, the mean with its interval.
     First the cell whose interval ends lowest."""
     rows = list[Numbers]()

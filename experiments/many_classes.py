@@ -68,8 +68,8 @@ def frequent(titles: Sequence[str], count: int, least: int) -> list[str]:
     """
     contracted = {half for title in titles for half in re.findall(r"([a-z]+)['’]t\b", title.lower())}
     words = [set(re.findall(r"\b[a-z]{3,}\b", t.lower())) - ENGLISH_STOP_WORDS - contracted for t in titles]
-    found = Counter(word for of_title in words for word in of_title)
-    ordered = sorted(found, key=lambda word: (-found[word], word))
+    titles_with = Counter(word for of_title in words for word in of_title)
+    ordered = sorted(titles_with, key=lambda word: (-titles_with[word], word))
     while True:
         chosen = set(ordered[:count])
         alone = Counter(word for of_title in words if len(of_title & chosen) == 1 for word in of_title & chosen)

@@ -55,14 +55,14 @@ def test_a_planted_constant_is_found_and_the_law_that_does_not_hold_errs_on_othe
     draw = np.random.default_rng(0)
     cells = pd.DataFrame({BITS: np.exp(draw.uniform(-3, 2, 40)), "steps": 9, "classes": 2, "texts": 9})
     cells = cells.assign(**{COUNTING: np.exp(draw.uniform(-3, 2, 40))}, held=cells[BITS] <= 0.5)
-    most, wrong, count = capacity.on_others(cells, BITS)
+    most, wrong, count = capacity.fit_on_half(cells, BITS)
     assert math.log(most / 0.5) == pytest.approx(0, abs=0.5)
     assert (wrong, count) == (pytest.approx(0, abs=1), 20)
-    assert capacity.on_others(cells, COUNTING)[1] > 3
+    assert capacity.fit_on_half(cells, COUNTING)[1] > 3
     contrary = pd.DataFrame({BITS: [1.0, 2.0, 3.0, 4.0], "held": [True, False, True, False]})
-    assert capacity.on_others(contrary.assign(steps=9, classes=2, texts=9), BITS)[1:] == (2, 2)
+    assert capacity.fit_on_half(contrary.assign(steps=9, classes=2, texts=9), BITS)[1:] == (2, 2)
     longer = pd.concat([cells, cells.assign(steps=18, held=~cells["held"])])
-    assert capacity.on_others(longer, BITS) == capacity.on_others(cells, BITS)
+    assert capacity.fit_on_half(longer, BITS) == capacity.fit_on_half(cells, BITS)
 
 
 def test_the_figure_and_the_page_say_what_was_found() -> None:

@@ -240,7 +240,7 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
     monkeypatch.setattr(limits, "LARGEST_RANK", 8)
     studies = {name: replace(with_head(of_head), name=name) for name, of_head in (("far", 0.7), ("near", 0.798))}
     cells = [cell(name, {1: 0.799, 8: 0.8}, study=name, condition="reviews") for name in studies]
-    rows = limits.kept(studies, cells)
+    rows = limits.shares_of_small_rank(studies, cells)
     assert [(row["task"], round(row["share"].mean, 2)) for row in rows] == [("near", 0.5), ("far", 0.99)]
     assert rows[0]["share"].high < 0.9 < rows[1]["share"].low
     for made, said in ((cells, "1 of 2 settings (near)"), (cells[:1], "None of 1 settings")):

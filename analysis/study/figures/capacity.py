@@ -101,7 +101,7 @@ def fitted(ratios: pd.Series, held: pd.Series) -> float:
     return min(middles, key=lambda most: wrong(ratios, held, most))
 
 
-def on_others(table: pd.DataFrame, law: str) -> tuple[float, int, int]:
+def fit_on_half(table: pd.DataFrame, law: str) -> tuple[float, int, int]:
     """A rule's constant as it is fitted to every second cell in the order of its ratio; how many of the other cells it
     tells wrongly, and how many these are."""
     ordered = cells(table).sort_values(law, kind="stable")
@@ -124,7 +124,7 @@ def draw(table: pd.DataFrame) -> Figure:
                 look = {"color": colours[arm], "marker": markers[count], "linestyle": "none", "markersize": 4.5} | fill
                 style.bars(axes, points[law], points["value"], points["low"], points["high"], **look)
         axes.axvline(LAWS[law], color="0.3", linestyle="--", linewidth=0.8)
-        axes.axvline(on_others(table, law)[0], color="0.3", linestyle=":", linewidth=0.8)
+        axes.axvline(fit_on_half(table, law)[0], color="0.3", linestyle=":", linewidth=0.8)
         axes.set_xscale("log")
         axes.set_xlabel(style.wrapped(NAMES[law], 45))
     first = figure.axes[0]
@@ -150,7 +150,7 @@ def claim(table: pd.DataFrame) -> str:
     """
     tried = cells(table)
     right = [len(tried) - wrong(tried[law], tried["held"], most) for law, most in LAWS.items()]
-    (most_bits, bits, count), (most_counted, counting, _) = (on_others(table, law) for law in LAWS)
+    (most_bits, bits, count), (most_counted, counting, _) = (fit_on_half(table, law) for law in LAWS)
     text = f"2 bits a number tell in {right[0]} of {len(tried)} cells what is held, 1.35·K·N in {right[1]}. "
     text += f"Fitted to half they are {most_bits:.2g} bits and {1 / most_counted:.2g}·K·N, "
     return f"{text}and tell it in {count - bits} and {count - counting} of the other {count}"
