@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
-import re
 import warnings
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from lorax_lab.methods import METHODS, method_named
 from lorax_lab.methods.peft_bridge import PREFIX, update_of
 from lorax_lab.methods.peft_settings import settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE
-from lorax_lab.methods.subspace import FASTFOOD, GATHER, SCALED
 from lorax_lab.models import shapes_of
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.record.folder import save_trained
@@ -317,12 +315,3 @@ def test_mambas_weights_that_are_read_and_not_called_are_refused(name: str) -> N
         with pytest.raises(ConfigError, match=rf"mixer.{end}: Mamba reads the weight .*target_modules=\[in_proj\]"):
             METHODS[name].check(config, rank, chosen)
     METHODS[name].check(config, rank, {key: shape for key, shape in shapes.items() if key.endswith("in_proj")})
-
-
-def test_the_docs_name_no_method_that_there_is_not() -> None:
-    """A new method needs no row there."""
-    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
-    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith(("| `", "| [`"))]
-    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
-    assert len(named) > 50
-    assert set(named) <= {*TABLE, *LEFT_OUT, GATHER, FASTFOOD, SCALED}

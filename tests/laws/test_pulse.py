@@ -37,13 +37,3 @@ def test_twenty_medians_are_allowed_and_a_rest_has_no_limit_and_no_part_in_them(
         for kind in seconds_of:
             pulse.beat(kind)
             assert heard[-1] == 3600
-
-
-def test_the_listener_hears_of_no_two_beats_within_a_second() -> None:
-    pulse, clock, heard = Pulse(), SimpleNamespace(now=0.0), list[float | None]()
-    pulse.listener = heard.append
-    with patch("lorax_lab.pulse.time", SimpleNamespace(monotonic=lambda: clock.now)):
-        for now in (0.0, 0.25, 0.5, 1.25, 1.5):
-            clock.now = now
-            pulse.beat("step")
-    assert heard == [3600, 300, 300]

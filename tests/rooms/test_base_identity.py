@@ -10,7 +10,7 @@ import pytest
 import torch
 from hostile_models import SAFE, as_bin, sharded, tensors
 
-from lorax_lab.models import files, load_base, model_sha256, resolve
+from lorax_lab.models import load_base, model_sha256
 
 HEAD = {"num_labels": 2}
 TRIPLED = tensors(lambda content: {name: tensor * 3 for name, tensor in content.items()})
@@ -65,12 +65,3 @@ def test_a_loaded_base_does_not_follow_its_file(folder: Path) -> None:
         file.seek(10_000)
         file.write(bytes((folder / SAFE).stat().st_size - 10_000))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-
-
-def test_a_preset_is_converted_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    monkeypatch.setattr(files, "fetch", lambda name: tmp_path / "it.gguf")
-    convert = {"smollm2": lambda source, target: made.append(shutil.copytree(folder, target))}
-    monkeypatch.setattr(files, "CONVERTED", convert)
-    assert resolve("smollm2") == resolve("smollm2") == tmp_path / "smollm2-fp32"
-    assert len(made) == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +10,12 @@ import pytest
 from stores import Store, drawn, group_of
 
 from analysis import gaps
-from analysis.__main__ import COMMANDS, main
+from analysis.__main__ import main
 from analysis.figures import FIGURES
 from analysis.groups import load
 from lorax_lab.record import record
 
 ROOT = Path(__file__).parents[2]
-FOREIGN = ("transformers", "accelerate", "wandb", "hydra", "datasets", "peft")
-"""Packages that only training needs."""
 
 
 @pytest.fixture
@@ -196,23 +192,3 @@ def test_bad_requests_say_what_to_type(store: Store, capsys: pytest.CaptureFixtu
     message = capsys.readouterr().err
     assert all(name in message for name in ("efective_rank", *FIGURES))
     assert not (store.folder / "out").exists()
-
-
-def test_help_loads_no_torch_and_figures_need_no_training_stack(store: Store, tmp_path: Path) -> None:
-    store.run()
-    script = f"""
-import sys
-from contextlib import suppress
-from analysis.__main__ import main
-with suppress(SystemExit):
-    main(["--help"])
-print("loaded", "torch" in sys.modules)
-sys.modules |= dict.fromkeys({FOREIGN}, None)
-print("code", main(["memory", "--runs", {str(store.folder)!r}, "--out", {str(tmp_path)!r}]))
-"""
-    words = [sys.executable, "-W", "error", "-c", script]
-    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    listed, _, after = ended.stdout.partition("loaded ")
-    assert all(f"  {name} " in listed for name in (*FIGURES, *COMMANDS))
-    assert after.startswith("False"), ended.stderr
-    assert after.rstrip().endswith("code 0"), ended.stderr

@@ -18,7 +18,6 @@ from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose
-from lorax_lab.methods.lora_layer import LoRALinear
 from lorax_lab.models import kernel, use_kernel
 
 onednn = pytest.mark.skipif(not kernel.has_onednn(), reason="this build of torch has no oneDNN")
@@ -89,29 +88,6 @@ def test_torch_multiplies_where_onednn_does_not_apply(case: str, monkeypatch: py
     assert torch.equal(kernel.linear(x, weight, bias), F.linear(x, weight, bias))
     with torch.autocast("cpu", torch.bfloat16):
         assert kernel.OneDnnLinear(4, 3)(X).dtype == torch.bfloat16
-
-
-@onednn
-def test_onednn_makes_every_product_that_is_large_of_a_matrix_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With gaps, as the first token of each text has, which a pooler reads, it would be many times slower."""
-    seen: list[Tensor] = []
-    product = kernel.product
-
-    def watched(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        seen.extend([x, weight])
-        return product(x, weight, bias)
-
-    monkeypatch.setattr(kernel, "product", watched)
-    x, grad = drawn(6, 5, 4).requires_grad_(), drawn(6, 7, 3)[:, 0]
-    for layer, products in ((kernel.OneDnnLinear(4, 3), 3), (LoRALinear(kernel.OneDnnLinear(4, 3), 2, 1.0), 2)):
-        seen.clear()
-        layer(x[:, 0]).backward(grad)
-        assert len(seen) == 2 * products
-        assert all(matrix.is_contiguous() or matrix.t().is_contiguous() for matrix in seen)
-    seen.clear()
-    monkeypatch.setattr(kernel, "SMALL", 2 * 4 * 3 + 1)
-    kernel.linear(X, W, B)
-    assert not seen
 
 
 def test_only_the_class_of_plain_linear_layers_changes_and_changes_back() -> None:

@@ -50,12 +50,3 @@ def test_the_form_has_the_same_answers_of_other_problems(trained: dict[str, pd.D
     spell, kin = pd.read_csv(tmp_path / language_search.FILE).to_dict("records")
     assert [spell[key] for key in ("name", "kind", "untrained", "form", "trained")] == ["spell", "rule", 9, 3, 1]
     assert [kin[key] for key in ("name", "kind", "exact_form", "exact", "hours")] == ["kin", "facts", 0.1, 0.8, 1]
-
-
-def test_a_generator_that_is_in_the_table_is_not_trained_on_again(
-    trained: dict[str, pd.DataFrame], tmp_path: Path
-) -> None:
-    pd.DataFrame([{"kind": "rule", "name": "spell", "trained": 0.5}]).to_csv(tmp_path / language_search.FILE)
-    assert language_search.main(["--records", str(tmp_path)]) == 0
-    assert list(trained) == ["kin", "kin-form"]
-    assert pd.read_csv(tmp_path / language_search.FILE)["trained"].tolist() == [0.5, 1]

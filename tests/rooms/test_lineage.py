@@ -89,27 +89,6 @@ def test_peft_loads_it_without_a_warning_and_keeps_it_where_it_saves_it(
     assert lineage_of(tmp_path) == lineage_of(runs["lora"])
 
 
-def test_without_a_task_type_the_settings_of_peft_stay_as_they_are(
-    runs: dict[str, Path], model_folder: Path, tmp_path: Path
-) -> None:
-    from peft import AutoPeftModel, PeftModel
-    from transformers import AutoModel
-
-    assert audited("card", runs["full"], "--base", model_folder, "--extract", "rank=1", out=tmp_path / "out") == 0
-    extract = tmp_path / "out" / "adapter-rank=1"
-    assert lineage_of(extract) == lineage_of(runs["full"] / MODEL)
-    with pytest.raises(ValueError, match="Cannot infer the auto class"):  # and no KeyError
-        AutoPeftModel.from_pretrained(extract)
-    theirs = {"base_model_class": "BertModel", "parent_library": "transformers.models.bert.modeling_bert"}
-    lineage = lineage_of(extract)
-    assert lineage is not None
-    assert lineage.in_settings({"task_type": None, OPEN: theirs})[OPEN] == theirs
-    model: Any = AutoModel.from_pretrained(model_folder)
-    PeftModel.from_pretrained(model, extract).save_pretrained(tmp_path / "again", save_embedding_layers=False)
-    assert json.loads((tmp_path / "again" / SETTINGS).read_text())[OPEN].keys() == theirs.keys()
-    assert lineage_of(tmp_path / "again") is None
-
-
 @pytest.mark.parametrize("method", ["lora", "peft/dora"])
 def test_another_base_of_the_same_shapes_is_refused_by_audit_and_card(
     method: str, runs: dict[str, Path], model_folder: Path, another: Path, tmp_path: Path,

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_csv
 from PIL import Image
 from published import settings
 
 from lorax_lab.config.identity import plain
-from lorax_lab.data import Example, Pools, near_duplicates
+from lorax_lab.data import Example, Pools
 from lorax_lab.data.leaks import notes_of
 from lorax_lab.data.near_duplicates import LARGEST, grouped
 from lorax_lab.data.source import content_key
@@ -114,19 +113,6 @@ def test_the_note_counts_and_shows_the_twins_and_not_what_else_their_writers_wro
     assert said.count(texts[7][:40]) == 2
 
 
-def test_the_runs_of_a_sweep_over_sizes_and_seeds_compare_the_texts_once(
-    by_writers: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compared: list[int] = []
-    join = near_duplicates._join_alike
-    monkeypatch.setattr(near_duplicates, "_join_alike", lambda rows, to: (compared.append(len(rows)), join(rows, to)))
-    for more in ((), ("task.train_examples=100",), ("task.split_seed=1",)):
-        load_task(settings(*by_writers, *more))
-    assert len(compared) == 1
-    load_task(settings(*by_writers[:-1]))
-    assert len(compared) == 2
-
-
 def photo(draw: np.random.Generator) -> np.ndarray:
     small = Image.fromarray(draw.integers(0, 256, (5, 5, 3), np.uint8))
     return np.array(small.resize((28, 28), Image.Resampling.BICUBIC))
@@ -158,20 +144,6 @@ def test_images_that_differ_in_a_pixel_or_were_written_again_are_twins(
     groups = groups_of([Example({"image": image}, i % 2) for i, image in enumerate([*images, *map(twin, images)])])
     assert groups[:60] == groups[60:]
     assert len(set(groups)) == 60
-
-
-def test_images_that_are_alike_are_named_by_their_files(tmp_path: Path) -> None:
-    draw = np.random.default_rng(0)
-    images = [photo(draw) for _ in range(30)]
-    rows = [("file", "label")]
-    for i, image in enumerate([*images, one_pixel(images[7])]):
-        Image.fromarray(image).save(tmp_path / f"{i}.png")
-        rows.append((f"{i}.png", "ab"[i % 2]))
-    path = write_csv(tmp_path / "t.csv", *rows)
-    words = ["local", "task.kind=image_classification", f"task.path={path}", "task.image=file", "task.label=label"]
-    (note,) = load_task(settings(*words)).notes
-    assert "7.png (b)" in note
-    assert "30.png (a)" in note
 
 
 @pytest.mark.parametrize(

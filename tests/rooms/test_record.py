@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,25 +98,6 @@ def test_what_would_be_refused_where_it_is_read_is_not_written(tmp_path: Path) -
     assert record.read_record(tmp_path).seed == 1
 
 
-READ_WITHOUT_ROOM = """
-import resource, sys
-from pathlib import Path
-from lorax_lab.record.record import read_record, record_type
-record_type()
-size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + 2**17, size + 2**17))
-print(read_record(Path(sys.argv[1])).status)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says how much a process has mapped")
-def test_a_record_is_read_by_a_process_without_room(tmp_path: Path) -> None:
-    record.write_record(tmp_path, content())
-    command = [sys.executable, "-c", READ_WITHOUT_ROOM, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout == "completed\n", done.stderr
-
-
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record.write_record(tmp_path, content(seed=1))
 
@@ -132,22 +111,6 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: 
                 record.write_record(tmp_path, content(seed=2))
     assert record.read_record(tmp_path).seed == 1
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
-
-
-def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[str] = []
-    fsync, replace = os.fsync, os.replace
-
-    def watched(handle: int) -> None:
-        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", watched)
-    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
-    write_text(tmp_path / "folder" / "file", "text")
-    assert done == ["file", "replace", "folder"]
 
 
 def test_a_file_that_is_not_what_the_record_says_is_named(tmp_path: Path) -> None:
