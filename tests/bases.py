@@ -1,7 +1,5 @@
 """A tiny base with random weights for each kind of task, and a tone to hear."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

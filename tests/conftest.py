@@ -1,7 +1,5 @@
 """Small real models, tokenizers and tables, made here and saved to disk: no network."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import importlib

@@ -1,7 +1,5 @@
 """Tiny random models of eleven families, from their configurations alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +20,7 @@ SOUND = {"input_features": torch.linspace(-1, 1, 256).reshape(2, 8, 16)}
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models.
-
-    Attributes:
-        kind: the name that transformers has for the configuration.
-        model_class: the auto-class that makes the model.
-        config: sizes.
-        batch: one that the model reads, with labels.
-    """
+    """A family of models: transformers' name of its configuration, its auto-class, sizes, a batch with labels."""
 
     name: str
     kind: str

@@ -1,7 +1,5 @@
 """Folders of models that are not what they seem: each is a tiny BERT's folder with one thing changed."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

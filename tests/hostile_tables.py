@@ -4,8 +4,6 @@ A case is the file's name, what is in it, the words of the command line, and wha
 that refuses it (the row, the key), or how many rows are read.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -97,12 +95,12 @@ def bad_utf8(path: Path) -> None:
     parquet(text=pa.Array.from_buffers(pa.string(), COUNT, cells.buffers()))(path)
 
 
-def with_label(label: Any, at: int = 2) -> list[Any]:
-    return [*LABELS[:at], label, *LABELS[at + 1 :]]
+def with_label(label: Any) -> list[Any]:
+    return [*LABELS[:2], label, *LABELS[3:]]
 
 
-def with_text(text: Any, at: int = 2) -> list[Any]:
-    return [*TEXTS[:at], text, *TEXTS[at + 1 :]]
+def with_text(text: Any) -> list[Any]:
+    return [*TEXTS[:2], text, *TEXTS[3:]]
 
 
 def numbered(number: Any) -> list[Any]:

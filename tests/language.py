@@ -1,7 +1,5 @@
 """Tiny causal models with a tokenizer of words, and a table of prompts and completions."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 from typing import Any

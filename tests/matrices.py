@@ -1,7 +1,5 @@
 """Random matrices, and matrices whose singular values are known, for the laws of the numerics."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 Every file has copies, near-copies, documents and chains of them that leak between splits unless they are grouped.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

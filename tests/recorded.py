@@ -1,7 +1,5 @@
 """Records of runs that never ran: what the tests of the store, of W&B and of the figures are made of."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lorax_lab.record.record import Record

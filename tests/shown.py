@@ -1,7 +1,5 @@
 """Runs as a sweep leaves them, for the tests of windows; no process trained them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A folder of runs that never ran: small real spectra, scores and memory that can be worked out by hand."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from dataclasses import dataclass, field
@@ -50,7 +48,6 @@ class Store:
         targets: tuple[str, ...] = ("all-linear",),
         memory: tuple[int, ...] = (10, 1, 2, 5, 0),
         metric: str = "accuracy",
-        measure: str = "k90",
         baselines: dict[str, float] | None = None,
         method: str = "",
         collapsed: list[str] | None = None,
@@ -59,7 +56,7 @@ class Store:
         update of a method that is named has full rank."""
         full_rank, method = bool(method), method or ("lora" if rank else "full")
         settings = {"name": method, "target_modules": list(targets), "alpha": alpha if rank else None}
-        config = {"model": model, "measure": measure, "task": TASK, "method": settings}
+        config = {"model": model, "measure": "k90", "task": TASK, "method": settings}
         config |= {"train": TRAIN | (train or {})}
         words = [model, config["task"]["name"], method, *([f"r{rank}"] if rank else []), f"s{seed}"]
         digest = f"{zlib.crc32(json.dumps([config, rank, seed], sort_keys=True).encode()):x}"

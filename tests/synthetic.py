@@ -1,7 +1,5 @@
 """Published lines of studies that never ran: what the tests of comparisons, pages and figures are made of."""
 
-from __future__ import annotations
-
 import copy
 import json
 import zlib

@@ -6,8 +6,6 @@ trains the runs of several command lines, one after the other. With a STEP, the 
 run has taken so many.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -3,8 +3,6 @@
 What it answers was recorded between the client (0.31) and a server. It keeps what it is told, run by run.
 """
 
-from __future__ import annotations
-
 import gzip
 import http.server
 import json
@@ -18,12 +16,7 @@ from typing import Any
 
 @dataclass
 class Shown:
-    """What the server has of one run.
-
-    Attributes:
-        history: the rows, in the order of their lines.
-        exit_code: None while the run goes on, or where its client vanished.
-    """
+    """What the server has of one run; its exit code is None while it goes on, or where its client vanished."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)

@@ -1,7 +1,5 @@
 """Runs as folders of Hugging Face: pipelines and PEFT give the run's own answers, the card says what is recorded."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """Runs on a GPU: the numbers of a processor, in fp32 and bf16, and those of one card on two (`make test-gpu`)."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

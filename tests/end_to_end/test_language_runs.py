@@ -1,7 +1,5 @@
 """Language models from the command line: what is recorded, shown and refused; the same steps by PEFT and Trainer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """W&B's own client against a server that speaks its protocol: what arrives there, and when."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

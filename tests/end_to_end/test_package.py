@@ -1,7 +1,5 @@
 """What is installed: the wheel runs from anywhere, and its configuration is inside."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

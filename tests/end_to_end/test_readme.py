@@ -1,8 +1,6 @@
 """README.md and docs/: every link leads somewhere, every command is one that the program takes, and those of the first
 screen run as printed, on a tiny model, from a fresh shell."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import importlib.util

@@ -1,7 +1,5 @@
 """Checkpoints: what is put back is what was, to the bit; what is damaged, or of another run, is not used."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

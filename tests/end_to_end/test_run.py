@@ -1,7 +1,5 @@
 """The real command line, end to end, on a tiny model and a small table."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Slurm tells a job that its time is nearly over; it is put back in the queue, and its run goes on."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

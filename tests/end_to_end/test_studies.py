@@ -1,7 +1,5 @@
 """Studies carried out: what is missing is run by ordinary sweeps, what is recorded is not, and the rest is said."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import itertools

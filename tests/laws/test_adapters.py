@@ -1,7 +1,5 @@
 """The updates read from a PEFT adapter's files are those of PEFT's own merge into the original base weights."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable
@@ -340,10 +338,10 @@ def test_damaged_files_are_refused_by_name(how: str, tmp_path: Path) -> None:
 # ---- loralib and kohya: the key maps
 
 
-def plain(names: dict[str, tuple[int, int]], rank: int = 3) -> dict[str, tuple[Tensor, Tensor]]:
+def plain(names: dict[str, tuple[int, int]]) -> dict[str, tuple[Tensor, Tensor]]:
     """Factors (B, A) of matrices of these shapes."""
     draw = generator(4, "plain")
-    return {name: (torch.randn(out, rank, generator=draw), torch.randn(rank, inner, generator=draw))
+    return {name: (torch.randn(out, 3, generator=draw), torch.randn(3, inner, generator=draw))
             for name, (out, inner) in names.items()}  # fmt: skip
 
 
@@ -353,12 +351,11 @@ def as_loralib(pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def as_kohya(pairs: dict[str, tuple[Tensor, Tensor]], prefix: str, alpha: float | None = 6) -> dict[str, Tensor]:
+def as_kohya(pairs: dict[str, tuple[Tensor, Tensor]], prefix: str) -> dict[str, Tensor]:
     tensors = {}
     for name, (B_, A_) in pairs.items():
         key = prefix + (name.replace(".", "_") if prefix.endswith("_") else name)
-        tensors |= {f"{key}.lora_down.weight": A_, f"{key}.lora_up.weight": B_}
-        tensors |= {} if alpha is None else {f"{key}.alpha": torch.tensor(alpha)}
+        tensors |= {f"{key}.lora_down.weight": A_, f"{key}.lora_up.weight": B_, f"{key}.alpha": torch.tensor(6)}
     return tensors
 
 

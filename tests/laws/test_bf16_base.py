@@ -1,7 +1,5 @@
 """LoRA's frozen base, kept in bf16 where products are in bf16: the same bits as autocast over fp32, and fewer bytes."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

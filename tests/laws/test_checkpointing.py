@@ -1,7 +1,5 @@
 """Activation checkpointing: less is held, and nothing else changes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Runs that end worse than they began, or no better than one answer for every input: flagged everywhere, never lost."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

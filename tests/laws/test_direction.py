@@ -1,7 +1,5 @@
 """A score of which lower is better: its record, its line, its variants and the closing table know the direction."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

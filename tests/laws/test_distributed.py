@@ -1,7 +1,5 @@
 """One run in several processes is the run of one process: its losses, its update, and where it goes on from."""
 
-from __future__ import annotations
-
 import shutil
 import warnings
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Cut updates: what is put into the model at each k, and that the model comes back to the bit."""
 
-from __future__ import annotations
-
 import random
 import weakref
 from functools import partial

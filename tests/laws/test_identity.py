@@ -1,7 +1,5 @@
 """Run identity: what makes another run and what does not; nothing that is new renames what is recorded."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path

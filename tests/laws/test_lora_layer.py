@@ -1,7 +1,5 @@
 """The layer that adds a low-rank update: its output and gradients are those of the formula, whatever multiplies."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A matrix's row of measures: what it holds, what it leaves out, and that no update makes it fail."""
 
-from __future__ import annotations
-
 import json
 import math
 
@@ -19,10 +17,10 @@ from lorax_lab.streams import generator
 SHAPE = (48, 64)
 
 
-def spiked(strength: float = 40.0) -> Tensor:
+def spiked() -> Tensor:
     """Three directions far above noise of standard deviation 1."""
     U, V = (torch.linalg.qr(gaussian(side, 3, seed=side)).Q for side in SHAPE)
-    return strength * U @ V.T + gaussian(*SHAPE)
+    return 40 * U @ V.T + gaussian(*SHAPE)
 
 
 def test_what_rounding_could_make_grows_with_the_base_and_shrinks_with_the_update() -> None:

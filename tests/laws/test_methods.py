@@ -3,8 +3,6 @@
 PEFT's own methods are held to all of them on BERT; tests/laws/test_methods_peft.py has the other kinds.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """PEFT's methods: all are here or left out with a reason; the numbers are PEFT's; what PEFT refuses is refused."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import pickle

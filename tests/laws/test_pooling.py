@@ -1,7 +1,5 @@
 """A head that reads the mean of the last layer: what it computes, what it trains, and where it cannot be."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What each test example adds to a score that is no share of right answers, from the metric to the verdict."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The pulse: how long a step or a batch may take follows from those of its kind before it, whatever comes between."""
 
-from __future__ import annotations
-
 from statistics import median
 from types import SimpleNamespace
 from unittest.mock import patch

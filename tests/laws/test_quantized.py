@@ -3,8 +3,6 @@
 bitsandbytes works on a CPU too; tests/end_to_end/test_gpu.py compares a card with it.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

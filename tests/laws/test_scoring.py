@@ -1,7 +1,5 @@
 """A run that trained in bf16 is scored in it only where that changes next to no answer."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """The engine on a GPU: the numbers of an SVD in numpy, and the results where the matrix lies."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The nulls that keep structure: what each keeps, the noises it stands for, and the signal that it does not hide."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import cache

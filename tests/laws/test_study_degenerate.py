@@ -1,7 +1,5 @@
 """Studies with degenerate runs: updates of zero, seeds with equal scores, collapsed runs."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Intervals, non-inferiority and the pipeline itself, tried on comparisons whose truth is known."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Laws of random subspaces: right gradients, the transform, the norms that are declared, and both ends of d."""
 
-from __future__ import annotations
-
 import copy
 import re
 

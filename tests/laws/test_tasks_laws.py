@@ -1,7 +1,5 @@
 """Laws of every kind of task, on a tiny base that the kind's classes read and examples of the forms that it reads."""
 
-from __future__ import annotations
-
 import dataclasses
 import random
 from collections.abc import Callable

@@ -6,8 +6,6 @@ that process, where the functions get its code, up to the first test that fails.
 its tests, mutations of our own that mutmut does not make, and those that change nothing, each with its reason.
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import gc

@@ -4,8 +4,6 @@ In each, two arms of known accuracy answer the same test examples with the same 
 of its own for the example, for the example and the arm, for the seed and the arm, and for the single answer.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 from functools import cache

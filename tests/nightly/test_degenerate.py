@@ -1,7 +1,5 @@
 """Updates and bases of zeros, and matrices of one row: by the command line, to the figures."""
 
-from __future__ import annotations
-
 import shutil
 from contextlib import nullcontext, suppress
 from pathlib import Path

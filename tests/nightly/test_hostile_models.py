@@ -1,7 +1,5 @@
 """Models that are not what they seem are refused in one line, at once, before anything trains."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -9,8 +9,6 @@ Where rivals stand beside the ranks, the 100 % is the better of full fine-tuning
 `better_arm`. True shares are then those of that arm's gain.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What is measured of trained runs afterwards: against what the runs themselves recorded, and against chance."""
 
-from __future__ import annotations
-
 import dataclasses
 from itertools import permutations
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The figures of an audit, from small audits whose numbers can be worked out by hand."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

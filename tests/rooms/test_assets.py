@@ -1,7 +1,5 @@
 """Pinned files: what is fetched is what was pinned, whole, once; every failure is one clear message."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

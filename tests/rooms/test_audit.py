@@ -1,7 +1,5 @@
 """The audit through files on disk: planted updates come back, adapters equal their merged weights, nothing is lost."""
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from pathlib import Path

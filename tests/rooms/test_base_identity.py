@@ -1,7 +1,5 @@
 """What identifies a base is what is read of it: also in folders below, and also after the sweep was planned."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The small base of the lab's own training, and the kept head: that they are models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The table of the benches: a result that defaults of another day gave is shown as stale."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

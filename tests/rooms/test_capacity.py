@@ -1,7 +1,5 @@
 """What a LoRA can hold: the numbers of a cell by hand, on the published study of memorised labels, and the fit."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rank cards: what they say of adapters whose truth is known, what they refuse, and their picture."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

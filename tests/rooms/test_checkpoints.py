@@ -1,7 +1,5 @@
 """Checkpoints: every form on disk, blocks that are slices, what is paired, and what is said of the rest."""
 
-from __future__ import annotations
-
 import json
 import re
 import zipfile
@@ -54,11 +52,9 @@ def same(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> bool:
     return all(torch.equal(s, tensors[n]) for n, s in checkpoint.tensors.items() if len(s.shape) == 2)
 
 
-def pairing(tmp_path: Path, base: dict[str, Tensor], tuned: dict[str, Tensor], *configs: dict[str, Any]) -> Pairing:
-    """Of two saved checkpoints; `configs` are their config.json, BASE's first."""
+def pairing(tmp_path: Path, base: dict[str, Tensor], tuned: dict[str, Tensor]) -> Pairing:
+    """Of two saved checkpoints."""
     folders = [save(tmp_path / side, t) for side, t in (("base", base), ("tuned", tuned))]
-    for folder, config in zip(folders, configs, strict=False):
-        (folder / "config.json").write_text(json.dumps(config))
     return pair(*(open_checkpoint(str(folder)) for folder in folders))
 
 

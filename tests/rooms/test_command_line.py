@@ -1,7 +1,5 @@
 """Flags, files and the console command: what is listed, run again, refused; nothing here trains."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import subprocess

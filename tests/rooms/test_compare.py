@@ -1,7 +1,5 @@
 """Arms of a store against each other: paired differences, shares, and what cannot be said."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

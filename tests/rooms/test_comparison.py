@@ -1,7 +1,5 @@
 """A run whose reference failed is compared later, with the numbers it would have had; until then the sweep fails."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """What one answer for every input scores: as the tasks' own metrics say, and known of every published study."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from synthetic import study

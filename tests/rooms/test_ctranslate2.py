@@ -1,7 +1,5 @@
 """Files of CTranslate2: bytes laid by hand, and a tiny Whisper that comes back whole."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 from typing import Any

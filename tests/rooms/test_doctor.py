@@ -1,7 +1,5 @@
 """The doctor of a store: what is damaged or left over is named and counted, and mended on request alone."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Eleven families of models: what trains, what is adapted, what is measured, and what is not, which is always named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -23,9 +21,9 @@ methods = pytest.mark.parametrize("name", [REFERENCE, LORA])
 Counts = dict[str, int]
 
 
-def attached(model: nn.Module, name: str, targets: tuple[str, ...] = ("all-linear",)) -> Coverage:
+def attached(model: nn.Module, name: str) -> Coverage:
     """The method attached to the model, and what the record then says of it."""
-    method, names = METHODS[name], select(model, list(targets))
+    method, names = METHODS[name], select(model, ["all-linear"])
     before = census(model, names)
     method.attach(model, names, method.settings(), RANK if method.has_rank else None, generator(0, "adapter"))
     return coverage(before, model)

@@ -1,7 +1,5 @@
 """Each figure from records of `stores`: its table has the numbers of the records, and what is drawn says so."""
 
-from __future__ import annotations
-
 import json
 from io import BytesIO
 from pathlib import Path

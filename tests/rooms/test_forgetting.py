@@ -1,8 +1,6 @@
 """The loss on other texts before and after a fine-tune: against the runs' own scores, PEFT's removal, and by norm; and
 its figure."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

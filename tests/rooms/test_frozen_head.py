@@ -1,7 +1,5 @@
 """The head alone, trained to convergence on what the frozen base says of each example."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

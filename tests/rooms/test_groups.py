@@ -1,7 +1,5 @@
 """Runs sorted into figures: what shares one, what is named apart, what is missing, and the command line."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Model folders and tables of others: read whole, or refused in one line before anything trains."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

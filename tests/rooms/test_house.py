@@ -1,7 +1,5 @@
 """The house: who may import whom, and one door per foreign library."""
 
-from __future__ import annotations
-
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images: what of a file the model sees, digits and folders as tasks, and one clear message for each fault."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

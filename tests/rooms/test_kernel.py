@@ -1,7 +1,5 @@
 """oneDNN's products in linear layers: exact, with right gradients. Kernel and precision are chosen by a trial."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import json
@@ -45,10 +43,10 @@ def forms(tensor: Tensor) -> list[Tensor]:
     return [tensor, tensor.t().contiguous().t(), gaps.copy_(tensor), offset.copy_(tensor)]
 
 
-def close(ours: Tensor, theirs: Tensor, rtol: float = 2e-6) -> None:
+def close(ours: Tensor, theirs: Tensor) -> None:
     """Equal to rounding, relative to the largest value."""
     assert ours.shape == theirs.shape
-    assert float((ours - theirs).detach().abs().max()) <= rtol * max(float(theirs.detach().abs().max()), 1.0)
+    assert float((ours - theirs).detach().abs().max()) <= 2e-6 * max(float(theirs.detach().abs().max()), 1.0)
 
 
 def agree(x: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor) -> None:

@@ -1,7 +1,5 @@
 """Language modeling: which tokens count, checked by hand; greedy decoding; what is refused and what is cut."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

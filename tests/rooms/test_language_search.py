@@ -1,7 +1,5 @@
 """The search of problems that teach a language model: what a generator's own answers tell beyond their form."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

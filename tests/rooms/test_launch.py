@@ -1,7 +1,5 @@
 """Leases and attempts: who trains which run, what is recorded of its end, how many have room side by side."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Columns that are the label under another name: refused before anything trains, by the command line."""
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What trained weights say of their base, also once PEFT has saved them again, and who refuses another base."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """`task.memorise`: the training examples are what is scored, and nothing calls their score a test score."""
 
-from __future__ import annotations
-
 import pytest
 from conftest import ran
 from here import store_of

@@ -1,7 +1,5 @@
 """The ledger against sizes worked out by hand, and a step that did not happen against the same step that did."""
 
-from __future__ import annotations
-
 import json
 from contextlib import nullcontext
 from pathlib import Path

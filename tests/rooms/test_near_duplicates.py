@@ -1,7 +1,5 @@
 """Near duplicates: twins that differ in nothing a person would call another example are in one split."""
 
-from __future__ import annotations
-
 import io
 import json
 import random

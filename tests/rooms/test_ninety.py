@@ -1,7 +1,5 @@
 """r90, k90 and d90 beside each other; the better of two references; a study of which some tasks are still to come."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """A BERT in a file of ONNX, whose matrices have no names and lie turned: it comes back whole."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

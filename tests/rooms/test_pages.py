@@ -1,9 +1,4 @@
-"""Pages of made studies are the golden ones in `tests/golden`, and the numbers behind them.
-
-`GOLDEN=write` before the command of pytest writes the golden pages anew. Read what changed before you commit it.
-"""
-
-from __future__ import annotations
+"""Pages of made studies are the golden ones in `tests/golden` (`golden_page.py`), and the numbers behind them."""
 
 from collections.abc import Callable
 from dataclasses import replace

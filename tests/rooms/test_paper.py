@@ -1,7 +1,5 @@
 """`docs/paper.md`: claims are decided by intervals, and every number is that of the records."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 from pathlib import Path

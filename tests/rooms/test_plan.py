@@ -1,7 +1,5 @@
 """What cannot train, or is no more what was planned, is refused before anything trains, and leaves no record."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,8 +1,6 @@
 """Planted updates: their rank, that labels are the planted model's own answers, what cuts and estimators find of them,
 and the published tables."""
 
-from __future__ import annotations
-
 import csv
 import math
 from itertools import permutations

@@ -1,7 +1,5 @@
 """The cause: bases whose matrices are not pretrained, what a study of bases says, and an update while it trains."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product

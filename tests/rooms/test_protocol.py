@@ -1,7 +1,5 @@
 """The fair comparison: the choice of rates, what a study needs, and every breach of it refused by name."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

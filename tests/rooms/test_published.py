@@ -1,7 +1,5 @@
 """Published runs: what they keep of a run, that damage is found, and that the same runs give the same bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

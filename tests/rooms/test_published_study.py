@@ -1,7 +1,5 @@
 """The studies as they are committed: fair, complete, and tables, pages and verdict are what their records give."""
 
-from __future__ import annotations
-
 import shutil
 from functools import cache
 from io import StringIO

@@ -1,7 +1,5 @@
 """Records: written whole, typed when read, damaged ones named and set aside; the files of a run; reading as tables."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The page of runs as text: what it says, what it escapes, and wrong inputs."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import re

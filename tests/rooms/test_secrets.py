@@ -1,7 +1,5 @@
 """Keys and passwords: none is printed, written or sent, and nothing else is hidden."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import os

@@ -1,7 +1,5 @@
 """One base, many tasks: whatever is exchanged, merged, mixed or refused, each adapter answers as it does alone."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -71,14 +69,14 @@ def exchange_of(kind: str, folders: Folders) -> Exchange:
     return exchange
 
 
-def alone(kind: str, folders: Folders, batch: dict[str, torch.Tensor] = BATCH) -> dict[str, torch.Tensor]:
+def alone(kind: str, folders: Folders) -> dict[str, torch.Tensor]:
     """What each adapter says in a model of its own."""
     answers = {}
     for name, folder in folders.items():
         model = model_of(kind, CLASSES[name])
         lora.load(model, folder)
         with torch.inference_mode():
-            answers[name] = model.eval()(**{key: t for key, t in batch.items() if key != "labels"}).logits
+            answers[name] = model.eval()(**BATCH).logits
     return answers
 
 

@@ -1,7 +1,5 @@
 """The share of what fine-tuning brings, and the README's first screen, which is made of published records."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Speech recognition: recordings as they are heard, the loss by hand, word errors by hand, one message per fault."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -2,8 +2,6 @@
 
 Their tables are byte by byte those that are published (`test_published_study.py`)."""
 
-from __future__ import annotations
-
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A study that a YAML file declares."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The closing table of a sweep: a column for each dial that differs, one metric under a heading, and whole reasons."""
 
-from __future__ import annotations
-
 import dataclasses
 from io import StringIO
 from itertools import combinations

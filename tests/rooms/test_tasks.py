@@ -1,7 +1,5 @@
 """The tasks: splits that share nothing, labels that are what they say, and one clear message per fault."""
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -58,8 +56,8 @@ def texts(examples: list[Example]) -> list[str]:
     return [example.inputs["text"] for example in examples]
 
 
-def pool(n: int, groups: int | None = None, classes: int = 2) -> list[Example]:
-    return [example(f"text {i}", i * i % 7 % classes, group=str(i % groups) if groups else None) for i in range(n)]
+def pool(n: int, groups: int | None = None) -> list[Example]:
+    return [example(f"text {i}", i * i % 7 % 2, group=str(i % groups) if groups else None) for i in range(n)]
 
 
 def cut(examples: list[Example], sha: str = "ab" * 32, pools: Pools | None = None, **changes: Any) -> Task:
@@ -253,8 +251,8 @@ def scored(outputs: list[Any], labels: list[Any], kind: str = "classification", 
     return task.score(np.array(outputs, np.float32), np.array(labels))
 
 
-def one_hot(classes: list[int], n: int = 2) -> list[list[float]]:
-    return [[float(c == i) for i in range(n)] for c in classes]
+def one_hot(classes: list[int]) -> list[list[float]]:
+    return [[float(c == i) for i in range(2)] for c in classes]
 
 
 def test_scores_worked_out_by_hand_and_a_constant_prediction_scores_zero():

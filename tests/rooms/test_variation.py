@@ -1,7 +1,5 @@
 """One notion of what varies: settings, dials, arms and the overrides that make a run again."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

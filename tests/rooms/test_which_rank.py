@@ -1,7 +1,5 @@
 """Which rank to take: each rule by hand, its regret over made cells, and the page that the published records give."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,14 +1,11 @@
 """Windows: what they show of a run, and that no run waits for them, whatever they do."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -304,16 +301,3 @@ def _axes(panel: Any) -> list[Any]:
     y = getattr(panel, "y", None)
     axes = [getattr(panel, "x", None), *(y if isinstance(y, list) else [y])]
     return [axis for axis in axes if hasattr(axis, "name")]
-
-
-def test_what_was_saved_before_is_replaced(tmp_path: Path) -> None:
-    class View(SimpleNamespace):
-        def save(self) -> View:
-            self._internal_id = self._internal_id or "new"
-            self._internal_name = "name"
-            return self
-
-    for _ in range(2):
-        view: Any = View(entity="team", project="lorax_lab", url="u")
-        dashboard.save(tmp_path / "saved.json", view)
-        assert json.loads((tmp_path / "saved.json").read_text()) == {"team/lorax_lab": ["new", "name"]}

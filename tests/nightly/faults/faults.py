@@ -1,7 +1,5 @@
 """Faults that a launcher is started with: each makes one thing of the lab, or of the system, go wrong."""
 
-from __future__ import annotations
-
 import errno
 import inspect
 import itertools

@@ -1,7 +1,5 @@
 """Launchers of sweeps that start at once and can be killed: forks of one server that has everything imported."""
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import os

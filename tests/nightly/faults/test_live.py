@@ -3,8 +3,6 @@
 By default a few kills; with `--full` 100.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

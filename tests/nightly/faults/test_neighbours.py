@@ -1,7 +1,5 @@
 """One bad run never hurts its neighbours, however it ends; W&B never hurts any."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

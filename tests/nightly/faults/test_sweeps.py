@@ -1,8 +1,6 @@
 """Whatever kills a sweep: nothing that was finished is lost, changed or trained again, and what is resumed ends in the
 same bits."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import re
