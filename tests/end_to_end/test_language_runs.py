@@ -22,16 +22,11 @@ from lorax_lab.streams import generator
 from lorax_lab.train import make_accelerator, train
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A base with tied embeddings, and its table."""
-    folder = tmp_path_factory.mktemp("language")
-    return save_causal(folder / "tiny-llama", tie_word_embeddings=True), write_table(folder / "answers.csv")
-
-
 @pytest.fixture
-def words(places: tuple[Path, Path], tmp_path: Path) -> list[str]:
-    return [*words_of(*places), f"runs_dir={tmp_path / 'runs'}"]
+def words(tmp_path: Path) -> list[str]:
+    """Of a base with tied embeddings."""
+    base = save_causal(tmp_path / "tiny-llama", tie_word_embeddings=True)
+    return [*words_of(base, write_table(tmp_path / "answers.csv")), f"runs_dir={tmp_path / 'runs'}"]
 
 
 def records(tmp_path: Path) -> dict[str, Any]:

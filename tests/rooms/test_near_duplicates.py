@@ -75,8 +75,7 @@ def test_no_twin_of_a_test_example_is_trained_on_unless_that_is_asked_for(
     assert sentences(1)[0][:40] in note
 
 
-@pytest.fixture
-def by_writers(tmp_path: Path) -> list[str]:
+def test_prompts_and_their_twins_are_in_one_split_and_writers_stay_whole(tmp_path: Path) -> None:
     """300 writers with four prompts of their own; 40 more prompts have a copy and a twin of other writers."""
     draw, texts = random.Random(0), sentences(1240)
     rows = [{"text": text, "by": i // 4} for i, text in enumerate(texts[:1200])]
@@ -86,15 +85,9 @@ def by_writers(tmp_path: Path) -> list[str]:
     draw.shuffle(rows)
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps(row | {"label": "ab"[i % 2]}) + "\n" for i, row in enumerate(rows)))
+    by = {row["text"]: row["by"] for row in reversed(rows)}  # the first copy is the one that is taken
     columns = ["task.kind=language_modeling", "task.prompt=text", "task.label=label", "task.group=by"]
-    return ["local", f"task.path={path}", *columns]
-
-
-def test_prompts_and_their_twins_are_in_one_split_and_writers_stay_whole(by_writers: list[str], tmp_path: Path) -> None:
-    by: dict[str, int] = {}
-    for row in map(json.loads, (tmp_path / "t.jsonl").read_text().splitlines()):
-        by.setdefault(row["text"], row["by"])  # the first copy is the one that is taken
-    splits = load_task(settings(*by_writers)).splits
+    splits = load_task(settings("local", f"task.path={path}", *columns)).splits
     writers = [{by[example.inputs["prompt"]] for example in examples} for examples in splits.values()]
     assert sum(map(len, writers)) == len(set.union(*writers)) > 290
     prompts = [{example.inputs["prompt"].rstrip("!") for example in examples} for examples in splits.values()]

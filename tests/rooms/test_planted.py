@@ -44,14 +44,6 @@ def column(path: Path, name: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def signs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher of rank 2 on the tiny BERT, whose labels are signs."""
-    folder = tmp_path_factory.mktemp("planted")
-    plant_signs(folder, str(model_folder), column(table_file, "sentence"), 2)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def largest(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Teachers of ranks 2 and 6 on the tiny BERT, whose label is the largest coordinate."""
     folder = tmp_path_factory.mktemp("wide")
@@ -72,13 +64,16 @@ def accuracy(model: Path, data: Path, update: Tensor | None) -> float:
     return float((answers == labels).float().mean())
 
 
-def test_signs_are_the_planted_models_own_answers_and_unknown_without_the_update(signs: Path) -> None:
-    teacher = load_file(signs / "teacher.safetensors")
+def test_signs_are_the_planted_models_own_answers_and_unknown_without_the_update(
+    model_folder: Path, table_file: Path, tmp_path: Path
+) -> None:
+    plant_signs(tmp_path, str(model_folder), column(table_file, "sentence"), 2)
+    teacher = load_file(tmp_path / "teacher.safetensors")
     update = (teacher["U"] * teacher["scale"]) @ teacher["V"].T
     assert torch.linalg.matrix_rank(update) == 2
-    assert accuracy(signs / "model", signs / "data.csv", update) == 1
-    assert accuracy(signs / "model", signs / "data.csv", None) < 0.6
-    assert len(set(column(signs / "data.csv", "label"))) == 4
+    assert accuracy(tmp_path / "model", tmp_path / "data.csv", update) == 1
+    assert accuracy(tmp_path / "model", tmp_path / "data.csv", None) < 0.6
+    assert len(set(column(tmp_path / "data.csv", "label"))) == 4
 
 
 def test_coordinates_that_the_norm_puts_out_are_not_read(model_folder: Path, table_file: Path, tmp_path: Path) -> None:

@@ -180,23 +180,19 @@ def test_measures_are_derived_from_what_is_recorded(tmp_path: Path) -> None:
     assert "spikes" not in means  # only one of the two has them
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with the package's folder in it, in the place of the real one."""
-    home = tmp_path / "lorax_lab"
-    home.mkdir()
-    (home / "__init__.py").write_text("")
-    monkeypatch.setattr(provenance, "HOME", home)
-    return home
-
-
 def run_git(home: Path, *words: str) -> str:
     named = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
     command = ["git", "-C", str(home), *named, *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_commit_and_whether_tracked_files_of_the_package_differ_from_it(checkout: Path) -> None:
+def test_the_commit_and_whether_tracked_files_of_the_package_differ_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "lorax_lab"
+    checkout.mkdir()
+    (checkout / "__init__.py").write_text("")
+    monkeypatch.setattr(provenance, "HOME", checkout)
     assert provenance.git() == Git(None, None)  # in no checkout
     run_git(checkout, "init", "-q")
     assert provenance.git() == Git(None, None)  # the package is not in it

@@ -80,18 +80,12 @@ def alone(kind: str, folders: Folders) -> dict[str, torch.Tensor]:
     return answers
 
 
-@pytest.fixture(scope="module", params=["bert", "gpt2"])
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Folders]:
-    """A kind of model (GPT-2 stores its weights (in, out)) and a folder of a run for each task."""
-    folder = tmp_path_factory.mktemp(request.param)
-    return request.param, {name: save_run(folder / name, request.param, name) for name in CLASSES}
-
-
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])  # GPT-2 stores its weights (in, out)
 def test_an_exchanged_adapter_answers_to_the_bit_as_alone_and_merged_but_for_rounding(
-    served: tuple[str, Folders], tmp_path: Path
+    kind: str, tmp_path: Path
 ) -> None:
     """Also once its files are gone, and from a folder without a record, as PEFT writes it."""
-    kind, folders = served
+    folders = {name: save_run(tmp_path / "runs" / name, kind, name) for name in CLASSES}
     copies = {name: shutil.copytree(folder, tmp_path / name) for name, folder in folders.items()}
     (copies["again"] / record.RECORD).unlink()
     exchange, expected = exchange_of(kind, copies), alone(kind, folders)
