@@ -47,16 +47,6 @@ def test_bytes_laid_by_hand_are_read() -> None:
     }
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of small letters, with the tokens of English."""
-    folder, processor = tmp_path_factory.mktemp("tokenizer"), tiny_speech_processor()
-    vocabulary = processor.tokenizer.get_vocab()
-    more = {token: len(vocabulary) + i for i, token in enumerate(("<|en|>", "<|transcribe|>"))}
-    WhisperTokenizer(vocab=vocabulary | more, merges=[], pad_token="<|endoftext|>").save_pretrained(folder)
-    return folder
-
-
 def config() -> Any:
     config = tiny_config("whisper")
     config.max_source_positions = 1500
@@ -67,13 +57,6 @@ def sizes() -> dict[str, int]:
     halves = [f"{half}_{size}" for half in ("encoder", "decoder") for size in ("layers", "attention_heads", "ffn_dim")]
     names = ["vocab_size", "d_model", "num_mel_bins", "max_source_positions", "max_target_positions", *halves]
     return {name: getattr(config(), name) for name in names}
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        return AutoModelForSpeechSeq2Seq.from_config(config()).half().float()
 
 
 def as_ctranslate2(model: Any) -> Variables:
@@ -109,7 +92,13 @@ def as_ctranslate2(model: Any) -> Variables:
     return variables | {"decoder/embeddings/weight": model.model.decoder.embed_tokens.weight.detach().half()}
 
 
-def test_a_whisper_in_two_parts_comes_back_with_every_weight(model: Any, tokenizer: Path, tmp_path: Path) -> None:
+def test_a_whisper_in_two_parts_comes_back_with_every_weight(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = AutoModelForSpeechSeq2Seq.from_config(config()).half().float()
+    vocabulary = tiny_speech_processor().tokenizer.get_vocab()
+    vocabulary |= {token: len(vocabulary) + i for i, token in enumerate(("<|en|>", "<|transcribe|>"))}
+    tokenizer = tmp_path / "tokenizer"
+    WhisperTokenizer(vocab=vocabulary, merges=[], pad_token="<|endoftext|>").save_pretrained(tokenizer)
     content, parts = packed(as_ctranslate2(model), ALIAS), [tmp_path / "one", tmp_path / "two"]
     parts[0].write_bytes(content[:5000])
     parts[1].write_bytes(content[5000:])

@@ -138,20 +138,16 @@ def test_a_signal_has_its_rank_its_norm_and_even_singular_values() -> None:
     assert float(sigma.norm()) == pytest.approx(made.NORM * float(weight.norm()))
 
 
-@pytest.fixture(scope="module")
-def rows(model_folder: Path) -> pd.DataFrame:
+def test_without_noise_a_cut_at_the_planted_rank_gives_every_label(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of rank 1 and 4 in every matrix of a small model, whose own weights are so small that .3 of them does nothing."""
     base = bert(str(model_folder), made.CLASSES)
     model, inputs = base.model.eval(), [batch for _, batch in batches(base, TEXTS)]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(made, "NORM", 30.0)
-        measured = [row for draw in (0, 1) for rank in (1, 4) for row in made.planted(model, inputs, rank, draw)]
+    monkeypatch.setattr(made, "NORM", 30.0)
+    rows = pd.DataFrame(row for draw in (0, 1) for rank in (1, 4) for row in made.planted(model, inputs, rank, draw))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    return pd.DataFrame(measured)
-
-
-def test_without_noise_a_cut_at_the_planted_rank_gives_every_label(rows: pd.DataFrame) -> None:
     right = rows[(rows["quantity"] == "right") & (rows["ratio"] == math.inf)]
     assert set(right["k"]) == set(made.CUT)
     assert set(right.loc[right["k"] >= right["rank"], "value"]) == {1.0}
