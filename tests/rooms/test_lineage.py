@@ -87,6 +87,12 @@ def test_peft_loads_it_without_a_warning_and_keeps_it_where_it_saves_it(
     assert lineage_of(tmp_path) == lineage_of(runs["lora"])
 
 
+def test_without_a_task_type_the_settings_of_peft_stay_as_they_are(runs: dict[str, Path]) -> None:
+    lineage, theirs = lineage_of(runs["lora"]), {"base_model_class": "BertModel"}
+    assert lineage is not None
+    assert lineage.in_settings({"task_type": None, OPEN: theirs})[OPEN] == theirs
+
+
 @pytest.mark.parametrize("method", ["lora", "peft/dora"])
 def test_another_base_of_the_same_shapes_is_refused_by_audit_and_card(
     method: str, runs: dict[str, Path], model_folder: Path, another: Path, tmp_path: Path,
