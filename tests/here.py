@@ -72,7 +72,7 @@ def without_workers(patch: pytest.MonkeyPatch) -> None:
         """One worker, which is this process."""
 
         def begin(self, run: Run) -> None:
-            self.shares, self.busy = [], {None: (run, attempt(run, _show))}  # type: ignore[dict-item]
+            self.shares, self.busy = [], {None: (run, attempt(run, _show))}
 
         @property
         def runs(self) -> set[str]:

@@ -59,7 +59,7 @@ def tuned(targets: list[str], **settings: object) -> Any:
 
     settings = {"r": RANK, "lora_alpha": 6, "fan_in_fan_out": targets == CONV1D} | settings
     torch.manual_seed(0)
-    model = get_peft_model(network(), LoraConfig(target_modules=targets, **settings))  # type: ignore[arg-type]
+    model = get_peft_model(network(), LoraConfig(target_modules=targets, **settings))
     return moved(model)
 
 
@@ -170,7 +170,7 @@ def adalora(folder: Path, targets: list[str], steps: int, alpha: int) -> None:
     settings = {"init_r": 6, "target_r": 2, "total_step": 10, "tinit": 1, "tfinal": 2, "deltaT": 1}
     settings |= {"lora_alpha": alpha, "fan_in_fan_out": targets == CONV1D}
     torch.manual_seed(0)
-    model = moved(get_peft_model(network(), AdaLoraConfig(target_modules=targets, **settings)))  # type: ignore[arg-type]
+    model = moved(get_peft_model(network(), AdaLoraConfig(target_modules=targets, **settings)))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     for step in range(1, steps + 1):
         model(torch.arange(WORDS)).square().mean().backward()

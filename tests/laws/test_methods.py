@@ -308,7 +308,7 @@ def test_an_output_layer_that_shares_its_weight_is_saved_with_what_trains_beside
 )  # fmt: skip
 def test_ranks_that_cannot_be_are_refused(ranks: Any, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        lora.check(lora_config(ranks=ranks), RANK, shapes_of(tiny_model("bert")))  # type: ignore[arg-type]
+        lora.check(lora_config(ranks=ranks), RANK, shapes_of(tiny_model("bert")))
     with pytest.raises(ConfigError, match=r"rank=17 .* 16 of b; type rank=16"):
         lora.check(lora_config(), 17, {"a": (32, 64), "b": (64, 16)})
 

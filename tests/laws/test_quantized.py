@@ -57,7 +57,7 @@ def test_lora_trains_on_the_rounded_base_which_stays_as_it_is(kind: str, bits: i
     for name, update in lora.updates(model, {}).items():
         assert isinstance(update, LowRank)
         assert float(update.dense().norm()) > 0
-        torch.testing.assert_close(update.dense(), expected[name].dense(), atol=1e-4, rtol=0)  # type: ignore[union-attr]
+        torch.testing.assert_close(update.dense(), expected[name].dense(), atol=1e-4, rtol=0)
     with pytest.raises(ConfigError, match=f"{bits} bits"):
         lora.merge(model)
 

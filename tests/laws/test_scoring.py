@@ -46,7 +46,6 @@ def test_near_ties_are_scored_in_fp32_and_clear_answers_are_not(
     frozen = keep_frozen_in_bf16(model)
     answers = splits["validation"].outputs(model).argmax(1)
     chosen, validation, scoring = scored_in(model, splits, frozen, "bf16", {})
-    assert scoring is not None
     assert (scoring.precision, scoring.examples) == (precision, 64)
     assert (scoring.flips is not None and scoring.flips >= FLIPS * 64) == (precision == "fp32")
     assert torch.equal(chosen["test"].outputs(model), in_fp32) == (precision == "fp32")
@@ -79,6 +78,6 @@ def test_where_fp32_has_no_room_the_record_says_that_flips_were_not_counted(
 
 def test_a_run_in_fp32_is_scored_once(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Split, "outputs", lambda *_: pytest.fail("it was scored again"))
-    assert scored_in(nn.Linear(1, 1), {"validation": None}, {}, "fp32", {"accuracy": 0.5}) == (  # type: ignore[dict-item]
+    assert scored_in(nn.Linear(1, 1), {"validation": None}, {}, "fp32", {"accuracy": 0.5}) == (
         {"validation": None}, {"accuracy": 0.5}, None,
     )  # fmt: skip

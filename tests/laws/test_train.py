@@ -182,9 +182,9 @@ class OfAGpu:
 
 @pytest.mark.parametrize(("device", "history"), [("cuda", ("pinned", "cuda", True)), ("cpu", ("cpu", False))])
 def test_a_batch_goes_to_a_gpu_from_pinned_memory_and_nothing_waits(device: str, history: tuple[Any, ...]) -> None:
-    batch = Batch({"x": OfAGpu()}, 2.0, 3, 4, 0.5)  # type: ignore[dict-item]
+    batch = Batch({"x": OfAGpu()}, 2.0, 3, 4, 0.5)
     moved = batch.to(torch.device(device))
-    assert moved.inputs["x"].history == history  # type: ignore[attr-defined]
+    assert moved.inputs["x"].history == history
     assert replace(moved, inputs=batch.inputs) == batch
 
 

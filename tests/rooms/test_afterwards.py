@@ -57,7 +57,7 @@ def test_the_factors_at_the_start_are_those_that_the_run_drew(small_run: list[st
     (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/record.json"))
     run = Run(compose(recorded(folder)), folder)
     drawn = initial_factors(run)
-    saved = {name: update.A for name, update in updates(run).items()}  # type: ignore[union-attr]
+    saved = {name: update.A for name, update in updates(run).items()}
     assert drawn.keys() == saved.keys()
     assert all(torch.allclose(drawn[name], saved[name].float(), atol=1e-7) for name in drawn)
     other = initial_factors(dataclasses.replace(run, config=dataclasses.replace(run.config, seed=4)))

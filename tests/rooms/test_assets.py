@@ -61,7 +61,7 @@ def fake_asset(archive: bytes, *member: str, **changes: object) -> Asset:
         "megabytes": 0.1,
         "instead": "model=/path/to/a/folder",
     }
-    return Asset(**(settings | changes))  # type: ignore[arg-type]
+    return Asset(**(settings | changes))
 
 
 @pytest.fixture

@@ -68,7 +68,6 @@ def test_the_figure_and_the_page_say_what_was_found() -> None:
     records = replace(memorised, declared=replace(memorised.declared, figures=("capacity", "trials")))
     figure, found = FIGURES["capacity"], "2 bits a number tell in 6 of 9 cells what is held"
     table = figure.table(records)
-    assert table is not None
     assert figure.draw(table).get_suptitle().startswith(found)
     assert f"**{found}" in page.write(records)
 

@@ -121,7 +121,6 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
     arms = (*PROTOCOL.arms, Arm(FROZEN, ("method=full", "method.embeddings=false"), 1e-4))
     records = study(lambda cell: 0.8, dataclasses.replace(PROTOCOL, arms=arms))
     made = figure.table(dataclasses.replace(records, rows={"forgetting": of_task}))
-    assert made is not None
     by_place = made.set_index(["series", "arm"])
     rises = {key: 1.5 * (nats(row) - nats(before)) for key, row in rows.items()}
     places = {

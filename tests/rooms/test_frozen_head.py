@@ -35,7 +35,7 @@ def test_it_is_the_best_logistic_regression_on_what_the_models_head_reads(small_
         for place in range(len(split.rows)):
             inputs = split.batch([place]).inputs
             with torch.no_grad():
-                states = model.base_model(input_ids=inputs["input_ids"]).last_hidden_state[0]  # type: ignore[operator, union-attr]
+                states = model.base_model(input_ids=inputs["input_ids"]).last_hidden_state[0]
             read.append(states.mean(0) if pooling == "mean" else states[0])
         features[name] = torch.stack(read).numpy()
     scale = StandardScaler().fit(features["train"])

@@ -122,7 +122,7 @@ def test_runs_that_unlike_versions_made_are_named(store: Store) -> None:
     for torch in ("2", "3"):
         folder = store.run(rank=int(torch))
         made = {"code": "a" * 64, "versions": {"torch": torch, "lorax_lab": torch}}
-        record.write_record(folder, replace(record.read_record(folder), **made))  # type: ignore[arg-type]
+        record.write_record(folder, replace(record.read_record(folder), **made))
     group = group_of(store)
     assert gaps.versions(group) == ["torch: 2 in 1 of 2 runs, 3 in 1 of 2 runs"]
     assert gaps.stamp(group, FIGURES["memory"].table(group)) == "2 versions of torch"
@@ -172,7 +172,7 @@ def test_a_comparison_that_is_missing_is_named(store: Store) -> None:
     store.run()
     folder = store.run(rank=2)
     made = record.read_record(folder)
-    record.write_record(folder, replace(made, config=made.config | {"reference": True}))  # type: ignore[arg-type]
+    record.write_record(folder, replace(made, config=made.config | {"reference": True}))
     assert [line.partition(";")[0] for line in gaps.missing(group_of(store))] == [
         "the comparison with the reference: LoRA r = 2 of seed 0"
     ]

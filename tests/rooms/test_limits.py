@@ -126,7 +126,6 @@ def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows_at_each_ra
 ) -> None:
     records = of_batches(by_rank, of_seeds)
     made = limits.batches(records)
-    assert made is not None
     assert VERDICTS[made["outcome"]] == verdict
     assert {rank: grown.mean for rank, grown in made["grows"].items()} == pytest.approx(by_rank, abs=2e-3)
     assert {rank: lead.mean for rank, lead in made["leads"].items()} == pytest.approx(
@@ -170,7 +169,6 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     table = pd.concat([forgotten("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs), *parts])
     assert limits.forgets(table, (*TASKS, "three")) is None
     made = limits.forgets(table, TASKS)
-    assert made is not None
     assert VERDICTS[made["outcome"]] == verdict
     assert [(more.low, more.high) for more in made["as_trained"].values()] == list(zip(lows, highs, strict=True))
     monkeypatch.setattr(limits.forgetting, "table", lambda records: table)

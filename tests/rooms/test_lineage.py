@@ -89,7 +89,6 @@ def test_peft_loads_it_without_a_warning_and_keeps_it_where_it_saves_it(
 
 def test_without_a_task_type_the_settings_of_peft_stay_as_they_are(runs: dict[str, Path]) -> None:
     lineage, theirs = lineage_of(runs["lora"]), {"base_model_class": "BertModel"}
-    assert lineage is not None
     assert lineage.in_settings({"task_type": None, OPEN: theirs})[OPEN] == theirs
 
 
@@ -110,9 +109,7 @@ def test_two_checkpoints_of_one_base_are_measured_with_a_caution(
     runs: dict[str, Path], another: Path, tmp_path: Path
 ) -> None:
     assert audited("card", runs["full"], "--base", another, "--extract", "rank=1", out=tmp_path / "card") == 0
-    cut = lineage_of(tmp_path / "card" / "adapter-rank=1")
-    assert cut is not None
-    assert cut.base_weights == base_weights(str(another))
+    assert lineage_of(tmp_path / "card" / "adapter-rank=1").base_weights == base_weights(str(another))
     later = shutil.copytree(runs["full"], tmp_path / "later")
     with safe_open(later / MODEL, framework="pt") as opened:
         header = opened.metadata()
@@ -146,9 +143,7 @@ def test_of_a_foreign_adapter_it_is_said_that_nothing_proves_its_base(
     assert f"nothing in its file proves that it was trained on {another}" in " ".join(
         (tmp_path / "out" / "card.md").read_text().replace("\\", "").split()
     )
-    cut = lineage_of(tmp_path / "out" / "adapter-rank=1")
-    assert cut is not None
-    assert cut.base_weights == base_weights(str(another))
+    assert lineage_of(tmp_path / "out" / "adapter-rank=1").base_weights == base_weights(str(another))
 
 
 def test_an_extract_says_what_it_was_cut_from(runs: dict[str, Path], tmp_path: Path) -> None:

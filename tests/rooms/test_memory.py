@@ -73,7 +73,7 @@ TINY = {
 def step(model: str, rank: int | None = 8, **more: object) -> Step:
     settings = {"batch": 4, "sequence": 24, "optimizer": "adamw", "precision": "fp32", "attention": "sdpa"}
     settings |= {"checkpointing": False, "head": "auto", "target_modules": "all-linear"}
-    return Step(**({"model": model, "rank": rank} | settings | more))  # type: ignore[arg-type]
+    return Step(**({"model": model, "rank": rank} | settings | more))
 
 
 @pytest.fixture

@@ -57,7 +57,6 @@ def test_cuts_and_published_numbers_stand_beside_the_ranks() -> None:
     reviews = ninety.rows(made())[0]
     assert (reviews["k90"].mean, reviews["k90_parameters"]) == (4, 4 * 2 * 64 * 6)
     table = ninety.table(made())
-    assert table is not None
     assert table["published_said"].dropna().tolist() == [1608, 8030, 1037, 1200, 896, 896, 207, 774]
     assert ninety.table(study()) is None
 
@@ -72,7 +71,7 @@ def test_a_condition_whose_reference_is_surely_beaten_is_judged_by_the_better_ar
     assert words["against_full"]["k90"].mean == 4
     asked = replace(made().protocol, better_reference=False)
     plain = replace(made(), declared=replace(made().declared, protocol=asked))
-    assert share.scores(plain, "words").reference == "full"  # type: ignore[union-attr]
+    assert share.scores(plain, "words").reference == "full"
     monkeypatch.setattr(page, "breaches", lambda records: [])
     text = page.write(made())
     assert "On words LoRA at rank 8 surely beats full fine-tuning (0.900 and 0.800)" in text
@@ -81,7 +80,6 @@ def test_a_condition_whose_reference_is_surely_beaten_is_judged_by_the_better_ar
 
 def test_an_arm_of_peft_stands_beside_the_subspaces_by_what_it_trains() -> None:
     table = FIGURES["answer"].table(made())
-    assert table is not None
     (of_reviews,) = table[(table["side"] == "VeRA") & (table["task"] == "reviews")].to_dict("records")
     assert (of_reviews["size"], round(of_reviews["share"], 1)) == (5000, 0.7)
     panels = FIGURES["answer"].draw(table).axes

@@ -39,7 +39,7 @@ def model_of(kind: str, classes: int = 2) -> nn.Module:
     model = tiny_model(kind)
     head = "classifier" if kind == "bert" else "score"
     setattr(model, head, nn.Linear(32, classes, bias=kind == "bert"))
-    model.config.num_labels = model.num_labels = classes  # type: ignore[union-attr, assignment]
+    model.config.num_labels = model.num_labels = classes
     return model.eval()
 
 
@@ -63,7 +63,7 @@ def save_run(folder: Path, kind: str, name: str, spoil: Spoil = lambda files: No
 
 
 def exchange_of(kind: str, folders: Folders) -> Exchange:
-    exchange = Exchange(Base(model_of(kind), None, "tiny", "ours"))  # type: ignore[arg-type]
+    exchange = Exchange(Base(model_of(kind), None, "tiny", "ours"))
     for name, folder in folders.items():
         exchange.add(name, folder)
     return exchange

@@ -78,7 +78,6 @@ def test_d90_follows_the_rule_of_r90_with_the_papers_own_beside() -> None:
         study(truth, protocol=protocol), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
     )
     rows = table(records)
-    assert rows is not None
     of_d = rows[rows["side"] == "dimension"]
     assert list(of_d["size"]) == list(means)
     assert enough(of_d, 0.9) == share.Enough(low=100_000, mean=100_000, surely=100_000)
@@ -114,15 +113,14 @@ def test_a_rank_of_which_a_run_diverged_does_not_keep_the_share_and_is_named(
     protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, Arm("LoRA r=64", ("method=lora", "rank=64"), 1e-3)))
     heads = {TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
     whole = replace(study(lambda cell: 0.9, protocol), heads=heads)
-    assert enough(table(directed(whole, higher)), 0.9) == Enough(1, 1, 1)  # type: ignore[arg-type]
+    assert enough(table(directed(whole, higher)), 0.9) == Enough(1, 1, 1)
     rows = table(lost(directed(whole, higher), rank=rank))
-    assert rows is not None
     assert enough(rows, 0.9) == r90
     shown = lost(directed(present(whole), higher), rank=rank)
     (row,) = ninety.rows(shown)
     assert (row["r90"], row["lost"]) == (r90, [f"rank {rank}"])
     assert "nan" not in claims.answer(rows)
-    FIGURES["answer"].draw(FIGURES["answer"].table(shown))  # type: ignore[arg-type]
+    FIGURES["answer"].draw(FIGURES["answer"].table(shown))
 
 
 @pytest.mark.parametrize(
@@ -188,10 +186,10 @@ def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best(higher: bo
     noise, sign = np.random.default_rng(1).normal(0, 0.05, arm.shape), 1 if higher else -1
     alike = arm + noise - noise.mean() - sign * 1e-4
     both = replace(of_task, arms={("rank", 1): arm - sign * 0.1, ("rank", 8): alike, ("rank", 64): arm})
-    assert plateau(both).rank == 8  # type: ignore[union-attr]
+    assert plateau(both).rank == 8
     falls = replace(of_task, arms={("rank", 8): arm, ("rank", 64): arm - sign * 0.1})
-    assert (plateau(falls).rank, plateau(falls).best) == (None, 8)  # type: ignore[union-attr]
-    assert plateau(both).share == of_task.share_of(arm)  # type: ignore[union-attr]
+    assert (plateau(falls).rank, plateau(falls).best) == (None, 8)
+    assert plateau(both).share == of_task.share_of(arm)
 
 
 def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(higher: bool) -> None:

@@ -23,7 +23,7 @@ def kill_at_step(step: int) -> None:
         if at == step:
             os.killpg(0, signal.SIGKILL)
 
-    console.Steps.__call__ = on_step  # type: ignore[method-assign]
+    console.Steps.__call__ = on_step
 
 
 def die_at_write(number: int) -> None:
@@ -74,7 +74,7 @@ def at_print(number: int, act: str) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return inner(text)
 
-    sys.stdout.write = write  # type: ignore[method-assign]
+    sys.stdout.write = write
     guard()  # as at the entry of every command
 
 
@@ -104,7 +104,7 @@ def by_seed(**ends: str) -> None:
             ENDS[end](args[0])
         return inner(*args, **kwargs)
 
-    train.train = wrapped  # type: ignore[assignment]
+    train.train = wrapped
 
 
 def impatient(seconds: float) -> None:

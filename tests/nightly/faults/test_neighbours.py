@@ -118,7 +118,7 @@ def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: l
     store, kept = store_of(overrides), dict[str, bytes]()
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        sweep = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
+        sweep = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
         before = set(store.glob("*/checkpoints/step-*"))
         until(partial(has_new, store, before), lambda sweep=sweep: sweep.poll() is None)
         if number == signal.SIGTERM:
