@@ -52,10 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    _check_alpha(options.alpha)
     from lorax_lab.audit import findings
-    from lorax_lab.audit.measure import fastest_device, measure_all
-    from lorax_lab.audit.store import open_store
+    from lorax_lab.audit.measure import fastest_device, measure_all, open_store
     from lorax_lab.audit.updates import open_updates
 
     updates = open_updates(options.base, options.tuned, options.alpha)
@@ -67,7 +65,6 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _card(options: argparse.Namespace) -> int:
-    _check_alpha(options.alpha)
     if not 0 <= options.margin < math.inf:
         raise ConfigError(f"--margin {options.margin:g}: allowed are numbers ≥ 0, in the metric's unit; as .02")
     if options.extract == "" and options.task is None:
@@ -75,11 +72,6 @@ def _card(options: argparse.Namespace) -> int:
     from lorax_lab.audit.card import make
 
     return make(options.tuned, options)
-
-
-def _check_alpha(alpha: float | None) -> None:
-    if alpha is not None and not 0 < alpha < math.inf:
-        raise ConfigError(f"--alpha {alpha:g}: allowed are numbers > 0; type --alpha 16")
 
 
 def _parser(is_card: bool) -> argparse.ArgumentParser:

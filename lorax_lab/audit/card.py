@@ -12,9 +12,8 @@ from lorax_lab.audit import extract, findings
 from lorax_lab.audit.checkpoint import open_checkpoint
 from lorax_lab.audit.cuts import Tuned, put_together, score, task_config
 from lorax_lab.audit.facts import Facts, facts_of
-from lorax_lab.audit.measure import fastest_device, measure_all
+from lorax_lab.audit.measure import fastest_device, measure_all, open_store
 from lorax_lab.audit.picture import png
-from lorax_lab.audit.store import open_store
 from lorax_lab.audit.updates import is_adapter, open_updates
 from lorax_lab.config import RunConfig
 from lorax_lab.console import bar, say
@@ -27,8 +26,6 @@ from lorax_lab.record.files import write_bytes, write_csv, write_json, write_tex
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.split import Split
 
-ALT = "Share of the update's energy by rank and module type"
-SCORED = ", and its score when cut"
 LISTED = 12
 """Names of matrices and notes that the page lists; `card.json` has all."""
 ROUNDING = 1e-3
@@ -75,8 +72,6 @@ def make(tuned: str, options: Namespace) -> int:
         scored = Scored(scores, tuned_model, config, task)
     rows = findings.frame(measured.values())
     write(facts_of(updates, findings.complete(rows), failures, scored.scores if scored else None), rows, folder)
-    for failure in failures:
-        say(f"not measured: {failure}", style="red")
     if options.extract is None:
         return 1 if failures else 0
     rank = typed_rank or _chosen_rank(scored)
@@ -102,8 +97,7 @@ def write(facts: Facts, rows: pd.DataFrame, folder: Path) -> None:
 
 def page(facts: Facts, lines: list[str]) -> str:
     """The card in Markdown, under its headlines."""
-    alt = ALT + (SCORED if facts["scores"] else "")
-    return findings.render("card.md.j2", {"facts": facts, "lines": lines, "alt": alt, "listed": LISTED})
+    return findings.render("card.md.j2", {"facts": facts, "lines": lines, "listed": LISTED})
 
 
 def _task_and_base(tuned: str, options: Namespace) -> tuple[RunConfig | None, str | None]:

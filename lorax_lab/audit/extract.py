@@ -1,6 +1,6 @@
 """The truncated update as a PEFT adapter: `--extract rank=16`."""
 
-from contextlib import suppress
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lorax_lab.audit.checkpoint import Matrix
 from lorax_lab.audit.cuts import Tuned
-from lorax_lab.audit.store import Measured
+from lorax_lab.audit.measure import Measured
 from lorax_lab.audit.updates import Updates
 from lorax_lab.console import bar, say
 from lorax_lab.errors import ConfigError
@@ -31,10 +31,8 @@ def parse_rank(text: str) -> int:
     >>> parse_rank("rank=16")
     16
     """
-    key, _, value = text.partition("=")
-    with suppress(ValueError):
-        if key == "rank" and int(value) >= 1:
-            return int(value)
+    if typed := re.fullmatch("rank=0*([1-9][0-9]*)", text):
+        return int(typed[1])
     raise ConfigError(f"--extract {text}: allowed is rank=N, with N from 1 on; type --extract rank=16")
 
 

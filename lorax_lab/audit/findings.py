@@ -17,8 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lorax_lab.audit.measure import DRAWN
-from lorax_lab.audit.store import Measured
+from lorax_lab.audit.measure import DRAWN, Measured
 from lorax_lab.audit.updates import Updates
 from lorax_lab.console import WIDTH, Console, console, say
 from lorax_lab.record.files import write_csv, write_text
@@ -206,8 +205,6 @@ def _cell(rows: pd.DataFrame, key: str, form: str = "") -> str:
 
 def close(updates: Updates, measured: Mapping[str, Measured], failures: Sequence[str], folder: Path) -> None:
     """Print the table and the findings; write `audit.csv` and `report.md`."""
-    for failure in failures:
-        say(f"not measured: {failure}", style="red")
     if not measured:
         return
     rows = frame(measured.values())

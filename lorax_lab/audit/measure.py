@@ -1,22 +1,31 @@
-"""One matrix: the spectrum of its update, and its row of measures with what one pass over the weights tells."""
+"""One matrix: the spectrum of its update, and its row of measures with what one pass over the weights tells.
+
+An audit keeps them in a folder: `audit.json` says what was audited, and `matrices/00012.npz` holds a row (JSON) and its
+singular values. Each file is written whole, so a stopped audit goes on where it was.
+"""
 
 import itertools
+import json
 import math
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lorax_lab import spectra
-from lorax_lab.audit import store
 from lorax_lab.audit.checkpoint import Difference, Matrix
-from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
 from lorax_lab.config.defaults import flat
 from lorax_lab.console import bar, say
+from lorax_lab.errors import ConfigError
 from lorax_lab.models import layer_number, short_name
-from lorax_lab.models.tensor_files import dtype_of, norm
+from lorax_lab.models.tensor_files import dtype_of, norm, read_json
+from lorax_lab.record.files import write_arrays, write_json
+from lorax_lab.record.redact import redacted
 from lorax_lab.spectra import LowRank, Rounding, Row, Spectrum
 from lorax_lab.streams import generator
 
@@ -25,6 +34,16 @@ WANTED = 1e-6
 DRAWN = "nulls_drawn"
 SHOWN = 10
 """How many notes of one kind are printed."""
+FORMAT = 3
+IDENTITY = "audit.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A matrix's row and its singular values: all of them, or the factors' own."""
+
+    row: Row
+    sigma: np.ndarray
 
 
 class Watched:
@@ -81,16 +100,18 @@ def measure_all(
     failures: list[str] = []
     with bar(updates.title) as on_done:
         for index, matrix in enumerate(updates.matrices):
-            before = store.load(folder, index, matrix.name)
+            before = _load(folder, index, matrix.name)
             try:
                 measured = before or measure(matrix, device)
                 if nulls and DRAWN not in measured.row:
                     measured = Measured(measured.row | _nulls(matrix, measured.sigma, device), measured.sigma)
             except (ValueError, ArithmeticError) as error:
                 failures.append(f"{matrix.name}: {error}")
+                say(f"not measured: {failures[-1]}", style="red")
             else:
                 if measured is not before:
-                    store.save(folder, index, measured)
+                    row = np.array(json.dumps(measured.row))
+                    write_arrays(_path(folder, index), {"sigma": measured.sigma, "row": row})
                 done[matrix.name] = measured
             on_done(index + 1, len(updates.matrices))
     return done, failures
@@ -152,3 +173,38 @@ def _place(matrix: Matrix) -> Row:
 def fastest_device() -> torch.device:
     """CUDA where there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# ---- the folder
+
+
+def open_store(folder: Path, identity: dict[str, Any]) -> Path:
+    """The folder, which is made if needed; a ConfigError says that it holds another audit, or other files."""
+    path = folder / IDENTITY
+    identity = redacted({"format": FORMAT, **identity})  # as it is written
+    if path.is_file():
+        try:
+            before = read_json(path)
+        except ConfigError as error:
+            raise ConfigError(f"--out {folder}: {error}, type another --out, or delete this one") from None
+        if changed := [key for key in identity if before.get(key) != identity[key]]:
+            raise ConfigError(f"--out {folder} holds another audit: {', '.join(changed)} differ; type another --out")
+    elif folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise ConfigError(f"--out {folder} is a file, or holds other files; type --out with a new folder's name")
+    else:
+        write_json(path, identity, indent=1)
+    return folder
+
+
+def _load(folder: Path, index: int, name: str) -> Measured | None:
+    """What was measured of a matrix; None where nothing was, or nothing that can be read."""
+    try:
+        with _path(folder, index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            measured = Measured(json.loads(str(arrays["row"])), arrays["sigma"])
+            return measured if measured.row["matrix"] == name else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _path(folder: Path, index: int) -> Path:
+    return folder / "matrices" / f"{index:05d}.npz"

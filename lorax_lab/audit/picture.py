@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from lorax_lab.audit.facts import Facts
 from lorax_lab.record.palette import CATEGORICAL
 
-WIDTH, ACROSS, MOST = 8.0, 4, 8
-"""Inches; panels in a row; module types that are drawn, those with the most energy."""
+WIDTH, ACROSS, MOST, LETTERS = 8.0, 4, 8, 26
+"""Inches; panels in a row; module types that are drawn, those with the most energy; letters of a name, its last."""
 LINE, NULL = CATEGORICAL[0], "0.45"
 STYLE: Any = {
     "font.size": 8, "axes.titlesize": 8.5, "axes.titlelocation": "left", "axes.labelsize": 8,
@@ -69,7 +69,8 @@ def _energies(part: Any, modules: list[Facts], rows: int) -> None:
             axes.text(0.97, 0.06, "no valid null", transform=axes.transAxes, ha="right", color="0.3", fontsize=7.5)
         for share in (0.9, 0.99):
             axes.axhline(share, color="0.8", linewidth=0.7, zorder=0)
-        axes.set_title(_short(module["module"]))
+        name = module["module"]
+        axes.set_title(name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}")
         axes.set_ylim(0, 1.04)
         axes.set_yticks([0, 0.5, 0.9, 0.99], ["0", ".5", ".9", ".99"])
         axes.set_xscale("log", base=2, subs=[])
@@ -109,7 +110,3 @@ def _cuts(axes: Axes, scores: Facts) -> None:
     axes.set(xlabel="k directions in every matrix", ylabel=f"{scores['metric']}, cut − whole{better}")
     axes.set_title(f"score when cut: {scores['task']}")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), handlelength=1.5)
-
-
-def _short(name: str, letters: int = 26) -> str:
-    return name if len(name) <= letters else f"…{name[-letters + 1 :]}"

@@ -1,6 +1,7 @@
 """What is audited: two checkpoints, a checkpoint and an adapter, or an adapter alone, as a list of matrices."""
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Up
     Raises:
         ConfigError: a name is no checkpoint and no adapter, a checkpoint stands alone, or the alpha does not fit.
     """
+    if alpha is not None and not 0 < alpha < math.inf:
+        raise ConfigError(f"--alpha {alpha:g}: allowed are numbers > 0; type --alpha 16")
     if tuned is None and is_adapter(base):
         return _adapter(None, base, alpha)
     if tuned is None:
