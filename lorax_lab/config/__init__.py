@@ -117,9 +117,7 @@ class MethodConfig:
 
 @dataclass
 class TrainConfig:
-    """The budget and the optimizer. `max_steps` cuts the epochs short when it is set. Batches of like lengths are made
-    inside windows of `length_window` batches; 1 leaves them to chance. `patience` is the number of validations without
-    a better primary score that end the training."""
+    """The budget and the optimizer. See `conf/train/`."""
 
     __pydantic_config__ = READING
     learning_rate: float = field(metadata=POSITIVE)
@@ -160,12 +158,7 @@ class TrainConfig:
 @dataclass
 class TrackingConfig:
     """The windows on runs: of Weights & Biases, where `auto` is online when logged in and offline otherwise, or of
-    Trackio.
-
-    Attributes:
-        artifacts: whether the trained weights are kept there too.
-        study: the study that the run belongs to, as a tag.
-    """
+    Trackio. See `conf/tracking/`."""
 
     __pydantic_config__ = READING
     mode: str = field(metadata=one_of("auto", "offline", "online", "trackio", "disabled"))
