@@ -1,7 +1,5 @@
 """`python -m analysis [FIGURE …] [--runs runs] [--out figures]`: the records' figures and tables."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from importlib import import_module

@@ -6,8 +6,6 @@ alone, which full fine-tuning's run has fitted on the frozen base; of a language
 Nothing is trained.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,8 +1,6 @@
 """What a figure of runs does not show as it should, and what to type: runs without a result, damaged ones, absent
 seeds, and runs that unlike versions of the code or of a package made."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

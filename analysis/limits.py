@@ -1,8 +1,6 @@
 """`docs/limits.md`, which `python -m analysis paper` writes: what others than the LoRA paper claim about LoRA, decided
 from the published records, or said to be open. Claims of rates and scores are read from the cells of `which_rank`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path

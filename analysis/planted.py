@@ -6,8 +6,6 @@ of a model at once, from the table of `experiments.planted_everywhere`. Nothing 
 |log2(estimate / rank)| octaves: 0 is right, 1 twice or half of it; a 0 counts as 1/2.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Sequence

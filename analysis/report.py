@@ -4,8 +4,6 @@ The page is one file that asks nothing of any network: what varied, a table of t
 as a picture, and what is missing, with what to type. Its words stand in `pages/report.html.j2`; here are its facts.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import shlex

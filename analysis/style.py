@@ -1,7 +1,5 @@
 """One look for every figure, legible in grey, and the files that a figure becomes."""
 
-from __future__ import annotations
-
 import functools
 import math
 import textwrap

@@ -1,8 +1,6 @@
 """`python -m analysis trajectory`: how an update comes to its rank while it trains, from the table that
 `experiments.trajectory` writes: a figure and a page."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Names of a run in figures: its variant (the method and its settings that differ) and its arm (a variant at one
 rank)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ of the best rank on test less that of the rule's rank. The best one is chosen by
 have some regret. Repeats of one task are no independent samples, so intervals are over the means of tasks.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Callable, Iterable, Sequence

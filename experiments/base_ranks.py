@@ -5,8 +5,6 @@ says, as to the whole base. The control has k directions of each matrix drawn at
 second table has the rank of a data matrix: a task's examples as rows, after each layer.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path

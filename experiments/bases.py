@@ -9,8 +9,6 @@ images; its weights are nobody's published ones. It knows the digits 0 to 4, rea
 the task is the digits 5 to 9.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

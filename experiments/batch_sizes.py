@@ -5,8 +5,6 @@ RULE (`analysis.limits`): full fine-tuning's score less LoRA's at batches of 256
 borne out where this is surely above 0 at each rank. Else it is refuted where it is surely below .015 at each.
 """
 
-from __future__ import annotations
-
 from experiments.command import main
 from experiments.rank_sweep_3 import COMMON, FINAL_SEEDS, LOWEST_OF_FULL, LOWEST_OF_LORA
 from experiments.study import Plan, full, lora
@@ -23,7 +21,6 @@ EXAMPLES = ("task.train_examples=3000", "task.validation_examples=4000", "task.t
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (full(LOWEST_OF_FULL), *(lora(rank, LOWEST_OF_LORA) for rank in RANKS))
     protocol = Protocol(
         arms, factor=3.0, selection_seeds=(100, 101), final_seeds=FINAL_SEEDS, extensions=3, ties_are_edges=True

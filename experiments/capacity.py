@@ -15,8 +15,6 @@ Each constant is also fitted: cells are ordered by the rule's ratio, and every s
 others test it.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from pathlib import Path
@@ -44,7 +42,6 @@ FEED_FORWARD = (f"{LAYER}intermediate.dense", f"{LAYER}output.dense")
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (
         full(1e-4, "method.others=false"),
         lora(1, 1e-3, on(ATTENTION), name="attention r=1"),

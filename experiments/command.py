@@ -5,8 +5,6 @@ command continues it. The declaration is written before the first run. After eac
 weights, are written to the study's file.
 """
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import sys

@@ -5,8 +5,6 @@ lab's own reading of them, and written to `analysis/study/constants.csv`. Where 
 again; `tests/rooms/test_constants.py` names the studies whose rows lack.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

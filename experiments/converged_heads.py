@@ -2,8 +2,6 @@
 every share of what fine-tuning brings.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -13,8 +13,6 @@ margin, loss_margin, extensions. The first arm is the one that the others are co
 learning rate of an arm's grid. The options are those of every study and follow the file; records go beside it.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import SimpleNamespace

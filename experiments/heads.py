@@ -1,8 +1,6 @@
 """Control of the rank study's second edition: other heads. One is the untrained pooler of the first edition, one is
 trained alone first and kept while the body trains."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from experiments.command import main
@@ -26,7 +24,6 @@ HEAD, WEIGHTS = "head.safetensors", "model.safetensors"
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (full(5e-5), *(lora(rank, 5e-4) for rank in RANKS))
     tasks = tasks_of_the_second_edition()
     levels = {f"{name} with the pooler": tasks[name] for name in BEGUN}

@@ -9,8 +9,6 @@ RULE for "LoRA forgets less" (`analysis.limits`): full fine-tuning surely raises
 rank 8 does, on each task. It is refuted where it surely raises it less on each. What holds at equal norm stands beside.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import sqlite3
@@ -44,7 +42,6 @@ SCORED_PIECES, SCORED_EXAMPLES = 200, 100
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (
         full(3e-5),
         Arm("full without embeddings", ("method=full", "method.embeddings=false"), 3e-5),

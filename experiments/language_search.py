@@ -13,8 +13,6 @@ COST: 2 runs of 200 steps for each generator, side by side: about four minutes o
 several times that for long ones.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 from collections.abc import Mapping

@@ -2,8 +2,6 @@
 more examples. The third edition has it with 24 words and half as many epochs; a third as many were too few for 96.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +26,6 @@ LEAST, EACH = 12, 60
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (full(LOWEST_OF_FULL), *(lora(rank, LOWEST_OF_LORA) for rank in RANKS))
     return Plan(
         protocol=Protocol(arms, factor=3.0, extensions=3, final_seeds=(0, 1, 2, 3, 4), better_reference=True),

@@ -1,7 +1,5 @@
 """Control: random labels that are learned. What rank does an update need that can only memorise?"""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ EPOCHS = {250: 20, 1000: 15, 4000: 8}
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (full(1e-4, "method.others=false"), *(lora(rank, 6e-4) for rank in RANKS))
     fixed = ("task.memorise=true", "train.head=false", "task.pooling=mean")
     return Plan(

@@ -5,8 +5,6 @@ Runs of the same configuration are trained once for all of them, if every study 
 rest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Table 7 of the LoRA paper: does the update amplify directions that W has, but does not emphasise?"""
 
-from __future__ import annotations
-
 from experiments import paper, random_labels
 from experiments.command import main
 from experiments.paper_subspaces import DRAWN
@@ -11,7 +9,6 @@ RANKS = (4, 64)
 
 
 def plan() -> Plan:
-    """The grid."""
     return paper.plan(
         (paper.lora(rank) for rank in RANKS),
         factors={"task": paper.TASKS | {"random labels": DRAWN}},

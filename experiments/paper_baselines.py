@@ -1,8 +1,6 @@
 """In the place of the LoRA paper's Table 8: what a task can be solved with while no attention or feed-forward matrix is
 updated."""
 
-from __future__ import annotations
-
 from experiments import paper
 from experiments.command import main
 from experiments.study import FULL, Plan
@@ -12,7 +10,6 @@ USUAL = "task.pooling=own"
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (
         Arm(FULL, ("method=full",), 3e-5),
         Arm("head alone", ("method=head",), 1e-3),

@@ -1,7 +1,5 @@
 """Tables 16 and 17 of the LoRA paper: full fine-tuning and LoRA with few and with many examples."""
 
-from __future__ import annotations
-
 from experiments import paper
 from experiments.command import main
 from experiments.study import FULL, Plan
@@ -12,7 +10,6 @@ EPOCHS = {100: 30, 300: 10, 1000: 3, 3000: 1, 10_000: 1}
 
 
 def plan() -> Plan:
-    """The grid."""
     sizes = {f"{count} examples": _size(count) for count in EPOCHS}
     return paper.plan(
         (paper.lora(rank) for rank in RANKS),

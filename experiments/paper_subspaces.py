@@ -1,7 +1,5 @@
 """Figures 3, 4, 6, 7 and 8 of the LoRA paper: which directions do updates share?"""
 
-from __future__ import annotations
-
 from experiments import paper, random_labels
 from experiments.command import main
 from experiments.study import Plan, local
@@ -16,7 +14,6 @@ DRAWN = (*local(random_labels.table()), "task.name=random_labels", *SIZES)
 
 
 def plan() -> Plan:
-    """The grid."""
     return paper.plan(
         (paper.lora(rank) for rank in RANKS),
         factors={"task": paper.TASKS | {"random labels": DRAWN}},

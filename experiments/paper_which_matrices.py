@@ -1,7 +1,5 @@
 """Table 5 of the LoRA paper: which matrices should be adapted, at one budget of parameters?"""
 
-from __future__ import annotations
-
 from experiments import paper
 from experiments.command import main
 from experiments.study import Plan
@@ -24,7 +22,6 @@ BUDGET = {
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = [paper.lora(rank, name, targets, paper.lowest(targets)) for name, (rank, targets) in BUDGET.items()]
     arms.append(paper.lora(1, "all r=1"))
     return paper.plan(arms, figures=paper.FIGURES)

@@ -1,8 +1,6 @@
 """Tables 6 and 15 of the LoRA paper: what rank, in which matrices? And its Figures 3, 4, 6 to 8 and its Table 7, where
 LoRA adapts query and value alone, as it does there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from experiments import paper
@@ -25,7 +23,6 @@ OF_ARM = {FULL: (4, 64), R4: (4,), R64: (64,)}
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = [arm for name in SETS for arm in _of_set(name)]
     return paper.plan(
         [*arms, _unequal(12, 4), _unequal(4, 12)],

@@ -1,7 +1,5 @@
 """Control: a teacher whose update has rank 4. Does the lab find 4?"""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from experiments.command import main

@@ -6,8 +6,6 @@ functional rank cuts them, and the answers are held beside the labels. `experime
 one matrix. Other updates of lower rank may give these labels too, so r* has no truth here and is not asked.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Iterator

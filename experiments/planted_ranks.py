@@ -5,8 +5,6 @@ matrix, trained alone on stored features, ends at .72 where 8 directions end at 
 `python -m analysis planted` puts ranks up to 64 and a full-rank matrix to the spectral estimators.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from experiments.command import main
@@ -30,7 +28,6 @@ SIZES = {32: ("task.train_examples=5000", *SCORED, "train.epochs=3")}
 
 
 def plan() -> Plan:
-    """The grid."""
     only = f"method.target_modules=[{MATRIX.format(layer=5)}]"
     arms = (full(1.25e-4, "method.others=false", only), *(lora(rank, 1e-3, only) for rank in RANKS))
     return Plan(

@@ -7,8 +7,6 @@ update is asked for, and full fine-tuning trains just these and the head. A base
 another question, what the words' vectors do, and takes a quarter more runs; the study may grow by it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +57,6 @@ CHANGES: Mapping[str, Callable[[Tensor, Generator], Tensor]] = {
 
 
 def plan() -> Plan:
-    """The grid."""
     return plan_of_bases(bases(), prepare)
 
 

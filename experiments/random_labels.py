@@ -1,7 +1,5 @@
 """Control: labels drawn at random. What does an update look like that can learn nothing but noise?"""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

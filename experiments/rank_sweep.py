@@ -1,7 +1,5 @@
 """The rank study: full fine-tuning against LoRA at six ranks, on two tasks."""
 
-from __future__ import annotations
-
 from experiments.command import main
 from experiments.study import FULL, Plan, full, lora
 from lorax_lab.study.protocol import Protocol
@@ -11,7 +9,6 @@ SIZES = ("task.train_examples=3000", "task.validation_examples=1000", "task.test
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (full(5e-5), *(lora(rank, 5e-4) for rank in RANKS))
     return Plan(
         protocol=Protocol(arms, rates=4, selection_seeds=(100, 101)),

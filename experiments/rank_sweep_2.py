@@ -5,8 +5,6 @@ It grows task by task, since all of it takes five hours: a task's runs are made 
 cloze, asks which word is missing in a headline. A headline is used if it has exactly one of the words, once.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import defaultdict
@@ -34,7 +32,6 @@ HEADLINES = 22_000
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = [full(5e-5), Arm("full without embeddings", ("method=full", "method.embeddings=false"), 5e-5)]
     arms += [Arm("head alone", ("method=head",), 4e-3), *(lora(rank, 5e-4) for rank in RANKS)]
     return Plan(

@@ -4,8 +4,7 @@ It grows task by task, since all of it takes many hours. A task's trials are mad
 runs. Cloze asks which of 24 words is missing in a headline.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.command import main
@@ -31,7 +30,6 @@ EACH = 250
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (
         full(LOWEST_OF_FULL),
         *(lora(rank, LOWEST_OF_LORA) for rank in RANKS),
@@ -71,9 +69,21 @@ def tasks_of_the_third_edition() -> dict[str, tuple[str, ...]]:
     }
 
 
-def task_of_controls() -> dict[str, dict[str, tuple[str, ...]]]:
-    """The factor of the edition's controls, which have one task."""
-    return {"task": {"sarcasm": tasks_of_the_third_edition()["sarcasm"]}}
+def control(
+    arms: tuple[Arm, ...],
+    figures: tuple[str, ...],
+    final: Mapping[str, tuple[str, ...]] = FINAL,
+    chosen_by_loss: str | None = None,
+) -> Plan:
+    """The plan of a control of the edition, which has one of its tasks."""
+    return Plan(
+        protocol=protocol_of_the_third_edition(arms, chosen_by_loss),
+        factors={"task": {"sarcasm": tasks_of_the_third_edition()["sarcasm"]}},
+        common=COMMON,
+        final=final,
+        figures=figures,
+        control_of="rank_sweep_3",
+    )
 
 
 def subspace(dimension: int) -> Arm:

@@ -2,18 +2,8 @@
 then moves by a small share of the learning rate, and the head by all of it.
 """
 
-from __future__ import annotations
-
 from experiments.command import main
-from experiments.rank_sweep_3 import (
-    COMMON,
-    DIMENSIONS,
-    FINAL,
-    LOWEST_OF_FULL,
-    LOWEST_OF_LORA,
-    protocol_of_the_third_edition,
-    task_of_controls,
-)
+from experiments.rank_sweep_3 import DIMENSIONS, LOWEST_OF_FULL, LOWEST_OF_LORA, control
 from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Arm
 
@@ -24,14 +14,7 @@ LOWEST = dict(zip(DIMENSIONS, (1e-2, 9e-2, 3e-2, 3e-3, 5e-4), strict=True))
 def plan() -> Plan:
     """The grid. Full fine-tuning and LoRA of rank 8 are the edition's."""
     arms = (full(LOWEST_OF_FULL), lora(8, LOWEST_OF_LORA), *map(isometric, DIMENSIONS))
-    return Plan(
-        protocol=protocol_of_the_third_edition(arms),
-        factors=task_of_controls(),
-        common=COMMON,
-        final=FINAL,
-        figures=("answer", "trials"),
-        control_of="rank_sweep_3",
-    )
+    return control(arms, ("answer", "trials"))
 
 
 def isometric(dimension: int) -> Arm:

@@ -2,17 +2,8 @@
 full fine-tuning, which also trains embeddings, norms and biases.
 """
 
-from __future__ import annotations
-
 from experiments.command import main
-from experiments.rank_sweep_3 import (
-    COMMON,
-    FINAL,
-    LOWEST_OF_FULL,
-    LOWEST_OF_LORA,
-    protocol_of_the_third_edition,
-    task_of_controls,
-)
+from experiments.rank_sweep_3 import FINAL, LOWEST_OF_FULL, LOWEST_OF_LORA, control
 from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Arm
 
@@ -22,7 +13,6 @@ WIDTH = 384
 
 
 def plan() -> Plan:
-    """The grid."""
     arms = (
         full(LOWEST_OF_FULL),
         Arm(NO_EMBEDDINGS, ("method=full", "method.embeddings=false"), LOWEST_OF_FULL),
@@ -30,14 +20,8 @@ def plan() -> Plan:
         *(lora(rank, LOWEST_OF_LORA) for rank in (8, 64, WIDTH)),
         lora(8, LOWEST_OF_LORA, "method.others=true", name="LoRA r=8 with the rest"),
     )
-    return Plan(
-        protocol=protocol_of_the_third_edition(arms),
-        factors=task_of_controls(),
-        common=COMMON,
-        final=FINAL | dict.fromkeys((NO_EMBEDDINGS, MATRICES), ("measure=k90",)),
-        figures=("arms", "answer", "spectral", "trials"),
-        control_of="rank_sweep_3",
-    )
+    final = FINAL | dict.fromkeys((NO_EMBEDDINGS, MATRICES), ("measure=k90",))
+    return control(arms, ("arms", "answer", "spectral", "trials"), final)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ more. A study that grows under another version of the code replays one recorded 
 (`check_versions`): there the machine is the study's own, and its scores have to be equal, or within rounding.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import random

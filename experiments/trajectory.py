@@ -24,8 +24,6 @@ THINNED: of 12 steps six or seven, of the training one epoch, and LoRA trains on
 COST. 9 runs of 94 or 150 steps, with 57 looks of 2 to 10 s: about 10 minutes on one quiet core, more beside others.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product

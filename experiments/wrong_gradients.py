@@ -5,8 +5,6 @@ it adds to the gradient of z is divided by its padded length L. Here that gradie
 for one batch of sarcasm and a subspace of the whole body (DID).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 from unittest.mock import patch

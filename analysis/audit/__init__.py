@@ -1,8 +1,6 @@
 """`python -m analysis audit FOLDER`: the figures of an audit. A table of its rows and singular values makes the CSV of
 each figure, and the CSV is drawn."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import zipfile

@@ -5,8 +5,6 @@ are structure. The least null is the lowest of noises that keep the update's own
 directions stand above the noise is counted only where the others are distributed as iid noise.
 """
 
-from __future__ import annotations
-
 import math
 import textwrap
 from typing import Any, NamedTuple

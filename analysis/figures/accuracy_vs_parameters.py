@@ -1,7 +1,5 @@
 """Test score against the number of parameters trained: what each point of accuracy costs."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter

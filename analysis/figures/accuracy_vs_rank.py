@@ -1,7 +1,5 @@
 """Test score against rank, and full fine-tuning as a band where it was run: what rank is enough to match it?"""
 
-from __future__ import annotations
-
 from itertools import cycle
 
 import pandas as pd

@@ -4,8 +4,6 @@ The effective rank is exp H(p), p_i = σ_i / Σσ (Roy & Vetterli 2007). A share
 full fine-tuning, a product of Gaussian factors of the same rank for LoRA. Only shares well below it are structure.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -5,8 +5,6 @@ is W0 + [ΔW]_k in every measured matrix, the remainder W0 + ΔW − [ΔW]_k; Al
 shows the effect of these alone.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import cycle
 from statistics import median

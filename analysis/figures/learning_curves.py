@@ -1,8 +1,6 @@
 """What was logged while the runs trained, over the steps; of many runs some. A run that did not complete has no
 `metrics.jsonl`: its steps are those of `progress.jsonl`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 `spectra.MEASURES` says which measures there are: a new one has its panel, and its rows in the table, by itself.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

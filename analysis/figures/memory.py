@@ -1,7 +1,5 @@
 """Memory at the peak of one training step, by category: how much does a lower rank save, and where?"""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -4,8 +4,6 @@ In a template a paragraph, an item of a list or a row of a table may go over sev
 each. The lines of a row end with `|`, and only the first begins with one.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 """`python -m analysis paper` writes `docs/paper.md`, a table with a row for each claim of the LoRA paper and what is
 behind it; and `docs/limits.md`, the claims of others. All numbers come from the records."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

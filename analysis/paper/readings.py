@@ -4,8 +4,6 @@
 the numbers of its rule. A function gives a reading for each part of a claim, such as the query and the value matrices.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`python -m analysis study`, `python -m analysis verdict`: figures, tables and verdicts, from published records."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 """Full fine-tuning against LoRA at each rank on one task: scores, paired differences, the rank that is enough, and what
 the declared margin can tell."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache

@@ -2,8 +2,6 @@
 number of directions of the full update, and dimension of a random subspace that keep 90 % of what fine-tuning brings.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

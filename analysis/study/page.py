@@ -1,8 +1,6 @@
 """The numbers of a study's own page, `VERDICT.md`, and of `analysis/VERDICT.md` over all studies; the words stand in
 `analysis/pages`. What a page has no room for stands in tables beside it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache

@@ -9,8 +9,6 @@
   .02 stands for .015 to .025, and so 350 for 280 to 460.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One study as it was published: its declaration, its trials and final runs, and its damaged lines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

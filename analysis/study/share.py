@@ -7,8 +7,6 @@ keeps* a share where the 95 % interval of `score − share · full − (1 − sh
 Rothmann et al. 2003). The three scores are paired by seed and test example.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping

@@ -1,8 +1,6 @@
 """The full update itself: its spectral ranks beside noise and rounding, the scores of its cuts, and the directions that
 seeds share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from functools import lru_cache

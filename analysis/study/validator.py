@@ -4,8 +4,6 @@ What is checked is what an honest author gets wrong: a study that is incomplete,
 than declared, a test split that chose a learning rate, runs of other data, a run that diverged and was left out.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

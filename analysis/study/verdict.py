@@ -1,8 +1,6 @@
 """The declared verdict: per task and type of matrix, is the update of low rank by the study's own margin and line? From
 the records alone. The share that is kept (`share`) is the answer of pages; this is what a study had promised."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache

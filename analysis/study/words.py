@@ -1,7 +1,5 @@
 """Words for lists of names, and of numbers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any

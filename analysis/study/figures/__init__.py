@@ -5,8 +5,6 @@ To add one, write its title, its three functions and its entry in `FIGURES`, and
 `figures=("answer", "mine")`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

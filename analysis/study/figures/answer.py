@@ -4,8 +4,6 @@ random subspaces of d numbers where a study has them. Beside these stand PEFT's 
 Where nothing stands for the 0 of that share, the difference from full fine-tuning, or from the uncut update, is drawn.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures of arms against the reference: every arm's difference below each other, and log losses over LoRA's rank."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -2,8 +2,6 @@
 of a task are the same on every base, so the differences are paired. The figure has a row of panels for each task.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import product

@@ -1,7 +1,5 @@
 """How many labels drawn at random a LoRA holds, against two rules of thumb."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What each figure of a study found, in a sentence from its own table: the first line of its title."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pandas as pd

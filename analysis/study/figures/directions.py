@@ -1,8 +1,6 @@
 """Figures of the directions that updates share with each other and with W, and of how much they amplify those of W
 (Figures 3, 4 and 6 to 8 and Table 7 of the LoRA paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """What fine-tuning does to the loss on other texts, by arm: as trained, and at the norm of another arm's update."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from typing import Any
 

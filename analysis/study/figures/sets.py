@@ -1,7 +1,5 @@
 """LoRA in some matrices over its rank, and the full update cut in the same matrices (Tables 6 and 15 of the paper)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What each arm scores, and r* and k*, over the number of training examples."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

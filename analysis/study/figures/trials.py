@@ -1,7 +1,5 @@
 """The choice of each arm's learning rate."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

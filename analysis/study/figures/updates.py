@@ -1,8 +1,6 @@
 """Four figures of the full update: its spectral ranks, what is left of its score when it is cut, in all matrices or in
 one type, and the directions that pairs of updates have in common."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
