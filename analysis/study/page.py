@@ -178,7 +178,7 @@ def numbers(records: Records) -> Numbers:
 
 
 def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:
-    """What each condition with a share keeps: the sizes that are enough, by side and share, and LoRA's plateau."""
+    """What each condition with a share keeps: the sizes that are enough, by side and share."""
     tasks = []
     for task, rows in table.groupby("task", sort=False):
         sides = {side: rows[rows["side"] == side] for side in share.SIDES}
@@ -186,7 +186,7 @@ def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:
         paired = share.scores(records, str(task))
         assert paired is not None, "it has rows"
         facts = {key: rows[key].iloc[0] for key in ("task", "classes", "full", "zero", "zero_is")}
-        facts |= {"plateau": share.plateau(paired), "has_ranks": len(sides["rank"]) >= ninety.LEAST_RANKS}
+        facts |= {"best_of_lora": share.best_of_lora(paired), "has_ranks": len(sides["rank"]) >= ninety.LEAST_RANKS}
         tasks.append(facts | {side: enough[side] if len(sides[side]) else None for side in share.SIDES})
     return tasks
 

@@ -338,31 +338,12 @@ def from_on(sizes: Iterable[int], passes: Iterable[bool]) -> int | None:
     return min((int(size) for size, _ in takewhile(lambda pair: pair[1], largest_first)), default=None)
 
 
-@dataclass(frozen=True)
-class Plateau:
-    """What LoRA reaches at best.
-
-    Attributes:
-        rank: the smallest from which on no rank is surely worse than the best one; None where the largest is.
-        best: the rank of the best one, by the scores themselves.
-        share: kept by the best one, with its interval.
-    """
-
-    rank: int | None
-    best: int
-    share: tuple[float, float, float]
-
-
-def plateau(of_condition: Scores) -> Plateau | None:
-    """LoRA's plateau; None where there are no arms of LoRA."""
-    by_rank = {size: arm for (side, size), arm in of_condition.arms.items() if side == "rank"}
-    if not by_rank:
-        return None
+def best_of_lora(of_condition: Scores) -> float | None:
+    """The share that LoRA's best rank keeps, by the scores themselves; None where there are no arms of LoRA."""
     sign = 1 if of_condition.higher_is_better else -1
-    best = max(by_rank, key=lambda rank: sign * by_rank[rank].mean())
-    gains = {rank: crossed(by_rank[rank] - by_rank[best]).interval().oriented(sign > 0) for rank in sorted(by_rank)}
-    rank = from_on(gains, (not gain.high < 0 for gain in gains.values()))
-    return Plateau(rank, best, of_condition.share_of(by_rank[best]))
+    by_rank = [arm for (side, _), arm in of_condition.arms.items() if side == "rank"]
+    best = max(by_rank, key=lambda arm: sign * arm.mean(), default=None)
+    return None if best is None else of_condition.share_of(best)[0]
 
 
 def pooled_deficits(records: Records) -> dict[int, Interval]:

@@ -14,7 +14,7 @@ from analysis.study import ninety, share
 from analysis.study.command import VERDICT
 from analysis.study.figures import FIGURES, claims
 from analysis.study.page import tables
-from analysis.study.share import Enough, Scores, column, enough, is_flat, plateau, scores, table
+from analysis.study.share import Enough, Scores, best_of_lora, column, enough, is_flat, scores, table
 from analysis.study.statistics import Interval
 from lorax_lab.study.protocol import DIMENSION, Arm, Cell
 
@@ -181,15 +181,12 @@ def test_a_language_models_0_is_the_model_before_training() -> None:
     assert by_example.brings.mean == pytest.approx(of_task.brings.mean)
 
 
-def test_the_plateau_is_the_smallest_rank_that_is_as_good_as_the_best(higher: bool) -> None:
+def test_the_best_rank_of_lora_is_the_one_of_the_best_scores(higher: bool) -> None:
     of_task, arm = paired(0.8, higher)
-    noise, sign = np.random.default_rng(1).normal(0, 0.05, arm.shape), 1 if higher else -1
-    alike = arm + noise - noise.mean() - sign * 1e-4
-    both = replace(of_task, arms={("rank", 1): arm - sign * 0.1, ("rank", 8): alike, ("rank", 64): arm})
-    assert plateau(both).rank == 8
-    falls = replace(of_task, arms={("rank", 8): arm, ("rank", 64): arm - sign * 0.1})
-    assert (plateau(falls).rank, plateau(falls).best) == (None, 8)
-    assert plateau(both).share == of_task.share_of(arm)
+    worse = arm - 0.1 if higher else arm + 0.1
+    both = replace(of_task, arms={("rank", 1): worse, ("rank", 8): arm, ("k", 8): arm + (arm - worse)})
+    assert best_of_lora(both) == of_task.share_of(arm)[0]
+    assert best_of_lora(replace(of_task, arms={("k", 8): arm})) is None
 
 
 def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(higher: bool) -> None:
