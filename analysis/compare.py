@@ -99,7 +99,6 @@ def compare(group: Group, against: str | None = None) -> dict[str, Any]:
 
 
 def _why(is_full: bool, zero: object, table: pd.DataFrame) -> str:
-    """Why there are no shares; empty where there are."""
     if not is_full:
         return "shares are of what full fine-tuning brings"
     if zero is None:
@@ -194,7 +193,6 @@ def _shares(
 
 
 def _enough(shares: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The smallest sizes that keep a share, by variant and side."""
     if shares is None:
         return []
     return [

@@ -119,7 +119,6 @@ def draw_level(axes: Axes, score: float, name: str, legend: Axes, look: dict[str
 
 
 def read() -> pd.DataFrame:
-    """The file's rows."""
     return pd.read_csv(FILE, dtype={"condition": str, "study": str}, keep_default_na=False)
 
 

@@ -130,7 +130,6 @@ class Group:
         return values.groupby(runs).mean().where(values.notna().groupby(runs).all())
 
     def command(self, *overrides: str) -> str:
-        """The command for a run of this group."""
         return command([*self.shared, *overrides], self.runs_dir)
 
 

@@ -170,7 +170,6 @@ Rule = Callable[[Cell, Sequence[Cell]], float | None]
 
 
 def constant(rank: int) -> Rule:
-    """Always one rank."""
     return lambda cell, others: rank
 
 
@@ -191,7 +190,6 @@ def two_bits(cell: Cell, others: Sequence[Cell]) -> int | None:
 
 
 def square_root(cell: Cell, others: Sequence[Cell]) -> float:
-    """√N."""
     return math.sqrt(cell.examples)
 
 

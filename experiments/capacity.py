@@ -67,7 +67,6 @@ def on(matrices: tuple[str, ...]) -> str:
 
 
 def samples() -> dict[str, tuple[str, ...]]:
-    """Overrides by sample."""
     levels = {f"{texts} texts of {classes} classes": level(texts, classes, STEPS) for texts, classes in SAMPLES}
     texts, classes = LONGER
     return levels | {f"{texts} texts of {classes} classes, twice as long": level(texts, classes, 2 * STEPS)}

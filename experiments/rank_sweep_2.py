@@ -58,16 +58,15 @@ def tasks_of_the_second_edition() -> dict[str, tuple[str, ...]]:
     }
 
 
-def cloze_table() -> Path:
-    """Where the table of cloze is kept."""
-    return cache_folder() / "cloze.csv"
+def cloze_table(each: int = EACH) -> Path:
+    """Where the table of cloze with so many headlines of each word is kept."""
+    return cache_folder() / ("cloze.csv" if each == EACH else f"cloze_{each}.csv")
 
 
-def write_cloze() -> None:
+def write_cloze(each: int = EACH) -> None:
     """Write the table, if it is not there."""
-    path = cloze_table()
-    if not path.is_file():
-        write_table(path, masked(headlines(HEADLINES), EACH))
+    if not cloze_table(each).is_file():
+        write_table(cloze_table(each), masked(headlines(HEADLINES), each))
 
 
 def masked(titles: Iterable[str], most: int, words: Sequence[str] = WORDS) -> list[tuple[str, str]]:

@@ -5,14 +5,10 @@ runs. Cloze asks which of 24 words is missing in a headline.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from experiments.command import main
-from experiments.planted import headlines
-from experiments.rank_sweep_2 import HEADLINES, masked
+from experiments.rank_sweep_2 import cloze_table, write_cloze
 from experiments.study import FULL, Plan, full, local, lora
-from experiments.teacher import write_table
-from lorax_lab.data.assets import cache_folder
 from lorax_lab.study.protocol import Arm, Protocol
 
 RANKS = (1, 2, 4, 8, 16, 24, 64)
@@ -40,7 +36,7 @@ def plan() -> Plan:
         factors={"task": tasks_of_the_third_edition()},
         common=COMMON,
         final=FINAL,
-        prepare=write_cloze,
+        prepare=lambda: write_cloze(EACH),
     )
 
 
@@ -65,7 +61,7 @@ def tasks_of_the_third_edition() -> dict[str, tuple[str, ...]]:
     return {
         "sarcasm": ("task=sarcasm", *TWO_CLASSES),
         "movie_reviews": ("task=movie_reviews", *TWO_CLASSES),
-        "cloze": (*local(cloze_table()), "task.name=cloze", *OF_CLOZE),
+        "cloze": (*local(cloze_table(EACH)), "task.name=cloze", *OF_CLOZE),
     }
 
 
@@ -90,17 +86,6 @@ def subspace(dimension: int) -> Arm:
     """A random subspace of all adapted matrices, by a gather."""
     overrides = ("method=subspace", f"method.dimension={dimension}", "method.scale=weight")
     return Arm(f"subspace d={dimension}", overrides, LOWEST_OF_SUBSPACES[dimension])
-
-
-def cloze_table() -> Path:
-    """Where the table of cloze is kept."""
-    return cache_folder() / f"cloze_{EACH}.csv"
-
-
-def write_cloze() -> None:
-    """Write the table, if it is not there."""
-    if not cloze_table().is_file():
-        write_table(cloze_table(), masked(headlines(HEADLINES), EACH))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,6 @@ class StudyRecords:
         self.of_cell = {cell: line for line in lines if self.before and (cell := self.before.cell_of(line))}
 
     def progress(self, wanted: Callable[[Cell], bool]) -> Progress:
-        """How far the study is."""
         finals = frozenset(cell for cell in self.of_cell if cell.stage == "final")
         return Progress(self.plan, self.line, wanted, finals)
 

@@ -128,7 +128,6 @@ def _runs(group: Group) -> tuple[list[pd.Series[Any]], int]:
 
 
 def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarray]]:
-    """The saved spectra of a run."""
     try:
         return load_spectra(Path(run["folder"]))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -82,11 +82,9 @@ class Shared:
 
     @property
     def beyond(self) -> Interval:
-        """Of what lies beyond chance."""
         return self._over_seeds(self.minus_chance)
 
     def minus(self, subtracted: Shared) -> Interval:
-        """Of what it has more than another."""
         return self._over_seeds(self.phi - subtracted.phi)
 
     def _over_seeds(self, values: np.ndarray) -> Interval:

@@ -56,7 +56,6 @@ class Records:
 
     @property
     def protocol(self) -> Protocol:
-        """The protocol that was declared."""
         return self.declared.protocol
 
     @cached_property
@@ -136,7 +135,6 @@ class Records:
         return list(dict.fromkeys(row["module"] for line in finals for row in line.get("matrices", {}).values()))
 
     def trial(self, cell: Cell) -> Line | None:
-        """The line of a trial."""
         return self._trials.get(cell)
 
     @cached_property
@@ -231,7 +229,6 @@ def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rate_of(line: Line) -> float:
-    """The learning rate."""
     return float(line["config"]["train"]["learning_rate"])
 
 
