@@ -6,7 +6,6 @@ import math
 import re
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -141,7 +140,7 @@ def error_on_test(folder: Path) -> float:
     card and a verdict take it; NaN where the run has none."""
     try:
         values = load_arrays(folder, OUTPUTS)["test"][PSEUDO_VALUES]
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except (OSError, ValueError, KeyError):
         return math.nan
     return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 

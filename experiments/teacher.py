@@ -13,8 +13,6 @@ no class is read off one direction of the input and the classes are of like size
 layers below the planted matrix are not trained, and it would only blur what they give, which takes twice as many steps.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -193,7 +191,7 @@ class Coordinates:
     spread: Tensor
 
     @classmethod
-    def fitted(cls, states: Tensor, reading: Tensor) -> Coordinates:
+    def fitted(cls, states: Tensor, reading: Tensor) -> "Coordinates":
         """Those of median 0 and standard deviation 1."""
         raw = states @ reading
         return cls(reading, raw.median(0).values, raw.std(0))

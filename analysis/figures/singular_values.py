@@ -7,7 +7,6 @@ counted only where the others are distributed as iid noise; where not, the panel
 from __future__ import annotations
 
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def _runs(group: Group) -> tuple[list[pd.Series[Any]], int]:
 def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarray]]:
     try:
         return load_spectra(Path(run["folder"]))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         overrides = variation.overrides(config_of(group.records[run["run_id"]]))
         typed = command([*overrides, "force=true"], group.runs_dir)
         raise CannotDraw(f"spectra.npz of {run['run_id']} cannot be read ({error}); type {typed}") from error

@@ -1,7 +1,5 @@
 """Which directions updates share: the claims of Figures 3, 4, 6, 7 and 8 of the LoRA paper."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +82,7 @@ class Shared:
     def beyond(self) -> Interval:
         return self._over_seeds(self.minus_chance)
 
-    def minus(self, subtracted: Shared) -> Interval:
+    def minus(self, subtracted: "Shared") -> Interval:
         return self._over_seeds(self.phi - subtracted.phi)
 
     def _over_seeds(self, values: np.ndarray) -> Interval:

@@ -93,7 +93,6 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
     tasks_of = {facts["name"]: [task["task"] for task in facts["tasks"]] for facts in used}
     chosen["by_edition"] = {name: [task for task in tasks if source[task] == name] for name, tasks in tasks_of.items()}
     chosen["spectral"] = _spectral_of(used, source)
-    chosen["effective_rank"] = chosen["spectral"]["effective rank"]
     chosen |= {"conditions": list(dict.fromkeys(name for facts in used for name in facts["conditions"]))}
     chosen |= {"beaten": [task for facts in used for task in facts["beaten"] if source.get(task) == facts["name"]]}
     chosen |= {"has_subspaces": any(facts["has_subspaces"] for facts in used)}
@@ -156,8 +155,7 @@ def numbers(records: Records) -> Numbers:
         facts |= {
             "claim": claims.answer(table, records.condition_word),
             "tasks": _tasks(records, table),
-            "spectral": (spectral := {name: _spectral(records, measure) for name, measure in SPECTRAL.items()}),
-            "effective_rank": spectral["effective rank"],
+            "spectral": {name: _spectral(records, measure) for name, measure in SPECTRAL.items()},
             "ninety": ninety.rows(records),
             "published": ninety.published(),
             "shares": table,

@@ -1,19 +1,14 @@
 """Intervals and tests on scores that are paired by seed and by test example: means, non-inferiority, the smallest size
 that passes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lorax_lab.record.direction import oriented
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LEVEL = 0.95
 NOTHING = 1e-12
@@ -40,7 +35,7 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
-    def oriented(self, higher_is_better: bool) -> Interval:
+    def oriented(self, higher_is_better: bool) -> "Interval":
         """The same of a difference in scores as a gain: mirrored where lower scores are better."""
         low, high = (self.low, self.high) if higher_is_better else (-self.high, -self.low)
         return Interval(oriented(self.mean, higher_is_better), low, high, self.count, self.examples)
