@@ -16,15 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.study import RECORDS, Line, Plan, Progress, plan_of, run_sweep, studies, typed, with_workers
+from experiments.study import RECORDS, Line, Plan, Progress, plan_of, studies, trained_lines, with_workers
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import code_sha256, hardware, versions
-from lorax_lab.record.record import RECORD
 from lorax_lab.record.redact import guard
 from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.protocol import Cell
-from lorax_lab.study.published import line_of, read_lines
+from lorax_lab.study.published import read_lines
 
 OUTCOME = Path(__file__).parents[1] / "docs" / "replay.csv"
 """The last outcome, which `docs/studies.md` shows."""
@@ -67,6 +66,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _published(study: str) -> list[tuple[str, Cell, Line]]:
+    """The completed final runs of a study."""
     plan_of(study)  # or the message that there is none
     declared = read_declaration(RECORDS / study)
     cells = [(declared.cell_of(line), line) for line in read_lines(RECORDS / study) if line["status"] == "completed"]
@@ -75,16 +75,8 @@ def _published(study: str) -> list[tuple[str, Cell, Line]]:
 
 def train_again(plan: Plan, cell: Cell, line: Line, runs: Path, launch: list[str]) -> Line:
     """A run trained anew, with as many threads as the published one had, unless `runs` has it already."""
-    folder = runs / plan.run_id(cell)
-    if not (folder / RECORD).is_file():
-        launch = with_workers([*launch, "tracking=disabled"], [line])
-        run_sweep(typed(plan.overrides(cell), runs, launch, "replay"))
-    try:
-        again = line_of(folder)
-    except FileNotFoundError:
-        raise ConfigError(f"{folder.name} did not end well; what stands above says why") from None
-    if again["status"] != "completed":
-        raise ConfigError(f"{folder.name} {again['status']}: {again.get('reason')}")
+    launch = with_workers([*launch, "tracking=disabled"], [line])
+    (again,) = trained_lines(plan.overrides(cell), [runs / plan.run_id(cell)], launch, "replay")
     return again
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.record.record import RECORD
 from lorax_lab.study.declaration import DECLARATION, Design, read_declaration
 from lorax_lab.study.protocol import Arm, Cell, Selection, finals, select
 
@@ -72,6 +73,7 @@ class Plan(Design):
         return dict(zip(self.conditions, points, strict=True))[condition]
 
     def overrides(self, cell: Cell) -> list[str]:
+        """The override list of one run."""
         listed = self.overrides_of_cell(cell.condition, self.protocol.arm(cell.arm))
         stage = ("measure=trial",) if cell.stage == "trial" else self.final.get(cell.arm, ("measure=curve",))
         return [*listed, f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}", *stage, ALONE]
@@ -95,6 +97,7 @@ def full(lowest: float, *overrides: str) -> Arm:
 
 
 def lora(rank: int, lowest: float, *overrides: str, name: str = "") -> Arm:
+    """LoRA of a rank."""
     return Arm(name or f"LoRA r={rank}", ("method=lora", f"rank={rank}", *overrides), lowest)
 
 
@@ -104,6 +107,7 @@ def local(table: Path) -> tuple[str, ...]:
 
 
 def studies() -> list[str]:
+    """Names of the studies that this folder has."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return [path.stem for path in files if "\ndef plan() -> " in path.read_text(encoding="utf-8")]
 
@@ -189,6 +193,7 @@ def _joined(sweeps: list[list[str]], key: str) -> list[list[str]]:
 
 @lru_cache(maxsize=1024)
 def composed(overrides: tuple[str, ...]) -> RunConfig:
+    """The configuration that these overrides make."""
     from lorax_lab.launch.compose import compose
 
     return compose(list(overrides))
@@ -236,6 +241,24 @@ def trained_by(overrides: Iterable[str], runs: Path, file: str) -> Path:
     if status or len(trained) != 1:  # a run that diverged leaves no file
         raise ConfigError(f"the run in {runs} did not end well; what stands above says why")
     return trained[0]
+
+
+def trained_lines(sweep: list[str], folders: Iterable[Path], launch: list[str], study: str) -> list[Line]:
+    """The lines of the runs in these folders of one runs folder. The sweep that makes them is started unless all are
+    there."""
+    from lorax_lab.study.published import line_of
+
+    lines = []
+    for folder in folders:
+        if not (folder / RECORD).is_file():
+            run_sweep(typed(sweep, folder.parent, launch, study))
+        try:
+            lines.append(line := line_of(folder))
+        except FileNotFoundError:
+            raise ConfigError(f"{folder.name} did not end well; what stands above says why") from None
+        if line["status"] != "completed":
+            raise ConfigError(f"{folder.name} {line['status']}: {line.get('reason')}")
+    return lines
 
 
 def run_sweep(command: list[str]) -> int:

@@ -19,7 +19,7 @@ from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import command, rank_sweep, replay
 from experiments.command import main
-from experiments.study import RECORDS, Plan, Progress, studies, sweeps, texts_of, with_workers
+from experiments.study import RECORDS, Plan, Progress, studies, sweeps, texts_of, trained_lines, with_workers
 from experiments.study_records import StudyRecords, check_arms, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
@@ -440,37 +440,37 @@ def test_recorded_runs_of_a_stage_are_trained_again_when_its_runs_are_first_miss
     assert checked == [["trial"], ["final"]]
 
 
-def test_a_run_is_trained_again_unless_it_is_recorded_and_must_end_well(
+def test_a_sweep_is_started_unless_all_its_runs_are_recorded_and_each_must_end_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, started = SimpleNamespace(run_id=lambda _: "one", overrides=lambda _: ["seed=0"]), list[list[str]]()
-    end = {"status": "diverged", "reason": "nan"}
-
-    def again() -> dict[str, Any]:
-        return replay.train_again(cast(Any, plan), cast(Any, None), {}, tmp_path, ["workers=2"])
+    folders, ends, started = [tmp_path / "one", tmp_path / "two"], {"one": "completed"}, list[list[str]]()
 
     def run_sweep(command: list[str]) -> int:
         started.append(command)
-        if len(started) > 1:
-            (tmp_path / "one").mkdir()
-            (tmp_path / "one" / "record.json").touch()
+        for name in ends:
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "record.json").touch()
         return 0
 
     def line_of(folder: Path) -> dict[str, Any]:
         if not folder.is_dir():
             raise FileNotFoundError
-        return end
+        return {"run_id": folder.name, "status": ends[folder.name], "reason": "nan"}
 
-    monkeypatch.setattr(replay, "run_sweep", run_sweep)
-    monkeypatch.setattr(replay, "line_of", line_of)
-    with pytest.raises(ConfigError, match=r"^one did not end well"):
-        again()
-    with pytest.raises(ConfigError, match=r"^one diverged: nan$"):
-        again()
-    end["status"] = "completed"
-    assert again() == end
-    assert len(started) == 2
-    assert {"seed=0", "workers=2", "tracking=disabled"} <= set(started[0])
+    def lines() -> list[dict[str, Any]]:
+        return trained_lines(["seed=0,1"], folders, ["workers=2"], "made")
+
+    monkeypatch.setattr("experiments.study.run_sweep", run_sweep)
+    monkeypatch.setattr("lorax_lab.study.published.line_of", line_of)
+    with pytest.raises(ConfigError, match=r"^two did not end well"):
+        lines()
+    ends["two"] = "completed"
+    assert [line["run_id"] for line in lines()] == ["one", "two"]
+    assert lines() == lines()
+    assert [command[3:4] + command[-2:] for command in started[2:]] == [["seed=0,1", "workers=2", "-m"]]
+    ends["two"] = "diverged"
+    with pytest.raises(ConfigError, match=r"^two diverged: nan$"):
+        lines()
 
 
 def test_a_published_score_that_is_not_the_runs_own_is_seen(
