@@ -25,6 +25,7 @@ from .scores import UNITS
 from .study import share
 from .study.command import load_all
 from .study.comparison import seeds_of
+from .study.figures.capacity import BITS_A_NUMBER, COUNTING_FACTOR
 from .study.records import RECORDS, Records, score_of
 from .study.statistics import LEVEL, Interval, t_interval
 from .study.validator import breaches
@@ -184,9 +185,9 @@ def tinker(cell: Cell, others: Sequence[Cell]) -> int | None:
 
 
 def two_bits(cell: Cell, others: Sequence[Cell]) -> int | None:
-    """Two bits a parameter hold the N·log2(K) bits of N labels of K classes."""
+    """So many bits a parameter hold the N·log2(K) bits of N labels of K classes."""
     bits = cell.examples * math.log2(cell.classes) if cell.classes else 0
-    return math.ceil(bits / 2 / cell.shapes.sum()) or None
+    return math.ceil(bits / BITS_A_NUMBER / cell.shapes.sum()) or None
 
 
 def square_root(cell: Cell, others: Sequence[Cell]) -> float:
@@ -196,7 +197,7 @@ def square_root(cell: Cell, others: Sequence[Cell]) -> float:
 def by_counting(cell: Cell, others: Sequence[Cell]) -> int | None:
     """The smallest r of which Σ r(m + n) − r² over the matrices is above 1.35·K·N."""
     free = ((rank, (rank * cell.shapes.sum(1) - rank**2).sum()) for rank in range(1, cell.shapes.min() + 1))
-    least = 1.35 * cell.classes * cell.examples
+    least = COUNTING_FACTOR * cell.classes * cell.examples
     return next((rank for rank, numbers in free if numbers > least), None) if cell.classes else None
 
 

@@ -17,8 +17,10 @@ from ..statistics import t_interval
 
 TITLE = "how much of labels drawn at random LoRA learns, against two rules of thumb"
 BITS, COUNTING = "bits_per_number", "counting"
-LAWS = {BITS: 2.0, COUNTING: 1 / 1.35}
-"""Up to which ratio a sample is held: 2 bits a number (Schulman 2025), and 1.35·K·N (arXiv 2605.03724)."""
+BITS_A_NUMBER, COUNTING_FACTOR = 2, 1.35
+"""What a number holds (Schulman 2025), and how many independent numbers K·N asks for (arXiv 2605.03724)."""
+LAWS = {BITS: BITS_A_NUMBER, COUNTING: 1 / COUNTING_FACTOR}
+"""Up to which ratio a sample is held."""
 NAMES = {
     BITS: "bits of the labels per number trained",
     COUNTING: "classes × texts per independent number, K·N / Σ r(m + n) − r²",
