@@ -196,6 +196,9 @@ def test_without_its_records_every_claim_is_open(tmp_path: Path) -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == 6
     assert all("**open** | — |" in row for row in rows)
+    assert "Studies of more classes, labels drawn at random and a language model are declared" in page
+    found = limits.write([study(), replace(study(), name="capacity")], tmp_path / "none.csv")
+    assert "Studies of more classes and a language model are declared" in found
 
 
 def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:
