@@ -38,8 +38,12 @@ SEARCH = RECORDS / "language_search.csv"
 BELOW_FORM, MORE_EXACT = 0.3, 0.2
 """A generator teaches where it ends so many nats a token below the form, or its share of exact answers is so much
 higher (the rule of `experiments.language_search`)."""
-TO_COME = {"many_classes": "more classes", "capacity": "labels drawn at random", STUDY_OF_LANGUAGE: "a language model"}
-"""What is declared to look for the end of a small rank, by study."""
+SEEK_THE_END = {
+    "many_classes": "more classes",
+    "capacity": "labels drawn at random",
+    STUDY_OF_LANGUAGE: "a language model",
+}
+"""What the declared studies try that look for the end of a small rank."""
 Numbers = dict[str, Any]
 
 
@@ -55,7 +59,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
         shares=shares_of_small_rank(by_name, of_cells),
-        to_come=[what for name, what in TO_COME.items() if name not in by_name or breaches(by_name[name])],
+        without_answer=[what for name, what in SEEK_THE_END.items() if name not in by_name or breaches(by_name[name])],
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
         forgets=forgets(forgetting.table(language), list(language.declared.conditions)) if language else None,

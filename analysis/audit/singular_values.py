@@ -70,12 +70,12 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 def _noise_curve(row: dict[Any, Any], values: np.ndarray) -> tuple[str, np.ndarray, int]:
-    """The bulk that the fitted noise makes, after the spikes, of the shape (out − spikes, in − spikes); where none was
-    fitted, noise of the update's own norm."""
+    """The bulk that the fitted noise makes, after the spikes; where none was fitted, noise of the update's own norm."""
     fitted = row["noise_std"] >= 0
     spikes = int(row["spikes"]) if fitted and row["spikes"] > 0 else 0
-    rank = int(row["rank"]) if row["rank"] > 0 else None
-    unit = _unit_noise(int(row["out"]) - spikes, int(row["in"]) - spikes, rank)
+    unit = _noise_values(row, spikes)
+    if unit is None:
+        return SAME_NORM, np.empty(0), 0
     if fitted:
         return BULK, unit * row["noise_std"], spikes
     norm = row["frobenius_norm"] if row["frobenius_norm"] >= 0 else np.linalg.norm(values)
@@ -135,10 +135,19 @@ def _heading(first: pd.Series[Any]) -> list[str]:
     return lines
 
 
+def _noise_values(row: dict[Any, Any], spikes: int = 0) -> np.ndarray | None:
+    """Singular values of Gaussian noise of a row's shape with entries of std 1, descending; where it has a `rank`,
+    the root mean squares of those of products of Gaussian factors. Of so many spikes the noise has the rest's shape,
+    (out − spikes, in − spikes). None where the row has no shape."""
+    if not (row["out"] > 0 and row["in"] > 0):
+        return None
+    sides = (int(row["out"]), int(row["in"]))
+    left = min(spikes, *sides)
+    return _unit_noise(sides[0] - left, sides[1] - left, int(row["rank"]) if row["rank"] > 0 else None)
+
+
 @cache
 def _unit_noise(out_features: int, in_features: int, rank: int | None) -> np.ndarray:
-    """Singular values of Gaussian noise with entries of std 1, descending; of a `rank` the root mean squares of those
-    of products of Gaussian factors."""
     from lorax_lab.spectra import gaussian_singular_values, product_spectra
 
     shape = (out_features, in_features)

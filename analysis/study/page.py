@@ -91,7 +91,7 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
     tables = [facts["shares"][facts["shares"]["task"].map(source) == facts["name"]] for facts in used]
     chosen |= {"claim": claims.answer(pd.concat(tables), lead["word"])}
     tasks_of = {facts["name"]: [task["task"] for task in facts["tasks"]] for facts in used}
-    chosen["used"] = used
+    chosen["editions"] = used
     chosen["by_edition"] = {name: [task for task in tasks if source[task] == name] for name, tasks in tasks_of.items()}
     chosen["spectral"] = _spectral_of(used, source)
     chosen |= {"conditions": list(dict.fromkeys(name for facts in used for name in facts["conditions"]))}

@@ -1,6 +1,7 @@
 """`python -m lorax_lab.serve RUN RUN …`: the adapters of several runs on one base, proved equal and measured."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def _answer(runs: list[Path], folder: Path) -> int:
     from omegaconf import OmegaConf
 
     from lorax_lab.console import console
-    from lorax_lab.record.files import write_json
+    from lorax_lab.record.files import write_text
     from lorax_lab.record.provenance import hardware
     from lorax_lab.serve.prove import costs, open_served, prove
 
@@ -41,7 +42,8 @@ def _answer(runs: list[Path], folder: Path) -> int:
     config = next(iter(served.configs.values()))
     facts = {"hardware": hardware(), "model": config.model, "rank": config.rank, "seed": config.seed}
     results = facts | prove(served) | costs(served)
-    write_json(folder / RESULTS, results, indent=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
     console.print(OmegaConf.to_yaml(results), markup=False)
     verdict = "Equal: every answer is the same" if results["equal"] else "NOT EQUAL: an answer differs, or the base"
     console.print(f"{verdict}, alone, exchanged and merged.", markup=False)

@@ -1,5 +1,7 @@
 """What one answer for every input scores: as the tasks' own metrics say, and known of every published study."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from synthetic import study
@@ -7,6 +9,7 @@ from synthetic import study
 from analysis import constant
 from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS
+from experiments import constants as command
 from lorax_lab.study.published import read_lines
 from lorax_lab.tasks import KINDS
 
@@ -38,6 +41,23 @@ def test_every_published_accuracy_has_its_majority_class() -> None:
             assert ("test", line["inputs"]["examples"]["test"]) in {(key[3], key[4]) for key in of}, (
                 f"type: python -m experiments.constants {path.stem}"
             )
+
+
+def test_the_command_writes_one_studys_rows_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = constant.read()
+    before.assign(constant=0.25).to_csv(tmp_path / "constants.csv", index=False)
+    for module in (constant, command):
+        monkeypatch.setattr(module, "FILE", tmp_path / "constants.csv")
+    rows = before[before["study"] == "rank_sweep"].to_dict("records")
+    monkeypatch.setattr(command, "rows_of", {"rank_sweep": rows}.__getitem__)
+    assert command.main(["rank_sweep"]) == 0
+    after = constant.read()
+    mine = after["study"] == "rank_sweep"
+    assert after[mine].to_dict("records") == rows
+    assert len(after) == len(before)
+    assert set(after[~mine]["constant"]) == {0.25}
 
 
 def test_a_studys_scores_have_the_line() -> None:

@@ -1,6 +1,7 @@
 """The search of problems that teach a language model: what a generator's own answers tell beyond their form."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,19 +13,47 @@ from lorax_lab.data import Example
 PROBLEMS = tuple(Example({"prompt": f"Spell {i}"}, f"{i} spelt", f"text {i}") for i in range(50))
 
 
-def test_the_form_has_the_same_answers_of_other_problems(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.DataFrame]:
+    """The tables that are trained on, by their files' names. A run gets .8 of its answers right where they are the
+    problems' own, else .1."""
+    tables: dict[str, pd.DataFrame] = {}
+
+    def line(path: Path) -> dict[str, Any]:
+        table = tables[path.stem] = pd.read_csv(path)
+        own = (table["answer"] == table["prompt"].str.removeprefix("Spell ") + " spelt").all()
+        metrics = {"test/nats": 1.0 if own else 3.0, "test/exact_match": 0.8 if own else 0.1}
+        return {"baselines": {"untrained/nats": 9.0}, "metrics": metrics, "time": {"total_seconds": 1800}}
+
+    def lines(sweep: list[str], folders: list[Path], launch: list[str], study: str) -> list[dict[str, Any]]:
+        assert len({folder.name for folder in folders}) == 2
+        return [line(Path(path)) for path in sweep[-1].removeprefix("task.path=").split(",")]
+
     monkeypatch.setattr(language_search, "generated", lambda name: PROBLEMS)
-    own, form = (pd.read_csv(language_search._table("spell", permuted)) for permuted in (False, True))
-    assert (own["answer"] == own["prompt"].str.removeprefix("Spell ") + " spelt").all()
+    monkeypatch.setattr(language_search, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(language_search, "KINDS", {"spell": "rule", "kin": "facts"})
+    monkeypatch.setattr(language_search, "trained_lines", lines)
+    monkeypatch.setattr(language_search, "composed", lambda overrides: overrides)
+    monkeypatch.setattr(language_search, "run_of", lambda overrides: SimpleNamespace(run_id=Path(overrides[-1]).stem))
+    return tables
+
+
+def test_the_form_has_the_same_answers_of_other_problems(trained: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    assert language_search.main(["--records", str(tmp_path)]) == 0
+    assert list(trained) == ["spell", "spell-form", "kin", "kin-form"]
+    own, form = trained["spell"], trained["spell-form"]
     assert own.drop(columns="answer").equals(form.drop(columns="answer"))
     assert sorted(own["answer"]) == sorted(form["answer"])
     assert (own["answer"] != form["answer"]).mean() > 0.8
+    spell, kin = pd.read_csv(tmp_path / language_search.FILE).to_dict("records")
+    assert [spell[key] for key in ("name", "kind", "untrained", "form", "trained")] == ["spell", "rule", 9, 3, 1]
+    assert [kin[key] for key in ("name", "kind", "exact_form", "exact", "hours")] == ["kin", "facts", 0.1, 0.8, 1]
 
 
-def test_a_row_has_the_scores_of_the_form_beside_those_of_the_problems() -> None:
-    def line(nats: float, exact: float) -> dict[str, Any]:
-        metrics = {"test/nats": nats, "test/exact_match": exact}
-        return {"baselines": {"untrained/nats": 9.0}, "metrics": metrics, "time": {"total_seconds": 1800}}
-
-    expected = {"untrained": 9, "form": 3, "trained": 1, "exact_form": 0.1, "exact": 0.8, "hours": 1}
-    assert language_search.row(line(1.0, 0.8), line(3.0, 0.1)) == expected
+def test_a_generator_that_is_in_the_table_is_not_trained_on_again(
+    trained: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    pd.DataFrame([{"kind": "rule", "name": "spell", "trained": 0.5}]).to_csv(tmp_path / language_search.FILE)
+    assert language_search.main(["--records", str(tmp_path)]) == 0
+    assert list(trained) == ["kin", "kin-form"]
+    assert pd.read_csv(tmp_path / language_search.FILE)["trained"].tolist() == [0.5, 1]

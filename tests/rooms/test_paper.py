@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,17 @@ def test_claims_name_arms_and_conditions_that_the_studies_have() -> None:
     assert set(CONTROLS) <= conditions
     presets = {"sarcasm", "movie_reviews"}
     assert {name for name in conditions if is_task(name) and not name.endswith("examples")} <= presets
+
+
+ASKED = re.compile(r"(ranks?|r =|top|at|to|from|with) \d[\d,]*|^0, since|update 1\b", re.IGNORECASE)
+"""What sentences may name beside the numbers of the records: ranks, sizes and tops that were asked for, and noise's."""
+
+
+@pytest.mark.parametrize("claim", page.claims(), ids=lambda claim: str(claim["place"]))
+def test_no_number_of_ours_is_typed_by_hand(claim: dict[str, Any]) -> None:
+    for text in (claim["number"], claim["control"], *claim["why"].values()):
+        words = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", text, flags=re.DOTALL)
+        assert not re.search(r"\d", ASKED.sub("", words)), words
 
 
 def test_the_page_of_what_is_not_there_is_the_golden_one() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,22 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: 
                 record.write_record(tmp_path, content(seed=2))
     assert record.read_record(tmp_path).seed == 1
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    write_text(tmp_path / "folder" / "file", "text")
+    assert done == ["file", "replace", "folder"]
 
 
 def test_a_file_that_is_not_what_the_record_says_is_named(tmp_path: Path) -> None:

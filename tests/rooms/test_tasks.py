@@ -162,6 +162,13 @@ def test_csv_is_taken_literally(table):
     assert set(odd) <= set(texts(everything(load_task(config(path)))))
 
 
+@pytest.mark.parametrize("key", ["text_pair", "label"])
+def test_a_missing_column_names_the_nearest(table, key):
+    rows = [row | {"sentence": "x", "target": "y"} for row in ROWS]
+    with pytest.raises(ConfigError, match=rf"task\.{key}=sentense .*table\.csv; .*'sentence'.*text, label"):
+        load_task(config(table(rows), **{key: "sentense"}))
+
+
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Any connection is a failure of the test; the data sets' own cache is empty."""
