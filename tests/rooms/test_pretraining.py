@@ -94,6 +94,18 @@ def test_a_study_of_bases_has_their_differences_and_refuses_a_share_where_nothin
     assert "does not learn" in page.write(none)
 
 
+def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs() -> None:
+    records = replace(of_bases(0.6), name="pretraining")
+    factors = records.declared.factors | {"task": {"reviews": ("task=reviews",), "tweets": ("task=tweets",)}}
+    grows = replace(records, declared=replace(records.declared, factors=factors))
+    assert "Still to come: pretrained, tweets; random, tweets." in page.write(grows)
+    assert "| tweets |" not in page.write(grows)
+    text = page.write_why([grows], {"pretraining": "page"})
+    assert "On 0 of the 1 other bases the share kept at rank 4 is surely smaller" in text
+    assert "So the cause is open." in text
+    assert "So the cause is open." not in page.write_why([records], {"pretraining": "page"})
+
+
 @pytest.mark.parametrize("stage", ["trial", "final"])
 def test_runs_of_a_task_on_all_bases_are_of_one_machine(stage: str) -> None:
     records = of_bases(0.6)

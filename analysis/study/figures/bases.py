@@ -35,11 +35,12 @@ def is_of_bases(records: Records) -> bool:
 
 
 def places(records: Records) -> Iterator[tuple[str, str, str, str]]:
-    """(condition, base, task, the condition of the first base on this task) of each condition."""
+    """(condition, base, task, the condition of the first base on this task) of each condition that has its runs."""
     first = next(iter(records.declared.factors[BASE]))
     for base, *others in product(*records.declared.factors.values()):
         task = ", ".join(others)
-        yield f"{base}, {task}", base, task, f"{first}, {task}"
+        if (condition := f"{base}, {task}") in records.conditions:
+            yield condition, base, task, f"{first}, {task}"
 
 
 def by_base(records: Records) -> pd.DataFrame:
