@@ -94,7 +94,7 @@ def test_a_study_of_bases_has_their_differences_and_refuses_a_share_where_nothin
     assert "does not learn" in page.write(none)
 
 
-def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs() -> None:
+def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     records = replace(of_bases(0.6), name="pretraining")
     factors = records.declared.factors | {"task": {"reviews": ("task=reviews",), "tweets": ("task=tweets",)}}
     grows = replace(records, declared=replace(records.declared, factors=factors))
@@ -103,7 +103,12 @@ def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs() ->
     text = page.write_why([grows], {"pretraining": "page"})
     assert "On 0 of the 1 other bases the share kept at rank 4 is surely smaller" in text
     assert "So the cause is open." in text
-    assert "So the cause is open." not in page.write_why([records], {"pretraining": "page"})
+    rows = bases.rows_of_page(records)
+    rows[1]["rank"] = {"difference_high": -0.1}
+    monkeypatch.setattr(bases, "rows_of_page", lambda _: rows)
+    text = page.write_why([replace(records, heads=dict(records.heads))], {"pretraining": "page"})
+    assert "On 1 of the 1 other bases the share kept at rank 4 is surely smaller, on 0 at 16" in text
+    assert "So the cause is open." not in text
 
 
 @pytest.mark.parametrize("stage", ["trial", "final"])
