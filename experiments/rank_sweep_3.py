@@ -65,7 +65,7 @@ def tasks_of_the_third_edition() -> dict[str, tuple[str, ...]]:
     }
 
 
-def control(
+def control_of_the_third_edition(
     arms: tuple[Arm, ...],
     figures: tuple[str, ...],
     final: Mapping[str, tuple[str, ...]] = FINAL,

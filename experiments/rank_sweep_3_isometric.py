@@ -3,7 +3,7 @@ then moves by a small share of the learning rate, and the head by all of it.
 """
 
 from experiments.command import main
-from experiments.rank_sweep_3 import DIMENSIONS, LOWEST_OF_FULL, LOWEST_OF_LORA, control
+from experiments.rank_sweep_3 import DIMENSIONS, LOWEST_OF_FULL, LOWEST_OF_LORA, control_of_the_third_edition
 from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Arm
 
@@ -14,7 +14,7 @@ LOWEST = dict(zip(DIMENSIONS, (1e-2, 9e-2, 3e-2, 3e-3, 5e-4), strict=True))
 def plan() -> Plan:
     """The grid. Full fine-tuning and LoRA of rank 8 are the edition's."""
     arms = (full(LOWEST_OF_FULL), lora(8, LOWEST_OF_LORA), *map(isometric, DIMENSIONS))
-    return control(arms, ("answer", "trials"))
+    return control_of_the_third_edition(arms, ("answer", "trials"))
 
 
 def isometric(dimension: int) -> Arm:

@@ -3,7 +3,7 @@ full fine-tuning, which also trains embeddings, norms and biases.
 """
 
 from experiments.command import main
-from experiments.rank_sweep_3 import FINAL, LOWEST_OF_FULL, LOWEST_OF_LORA, control
+from experiments.rank_sweep_3 import FINAL, LOWEST_OF_FULL, LOWEST_OF_LORA, control_of_the_third_edition
 from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Arm
 
@@ -21,7 +21,7 @@ def plan() -> Plan:
         lora(8, LOWEST_OF_LORA, "method.others=true", name="LoRA r=8 with the rest"),
     )
     final = FINAL | dict.fromkeys((NO_EMBEDDINGS, MATRICES), ("measure=k90",))
-    return control(arms, ("arms", "answer", "spectral", "trials"), final)
+    return control_of_the_third_edition(arms, ("arms", "answer", "spectral", "trials"), final)
 
 
 if __name__ == "__main__":
