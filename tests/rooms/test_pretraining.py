@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from synthetic import PROTOCOL, study
@@ -143,3 +144,15 @@ def test_a_run_that_is_looked_at_trains_as_if_nothing_had_been_and_is_trained_on
     assert len(trained) == len(set(trained)) == len(trajectory.RUNS) * len(trajectory.SEEDS)
     assert drawn.main(["--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert "| cloze | full | 6 |" in (tmp_path / "out" / "VERDICT.md").read_text()
+
+
+def test_k90_of_a_trajectory_stands_seed_by_seed_and_its_line_where_all_have_one() -> None:
+    places = {"task": "cloze", "method": "full", "step": [16, 16, 32, 32], "seed": [0, 1, 0, 1]}
+    rows = pd.DataFrame(places | {"k90": [128.0, np.nan, 4.0, 64.0], "columns 4": [0.2, 0.3, 0.5, 0.6]})
+    rows = rows.assign(**dict.fromkeys(["score", "rows 4", "effective rank", "stable rank"], 1.0))
+    text = drawn.page(rows)
+    assert "| cloze | full | 16 | 1.000 | 128, — |" in text
+    assert "| cloze | full | 32 | 1.000 | 4, 64 |" in text
+    (line,) = (line for line in drawn.draw(rows).axes[0].lines if line.get_label() == "cloze, full")
+    assert list(line.get_xdata()) == [32]
+    assert drawn.claim(rows).endswith("those of step 16 share 25%, those of step 32 55%")
