@@ -25,6 +25,7 @@ pages: $(VENV)/run.stamp
 	$(PYTHON) -m analysis study
 	$(PYTHON) -m analysis paper
 	$(PYTHON) -m analysis which_rank
+	$(PYTHON) -m analysis trajectory
 
 test: $(VENV)/test.stamp
 	$(PYTEST) --durations=15 --ignore=tests/nightly -m "not network and not slow and not gpu"

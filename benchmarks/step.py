@@ -1,4 +1,5 @@
-"""One training step of our LoRA against PEFT's and against full fine-tuning, and scoring, taking turns in one process.
+"""One training step of our LoRA against PEFT's, of it and of a random subspace against full fine-tuning, and scoring,
+taking turns in one process.
 
 Ours multiply with the kernel that `train.kernel=auto` chooses here; the others are PyTorch's own and PEFT's on it. In
 bf16 both run under autocast, as Trainer's `bf16=True` has it, and ours keeps its frozen matrices in bf16."""
@@ -17,6 +18,7 @@ from torch import nn
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.methods import METHODS
+from lorax_lab.methods.subspace import SubspaceConfig
 from lorax_lab.models import adaptable, head_modules, keep_frozen_in_bf16, load_base, select, use_kernel
 from lorax_lab.record.provenance import hardware
 from lorax_lab.streams import generator
@@ -25,6 +27,7 @@ from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_optimizer
 
 WARMUP = 4
+DIMENSION = 10_000
 BF16 = "bf16"
 
 
@@ -34,6 +37,7 @@ def measure(rounds: int) -> dict[str, Any]:
     kernel = kernel_of(config.train)
     use_kernel(models["ours"], kernel)
     use_kernel(models["our full"], kernel)
+    use_kernel(models["gather"], kernel)
     settings = (config.train.optimizer, config.train.learning_rate, config.train.weight_decay)
     optimizers = {name: make_optimizer(model, *settings) for name, model in models.items()}
     timed = {name: partial(_step, model, optimizers[name], BF16 in name) for name, model in models.items()}
@@ -53,6 +57,7 @@ def measure(rounds: int) -> dict[str, Any]:
         _row("our LoRA / PEFT, both in bf16", times[f"ours {BF16}"], times[f"peft {BF16}"], "≤ 0.85"),
         _row(f"our LoRA in bf16 / {ours}", times[f"ours {BF16}"], times["ours"], "≤ 1.00"),
         _row(f"our LoRA {ours} / our full {ours}", times["ours"], times["our full"], "≤ 0.75"),
+        _row(f"subspace by gather {ours} / our full {ours}", times["gather"], times["our full"], "≤ 1.30"),
         _row(f"our full {ours} / PyTorch's {theirs}", times["our full"], times["full"], "≤ 1.00"),
         _row(f"scoring {ours} / PyTorch's {theirs}", times["our full scoring"], times["full scoring"], "≤ 1.00"),
     ]
@@ -82,6 +87,9 @@ def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], 
         batches = [{key: value.cuda() for key, value in batch.items()} for batch in batches]
     ours, full = copy.deepcopy(base.model), copy.deepcopy(base.model)
     METHODS["lora"].attach(ours, select(ours, ["all-linear"]), config.method, 8, generator(0, "adapter"))
+    gather = copy.deepcopy(base.model)
+    of_subspace = SubspaceConfig(dimension=DIMENSION)
+    METHODS["subspace"].attach(gather, select(gather, ["all-linear"]), of_subspace, None, generator(0, "adapter"))
     settings = LoraConfig(
         task_type="SEQ_CLS",
         r=8,
@@ -92,7 +100,7 @@ def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], 
     theirs = get_peft_model(base.model, settings)
     counts = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (ours, theirs)]
     assert counts[0] == counts[1], f"the same parameters must train on both sides, not {counts}"
-    contenders = {"ours": ours, "peft": theirs, "our full": full, "full": copy.deepcopy(full)}
+    contenders = {"ours": ours, "peft": theirs, "our full": full, "full": copy.deepcopy(full), "gather": gather}
     contenders |= {f"{name} {BF16}": copy.deepcopy(contenders[name]) for name in ("ours", "peft")}
     keep_frozen_in_bf16(contenders[f"ours {BF16}"])
     return {name: model.train() for name, model in contenders.items()}, batches, config

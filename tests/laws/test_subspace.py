@@ -172,6 +172,29 @@ def test_as_many_numbers_as_weights_is_full_fine_tuning() -> None:
     assert torch.allclose(model.body[0].weight, full.body[0].weight)
 
 
+@pytest.mark.parametrize("projection", [GATHER, FASTFOOD])
+def test_a_planted_dimension_comes_back(projection: str) -> None:
+    """Five equations in the weights are solved in a subspace of five numbers or more, as in Li et al. 2018, and of no
+    fewer."""
+    equations, wanted = normal(5, 58), torch.linspace(-1, 1, 5, dtype=torch.float64)
+    left = {}
+    for dimension in (3, 4, 5, 6):
+        _, space = small(dimension, projection)
+        optimizer = torch.optim.LBFGS([space.z], max_iter=200, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+        def loss(space: Subspace = space, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            moved = [space.weight(place) - base for place, base in enumerate(space.bases)]
+            missed = (equations @ torch.cat([part.flatten() for part in moved]) - wanted).square().sum()
+            missed.backward()
+            return missed
+
+        optimizer.step(loss)
+        left[dimension] = loss().item()
+    assert min(dimension for dimension, missed in left.items() if missed < 1e-9) == 5
+    assert left[4] > 1e-3
+
+
 def steps(model: nn.Module, count: int) -> Tensor:
     """Train so many steps; returns what the model then says."""
     train(model, count, torch.optim.SGD, rate=0.1)

@@ -132,5 +132,5 @@ def test_why_tells_no_more_than_sizes_that_were_tried(monkeypatch: pytest.Monkey
     text = page.write_why([replace(records, heads=heads, name="made")], {"made": "made.md"})
     assert "| none | not told on reviews and reviews (sample 2) |" in text
     assert "No share can be told on words, so it has no row." in text
-    assert "On reviews rank 8 keeps it, and the largest keeps 83 %." in text
+    assert "On reviews rank 8 keeps 90 %, and the largest keeps 83 %." in text
     assert "4 on reviews and reviews (sample 2) | in the mean yes |" in text

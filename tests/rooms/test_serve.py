@@ -123,6 +123,7 @@ RECORDED: dict[str, tuple[dict[str, Any], str]] = {
     "another base": ({"inputs": Inputs("theirs", "d", {}, [])}, "theirs"),
     "a diverged run": ({"status": "diverged"}, "diverged"),
     "a full fine-tune": ({"method": "full"}, "method=full"),
+    "a subspace": ({"method": "subspace"}, "method=subspace"),
 }
 
 
