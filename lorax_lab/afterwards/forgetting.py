@@ -86,7 +86,7 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
         intruding = _intruders(base, change)
         removed = sum(len(sigma) for _, sigma, _ in intruding.values())
         drawn = generator(seed, f"forgetting/{arm}")
-        noise = {key: _random_like(*parts, drawn) for key, parts in intruding.items()}
+        noise = {key: random_like(*parts, drawn) for key, parts in intruding.items()}
         for name, directions in ((WITHOUT_INTRUDERS, intruding), (WITH_NOISE, noise)):
             yield from _rows(base, _without(base, change, directions), arm, seed, name, removed=removed)
 
@@ -149,7 +149,8 @@ def _intruders(base: _Base, change: Change) -> dict[str, Svd]:
     return {key: parts for key, parts in by_matrix.items() if len(parts[1])}
 
 
-def _random_like(U: Tensor, sigma: Tensor, Vh: Tensor, drawn: torch.Generator) -> Svd:
+def random_like(U: Tensor, sigma: Tensor, Vh: Tensor, drawn: torch.Generator) -> Svd:
+    """As many random directions, with the same singular values."""
     left, right = (random_directions(len(tall), tall.shape[1], drawn) for tall in (U, Vh.T))
     return left, sigma, right.T
 

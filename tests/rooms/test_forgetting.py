@@ -21,6 +21,7 @@ from lorax_lab.afterwards.forgetting import (
     WITH_NOISE,
     WITHOUT_INTRUDERS,
     forgetting,
+    random_like,
 )
 from lorax_lab.afterwards.trained import Run
 from lorax_lab.launch.compose import compose, recorded
@@ -101,6 +102,14 @@ def test_intruders_are_those_that_peft_reduces() -> None:
     torch.testing.assert_close(left.double(), tuned.double() - U * sigma @ Vh, atol=1e-4, rtol=0)
 
 
+def test_noise_has_the_singular_values_of_what_is_taken_away_and_other_directions() -> None:
+    W = torch.randn(12, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    U, sigma, Vh = (part[..., :3] if place < 2 else part[:3] for place, part in enumerate(svd(W)))
+    left, values, right = random_like(U, sigma, Vh, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(svd(left.double() * values @ right.double())[1][:3], sigma, rtol=1e-5, atol=0)
+    assert float((left.double().T @ U).norm()) < 1.5  # of √3 where they are the same
+
+
 def test_without_a_change_nothing_intrudes() -> None:
     W0 = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
     U = svd(W0)[0]
@@ -140,5 +149,8 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
     for series, (more, less) in pairs.items():
         assert by_place.loc[(series, LORA), "full_more"] == pytest.approx(rises[more] - rises[less], abs=1e-6)
     assert by_place.loc[AS_TRAINED].loc[[FULL, FROZEN], "full_more"].isna().all()
+    beyond_noise = by_place.loc[WITHOUT_INTRUDERS].loc[LORA, "beyond_noise"]
+    assert beyond_noise == pytest.approx(rises[LORA, WITHOUT_INTRUDERS] - rises[LORA, WITH_NOISE], abs=1e-6)
+    assert by_place.loc[[AS_TRAINED, WITH_NOISE], "beyond_noise"].isna().all()
     picture = figure.draw(made)
-    assert [len(axes.containers) for axes in picture.axes] == [3]
+    assert [len(axes.containers) for axes in picture.axes] == [5]

@@ -14,8 +14,10 @@ from ..statistics import Interval, crossed
 TITLE = "what fine-tuning does to the loss on other texts, as trained and at another norm"
 NAME = "forgetting"
 BEFORE, TRAINED, AT_NORM = "before", "trained", "at the norm of"
+WITHOUT_INTRUDERS, WITH_NOISE = "without intruders", "with noise of their size"
 """Of the rows that `lorax_lab.afterwards.forgetting` makes."""
-AS_TRAINED, AT_FULLS, FULL_AT = SERIES = ("as trained", "at full's norm", "full, at this arm's norm")
+AS_TRAINED, AT_FULLS, FULL_AT = AGAINST_FULL = ("as trained", "at full's norm", "full, at this arm's norm")
+SERIES = (*AGAINST_FULL, WITHOUT_INTRUDERS, WITH_NOISE)
 Place = tuple[str, str, str, str]
 """Task, text, series, arm."""
 
@@ -23,11 +25,12 @@ Place = tuple[str, str, str, str]
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, text, series and arm; None where the study has no such rows.
 
-    Columns: `series`, one of `SERIES` or what was taken away; `arm`, where full fine-tuning is at another norm the LoRA
+    Columns: `series`, one of `SERIES`; `arm`, where full fine-tuning is at another norm the LoRA
     whose norm it has; `factor` and `removed` of `lorax_lab.afterwards.forgetting`, the mean over seeds. `mean`, `low`,
     `high`: by how much the loss on the text rose, in nats a token. `full_more`, `full_more_low`, `full_more_high`: by
-    how much more it rose with full fine-tuning than with this LoRA, of the same norm in the last two series. Intervals
-    are over seeds and test examples, and paired.
+    how much more it rose with full fine-tuning than with this LoRA, of the same norm in the last two series of
+    `AGAINST_FULL`. `beyond_noise`, `beyond_noise_low`, `beyond_noise_high`: by how much more it rose without intruders than
+    with noise of their size taken away. Intervals are over seeds and test examples, and paired.
     """
     reference, rows = records.protocol.reference, list[dict[str, Any]]()
     no_lora = {arm.name for arm in records.protocol.arms if arm.rank is None}
@@ -39,11 +42,18 @@ def table(records: Records) -> pd.DataFrame | None:
         full, lora = (task, text, AS_TRAINED, reference), place
         if series == FULL_AT:
             full, lora = place, (task, text, AS_TRAINED, arm)
-        more = rises[full] - rises[lora] if series in SERIES and arm not in no_lora else None
-        ends = ("full_more", "full_more_low", "full_more_high")
-        row |= dict.fromkeys(ends) if more is None else _numbers(ends, crossed(more).interval())
+        more = rises[full] - rises[lora] if series in AGAINST_FULL and arm not in no_lora else None
+        row |= _paired("full_more", more)
+        noisy = rises[task, text, WITH_NOISE, arm] if series == WITHOUT_INTRUDERS else None
+        row |= _paired("beyond_noise", None if noisy is None else rise - noisy)
         rows.append(row | {"seeds": len(rise), "examples": rise.shape[1]})
     return pd.DataFrame(rows) if rows else None
+
+
+def _paired(name: str, differences: np.ndarray | None) -> dict[str, float | None]:
+    """The mean of the differences, (seeds, examples), and the ends of its interval; None each where there are none."""
+    ends = (name, f"{name}_low", f"{name}_high")
+    return dict.fromkeys(ends) if differences is None else {**_numbers(ends, crossed(differences).interval())}
 
 
 def _numbers(names: tuple[str, ...], interval: Interval) -> dict[str, float]:
