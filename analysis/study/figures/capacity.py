@@ -76,8 +76,8 @@ def _cell(lines: Sequence[Any], rank: int) -> dict[str, Any]:
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the rules are tried on: of a sample that is trained for two lengths the longer is a control."""
-    return table[table["steps"] == table.groupby(["classes", "texts"])["steps"].transform("min")]
+    """The rows that the rules are tried on: of a sample that is trained for two lengths the shorter is a control."""
+    return table[table["steps"] == table.groupby(["classes", "texts"])["steps"].transform("max")]
 
 
 def wrong(ratios: pd.Series, held: pd.Series, most: float) -> int:
