@@ -81,10 +81,9 @@ def _carry_out(study: ModuleType, arguments: list[str] | None) -> int:
     if progress.missing:
         return 1
     records.publish(progress.cells)
-    if not options.only:
-        if plan.shared:
-            records.share(progress)
-        records.measure(progress)
+    if plan.shared and not options.only:
+        records.share(progress)
+    records.measure(progress)
     print(f"records: {records.folder}")
     return 0
 

@@ -1,16 +1,17 @@
 """`python -m experiments.language_search`: which problems teach a small language model within 200 steps?
 
-Thirteen generators of reasoning-gym's, chosen for their short prompts, are each trained on once, by LoRA of rank 8, and
-once more with their answers permuted over the problems. The second run is also scored on such answers, so it learns the
-form of the answers alone. What the first one scores beyond it is what the problems teach. The runs are ordinary ones; a
-generator that is in the table is not trained on again.
+Generators of reasoning-gym's with short prompts, and the facts and instructions of `experiments.language_texts`, are
+each trained on once, by LoRA of rank 8, and once more with their answers permuted over the problems. The second run is
+also scored on such answers, so it learns the form of the answers alone. What the first one scores beyond it is what the
+problems teach. The runs are ordinary ones; a name that is in the table is not trained on again.
 
-RULE, before the runs: a generator teaches where its own answers end .3 nats a token or more below the form, or where
-the share of exact answers is .2 or more higher. A study takes those that teach most of each kind: a rule, arithmetic,
+RULE, before the runs: a task teaches where its own answers end .3 nats a token or more below the form, or where the
+share of exact answers is .2 or more higher. A study takes those that teach most of each kind: a rule, arithmetic,
 facts. One generator had been tried before, in 96 steps of 16: spell_backward ended at 3.79 nats, its form at 5.25.
+Thinned before all but that one: there were 13 generators.
 
-COST: 2 runs of 200 steps for each generator, side by side: about four minutes on 2 cores for the shortest answers, and
-several times that for long ones.
+COST: 2 runs of 200 steps for each, side by side: about four minutes on 2 cores for the shortest answers, and several
+times that for long ones.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.language_texts import TABLES
 from experiments.study import RECORDS, Line, composed, trained_lines, with_workers
 from lorax_lab.console import bar
 from lorax_lab.data.assets import cache_folder
@@ -37,25 +39,19 @@ KINDS = {
     "simple_equations": "arithmetic",
     "basic_arithmetic": "arithmetic",
     "gcd": "arithmetic",
-    "calendar_arithmetic": "arithmetic",
-    "family_relationships": "facts",
-    "word_sequence_reversal": "rule",
-    "time_intervals": "arithmetic",
-    "leg_counting": "facts",
-    "caesar_cipher": "rule",
-    "number_filtering": "rule",
+    "family_relationships": "rule",
     "word_sorting": "rule",
-    "number_format": "facts",
+    "facts": "facts",
+    "instructions": "instructions",
 }
-"""Generators whose prompts have about 100 tokens at most, and whose problems have one right answer; the shortest first,
-which take least time."""
+"""What is tried: prompts have about 100 tokens at most, and each has one right answer."""
 TASK = (
     *("task=local", "task.kind=language_modeling", "task.prompt=prompt", "task.label=answer", "task.group=group"),
-    *("task.group_near_duplicates=false", "task.metric=exact_match", "task.max_length=192", "task.few_shot=0"),
+    *("task.group_near_duplicates=false", "task.metric=exact_match", "task.max_length=192"),
     *("task.train_examples=1600", "task.validation_examples=32", "task.test_examples=128"),
 )
-"""Problems of the same words and numbers are one group. Near duplicates are not looked for: all prompts have one
-wording."""
+"""Problems of the same words and numbers are one group. Near duplicates are not looked for: prompts share wordings."""
+IN_CHAT = {"instructions": ("task.chat=true",)}
 RUN = (
     *("model=smollm2", "method=lora", "rank=8", "train.learning_rate=1e-3", "train.epochs=1", "train.batch_size=8"),
     *("train.validations=1", "train.precision=bf16", "seed=0", "measure=curve", "reference=false"),
@@ -104,27 +100,26 @@ def row(own: Line, form: Line) -> dict[str, Any]:
 def _trained(name: str, runs: Path) -> list[Line]:
     """The runs on the generator's own answers and on those of other problems."""
     own, form = (_table(name, permuted) for permuted in (False, True))
-    common = (*TASK, f"task.name={name}", *RUN)
+    common = (*TASK, f"task.name={name}", *IN_CHAT.get(name, ()), *RUN)
     folders = [runs / run_of(composed((*common, f"task.path={table}"))).run_id for table in (own, form)]
     launch = with_workers(["tracking=disabled"], ())
     return trained_lines([*common, f"task.path={own},{form}"], folders, launch, "language_search")
 
 
 def _table(name: str, permuted: bool) -> Path:
-    """A table of the generator's problems with their answers, or with those of other problems."""
+    """A table of problems with their answers, or with those of other problems."""
     path = cache_folder() / "language_search" / f"{name}{FORM * permuted}.csv"
     if not path.is_file():
-        problems = generated(name)
-        answers = [str(problem.label) for problem in problems]
+        table = pd.DataFrame(TABLES[name]() if name in TABLES else problems(name))
         if permuted:
-            random.Random(0).shuffle(answers)
-        columns = {
-            "prompt": [p.inputs["prompt"] for p in problems],
-            "answer": answers,
-            "group": [p.group for p in problems],
-        }
-        write_csv(path, pd.DataFrame(columns))
+            table["answer"] = random.Random(0).sample([*table["answer"]], len(table))
+        write_csv(path, table if "group" in table else table.assign(group=table["prompt"]))
     return path
+
+
+def problems(generator: str) -> list[dict[str, str]]:
+    """Those of one of reasoning-gym's generators."""
+    return [{"prompt": p.inputs["prompt"], "answer": str(p.label), "group": p.group} for p in generated(generator)]
 
 
 if __name__ == "__main__":

@@ -167,14 +167,17 @@ class StudyRecords:
     def measure(self, progress: Progress) -> None:
         """Measure what the plan asks for and a table lacks, condition by condition.
 
-        A condition is measured whole, or not at all: where the runs folder has not every run, as of a study that grew
-        on another machine, or where a run diverged, it is named and left out. It is measured again where its rows are
+        A condition is measured whole, or not at all: where not all its final runs are asked for, it is left out; where
+        the runs folder has not every run, as of a study that grew on another machine, or where a run diverged, it is
+        also named. It is measured again where its rows are
         of other runs than the study's; where a plan asks for other rows, remove the table.
         """
         for name, rows_of in self.plan.afterwards.items():
             measured = published.read_rows(self.folder, name)
             for condition in self.plan.conditions:
                 finals = [cell for cell in progress.cells if cell.stage == "final" and cell.condition == condition]
+                if len(finals) < len(self.plan.protocol.arms) * len(self.plan.protocol.final_seeds):
+                    continue
                 runs = self._completed(progress, finals)
                 ids = sorted(run.folder.name for run in runs.values())
                 if condition in measured and measured[condition].runs == ids:

@@ -230,7 +230,7 @@ def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there
     assert plan.control_of in {None, *STUDIES}
 
 
-UNDER_WAY = ("batch_sizes", "capacity", "encoder_sizes", "language", "many_classes", "pretraining")
+UNDER_WAY = ("batch_sizes", "capacity", "encoder_sizes", "language", "language_parts", "many_classes", "pretraining")
 """Declared studies that grow task by task."""
 
 
@@ -287,7 +287,12 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     study = tiny_study(small_words)
     words = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path / "records"), "tracking=disabled"]
+    table = tmp_path / "records" / "tiny" / "similarities.parquet"
     assert main(study, [*words, "--only", "stage=trial"]) == 0
+    assert main(study, [*words, "--only", "seed=0"]) == 0
+    assert not table.exists()  # a condition is measured whole
+    assert main(study, [*words, "--only", "task=local"]) == 0
+    assert table.exists()
     assert main(study, words) == 0
     assert "0 missing" in capsys.readouterr().out
     records = load(tmp_path / "records" / "tiny")

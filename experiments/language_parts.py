@@ -1,0 +1,45 @@
+"""Which part of a language model learns Turkish, at equal numbers, and how few numbers of a random subspace do? It
+shares its runs of full fine-tuning and of LoRA at rank 8 with `experiments.language`, whose control it is.
+
+The attention's matrices at rank 33 train as many numbers as the feed-forward ones at rank 20. In a subspace a weight
+changes by as much as a number of z (`method.scale=weight`).
+"""
+
+from experiments.command import main
+from experiments.language import COMMON, LOWEST_OF_FULL, LOWEST_OF_LORA, MARGIN, TURKISH, tasks
+from experiments.language_texts import prepare
+from experiments.study import FULL, Plan, full, lora
+from lorax_lab.study.protocol import Arm, Protocol
+
+ATTENTION, FEED_FORWARD = (33, "q_proj,k_proj,v_proj,o_proj"), (20, "gate_proj,up_proj,down_proj")
+"""The rank, and the matrices that are adapted."""
+DIMENSIONS = (10_000, 100_000, 1_000_000)
+LOWEST_OF_SUBSPACE = 1e-4
+
+
+def plan() -> Plan:
+    parts = {"attention": ATTENTION, "feed-forward": FEED_FORWARD}
+    subspaces = (("method=subspace", f"method.dimension={d}", "method.scale=weight") for d in DIMENSIONS)
+    arms = (
+        full(LOWEST_OF_FULL),
+        *(lora(rank, LOWEST_OF_LORA) for rank in (8, 256)),
+        *(
+            lora(rank, LOWEST_OF_LORA, f"method.target_modules=[{matrices}]", name=f"{part} r={rank}")
+            for part, (rank, matrices) in parts.items()
+        ),
+        lora(8, LOWEST_OF_LORA / 3, "method.others=true", name="LoRA r=8, with all else trained"),
+        *(Arm(f"subspace d={d}", words, LOWEST_OF_SUBSPACE) for d, words in zip(DIMENSIONS, subspaces, strict=True)),
+    )
+    return Plan(
+        protocol=Protocol(arms, factor=3.0, extensions=2, margin=MARGIN),
+        factors={"task": {TURKISH: tasks()[TURKISH]}},
+        common=COMMON,
+        final={FULL: ("measure=test_cuts",)},
+        figures=("arms", "trials", "cost"),
+        control_of="language",
+        prepare=prepare,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
