@@ -48,7 +48,7 @@ SIGNALS = {
     CLASSES: "number of classes",
 }
 """What is cheap to know and might forecast the rank that is needed."""
-ADAPTIVE = {"AdaLoRA, same budget": "method=peft/adalora", "EVA, same budget": "method=peft/eva"}
+ADAPTIVE = {"AdaLoRA, same budget": "method=peft/adalora"}
 """Methods that choose the rank of each matrix, by the override of their arms at rank `USUAL`."""
 
 
@@ -100,7 +100,8 @@ def cells(published: Iterable[Records]) -> list[Cell]:
     """The cells of those studies that are complete and fair.
 
     Only bases and tasks of studies with a single base count, controls not among them. A control may make its bases and
-    tasks, and so may a study that compares bases.
+    tasks, and so may a study that compares bases. A cell whose runs are a part of another's is not counted, and gives
+    it its `adaptive` scores.
     """
     studies = [study for study in published if _tries_from_one(study) and not breaches(study)]
     bases_of = {study: {study.model(name) for name in study.conditions} for study in studies}
@@ -115,7 +116,11 @@ def cells(published: Iterable[Records]) -> list[Cell]:
                 cell, ids = _cell(study, name)
                 if cell.task in tasks and ids not in runs.values():
                     runs[cell] = ids
-    return [cell for cell, ids in runs.items() if not any(ids < larger for larger in runs.values())]
+    larger = {cell: [other for other, more in runs.items() if ids < more] for cell, ids in runs.items()}
+    for cell, others in larger.items():
+        for other in others:
+            other.adaptive.update(cell.adaptive)
+    return [cell for cell, others in larger.items() if not others]
 
 
 def _tries_from_one(study: Records) -> bool:

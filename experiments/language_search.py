@@ -85,12 +85,14 @@ def _write(records: Path, runs: Path) -> int:
 
 
 def row(own: Line, form: Line) -> dict[str, Any]:
-    """Scores on test, in nats a token of the answers and as the share that is exact: of the model untrained, trained
-    on the form alone, and trained."""
+    """Scores on test, in nats a token of the answers and as the share that is exact: of the model untrained, also with
+    four examples in the prompt, trained on the form alone, and trained."""
     return {
         "untrained": own["baselines"]["untrained/nats"],
+        "few_shot": own["baselines"]["few_shot_4/nats"],
         "form": form["metrics"]["test/nats"],
         "trained": own["metrics"]["test/nats"],
+        "exact_few_shot": own["baselines"]["few_shot_4/exact_match"],
         "exact_form": form["metrics"]["test/exact_match"],
         "exact": own["metrics"]["test/exact_match"],
         "hours": (own["time"]["total_seconds"] + form["time"]["total_seconds"]) / 3600,

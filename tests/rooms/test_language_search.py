@@ -23,7 +23,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Dat
         table = tables[path.stem] = pd.read_csv(path)
         own = (table["answer"] == table["prompt"].str.removeprefix("Spell ") + " spelt").all()
         metrics = {"test/nats": 1.0 if own else 3.0, "test/exact_match": 0.8 if own else 0.1}
-        return {"baselines": {"untrained/nats": 9.0}, "metrics": metrics, "time": {"total_seconds": 1800}}
+        baselines = {"untrained/nats": 9.0, "few_shot_4/nats": 5.0, "few_shot_4/exact_match": 0.3}
+        return {"baselines": baselines, "metrics": metrics, "time": {"total_seconds": 1800}}
 
     def lines(sweep: list[str], folders: list[Path], launch: list[str], study: str) -> list[dict[str, Any]]:
         assert len({folder.name for folder in folders}) == 2
@@ -46,8 +47,15 @@ def test_the_form_has_the_same_answers_of_other_problems(trained: dict[str, pd.D
     assert sorted(own["answer"]) == sorted(form["answer"])
     assert (own["answer"] != form["answer"]).mean() > 0.8
     spell, kin = pd.read_csv(tmp_path / language_search.FILE).to_dict("records")
-    assert [spell[key] for key in ("name", "kind", "untrained", "form", "trained")] == ["spell", "rule", 9, 3, 1]
-    assert [kin[key] for key in ("name", "kind", "exact_form", "exact", "hours")] == ["kin", "facts", 0.1, 0.8, 1]
+    assert [spell[key] for key in ("name", "kind", "untrained", "few_shot", "form", "trained")] == [
+        "spell",
+        "rule",
+        9,
+        5,
+        3,
+        1,
+    ]
+    assert [kin[key] for key in ("name", "exact_few_shot", "exact_form", "exact", "hours")] == ["kin", 0.3, 0.1, 0.8, 1]
 
 
 def test_a_generator_that_is_in_the_table_is_not_trained_on_again(

@@ -252,9 +252,9 @@ def test_a_generator_teaches_by_nats_below_the_form_or_by_exact_answers(tmp_path
     rows = [("sorts", 3.0, 2.5, 0.1, 0.0), ("adds", 2.0, 1.9, 0.5, 0.2), ("counts", 1.0, 0.75, 0.3, 0.2)]
     table = pd.DataFrame(rows, columns=["name", "form", "trained", "exact", "exact_form"])
     search = tmp_path / "search.csv"
-    table.assign(kind="rule", untrained=9.0).to_csv(search, index=False)
+    table.assign(kind="rule", untrained=9.0, few_shot=5.0, exact_few_shot=0.3).to_csv(search, index=False)
     made = limits.searched(pd.read_csv(search))
     assert [(row["name"], bool(row["teaches"])) for row in made] == [("sorts", True), ("counts", False), ("adds", True)]
     page = limits.write([study()], search)
-    assert "| sorts | rule | 9.00 | 3.00 | 2.50 | 0.50 | 0.10 | 0.00 | yes |" in page
+    assert "| sorts | rule | 9.00 | 5.00 | 3.00 | 2.50 | 0.50 | 0.30 | 0.00 | 0.10 | yes |" in page
     assert "## Problems" not in limits.write([study()], tmp_path / "none.csv")

@@ -90,6 +90,22 @@ def test_a_study_that_did_not_try_rank_1_and_another_has_no_cells(monkeypatch: p
     assert counts == [1, 0, 0]
 
 
+def test_a_control_with_a_part_of_the_runs_is_no_cell_and_gives_what_chooses_its_own_ranks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(which_rank, "breaches", lambda records: [])
+    adalora = Arm("AdaLoRA r=8", ("method=peft/adalora", "rank=8"), 1e-3)
+    more = Arm("LoRA r=64", ("method=lora", "rank=64"), 1e-2)
+    made = [
+        replace(study(lambda cell: 0.9 if cell.arm == adalora.name else 0.8, protocol), heads={"reviews": HEAD})
+        for arm in (more, adalora)
+        for protocol in [replace(PROTOCOL, arms=(*PROTOCOL.arms, arm))]
+    ]
+    of_cells = which_rank.cells(made)
+    assert [list(c.scores) for c in of_cells] == [[1, 8, 64]]
+    assert of_cells[0].adaptive == {"AdaLoRA, same budget": pytest.approx(0.9)}
+
+
 def test_a_method_of_its_own_ranks_has_the_regret_of_its_score() -> None:
     rows = which_rank.table([cell("one", {8: 0.8}, adaptive={"ours": 0.82})])
     row = rows.set_index("rule").loc["ours"]

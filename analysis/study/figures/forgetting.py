@@ -29,8 +29,8 @@ def table(records: Records) -> pd.DataFrame | None:
     whose norm it has; `factor` and `removed` of `lorax_lab.afterwards.forgetting`, the mean over seeds. `mean`, `low`,
     `high`: by how much the loss on the text rose, in nats a token. `full_more`, `full_more_low`, `full_more_high`: by
     how much more it rose with full fine-tuning than with this LoRA, of the same norm in the last two series of
-    `AGAINST_FULL`. `beyond_noise`, `beyond_noise_low`, `beyond_noise_high`: by how much more it rose without intruders than
-    with noise of their size taken away. Intervals are over seeds and test examples, and paired.
+    `AGAINST_FULL`. `beyond_noise`, `beyond_noise_low`, `beyond_noise_high`: by how much more it rose without intruders
+    than with noise of their size taken away. Intervals are over seeds and test examples, and paired.
     """
     reference, rows = records.protocol.reference, list[dict[str, Any]]()
     no_lora = {arm.name for arm in records.protocol.arms if arm.rank is None}

@@ -1,0 +1,36 @@
+"""Control of the third edition: does AdaLoRA, which spreads a rank of 8 over the matrices while it trains (Zhang et al.
+2023), do better than a rank of 8 in each? Its other runs are the edition's.
+"""
+
+from dataclasses import replace
+
+from experiments.command import main
+from experiments.rank_sweep_2 import write_cloze
+from experiments.rank_sweep_3 import (
+    EACH,
+    LOWEST_OF_FULL,
+    LOWEST_OF_LORA,
+    control_of_the_third_edition,
+    tasks_of_the_third_edition,
+)
+from experiments.study import Plan, full, lora
+from lorax_lab.study.protocol import Arm
+
+TASKS = ("movie_reviews", "cloze")
+ADALORA = ("method=peft/adalora", "rank=8", "method.tinit=20", "method.tfinal=60")
+"""It cuts from step 20 until 60 steps before the end, of 188 and 450."""
+
+
+def plan() -> Plan:
+    arms = (
+        full(LOWEST_OF_FULL),
+        *(lora(rank, LOWEST_OF_LORA) for rank in (1, 8, 64)),
+        Arm("AdaLoRA r=8", ADALORA, LOWEST_OF_LORA),
+    )
+    tasks = {name: words for name, words in tasks_of_the_third_edition().items() if name in TASKS}
+    plan = control_of_the_third_edition(arms, ("arms", "trials", "cost"))
+    return replace(plan, factors={"task": tasks}, prepare=lambda: write_cloze(EACH))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
