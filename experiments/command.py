@@ -69,7 +69,7 @@ def _carry_out(study: ModuleType, arguments: list[str] | None) -> int:
     records = StudyRecords(options.records / name, options.runs, plan, texts)
     progress, launch = records.progress(wanted), with_workers(launch, records.published.values())
     if options.dry_run:
-        return _list(records, progress, launch)
+        return _list(records, progress, launch, texts["cost"])
     if options.declare:
         records.check(progress)
         records.declare(progress)
@@ -88,9 +88,10 @@ def _carry_out(study: ModuleType, arguments: list[str] | None) -> int:
     return 0
 
 
-def _list(records: StudyRecords, progress: Progress, launch: list[str]) -> int:
-    """What is recorded and missing, with the commands. Nothing is run."""
+def _list(records: StudyRecords, progress: Progress, launch: list[str], cost: str) -> int:
+    """What is recorded and missing, with the commands, and what all of it costs. Nothing is run."""
     _show(progress)
+    print(f"cost, as declared: {' '.join(cost.split())}")
     records.check(progress)
     for cell, line in to_check(progress, records.of_cell):
         print(f"# first trained again, as the code is another version: {line['run_id']} ({cell.arm})")
