@@ -242,26 +242,28 @@ def table(of_cells: Sequence[Cell]) -> pd.DataFrame:
     for cell in of_cells:
         of_other_tasks = [other for other in of_cells if other.task != cell.task and other.unit == cell.unit]
         place = {key: getattr(cell, key) for key in PLACE}
-        for name, rule in RULES.items():
-            if (named := rule(cell, of_other_tasks)) and (rank := cell.nearest(named)):
-                row = {"rule": name, "names": named, "rank": rank, "regret": cell.regret(rank)}
+        ranks = {name: (rule(cell, of_other_tasks), math.nan) for name, rule in RULES.items()}
+        for name, (named, score) in (ranks | {name: (USUAL, score) for name, score in cell.adaptive.items()}).items():
+            if named and (rank := cell.nearest(named)):
+                score = cell.scores[rank] if math.isnan(score) else score
+                row = {"rule": name, "names": named, "rank": rank, "regret": max(cell.scores.values()) - score}
                 row |= {"parameters": cell.parameters[rank] / 1000, "times_needed": rank / cell.needed}
-                rows.append(place | row | {"more": cell.regret(rank) - cell.regret(USUAL)})
-        for name, score in cell.adaptive.items():
-            more = cell.scores.get(USUAL, math.nan) - score
-            rows.append(place | {"rule": name, "rank": USUAL, "regret": more + cell.regret(USUAL), "more": more})
+                rows.append(place | row | {"more": cell.scores.get(USUAL, math.nan) - score})
     return pd.DataFrame(rows).round(6)
 
 
 def standing(rows: pd.DataFrame, name: str) -> dict[str, Any]:
     """A rule's numbers over the rows of one unit; without a row, that there are 0 cells.
 
-    `regret` and `more` are means over tasks with Student's interval; `left_out` has the means without one of the tasks.
+    `regret` and `more` are means over tasks with Student's interval, `times_needed` a geometric mean with one;
+    `left_out` has the means without one of the tasks.
     """
     of_rule = rows[rows["rule"] == name]
     if of_rule.empty:
         return {"name": name, "cells": 0}
-    means = of_rule.groupby("task")[["regret", "more"]].mean()
+    octaves = of_rule.assign(octaves=np.log2(of_rule["times_needed"]))
+    means = octaves.groupby("task")[["regret", "more", "octaves"]].mean()
+    times = t_interval(list(means["octaves"]))
     return {
         "name": name,
         "cells": len(of_rule),
@@ -271,7 +273,7 @@ def standing(rows: pd.DataFrame, name: str) -> dict[str, Any]:
         "worst": of_rule["regret"].max(),
         "short": int((of_rule["regret"] > CLOSE + ROUNDING).sum()),
         "parameters": of_rule["parameters"].median(),
-        "times_needed": float(np.exp2(np.log2(of_rule["times_needed"]).mean())),
+        "times_needed": Interval(2**times.mean, 2**times.low, 2**times.high, times.count),
     }
 
 

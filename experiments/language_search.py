@@ -119,7 +119,7 @@ def _table(name: str, permuted: bool) -> Path:
     return path
 
 
-def problems(generator: str) -> list[dict[str, str]]:
+def problems(generator: str) -> list[dict[str, str | None]]:
     """Those of one of reasoning-gym's generators."""
     return [{"prompt": p.inputs["prompt"], "answer": str(p.label), "group": p.group} for p in generated(generator)]
 
