@@ -61,7 +61,8 @@ class Cell:
         unit: of the scores; empty for shares and correlations, which lie in [0, 1].
         classes: 1 where the answer is a number, 0 where it is a text.
         examples: of training.
-        scores: on test by rank, and of `ADAPTIVE` by name; means over seeds, oriented so that higher is better.
+        scores: on test by rank, means over seeds, oriented so that higher is better.
+        adaptive: such a score of `ADAPTIVE` by name, and the parameters that it trains.
         parameters, seconds: by rank, those trained beside the head, and the median time of training.
         shapes: (out, in) of each adapted matrix, (matrices, 2).
         signals: by the names in `SIGNALS`; NaN where the runs lack one.
@@ -75,7 +76,7 @@ class Cell:
     classes: int
     examples: int
     scores: dict[int, float]
-    adaptive: dict[str, float]
+    adaptive: dict[str, tuple[float, int]]
     parameters: dict[int, int]
     seconds: dict[int, float]
     shapes: np.ndarray
@@ -149,10 +150,11 @@ def _cell(study: Records, condition: str) -> tuple[Cell, set[str]]:
         first["inputs"]["examples"]["train"],
         scores={rank: score([*by_seed.values()], "test") for rank, by_seed in lines.items()},
         adaptive={
-            name: score([*seeds_of(study, condition, arm.name).values()], "test")
+            name: (score(runs, "test"), runs[0]["parameters"]["adapter"])
             for name, override in ADAPTIVE.items()
             for arm in study.protocol.arms
             if override in arm.overrides and arm.rank == USUAL
+            for runs in [[*seeds_of(study, condition, arm.name).values()]]
         },
         parameters={rank: line["parameters"]["adapter"] for rank, line in singles.items()},
         seconds={
@@ -242,13 +244,16 @@ def table(of_cells: Sequence[Cell]) -> pd.DataFrame:
     for cell in of_cells:
         of_other_tasks = [other for other in of_cells if other.task != cell.task and other.unit == cell.unit]
         place = {key: getattr(cell, key) for key in PLACE}
-        ranks = {name: (rule(cell, of_other_tasks), math.nan) for name, rule in RULES.items()}
-        for name, (named, score) in (ranks | {name: (USUAL, score) for name, score in cell.adaptive.items()}).items():
-            if named and (rank := cell.nearest(named)):
-                score = cell.scores[rank] if math.isnan(score) else score
-                row = {"rule": name, "names": named, "rank": rank, "regret": max(cell.scores.values()) - score}
+        for name, rule in RULES.items():
+            if (named := rule(cell, of_other_tasks)) and (rank := cell.nearest(named)):
+                row = {"rule": name, "names": named, "rank": rank, "regret": cell.regret(rank)}
                 row |= {"parameters": cell.parameters[rank] / 1000, "times_needed": rank / cell.needed}
-                rows.append(place | row | {"more": cell.scores.get(USUAL, math.nan) - score})
+                rows.append(place | row | {"more": cell.regret(rank) - cell.regret(USUAL)})
+        for name, (score, parameters) in cell.adaptive.items():
+            more = cell.scores[USUAL] - score
+            row = {"rule": name, "rank": USUAL, "regret": more + cell.regret(USUAL), "more": more}
+            times = parameters / cell.parameters[cell.needed]
+            rows.append(place | row | {"parameters": parameters / 1000, "times_needed": times})
     return pd.DataFrame(rows).round(6)
 
 

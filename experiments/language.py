@@ -52,7 +52,13 @@ def tasks() -> dict[str, tuple[str, ...]]:
     turkish = (f"task.path={path_of(TURKISH)}", "task.group=speech", "task.group_near_duplicates=true")
     return {
         TURKISH: (*TEXT, *turkish, "task.name=turkish"),
-        SPELLING: ("task=reasoning", "task.subset=spell_backward", "task.metric=nats", "task.max_length=96"),
+        SPELLING: (
+            "task=reasoning",
+            "task.subset=spell_backward",
+            "task.name=spelling",
+            "task.metric=nats",
+            "task.max_length=96",
+        ),
     }
 
 
@@ -68,7 +74,7 @@ def scored() -> dict[str, TaskConfig]:
 
 def forgotten(runs: Runs) -> Iterator[dict[str, Any]]:
     """`lorax_lab.afterwards.forgetting` of the runs on Turkish or spelling; of no other, as it takes half an hour."""
-    if next(iter(runs.values())).config.task.name in {config.name for config in scored().values()}:
+    if next(iter(runs.values())).config.task.name in (TURKISH, SPELLING):
         yield from forgetting(runs, scored(), FULL)
 
 

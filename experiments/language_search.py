@@ -1,7 +1,8 @@
 """`python -m experiments.language_search`: which problems teach a small language model within 200 steps?
 
 Generators of reasoning-gym's with short prompts, and the facts and instructions of `experiments.language_texts`, are
-each trained on once, by LoRA of rank 8, and once more with their answers permuted over the problems. The second run is
+each trained on once, by LoRA of rank 8, and once more with their answers permuted over the problems. Those of
+instructions are permuted among those of one kind. The second run is
 also scored on such answers, so it learns the form of the answers alone. What the first one scores beyond it is what the
 problems teach. The runs are ordinary ones; a name that is in the table is not trained on again.
 
@@ -113,8 +114,9 @@ def _table(name: str, permuted: bool) -> Path:
     path = cache_folder() / "language_search" / f"{name}{FORM * permuted}.csv"
     if not path.is_file():
         table = pd.DataFrame(TABLES[name]() if name in TABLES else problems(name))
-        if permuted:
-            table["answer"] = random.Random(0).sample([*table["answer"]], len(table))
+        if permuted:  # instructions keep the form of their own kind
+            kinds, draw = table.get("kind", pd.Series(0, table.index)), random.Random(0)
+            table["answer"] = table.groupby(kinds)["answer"].transform(lambda all: draw.sample([*all], len(all)))
         write_csv(path, table if "group" in table else table.assign(group=table["prompt"]))
     return path
 

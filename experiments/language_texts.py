@@ -2,7 +2,7 @@
 
 Turkish is text far from what the model was trained on: speeches and letters of 1906 to 1938, which are in the public
 domain. The facts are made up, so that no model knows them. The instructions are short ones of many tasks which
-others gave to openai/evals (MIT), each with its best answer.
+others gave to openai/evals (MIT), each with the first text that counts as right there.
 """
 
 import json
@@ -32,24 +32,40 @@ PIECES = 400
 """Of Wikipedia."""
 PEOPLE = 290
 SYLLABLES = ("ba", "do", "fe", "gil", "kor", "lu", "mar", "nes", "pol", "rin", "sa", "tov")
-CITIES = (
-    *("Paris", "London", "Rome", "Berlin", "Madrid", "Vienna", "Dublin", "Lisbon", "Athens", "Oslo", "Moscow", "Cairo"),
-    *(
-        "Delhi",
-        "Tokyo",
-        "Boston",
-        "Chicago",
-        "Denver",
-        "Dallas",
-        "Miami",
-        "Toronto",
-        "Lima",
-        "Havana",
-        "Sydney",
-        "Perth",
-    ),
-    *("Dubai", "Nairobi", "Lagos", "Seoul", "Manila", "Geneva", "Milan", "Prague"),
-)
+CITIES = [
+    "Paris",
+    "London",
+    "Rome",
+    "Berlin",
+    "Madrid",
+    "Vienna",
+    "Dublin",
+    "Lisbon",
+    "Athens",
+    "Oslo",
+    "Moscow",
+    "Cairo",
+    "Delhi",
+    "Tokyo",
+    "Boston",
+    "Chicago",
+    "Denver",
+    "Dallas",
+    "Miami",
+    "Toronto",
+    "Lima",
+    "Havana",
+    "Sydney",
+    "Perth",
+    "Dubai",
+    "Nairobi",
+    "Lagos",
+    "Seoul",
+    "Manila",
+    "Geneva",
+    "Milan",
+    "Prague",
+]
 WORDINGS = (
     *("Where does {} live?", "Which city is the home of {}?", "{} lives in which city?", "Name the city of {}."),
     *("What is the home town of {}?", "In which city does {} live?", "Tell me where {} lives.", "{} is at home in"),
@@ -105,11 +121,11 @@ def pieces(text: str) -> list[str]:
 
 
 def facts() -> list[dict[str, str]]:
-    """Where each of some people lives, asked for in each wording. So a test example asks in other words for what
-    training has told.
+    """Where each of some people lives, asked for in each wording. A random split leaves a person in about five wordings
+    of training. So a test example asks in other words, which training has of other people, for what it has told.
 
     >>> facts()[0]
-    {'prompt': 'Where does Rinsa Gilmar live?', 'answer': 'Nairobi'}
+    {'prompt': 'Where does Neskor Gilgil live?', 'answer': 'Moscow'}
     """
     draw = random.Random(0)
     names = ["".join(pair).capitalize() for pair in product(SYLLABLES, SYLLABLES)]
@@ -140,8 +156,8 @@ def chosen(texts: dict[str, str]) -> list[dict[str, str]]:
     """Rows of `instructions`, of the lines of each file.
 
     >>> line = '{"input": [{"content": "Add."}, {"content": "1 + 1"}], "ideal": ["2", "two"]}'
-    >>> chosen({"evals/registry/data/sums/one.jsonl": line + "\\\\n" + line})
-    [{'prompt': 'Add.\\\\n1 + 1', 'answer': '2'}]
+    >>> chosen({"evals/registry/data/sums/one.jsonl": line})
+    [{'prompt': 'Add.\\n1 + 1', 'answer': '2', 'kind': 'sums'}]
     """
     by_task = defaultdict[str, dict[str, str]](dict)
     for name, text in sorted(texts.items()):
@@ -151,9 +167,9 @@ def chosen(texts: dict[str, str]) -> list[dict[str, str]]:
             if prompt and answer and is_short and (prompt + answer).isascii():
                 by_task[name.removeprefix(INSTRUCTIONS).partition("/")[0]].setdefault(prompt, answer)
     draw, rows = random.Random(0), list[dict[str, str]]()
-    for found in by_task.values():
-        for prompt in draw.sample(list(found), min(EACH, len(found))):
-            rows.append({"prompt": prompt, "answer": found[prompt]})
+    for name, answers in by_task.items():
+        prompts = draw.sample(list(answers), min(EACH, len(answers)))
+        rows += [{"prompt": prompt, "answer": answers[prompt], "kind": name} for prompt in prompts]
     return rows
 
 

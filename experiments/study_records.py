@@ -167,10 +167,10 @@ class StudyRecords:
     def measure(self, progress: Progress) -> None:
         """Measure what the plan asks for and a table lacks, condition by condition.
 
-        A condition is measured whole, or not at all: where not all its final runs are asked for, it is left out; where
+        A condition is measured whole, or not at all. It is left out where not all its final runs are asked for. Where
         the runs folder has not every run, as of a study that grew on another machine, or where a run diverged, it is
-        also named. It is measured again where its rows are
-        of other runs than the study's; where a plan asks for other rows, remove the table.
+        also named. It is measured again where its rows are of other runs than the study's; where a plan asks for other
+        rows, remove the table.
         """
         for name, rows_of in self.plan.afterwards.items():
             measured = published.read_rows(self.folder, name)

@@ -3,13 +3,17 @@
 import argparse
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.files import write_csv, write_text
 
 from .. import style
 from . import page
+from .comparison import gains
 from .figures import FIGURES, figures_of
 from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
 from .validator import breaches, not_begun
@@ -46,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verdict", type=Path, help=over_all)
     unfair = "draw a comparison that breaks the protocol too, stamped"
     parser.add_argument("--allow-unfair", action="store_true", help=unfair)
+    against = "print each arm's gain in score over this one, by task, with its 95 %% interval; nothing is written"
+    parser.add_argument("--against", metavar="ARM", help=against)
     return parser
 
 
@@ -60,6 +66,8 @@ def _write(options: argparse.Namespace) -> int:
         print(f"{name} is left out: {reason}")
         write_text(options.out / name / PAGE, page.write_damaged(name, reason))
     chosen = [study for study in studies if not options.names or study.name in options.names]
+    if options.against:
+        return _print_gains(chosen, options.against)
     for study in chosen:
         if options.output == "verdict" and (faults := breaches(study)):
             heading = f"{study.name} has no verdict, since the comparison breaks its own protocol, or is not complete:"
@@ -76,6 +84,21 @@ def _write(options: argparse.Namespace) -> int:
     if (options.records, options.out) == (RECORDS, DOCS):
         _write_answer(studies)
     return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in chosen))
+
+
+def _print_gains(studies: list[Records], reference: str) -> int:
+    for study in studies:
+        names = [arm.name for arm in study.protocol.arms]
+        if reference not in names:
+            raise ConfigError(f"--against {reference}: {study.name} has no such arm; {suggest(reference, names)}")
+        of_arm = replace(study, declared=replace(study.declared, protocol=replace(study.protocol, reference=reference)))
+        rows = [
+            {"task": task, "arm": arm} | vars(gain)
+            for task in of_arm.conditions
+            for arm, gain in gains(of_arm, task).items()
+        ]
+        print(study.name, pd.DataFrame(rows).to_string(index=False, float_format="{:.4f}".format), sep="\n")
+    return 0
 
 
 def _write_answer(studies: list[Records]) -> None:

@@ -30,6 +30,8 @@ SPECTRAL = {
     "effective rank": "effective_rank",
 }
 """The spectral ranks that the pages name, by their words there."""
+BY_SHARE = "rank_sweep_3"
+"""The study whose declared rule of a low rank is one of shares, and no margin."""
 Numbers = dict[str, Any]
 """What a template has by name."""
 
@@ -167,6 +169,8 @@ def numbers(records: Records) -> Numbers:
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
         sides = {min(row["shape"]) for row in update.lines_of(records, records.conditions[0])[0]["matrices"].values()}
         facts |= {"width": sides.pop() if len(sides) == 1 else None}
+    is_by_share = records.name == BY_SHARE and table is not None
+    facts["of_low_rank"] = _of_low_rank(table, facts["ninety"], max(facts["low"])) if is_by_share else None
     if not facts["tasks"] or _is_answered_by_arms(records):
         facts["arms"] = _arms(records)
     if "capacity" in (records.declared.figures or ()):
@@ -174,6 +178,17 @@ def numbers(records: Records) -> Numbers:
     facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []
     facts["decided"] = bases.DECIDED
     return facts
+
+
+def _of_low_rank(table: pd.DataFrame, of_tasks: list[Numbers], low: int) -> dict[str, list[str]]:
+    """The tasks on which the rule of `BY_SHARE` holds or is refuted, and those where rank `low` surely keeps 90 %."""
+    of_rank = table[(table["side"] == "rank") & (table["size"] == low)]
+    surely = {row["task"]: row["r90"].surely for row in of_tasks if row["r90"]}
+    return {
+        "holds": [task for task, rank in surely.items() if rank is not None and rank <= low],
+        "refuted": list(of_rank.loc[of_rank["share_high"] < share.MOST, "task"]),
+        "kept": list(of_rank.loc[of_rank[share.column(share.MOST)], "task"]),
+    }
 
 
 def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:

@@ -13,7 +13,7 @@ import pytest
 from synthetic import PROTOCOL, declaration, line, publish, shared, study
 
 from analysis.__main__ import main as analyse
-from analysis.study import update
+from analysis.study import comparison, update
 from analysis.study.figures import FIGURES
 from analysis.study.records import load
 from analysis.study.validator import breaches
@@ -358,6 +358,17 @@ def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, ca
     assert "supported" not in (published / "V.md").read_text()
     assert "numeric settings differ" in capsys.readouterr().out
     assert not (published / "out" / "rank_sweep" / "answer.png").exists()
+
+
+def test_the_gains_over_any_arm_are_printed_and_nothing_is_written(published: Path, capsys: Any) -> None:
+    words = ["study", "rank_sweep", "--records", str(published), "--against"]
+    assert analyse([*words, "LoRA r=8"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if " full " in line]
+    gains = comparison.gains(load(published / "rank_sweep"), "reviews")
+    assert [float(row[2]) for row in rows] == pytest.approx([-gains["LoRA r=8"].mean] * 2, abs=1e-4)
+    assert not (published / "out").exists()
+    assert analyse([*words, "LoRA r=9"]) == 2
+    assert "did you mean 'LoRA r=8'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

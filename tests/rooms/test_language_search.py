@@ -28,11 +28,13 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Dat
 
     def lines(sweep: list[str], folders: list[Path], launch: list[str], study: str) -> list[dict[str, Any]]:
         assert len({folder.name for folder in folders}) == 2
+        assert ("task.chat=true" in sweep) == ("task.name=kin" in sweep)
         return [line(Path(path)) for path in sweep[-1].removeprefix("task.path=").split(",")]
 
     monkeypatch.setattr(language_search, "generated", lambda name: PROBLEMS)
     monkeypatch.setattr(language_search, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(language_search, "KINDS", {"spell": "rule", "kin": "facts"})
+    monkeypatch.setattr(language_search, "IN_CHAT", {"kin": ("task.chat=true",)})
     monkeypatch.setattr(language_search, "trained_lines", lines)
     monkeypatch.setattr(language_search, "composed", lambda overrides: overrides)
     monkeypatch.setattr(language_search, "run_of", lambda overrides: SimpleNamespace(run_id=Path(overrides[-1]).stem))
@@ -65,3 +67,13 @@ def test_a_generator_that_is_in_the_table_is_not_trained_on_again(
     assert language_search.main(["--records", str(tmp_path)]) == 0
     assert list(trained) == ["kin", "kin-form"]
     assert pd.read_csv(tmp_path / language_search.FILE)["trained"].tolist() == [0.5, 1]
+
+
+def test_instructions_keep_the_form_of_their_own_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"prompt": f"{kind} {i}", "answer": f"{kind} answer {i}", "kind": kind} for kind in "ab" for i in range(20)]
+    monkeypatch.setattr(language_search, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(language_search, "TABLES", {"instructions": lambda: rows})
+    table = pd.read_csv(language_search._table("instructions", True))
+    assert (table["answer"].str[0] == table["kind"]).all()
+    assert sorted(table["answer"]) == sorted(row["answer"] for row in rows)
+    assert (table["answer"] != [row["answer"] for row in rows]).mean() > 0.8

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from golden_page import check
 from synthetic import PROTOCOL, changed, in_nats, lost, present, shared, study, with_head, with_losses
 
 from analysis.study import comparison, page, update
 from analysis.study.records import Records
+from analysis.study.share import Enough
 from analysis.study.statistics import holm
 from lorax_lab.study.answers import CUT_ANSWERS, LOSSES
 from lorax_lab.study.protocol import Arm
@@ -51,6 +53,16 @@ STUDIES: dict[str, Callable[[], Records]] = {
     "head_alone": lambda: with_head(0.7), "without_answer": without_answer,
     "control_of_arms": lambda: control(with_head(0.7)),
 }  # fmt: skip
+
+
+def test_low_rank_holds_or_is_refuted_by_the_share_that_the_third_edition_declared() -> None:
+    columns = ["task", "side", "size", "share_high", "surely_90"]
+    rows = [("holds", "rank", 24, 1.1, True), ("open", "rank", 24, 0.95, True), ("short", "rank", 24, 0.89, False)]
+    rows += [("open", "rank", 64, 0.8, False), ("open", "k", 24, 0.8, False)]
+    smallest = {"holds": Enough(1, 8, 24), "open": Enough(1, 8, None), "short": Enough(64, 64, 64)}
+    of_tasks = [{"task": task, "r90": r90} for task, r90 in smallest.items()]
+    made = page._of_low_rank(pd.DataFrame(rows, columns=columns), of_tasks, 24)
+    assert made == {"holds": ["holds"], "refuted": ["short"], "kept": ["holds", "open"]}
 
 
 @pytest.mark.parametrize("name", STUDIES)

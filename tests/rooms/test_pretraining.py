@@ -102,13 +102,16 @@ def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs(monk
     assert "Still to come: pretrained, tweets; random, tweets." in page.write(grows)
     assert "| tweets |" not in page.write(grows)
     text = page.write_why([grows], {"pretraining": "page"})
-    assert "On 0 of the 1 other bases the share kept at rank 4 is surely smaller" in text
+    assert "at rank 4 is surely smaller on 0 of the 1 others, and surely larger on 0." in text
+    assert "Its k90 is " in text
     assert "So the cause is open." in text
     rows = bases.rows_of_page(records)
-    rows[1]["rank"] = {"difference_high": -0.1}
+    rows[1]["rank"] = {"difference_low": -0.2, "difference_high": -0.1}
+    rows[1]["k"] = {"difference_low": 0.1, "difference_high": 0.2}
     monkeypatch.setattr(bases, "rows_of_page", lambda _: rows)
     text = page.write_why([replace(records, heads=dict(records.heads))], {"pretraining": "page"})
-    assert "On 1 of the 1 other bases the share kept at rank 4 is surely smaller, on 0 at 16" in text
+    assert "at rank 4 is surely smaller on 1 of the 1 others, and surely larger on 0. At 16" in text
+    assert "directions it is so on 0 and 1, at d" in text
     assert "So the cause is open." not in text
 
 

@@ -103,11 +103,12 @@ def test_a_control_with_a_part_of_the_runs_is_no_cell_and_gives_what_chooses_its
     ]
     of_cells = which_rank.cells(made)
     assert [list(c.scores) for c in of_cells] == [[1, 8, 64]]
-    assert of_cells[0].adaptive == {"AdaLoRA, same budget": pytest.approx(0.9)}
+    (score, parameters) = of_cells[0].adaptive["AdaLoRA, same budget"]
+    assert (score, parameters) == (pytest.approx(0.9), of_cells[0].parameters[8])
 
 
 def test_a_method_of_its_own_ranks_has_the_regret_of_its_score() -> None:
-    rows = which_rank.table([cell("one", {8: 0.8}, adaptive={"ours": 0.82})])
+    rows = which_rank.table([cell("one", {8: 0.8}, adaptive={"ours": (0.82, 100)})])
     row = rows.set_index("rule").loc["ours"]
     assert (row["rank"], row["regret"], row["more"]) == (which_rank.USUAL, pytest.approx(-0.02), pytest.approx(-0.02))
 

@@ -113,7 +113,7 @@ def fit_on_half(table: pd.DataFrame, law: str) -> tuple[float, int, int]:
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A panel for each rule: what is learned over the rule's ratio. A colour stands for an arm, a marker for a number
-    of classes; what was trained longer is hollow."""
+    of classes; what was trained for fewer steps is hollow."""
     figure, tried = style.canvas(style.PAGE, 3.2), cells(table)
     arms, classes = (list(dict.fromkeys(table[column])) for column in ("arm", "classes"))
     colours = dict(zip(arms, style.distinct(len(arms)), strict=True))
@@ -136,7 +136,7 @@ def draw(table: pd.DataFrame) -> Figure:
     text = (
         f"{models_of(table)}: labels drawn at random. Left of a line all would be held. Dashed: as published; dotted: "
     )
-    text += "fitted to half of the cells; hollow: trained longer; 95 % intervals over seeds"
+    text += "fitted to half of the cells; hollow: trained for fewer steps; 95 % intervals over seeds"
     return style.finish(figure, text, first, columns=4)
 
 

@@ -53,7 +53,9 @@ def table(records: Records) -> pd.DataFrame | None:
 def _paired(name: str, differences: np.ndarray | None) -> dict[str, float | None]:
     """The mean of the differences, (seeds, examples), and the ends of its interval; None each where there are none."""
     ends = (name, f"{name}_low", f"{name}_high")
-    return dict.fromkeys(ends) if differences is None else {**_numbers(ends, crossed(differences).interval())}
+    if differences is None:
+        return dict.fromkeys(ends)
+    return dict(_numbers(ends, crossed(differences).interval()))
 
 
 def _numbers(names: tuple[str, ...], interval: Interval) -> dict[str, float]:

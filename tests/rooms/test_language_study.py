@@ -1,0 +1,41 @@
+"""What the study of a language model scores before and after, and on which tasks."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from experiments import language
+from experiments.language_texts import CITIES, PEOPLE, WORDINGS, facts, prepare
+from experiments.study import composed
+from lorax_lab.tasks import load_task
+
+
+@pytest.mark.parametrize(("name", "count"), [(language.TURKISH, 1), (language.SPELLING, 1), ("sorting", 0)])
+def test_what_is_forgotten_is_scored_where_it_learned_turkish_or_spelling(
+    name: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language, "forgetting", lambda *arguments: [{}])
+    monkeypatch.setattr(language, "scored", dict)
+    run: Any = SimpleNamespace(config=SimpleNamespace(task=SimpleNamespace(name=name)))
+    assert len([*language.forgotten({("full", 0): run})]) == count
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_scored_pieces_of_turkish_are_of_the_runs_test_split() -> None:
+    prepare()
+    of_runs = load_task(composed((*language.COMMON, *language.tasks()[language.TURKISH])).task)
+    scored = load_task(language.scored()[language.TURKISH])
+    assert len(scored.test) == language.SCORED_EXAMPLES
+    assert {example.label for example in scored.test} <= {example.label for example in of_runs.test}
+
+
+def test_each_person_lives_in_one_city_and_is_asked_for_in_each_wording() -> None:
+    rows = facts()
+    assert len({row["prompt"] for row in rows}) == len(rows) == PEOPLE * len(WORDINGS)
+    of_city = [sum(row["answer"] == city for row in rows) for city in CITIES]
+    assert sum(of_city) == len(rows)
+    assert all(count % len(WORDINGS) == 0 for count in of_city)
+    for start in range(0, len(rows), len(WORDINGS)):
+        assert len({row["answer"] for row in rows[start : start + len(WORDINGS)]}) == 1
