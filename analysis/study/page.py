@@ -169,8 +169,9 @@ def numbers(records: Records) -> Numbers:
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
         sides = {min(row["shape"]) for row in update.lines_of(records, records.conditions[0])[0]["matrices"].values()}
         facts |= {"width": sides.pop() if len(sides) == 1 else None}
-    is_by_share = records.name == BY_SHARE and table is not None
-    facts["of_low_rank"] = _of_low_rank(table, facts["ninety"], max(facts["low"])) if is_by_share else None
+    facts["of_low_rank"] = None
+    if records.name == BY_SHARE and table is not None:
+        facts["of_low_rank"] = _of_low_rank(table, facts["ninety"], max(facts["low"]))
     if not facts["tasks"] or _is_answered_by_arms(records):
         facts["arms"] = _arms(records)
     if "capacity" in (records.declared.figures or ()):
