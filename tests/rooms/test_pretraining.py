@@ -113,6 +113,12 @@ def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs(monk
     assert "at rank 4 is surely smaller on 1 of the 1 others, and surely larger on 0. At 16" in text
     assert "directions it is so on 0 and 1, at d" in text
     assert "So the cause is open." not in text
+    assert "the cause stays open." in text
+    assert "surely keep less." not in text
+    rows[1]["rank"] = {"difference_low": -0.2, "difference_high": 0.1}
+    text = page.write_why([replace(records, heads=dict(records.heads))], {"pretraining": "page"})
+    assert "Yet nowhere do rank 4 or 16 directions surely keep less." in text
+    assert "So few suffice" not in text  # no update was cut
 
 
 @pytest.mark.parametrize("stage", ["trial", "final"])
