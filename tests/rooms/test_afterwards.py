@@ -144,6 +144,7 @@ def made(tmp_path: Path, rows_of: Any) -> tuple[Any, Any]:
         folder.mkdir(parents=True)
         (folder / "record.json").write_text("{}")
     plan = SimpleNamespace(
+        protocol=SimpleNamespace(arms=("full",), final_seeds=(0,)),
         afterwards={"made": rows_of},
         conditions=["one", "two"],
         overrides=lambda cell: ["method=full"],
