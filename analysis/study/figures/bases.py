@@ -154,7 +154,8 @@ def draw(table: pd.DataFrame) -> Figure:
         sizes = sorted({int(size) for size in table.loc[table["side"] == side, "size"]})
         style.rank_axis(axes, sizes)
         axes.set_xlabel(SHORT[side])
-    text = "share kept of what full fine-tuning brings on the same base; 95 % intervals over seeds and examples"
+    text = "share kept of what full fine-tuning brings on the same base; 95 % intervals over seeds and examples; "
+    text += "what lies outside stands at the edge"
     return style.finish(figure, text, grid[0][0], columns=4)
 
 
