@@ -53,11 +53,8 @@ def tasks() -> dict[str, tuple[str, ...]]:
     return {
         TURKISH: (*TEXT, *turkish, "task.name=turkish"),
         SPELLING: (
-            "task=reasoning",
-            "task.subset=spell_backward",
-            "task.name=spelling",
-            "task.metric=nats",
-            "task.max_length=96",
+            *("task=reasoning", "task.subset=spell_backward", "task.name=spelling"),
+            *("task.metric=nats", "task.max_length=96"),
         ),
     }
 

@@ -63,7 +63,7 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
 
     Yields:
         `arm, seed`; `change`: one of `BEFORE` (of the arm `BASE`, once), `TRAINED`, `AT_NORM` (θ0 + f · (θ − θ0), where
-        `of` is the arm with the same seed whose Frobenius norm ‖θ − θ0‖ that is), `WITHOUT_INTRUDERS`
+        `norm_of` is the arm with the same seed whose Frobenius norm ‖θ − θ0‖ that is), `WITHOUT_INTRUDERS`
         (W0 + ΔW less them; PEFT takes a quarter of them away, and cuts what is left to the adapter's rank),
         `WITH_NOISE` (less as many random directions of their singular values); `factor`, f, and `removed`, how many
         directions, both None where there is none; `text`; `nats` and `tokens` of each example (n,).
@@ -82,7 +82,7 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
             if of_seed == seed and (other == reference) != (arm == reference):
                 factor = norm / norms[arm, seed]
                 scaled = {key: factor * tensor for key, tensor in change.items()}
-                yield from _rows(base, scaled, arm, seed, AT_NORM, of=other, factor=factor)
+                yield from _rows(base, scaled, arm, seed, AT_NORM, norm_of=other, factor=factor)
         intruding = _intruders(base, change)
         removed = sum(len(sigma) for _, sigma, _ in intruding.values())
         drawn = generator(seed, f"forgetting/{arm}")
@@ -129,7 +129,7 @@ def _put(base: _Base, change: Change) -> None:
 
 def _rows(base: _Base, change: Change, arm: str, seed: int, name: str, **more: Any) -> Iterator[dict[str, Any]]:
     _put(base, change)
-    row = {"arm": arm, "seed": seed, "change": name, "of": None, "factor": None, "removed": None} | more
+    row = {"arm": arm, "seed": seed, "change": name, "norm_of": None, "factor": None, "removed": None} | more
     for text, split in base.splits.items():
         outputs = split.outputs(base.model).double().numpy()
         yield row | {"text": text, "nats": outputs[:, NATS], "tokens": outputs[:, TOKENS].astype(int)}

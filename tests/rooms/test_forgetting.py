@@ -64,7 +64,7 @@ def test_before_and_after_are_what_the_runs_recorded(runs: Any, rows: Any) -> No
 
 def test_an_update_is_brought_to_the_norm_of_the_other_arm(rows: Any) -> None:
     of_full, of_lora = rows[FULL, AT_NORM], rows[LORA, AT_NORM]
-    assert (of_full["of"], of_lora["of"]) == (LORA, FULL)
+    assert (of_full["norm_of"], of_lora["norm_of"]) == (LORA, FULL)
     assert of_full["factor"] * of_lora["factor"] == pytest.approx(1)
     assert of_full["factor"] != pytest.approx(1, abs=1e-3)
     less, more = sorted((of_full, of_lora), key=lambda row: row["factor"])

@@ -84,7 +84,7 @@ def _by_place(records: Records) -> tuple[dict[Place, dict[str, Any]], dict[Place
 
 def _series(row: dict[str, Any], reference: str) -> tuple[str, str]:
     if row["change"] == AT_NORM:
-        return (FULL_AT, row["of"]) if row["arm"] == reference else (AT_FULLS, row["arm"])
+        return (FULL_AT, row["norm_of"]) if row["arm"] == reference else (AT_FULLS, row["arm"])
     return (AS_TRAINED if row["change"] == TRAINED else row["change"]), row["arm"]
 
 
