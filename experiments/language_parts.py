@@ -37,6 +37,7 @@ def plan() -> Plan:
         final={FULL: ("measure=test_cuts",)},
         figures=("arms", "trials", "cost"),
         control_of="language",
+        against=("feed-forward r=20", "LoRA r=8"),
         prepare=prepare,
     )
 

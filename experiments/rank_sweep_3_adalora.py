@@ -29,7 +29,7 @@ def plan() -> Plan:
     )
     tasks = {name: words for name, words in tasks_of_the_third_edition().items() if name in TASKS}
     plan = control_of_the_third_edition(arms, ("arms", "trials", "cost"))
-    return replace(plan, factors={"task": tasks}, prepare=lambda: write_cloze(EACH))
+    return replace(plan, factors={"task": tasks}, against=("LoRA r=8",), prepare=lambda: write_cloze(EACH))
 
 
 if __name__ == "__main__":

@@ -247,9 +247,9 @@ def _portable(overrides: Iterable[str]) -> tuple[str, ...]:
 def check_arms(plan: Plan) -> None:
     """Refuse arms and levels that set what the protocol chooses, and names that are not unique."""
     names = [arm.name for arm in plan.protocol.arms]
-    if len(set(names)) < len(names) or not {plan.protocol.reference, *plan.final} <= set(names):
+    if len(set(names)) < len(names) or not {plan.protocol.reference, *plan.final, *plan.against} <= set(names):
         raise ConfigError(
-            f"reference and final name arms, and each arm has a name of its own; arms: {', '.join(names)}"
+            f"reference, final and against name arms, and each arm has a name of its own; arms: {', '.join(names)}"
         )
     parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms} | {"every run": plan.common}
     parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}

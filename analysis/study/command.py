@@ -3,7 +3,6 @@
 import argparse
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -91,7 +90,7 @@ def _print_gains(studies: list[Records], reference: str) -> int:
         names = [arm.name for arm in study.protocol.arms]
         if reference not in names:
             raise ConfigError(f"--against {reference}: {study.name} has no such arm; {suggest(reference, names)}")
-        of_arm = replace(study, declared=replace(study.declared, protocol=replace(study.protocol, reference=reference)))
+        of_arm = study.against(reference)
         rows = [
             {"task": task, "arm": arm} | vars(gain)
             for task in of_arm.conditions

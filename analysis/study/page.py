@@ -174,6 +174,7 @@ def numbers(records: Records) -> Numbers:
         facts["of_low_rank"] = _of_low_rank(table, facts["ninety"], max(facts["low"]))
     if not facts["tasks"] or _is_answered_by_arms(records):
         facts["arms"] = _arms(records)
+    facts["against"] = [{"reference": name, "arms": _arms(records.against(name))} for name in records.declared.against]
     if "capacity" in (records.declared.figures or ()):
         facts["found"] = capacity.claim(capacity.table(records))
     facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []

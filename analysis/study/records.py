@@ -1,7 +1,7 @@
 """One study as it was published: its declaration, its trials and final runs, and its damaged lines."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -57,6 +57,10 @@ class Records:
     @property
     def protocol(self) -> Protocol:
         return self.declared.protocol
+
+    def against(self, arm: str) -> "Records":
+        """The same with another arm as the reference."""
+        return replace(self, declared=replace(self.declared, protocol=replace(self.protocol, reference=arm)))
 
     @cached_property
     def conditions(self) -> list[str]:

@@ -221,7 +221,11 @@ them, because rows with equal texts are kept in one split."""
 def _same(records: Records, lines: list[Line], checks: Checks) -> Iterator[str]:
     """Arms differ in what their overrides say, and in nothing else that decides a score."""
     machines = same_hardware(line["hardware"] for line in lines)  # what all of them state
-    completed = [line | {"hardware": machine} for line, machine in zip(lines, machines, strict=True)]
+    versions = {name: version for line in lines for name, version in line["versions"].items()}  # PEFT's where it trains
+    completed = [
+        line | {"hardware": machine, "versions": versions | line["versions"]}
+        for line, machine in zip(lines, machines, strict=True)
+    ]
     for subject, keys, read in checks:
         for group in _groups(records, completed, keys):
             kinds: dict[str, list[str]] = {}

@@ -44,6 +44,8 @@ class Design:
         final: overrides of the final runs of an arm, by the arm's name.
         figures: names in `analysis.study.figures.FIGURES`; None means the standard ones.
         control_of: the study that it is a control of.
+        against: arms that the page compares the others with too, as it does with the reference. What the study asks is
+            answered by the first of them.
     """
 
     protocol: Protocol
@@ -52,6 +54,7 @@ class Design:
     final: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     figures: tuple[str, ...] | None = None
     control_of: str | None = None
+    against: tuple[str, ...] = ()
 
     @cached_property
     def conditions(self) -> dict[str, tuple[str, ...]]:

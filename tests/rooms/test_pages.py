@@ -28,9 +28,9 @@ def grown() -> Records:
     return replace(made, declared=replace(made.declared, history=history), shared=shared(("reviews", "tweets")))
 
 
-def without_answer() -> Records:
+def without_answer(*against: str) -> Records:
     made = study()
-    return replace(made, declared=replace(made.declared, figures=("arms",)))
+    return replace(made, declared=replace(made.declared, figures=("arms",), against=against))
 
 
 def unlike_tasks() -> Records:
@@ -51,7 +51,7 @@ STUDIES: dict[str, Callable[[], Records]] = {
     "grown": grown, "unlike_tasks": unlike_tasks, "nats": lambda: in_nats(study()),
     "lost": lambda: lost(with_losses(study(), 0.01, 0.02)), "present": lambda: present(study()),
     "head_alone": lambda: with_head(0.7), "without_answer": without_answer,
-    "control_of_arms": lambda: control(with_head(0.7)),
+    "control_of_arms": lambda: control(with_head(0.7)), "against": lambda: without_answer("LoRA r=8"),
 }  # fmt: skip
 
 

@@ -218,6 +218,18 @@ def test_trials_may_be_of_another_machine_than_final_runs(made: Callable[..., Re
     assert "numeric settings" in breach
 
 
+def test_a_library_is_compared_among_the_runs_that_used_it(made: Callable[..., Records]) -> None:
+    records = made()
+    lines = copy.deepcopy(records.lines)
+    first, second = (final(lines, rank=8, seed=seed) for seed in (0, 1))
+    for used in (first, second):
+        used["versions"]["peft"] = "0.21.2"
+    assert breaches(replace(records, lines=lines)) == []
+    second["versions"]["peft"] = "0.20.0"
+    (breach,) = breaches(replace(records, lines=lines))
+    assert "numeric settings" in breach
+
+
 def test_what_was_declared_can_break_the_protocol_too(made: Callable[..., Records]) -> None:
     def declared(**changes: Any) -> list[str]:
         return breaches(made(peaked, replace(PROTOCOL, **changes)))

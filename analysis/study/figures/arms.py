@@ -65,6 +65,7 @@ def _arms(axes: Axes, rows: pd.DataFrame, arms: list[str]) -> None:
             axes.plot(rows["difference"][points], places[points], marker=marker, zorder=4, **(look | fill))
     for place, line in ((0.0, "-"), (worse_by_margin(rows), "--")):
         axes.axvline(place, color="0.4", linewidth=0.8, linestyle=line, zorder=0)
+    axes.locator_params(axis="x", nbins=5)  # more labels run into each other
 
 
 def losses_table(records: Records) -> pd.DataFrame | None:

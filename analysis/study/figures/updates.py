@@ -55,7 +55,7 @@ def spectral_draw(table: pd.DataFrame) -> Figure:
             labels = [style.folded(group, 16) if by == "module" else group for group in groups]
             axes.set_xticks(range(len(groups)), labels, rotation=45 if by == "module" else 0)
             axes.set_title(task)
-        panels[0].set_ylabel("share of noise's")
+    grid[len(grid) // 2][0].set_ylabel("share of noise's")
     for axes, label in zip(grid[-1], PLACES.values(), strict=True):
         axes.set_xlabel(label)
     text = f"{models_of(table)}: the full update's spectral ranks, noise of its shape = 1; mean over matrices"
