@@ -30,7 +30,7 @@ COMMON = (
 )
 TEXT = ("task=local", "task.label=text", "task.max_length=96", "task.few_shot=0")
 TURKISH, SPELLING = "turkish", "spelling"
-SCORED_PIECES, SCORED_EXAMPLES = 200, 100
+SCORED_PIECES, SCORED_EXAMPLES = 200, 50
 """How many pieces of Wikipedia, and test examples of Turkish and of spelling, are scored before and after."""
 
 
@@ -70,7 +70,7 @@ def scored() -> dict[str, TaskConfig]:
 
 
 def forgotten(runs: Runs) -> Iterator[dict[str, Any]]:
-    """`lorax_lab.afterwards.forgetting` of the runs on Turkish or spelling; of no other, as it takes half an hour."""
+    """`lorax_lab.afterwards.forgetting` of the runs on Turkish or spelling; of no other, as it takes 40 minutes."""
     if next(iter(runs.values())).config.task.name in (TURKISH, SPELLING):
         yield from forgetting(runs, scored(), FULL)
 

@@ -77,7 +77,8 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
     yield from _rows(base, {}, BASE, -1, BEFORE)
     for (arm, seed), run in runs.items():
         change = _change(run, base)
-        yield from _rows(base, change, arm, seed, TRAINED)
+        trained = list(_rows(base, change, arm, seed, TRAINED))
+        yield from trained
         for (other, of_seed), norm in norms.items():
             if of_seed == seed and (other == reference) != (arm == reference):
                 factor = norm / norms[arm, seed]
@@ -88,7 +89,10 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
         drawn = generator(seed, f"forgetting/{arm}")
         noise = {key: random_like(*parts, drawn) for key, parts in intruding.items()}
         for name, directions in ((WITHOUT_INTRUDERS, intruding), (WITH_NOISE, noise)):
-            yield from _rows(base, _without(base, change, directions), arm, seed, name, removed=removed)
+            if removed:
+                yield from _rows(base, _without(base, change, directions), arm, seed, name, removed=removed)
+            else:  # nothing to score again
+                yield from (row | {"change": name, "removed": 0} for row in trained)
 
 
 def _base(run: Run, texts: Mapping[str, TaskConfig]) -> _Base:
