@@ -117,7 +117,8 @@ def _said(pairs: list[tuple[Example, Example, int]], count: int, refused: int, c
     of_group: dict[int, tuple[Example, Example]] = {}
     for one, other, group in sorted(pairs, key=lambda pair: pair[0].label == pair[1].label):
         of_group.setdefault(group, (one, other))
-    differ = sum(one.label != other.label for one, other in of_group.values())
+    with_input = [pair for pair in of_group.values() if pair[0].inputs]  # else the label is all of the text
+    differ = sum(one.label != other.label for one, other in with_input)
     sentence = f"{count:,} examples are near duplicates and stay together, in {len(of_group):,} groups"
     sentence += f", {differ:,} of them with different labels" if differ else ""
     for one, other in list(of_group.values())[:2]:

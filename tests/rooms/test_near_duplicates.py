@@ -102,6 +102,9 @@ def test_the_note_counts_and_shows_the_twins_and_not_what_else_their_writers_wro
     assert len({e.group for e in pools.train[:10]} | {e.group for e in pools.train[50:61]}) == 1
     assert said.startswith("2 examples are near duplicates and stay together, in 1 groups, 1 of them with different")
     assert said.count(texts[7][:40]) == 2
+    learned = [Example({}, text) for text in (*texts, f"{texts[7]}!")]
+    said = grouped(Pools("them", (), learned), object())[1]
+    assert said.startswith("2 examples are near duplicates and stay together, in 1 groups; such as")
 
 
 def photo(draw: np.random.Generator) -> np.ndarray:
