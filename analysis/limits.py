@@ -44,6 +44,8 @@ SEEK_THE_END = {
     STUDY_OF_LANGUAGE: "a language model",
 }
 """What the declared studies try that look for the end of a small rank."""
+OTHER_BASES = {"shallow": "with three layers"}
+"""Controls that look for it on another base, and what that is."""
 Numbers = dict[str, Any]
 
 
@@ -217,13 +219,17 @@ def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers
 
 
 def shares_of_small_rank(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> list[Numbers]:
-    """What a small rank keeps of what fine-tuning brings, by cell: its `task`, and `share`, the mean with its interval.
-    First the cell whose interval ends lowest."""
+    """What a small rank keeps of what fine-tuning brings, by cell and on other bases: the `task`, and `share`, the mean
+    with its interval. First the one whose interval ends lowest."""
     rows = list[Numbers]()
-    for cell in of_cells:
-        made = share.scores(by_name[cell.study], cell.condition)
+    places = [(by_name[cell.study], cell.condition, cell.task) for cell in of_cells]
+    for name, base in OTHER_BASES.items():
+        if name in by_name and not breaches(by_name[name]):
+            places += [(by_name[name], task, f"{task} {base}") for task in by_name[name].conditions]
+    for study, condition, task in places:
+        made = share.scores(study, condition)
         if made is not None and (arm := made.arms.get(("rank", SMALL_RANK))) is not None:
-            rows.append({"task": cell.task, "share": Interval(*made.share_of(arm), len(arm), made.examples)})
+            rows.append({"task": task, "share": Interval(*made.share_of(arm), len(arm), made.examples)})
     return sorted(rows, key=lambda row: row["share"].high)
 
 

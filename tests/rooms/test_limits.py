@@ -246,6 +246,11 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
     for made, said in ((cells, "1 of 2 settings (near)"), (cells[:1], "None of 1 settings")):
         monkeypatch.setattr(limits, "cells", lambda studies, made=made: made)
         assert said in limits.write(list(studies.values()))
+    monkeypatch.setattr(limits, "OTHER_BASES", {"near": "with three layers"})
+    assert len(limits.shares_of_small_rank(studies, cells[:1])) == 1  # its scores are made up, so it is not fair
+    monkeypatch.setattr(limits, "breaches", lambda study: [])
+    rows = limits.shares_of_small_rank(studies, cells[:1])
+    assert [row["task"] for row in rows] == ["reviews with three layers", "far"]
 
 
 def test_a_generator_teaches_by_nats_below_the_form_or_by_exact_answers(tmp_path: Path) -> None:
