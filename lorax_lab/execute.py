@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from lorax_lab import distributed, models
@@ -148,10 +149,11 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     comparison, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
     accelerator = make_accelerator(config.train)
-    before = distributed.by_first(lambda: _before(config, model, splits, accelerator.device))
-    baselines = _flat({name: task.score(outputs, splits["test"].labels) for name, outputs in before.items()})
     inputs = [base.sha256, task.data_sha256, repr(config.task), kernel, accelerator.device.type]
-    head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, accelerator.device, folder, inputs))
+    of_base, of_head = (partial(_kept, folder.parent, decides) for decides in ([*inputs, head], inputs))
+    before = distributed.by_first(lambda: _before(config, model, splits, accelerator.device, of_base))
+    baselines = _flat({name: task.score(outputs, splits["test"].labels) for name, outputs in before.items()})
+    head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, accelerator.device, of_head))
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
     for split, outputs in (head_alone or {}).items():
         name = files.HEAD_ALONE if split == "test" else files.HEAD_ON_VALIDATION
@@ -175,7 +177,12 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     )  # fmt: skip
 
 
-def _before(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, Any]:
+Said = dict[str, np.ndarray]
+"""Outputs (n, width) by the name of a baseline, or by split."""
+Kept = Callable[[str, Callable[[], Said | None]], Said | None]
+
+
+def _before(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any, kept: Kept) -> Said:
     """What the bare base says to the test split, by the names that the kind of task gives its baselines; none for a
     trial. The base is on the CPU before and after."""
     if config.measure == TRIAL:
@@ -183,29 +190,40 @@ def _before(config: RunConfig, model: nn.Module, splits: dict[str, Split], devic
     test, kind = splits["test"], splits["test"].task.kind
     limit = models.most_tokens(config.model, test.processor, kind.model_class)
     rows = kind.baselines(test.processor, splits["train"].rows, test.rows, config.task, limit)
-    if rows:
+
+    def said() -> Said:
         model.to(device)
-    outputs = {name: dataclasses.replace(test, rows=chosen).outputs(model).numpy() for name, chosen in rows.items()}
-    model.to("cpu")
-    return outputs
+        outputs = {name: dataclasses.replace(test, rows=chosen).outputs(model).numpy() for name, chosen in rows.items()}
+        model.to("cpu")
+        return outputs
+
+    return (kept(files.UNTRAINED, said) or {}) if rows else {}
 
 
-def _head_alone(
-    config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any, folder: Path, inputs: list[str]
-) -> dict[str, Any] | None:
+def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any, kept: Kept) -> Said | None:
     """What a head that is fitted alone says to validation and test, in the run that others are compared with; the base
-    is on the CPU before and after. The store keeps it for the runs with the same inputs, whatever their seeds, on the
-    same machine by the same code."""
+    is on the CPU before and after."""
     if config.measure == TRIAL or not METHODS[config.method.name].is_reference:
         return None
+
+    def said() -> Said | None:
+        outputs = fitted_head(model.to(device), models.head_modules(model), splits)
+        model.to("cpu")
+        return outputs
+
+    return kept(files.HEAD_ALONE, said)
+
+
+def _kept(store: Path, inputs: Sequence[Any], baseline: str, said: Callable[[], Said | None]) -> Said | None:
+    """What `said` gives. The store keeps it for the runs with the same inputs, whatever their seeds, on the same
+    machine by the same code."""
     machine = [provenance.hardware(), provenance.versions(("scikit-learn",)), provenance.code_sha256()]
-    name = f"{hashlib.sha256(repr([*inputs, *machine]).encode()).hexdigest()[:16]}.npz"
+    name = f"{hashlib.sha256(repr([baseline, *inputs, *machine]).encode()).hexdigest()[:16]}.npz"
     with suppress(FileNotFoundError, DamagedRecord):
-        return files.load_arrays(folder.parent / files.HEADS, name)[files.HEAD_ALONE]
-    outputs = fitted_head(model.to(device), models.head_modules(model), splits)
-    model.to("cpu")
+        return files.load_arrays(store / files.KEPT, name)[baseline]
+    outputs = said()
     if outputs is not None:
-        files.save_arrays(folder.parent / files.HEADS / name, {files.HEAD_ALONE: outputs})
+        files.save_arrays(store / files.KEPT / name, {baseline: outputs})
     return outputs
 
 

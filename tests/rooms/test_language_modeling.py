@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GOOD
+from conftest import GOOD, ran
 from here import plan
 from language import (
     EXAMPLES,
@@ -31,6 +31,8 @@ from torch import nn
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.plan import check
+from lorax_lab.record import read_record
+from lorax_lab.record.folder import KEPT, load_arrays, save_arrays
 from lorax_lab.tasks.split import Split, check_unlike
 
 END = WORDS.index("[END]")
@@ -242,3 +244,22 @@ def test_what_a_model_cannot_read_is_refused_before_training_in_one_sentence(nam
     with pytest.raises(ConfigError, match=message) as refused:
         check(plan([*words_of(base, path), f"runs_dir={tmp_path / 'runs'}", "rank=2", chat]))
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_the_untrained_model_is_scored_once_for_all_runs_on_the_same_data(tmp_path: Path) -> None:
+    words = words_of(save_causal(tmp_path / "tiny-llama"), write_table(tmp_path / "answers.csv"))
+    words += [f"runs_dir={tmp_path / 'runs'}", "reference=false", "method=lora", "train.max_steps=1"]
+
+    def untrained(*changes: str) -> float:
+        before = set(tmp_path.glob("runs/*/record.json"))
+        ran(*words, *changes)
+        (made,) = set(tmp_path.glob("runs/*/record.json")) - before
+        return float(read_record(made.parent).completed.baselines["untrained/nats"] or 0)
+
+    first = untrained("seed=0")
+    (kept,) = tmp_path.glob(f"runs/{KEPT}/*.npz")
+    ((name, said),) = load_arrays(kept.parent, kept.name).items()
+    save_arrays(kept, {name: {part: outputs * [2, 1] for part, outputs in said.items()}})
+    assert untrained("seed=1", "rank=2") == pytest.approx(2 * first)
+    assert untrained("seed=1", "task.split_seed=1") != pytest.approx(2 * first)  # other test examples
+    assert len([*kept.parent.glob("*.npz")]) == 2
