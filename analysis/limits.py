@@ -42,6 +42,7 @@ SEEK_THE_END = {
     "many_classes": "more classes",
     "capacity": "labels drawn at random",
     STUDY_OF_LANGUAGE: "a language model",
+    "shallow": "a model of three layers",
 }
 """What the declared studies try that look for the end of a small rank."""
 OTHER_BASES = {"shallow": "with three layers"}

@@ -48,7 +48,7 @@ SIGNALS = {
     CLASSES: "number of classes",
 }
 """What is cheap to know and might forecast the rank that is needed."""
-ADAPTIVE = {"AdaLoRA, same budget": "method=peft/adalora"}
+ADAPTIVE = {"AdaLoRA, ends at rank 8": "method=peft/adalora"}
 """Methods that choose the rank of each matrix, by the override of their arms at rank `USUAL`."""
 
 

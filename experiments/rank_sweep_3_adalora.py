@@ -24,12 +24,12 @@ ADALORA = ("method=peft/adalora", "rank=8", "method.tinit=20", "method.tfinal=60
 def plan() -> Plan:
     arms = (
         full(LOWEST_OF_FULL),
-        *(lora(rank, LOWEST_OF_LORA) for rank in (1, 8, 64)),
+        *(lora(rank, LOWEST_OF_LORA) for rank in (1, 8, 16, 24, 64)),
         Arm("AdaLoRA r=8", ADALORA, LOWEST_OF_LORA),
     )
     tasks = {name: words for name, words in tasks_of_the_third_edition().items() if name in TASKS}
     plan = control_of_the_third_edition(arms, ("arms", "trials", "cost"))
-    return replace(plan, factors={"task": tasks}, against=("LoRA r=8",), prepare=lambda: write_cloze(EACH))
+    return replace(plan, factors={"task": tasks}, against=("LoRA r=8", "LoRA r=16"), prepare=lambda: write_cloze(EACH))
 
 
 if __name__ == "__main__":

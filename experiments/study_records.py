@@ -358,6 +358,7 @@ def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
     added: dict[str, Any] = {"arms": [arm.name for arm in now.protocol.arms if arm.name not in earlier]}
     for factor, levels in now.factors.items():
         added[factor] = [name for name in levels if name not in before.factors.get(factor, {})]
+    added["against"] = [name for name in now.against if name not in before.against]
     words, earlier_words = (str(declared.texts.get("prediction", "")).split() for declared in (now, before))
     added["prediction"] = " ".join(words[len(earlier_words) :])
     return {key: value for key, value in added.items() if value}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -149,8 +150,8 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     comparison, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
     accelerator = make_accelerator(config.train)
-    inputs = [base.sha256, task.data_sha256, repr(config.task), kernel, accelerator.device.type]
-    of_base, of_head = (partial(_kept, folder.parent, decides) for decides in ([*inputs, head], inputs))
+    inputs = [base.sha256, repr(config.task), kernel, accelerator.device.type]
+    of_base, of_head = (partial(_cached, config, folder.parent, splits, of) for of in ([*inputs, head], inputs))
     before = distributed.by_first(lambda: _before(config, model, splits, accelerator.device, of_base))
     baselines = _flat({name: task.score(outputs, splits["test"].labels) for name, outputs in before.items()})
     head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, accelerator.device, of_head))
@@ -177,12 +178,12 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     )  # fmt: skip
 
 
-Said = dict[str, np.ndarray]
+Outputs = dict[str, np.ndarray]
 """Outputs (n, width) by the name of a baseline, or by split."""
-Kept = Callable[[str, Callable[[], Said | None]], Said | None]
+Cached = Callable[[str, Callable[[], Outputs | None]], Outputs | None]
 
 
-def _before(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any, kept: Kept) -> Said:
+def _before(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any, cached: Cached) -> Outputs:
     """What the bare base says to the test split, by the names that the kind of task gives its baselines; none for a
     trial. The base is on the CPU before and after."""
     if config.measure == TRIAL:
@@ -190,40 +191,56 @@ def _before(config: RunConfig, model: nn.Module, splits: dict[str, Split], devic
     test, kind = splits["test"], splits["test"].task.kind
     limit = models.most_tokens(config.model, test.processor, kind.model_class)
     rows = kind.baselines(test.processor, splits["train"].rows, test.rows, config.task, limit)
+    if not rows:
+        return {}
 
-    def said() -> Said:
+    def compute() -> Outputs:
         model.to(device)
         outputs = {name: dataclasses.replace(test, rows=chosen).outputs(model).numpy() for name, chosen in rows.items()}
         model.to("cpu")
         return outputs
 
-    return (kept(files.UNTRAINED, said) or {}) if rows else {}
+    return cached(files.UNTRAINED, compute) or {}
 
 
-def _head_alone(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any, kept: Kept) -> Said | None:
+def _head_alone(
+    config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any, cached: Cached
+) -> Outputs | None:
     """What a head that is fitted alone says to validation and test, in the run that others are compared with; the base
     is on the CPU before and after."""
     if config.measure == TRIAL or not METHODS[config.method.name].is_reference:
         return None
 
-    def said() -> Said | None:
+    def compute() -> Outputs | None:
         outputs = fitted_head(model.to(device), models.head_modules(model), splits)
         model.to("cpu")
         return outputs
 
-    return kept(files.HEAD_ALONE, said)
+    return cached(files.HEAD_ALONE, compute)
 
 
-def _kept(store: Path, inputs: Sequence[Any], baseline: str, said: Callable[[], Said | None]) -> Said | None:
-    """What `said` gives. The store keeps it for the runs with the same inputs, whatever their seeds, on the same
-    machine by the same code."""
-    machine = [provenance.hardware(), provenance.versions(("scikit-learn",)), provenance.code_sha256()]
-    name = f"{hashlib.sha256(repr([baseline, *inputs, *machine]).encode()).hexdigest()[:16]}.npz"
+def _cached(
+    config: RunConfig,
+    store: Path,
+    splits: Mapping[str, Split],
+    inputs: Sequence[Any],
+    baseline: str,
+    compute: Callable[[], Outputs | None],
+) -> Outputs | None:
+    """What `compute` gives. The store keeps it for the runs with the same inputs and encoded examples, whatever their
+    seeds, on the same machine by the same code; a run that is trained again reads it not."""
+    machine = [provenance.hardware(), provenance.versions(("scikit-learn", "jiwer")), provenance.code_sha256()]
+    digest = hashlib.sha256(repr([baseline, *inputs, *machine]).encode())
+    for split in splits.values():
+        for part in (*split.rows, split.labels):
+            digest.update(pickle.dumps(part))
+    name = f"{digest.hexdigest()[:16]}.npz"
     with suppress(FileNotFoundError, DamagedRecord):
-        return files.load_arrays(store / files.KEPT, name)[baseline]
-    outputs = said()
+        if not config.force:
+            return files.load_arrays(store / files.CACHE, name)[baseline]
+    outputs = compute()
     if outputs is not None:
-        files.save_arrays(store / files.KEPT / name, {baseline: outputs})
+        files.save_arrays(store / files.CACHE / name, {baseline: outputs})
     return outputs
 
 

@@ -178,6 +178,7 @@ def numbers(records: Records) -> Numbers:
     if "capacity" in (records.declared.figures or ()):
         facts["found"] = capacity.claim(capacity.table(records))
     facts["by_base"] = bases.rows_of_page(records) if bases.is_of_bases(records) else []
+    facts["differing"] = bases.differing(facts["by_base"]) if facts["by_base"] else None
     facts["decided"] = bases.DECIDED
     return facts
 
@@ -271,7 +272,8 @@ def _limits(records: Records) -> Numbers:
     powers = [chances for task in tasks for chances in comparison.powers(records, task).values()]
     facts: Numbers = {"models": sorted({line["config"]["model"] for line in lines})}
     # of the base: an adapter adds to it
-    facts |= {"parameters": min(line["parameters"]["total"] for line in lines)}
+    sizes = [(line["config"]["model"], line["parameters"]["total"]) for line in lines]
+    facts |= {"parameters": {model: min(size for of, size in sizes if of == model) for model in facts["models"]}}
     facts |= {"seeds": records.protocol.final_seeds, "edges": marked(records), "notes": notes(records)}
     facts |= {"powers": [[p for p in of_truth if not math.isnan(p)] for of_truth in zip(*powers, strict=True)]}
     shares = {task: share.scores(records, task) for task in tasks}
@@ -299,7 +301,7 @@ def _history(records: Records) -> list[tuple[str, str, str, str]]:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"(was {_in_words(value['was'])}; is {_in_words(value['is'])})"
+        return f"Before: {_in_words(value['was'])}. Now: {_in_words(value['is'])}"
     if isinstance(value, str) or not isinstance(value, Iterable):
         return str(value or "none").rstrip(".")
     return listed(value)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from lorax_lab.record.direction import of_line
-from lorax_lab.record.provenance import same_hardware
+from lorax_lab.record.provenance import PACKAGES, same_hardware
 from lorax_lab.study.declaration import decisive
 from lorax_lab.study.protocol import Choice, Protocol, Selection, select
 from lorax_lab.study.published import Line
@@ -150,7 +150,8 @@ def _of_task(records: Records, task: str) -> Iterator[str]:
     declared = records.declared.scores.get(task)
     if wrong := [x["run_id"] for x in both if "metric" in x and declared and declared != (x["metric"], of_line(x))]:
         yield f"the metric is not the declared one: {first_names(wrong)}"
-    yield from _reference(records, finals, chosen)
+    for name in (records.protocol.reference, *records.declared.against):
+        yield from _reference(records, finals, chosen, name)
     completed = [line for line in both if line["status"] == "completed"]
     yield from _same(records, completed, SAME)
     for stage in ("trial", "final"):
@@ -187,9 +188,8 @@ def _finals(protocol: Protocol, arm: str, rate: float, lines: list[Line]) -> Ite
         yield f"{arm}: the test split was read more than once: seeds {', '.join(map(str, twice))}"
 
 
-def _reference(records: Records, finals: list[Line], chosen: Selection) -> Iterator[str]:
-    """Without the reference's best score there is nothing to compare with."""
-    name = records.protocol.reference
+def _reference(records: Records, finals: list[Line], chosen: Selection, name: str) -> Iterator[str]:
+    """Without the best score of a reference there is nothing to compare with."""
     if may_be_short(finals, chosen.choices[name]):
         rate = records.protocol.rate(name, chosen.choices[name].step)
         yield (
@@ -221,9 +221,10 @@ them, because rows with equal texts are kept in one split."""
 def _same(records: Records, lines: list[Line], checks: Checks) -> Iterator[str]:
     """Arms differ in what their overrides say, and in nothing else that decides a score."""
     machines = same_hardware(line["hardware"] for line in lines)  # what all of them state
-    versions = {name: version for line in lines for name, version in line["versions"].items()}  # PEFT's where it trains
+    stated = [pair for line in lines for pair in line["versions"].items() if pair[0] not in (*PACKAGES, "python")]
+    of_methods = {name: version for (name, version), _ in reversed(Counter(stated).most_common())}  # as PEFT's
     completed = [
-        line | {"hardware": machine, "versions": versions | line["versions"]}
+        line | {"hardware": machine, "versions": of_methods | line["versions"]}
         for line, machine in zip(lines, machines, strict=True)
     ]
     for subject, keys, read in checks:

@@ -18,8 +18,8 @@ from lorax_lab.models.ctranslate2 import save_whisper
 from lorax_lab.models.onnx_bert import save_bert
 from lorax_lab.models.tensor_files import INDEX, WEIGHT_DTYPES, file_or_index, read_tensors, read_weights, shards_of
 
-HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
-"""What is hashed of the files at a folder's top: weights, configuration, tokenizer."""
+HASHED = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
+"""What is hashed of the files at a folder's top: weights, configuration, tokenizer with its chat template."""
 FORMS = ("model.safetensors", "pytorch_model.bin")
 """The names under which transformers looks for weights, in its order: first the file, then its index."""
 PUBLIC_NAMES = {

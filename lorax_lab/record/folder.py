@@ -22,9 +22,9 @@ HEAD_ALONE, HEAD_ON_VALIDATION = "head", "head_validation"
 UNTRAINED = "untrained"
 """The baseline of `Kind.baselines` that is the model as it was. In the outputs of full fine-tuning its answers to test
 stand as `untrained/0`, and those of a head alone as `head/0`, as those of a cut do."""
-KEPT = ".kept"
-"""The store's folder of what bases say that nothing or only a head has trained: one file for all runs of the same base
-and data."""
+CACHE = ".cache"
+"""The store's folder of the outputs of bases that nothing, or only a head, has trained: one file for all runs of the
+same base and data."""
 HISTORY = "metrics.jsonl"
 NOT_RESULTS = (RECORD, "wandb.json", "progress.jsonl")
 

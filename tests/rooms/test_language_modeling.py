@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,12 @@ from language import (
 )  # fmt: skip
 from torch import nn
 
+from lorax_lab import execute
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.plan import check
 from lorax_lab.record import read_record
-from lorax_lab.record.folder import KEPT, load_arrays, save_arrays
+from lorax_lab.record.folder import CACHE, load_arrays, save_arrays
 from lorax_lab.tasks.split import Split, check_unlike
 
 END = WORDS.index("[END]")
@@ -257,9 +259,44 @@ def test_the_untrained_model_is_scored_once_for_all_runs_on_the_same_data(tmp_pa
         return float(read_record(made.parent).completed.baselines["untrained/nats"] or 0)
 
     first = untrained("seed=0")
-    (kept,) = tmp_path.glob(f"runs/{KEPT}/*.npz")
-    ((name, said),) = load_arrays(kept.parent, kept.name).items()
-    save_arrays(kept, {name: {part: outputs * [2, 1] for part, outputs in said.items()}})
+    (file,) = tmp_path.glob(f"runs/{CACHE}/*.npz")
+    ((name, outputs),) = load_arrays(file.parent, file.name).items()
+    save_arrays(file, {name: {part: array * [2, 1] for part, array in outputs.items()}})
     assert untrained("seed=1", "rank=2") == pytest.approx(2 * first)
+    assert untrained("seed=1", "rank=4", "task.few_shot=0") == pytest.approx(first)
     assert untrained("seed=1", "task.split_seed=1") != pytest.approx(2 * first)  # other test examples
-    assert len([*kept.parent.glob("*.npz")]) == 2
+    assert len([*file.parent.glob("*.npz")]) == 3
+
+
+def test_outputs_are_cached_for_the_same_base_examples_and_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change asks for them anew, and the same again does not."""
+    split, made = split_of(EXAMPLES), list[int]()
+
+    def outputs(inputs: Any = ("base", "cpu"), rows: Any = split.rows, force: bool = False, name: str = "head") -> Any:
+        def compute() -> dict[str, np.ndarray]:
+            made.append(len(made))
+            return {"test": np.array([len(made)])}
+
+        splits = {"test": replace(split, rows=rows)}
+        config: Any = SimpleNamespace(force=force)
+        return execute._cached(config, tmp_path, splits, inputs, name, compute)
+
+    first = outputs()
+    for change in ({"inputs": ("base", "cuda")}, {"rows": split.rows[1:]}, {"name": "untrained"}, {"force": True}):
+        before = len(made)
+        outputs(**change)
+        assert len(made) == before + 1
+    assert outputs() == {"test": first["test"] + 4}  # what was forced stands in its place
+    for name in ("hardware", "versions", "code_sha256"):
+        with monkeypatch.context() as patch:
+            patch.setattr(execute.provenance, name, lambda *_: "another")
+            before = len(made)
+            outputs()
+            assert len(made) == before + 1
+    (tmp_path / CACHE).joinpath(sorted(path.name for path in (tmp_path / CACHE).iterdir())[0]).write_bytes(b"cut short")
+    before = len(made)
+    for _ in range(2):
+        outputs(), outputs(("base", "cuda")), outputs(rows=split.rows[1:]), outputs(name="untrained")
+    assert len(made) <= before + 1

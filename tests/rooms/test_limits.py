@@ -197,7 +197,7 @@ def test_without_its_records_every_claim_is_open(tmp_path: Path) -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == 6
     assert all("**open** | — |" in row for row in rows)
-    assert "Studies of more classes, labels drawn at random and a language model are declared" in page
+    assert "labels drawn at random, a language model and a model of three layers are declared" in page
     unfair = replace(study(), name="many_classes", lines=study().lines[1:])
     found = limits.write([study(), replace(study(), name="capacity"), unfair], tmp_path / "none.csv")
     assert "Studies of more classes and a language model are declared" in found

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from synthetic import PROTOCOL, study
 from torch import Tensor
 
 from analysis import trajectory as drawn
+from analysis.pages import rendered
 from analysis.study import page, share
 from analysis.study.figures import FIGURES, bases
 from analysis.study.records import Records
@@ -115,6 +117,22 @@ def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs(monk
     assert "A second task is to come." not in text
     assert "names training if two predictions hold" in text
     assert "So few directions" not in text  # no update was cut
+
+
+def test_what_differs_on_every_task_answers_a_study_of_bases() -> None:
+    def row(base: str, task: str, low: float, high: float) -> dict[str, Any]:
+        cell = {"difference_low": low, "difference_high": high}
+        return {"base": base, "task": task, "effective_rank": cell, "k": cell if base == "deep" else None}
+
+    nothing = dict.fromkeys(("stable_rank", "rank", "dimension"))
+    ends = [("first", 0, 0), ("deep", 1, 2), ("wide", -3, -1), ("first", 0, 0), ("deep", 2, 3), ("wide", -2, 1)]
+    rows = [row(base, "ab"[i // 3], low, high) | nothing for i, (base, low, high) in enumerate(ends)]
+    assert bases.differing(rows) == {"lower": {}, "higher": {"effective_rank": ["deep"], "k": ["deep"]}}
+    assert bases.differing(rows[:3])["lower"] == {"effective_rank": ["wide"]}
+    facts = {"differing": bases.differing(rows[:3]), "by_base": rows, "decided": bases.DECIDED}
+    said = rendered("{% from 'parts.j2' import by_rule %}{{ by_rule(study) }}", study=facts)
+    lower = "On every task surely lower than with the first base (first): the effective rank (wide)."
+    assert said == f"{lower} Surely higher: the effective rank (deep) and the share at 16 directions (deep)."
 
 
 @pytest.mark.parametrize("stage", ["trial", "final"])

@@ -226,8 +226,25 @@ def test_a_library_is_compared_among_the_runs_that_used_it(made: Callable[..., R
         used["versions"]["peft"] = "0.21.2"
     assert breaches(replace(records, lines=lines)) == []
     second["versions"]["peft"] = "0.20.0"
+    third = final(lines, rank=8, seed=2)
+    third["versions"]["peft"] = "0.21.2"
     (breach,) = breaches(replace(records, lines=lines))
     assert "numeric settings" in breach
+    assert breach.endswith(second["run_id"])  # the odd one
+    second["versions"] |= {"peft": "0.21.2"}
+    assert second["versions"].pop("torch")
+    (breach,) = breaches(replace(records, lines=lines))
+    assert breach.endswith(second["run_id"])
+
+
+def test_an_arm_that_the_page_compares_with_has_to_be_at_its_best_too(made: Callable[..., Records]) -> None:
+    records = made()
+    against = replace(records, declared=replace(records.declared, against=("LoRA r=8",)))
+    lines = copy.deepcopy(records.lines)
+    final(lines, rank=8)["status"] = "diverged"
+    for of, named in ((records, False), (against, True)):
+        found = breaches(replace(of, lines=lines))
+        assert any("LoRA r=8: final runs diverged" in breach for breach in found) == named, found
 
 
 def test_what_was_declared_can_break_the_protocol_too(made: Callable[..., Records]) -> None:

@@ -54,7 +54,7 @@ def test_regret_is_the_best_score_less_that_of_the_rule_and_tasks_count_alike() 
     assert first["more"].mean == pytest.approx(((0.1 + 0.02) / 2 - 0.005) / 2)
     assert (first["cells"], first["short"], first["worst"]) == (3, 2, pytest.approx(0.105))
     assert first["times_needed"].mean == pytest.approx((1 / 8) ** 0.5)  # of 1/8 and 1
-    assert which_rank.standing(rows, "AdaLoRA, same budget") == {"name": "AdaLoRA, same budget", "cells": 0}
+    assert which_rank.standing(rows, "AdaLoRA, ends at rank 8") == {"name": "AdaLoRA, ends at rank 8", "cells": 0}
 
 
 def test_a_cell_has_the_same_regrets_whichever_scores_are_better(higher: bool) -> None:
@@ -103,7 +103,7 @@ def test_a_control_with_a_part_of_the_runs_is_no_cell_and_gives_what_chooses_its
     ]
     of_cells = which_rank.cells(made)
     assert [list(c.scores) for c in of_cells] == [[1, 8, 64]]
-    (score, parameters) = of_cells[0].adaptive["AdaLoRA, same budget"]
+    (score, parameters) = of_cells[0].adaptive["AdaLoRA, ends at rank 8"]
     assert (score, parameters) == (pytest.approx(0.9), of_cells[0].parameters[8])
 
 

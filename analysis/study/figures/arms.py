@@ -48,7 +48,7 @@ def arms_draw(table: pd.DataFrame) -> Figure:
     text = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, "
     text += f"{intervals_over(table, AND_EXAMPLES)}; filled: surely within the margin of {table['margin'].iloc[0]:g}"
     if any(comparison.unlike_rates(rows) for _, rows in by_task):
-        text += "; diamonds: LoRA at another learning rate than most of its arms"
+        text += "; diamonds: at another learning rate than most ranks"
     style.title(figure, text)
     return figure
 

@@ -3,7 +3,7 @@ of a task are the same on every base, so the differences are paired. The figure 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -103,6 +103,24 @@ def rows_of_page(records: Records) -> list[dict[str, Any]]:
         row = {"base": base, "task": task, "learns": share.scores(records, condition) is not None}
         rows.append(row | {name: cells.get((base, task, name)) for name in (*SPECTRAL, *DECIDED)})
     return rows
+
+
+def differing(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Of `rows_of_page`, by number: the bases of which it is surely `lower`, or `higher`, than of the first base on
+    every task; only numbers of which there are some."""
+    by_base: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_base.setdefault(row["base"], []).append(row)
+    _, *others = by_base
+    signs = {"lower": lambda cell: cell["difference_high"] < 0, "higher": lambda cell: cell["difference_low"] > 0}
+    found = {
+        sign: {
+            name: [base for base in others if all(row[name] and is_so(row[name]) for row in by_base[base])]
+            for name in (*SPECTRAL, *DECIDED)
+        }
+        for sign, is_so in signs.items()
+    }
+    return {sign: {name: bases for name, bases in names.items() if bases} for sign, names in found.items()}
 
 
 def _by_seed(records: Records, condition: str, measure: str) -> dict[int, float]:

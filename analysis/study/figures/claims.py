@@ -175,10 +175,15 @@ def amplification(table: pd.DataFrame) -> str:
 def arms(table: pd.DataFrame) -> str:
     """How many arms surely match, and the nearest."""
     rows = table[table["matches"].notna()]
-    matching = f"{rows['matches'].eq(True).sum()} of {len(rows)} arms are surely within {rows['margin'].iloc[0]:g}"
+    tasks = rows["task"].nunique()
+    compared = "arms" if tasks == 1 else f"comparisons ({tasks} tasks)"
+    matching = (
+        f"{rows['matches'].eq(True).sum()} of {len(rows)} {compared} are surely within {rows['margin'].iloc[0]:g}"
+    )
     gains = rows["difference"] if higher_is_better(rows) else -rows["difference"]
     nearest = rows.iloc[int(gains.argmax())]
-    return f"{matching} of full fine-tuning; the best, {nearest['arm']}, differs by {nearest['difference']:+.3f}"
+    best = f"{nearest['arm']} on {nearest['task']}" if tasks > 1 else nearest["arm"]
+    return f"{matching} of full fine-tuning; the best, {best}, differs by {nearest['difference']:+.3f}"
 
 
 def sets(table: pd.DataFrame) -> str:
