@@ -200,7 +200,7 @@ def test_without_its_records_every_claim_is_open(tmp_path: Path) -> None:
     assert "labels drawn at random, a language model and a model of three layers are declared" in page
     unfair = replace(study(), name="many_classes", lines=study().lines[1:])
     found = limits.write([study(), replace(study(), name="capacity"), unfair], tmp_path / "none.csv")
-    assert "Studies of more classes and a language model are declared" in found
+    assert "Studies of more classes, a language model and a model of three layers are declared" in found
 
 
 def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:
