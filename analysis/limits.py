@@ -58,6 +58,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
     return render(
         "limits.md",
         VERDICTS=VERDICTS,
+        OTHER_BASES=OTHER_BASES,
         cells=of_cells,
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
@@ -220,17 +221,24 @@ def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers
 
 
 def shares_of_small_rank(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> list[Numbers]:
-    """What a small rank keeps of what fine-tuning brings, by cell and on other bases: the `task`, and `share`, the mean
-    with its interval. First the one whose interval ends lowest."""
+    """What a small rank keeps of what fine-tuning brings, by cell and on other bases: the `task`, the `study`, and
+    `share`, the mean with its interval, and that of the largest rank, `most`. First the one whose interval ends lowest.
+    """
     rows = list[Numbers]()
+    ranks = {"share": SMALL_RANK, "most": LARGEST_RANK}
     places = [(by_name[cell.study], cell.condition, cell.task) for cell in of_cells]
     for name, base in OTHER_BASES.items():
         if name in by_name and not breaches(by_name[name]):
             places += [(by_name[name], task, f"{task} {base}") for task in by_name[name].conditions]
     for study, condition, task in places:
         made = share.scores(study, condition)
-        if made is not None and (arm := made.arms.get(("rank", SMALL_RANK))) is not None:
-            rows.append({"task": task, "share": Interval(*made.share_of(arm), len(arm), made.examples)})
+        arms = {name: made.arms.get(("rank", rank)) for name, rank in ranks.items()} if made else {}
+        if made and arms["share"] is not None:
+            kept = {
+                name: None if arm is None else Interval(*made.share_of(arm), len(arm), made.examples)
+                for name, arm in arms.items()
+            }
+            rows.append({"task": task, "study": study.name} | kept)
     return sorted(rows, key=lambda row: row["share"].high)
 
 

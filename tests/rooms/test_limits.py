@@ -243,7 +243,7 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
     rows = limits.shares_of_small_rank(studies, cells)
     assert [(row["task"], round(row["share"].mean, 2)) for row in rows] == [("near", 0.5), ("far", 0.99)]
     assert rows[0]["share"].high < 0.9 < rows[1]["share"].low
-    for made, said in ((cells, "1 of 2 settings (near)"), (cells[:1], "None of 1 settings")):
+    for made, said in ((cells, "so in 1 of 2 settings. On near it keeps 0.500"), (cells[:1], "None of 1 settings")):
         monkeypatch.setattr(limits, "cells", lambda studies, made=made: made)
         assert said in limits.write(list(studies.values()))
     monkeypatch.setattr(limits, "OTHER_BASES", {"near": "with three layers"})
@@ -251,6 +251,10 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
     monkeypatch.setattr(limits, "breaches", lambda study: [])
     rows = limits.shares_of_small_rank(studies, cells[:1])
     assert [row["task"] for row in rows] == ["reviews with three layers", "far"]
+    monkeypatch.setattr(limits, "cells", lambda studies: cells[:1])
+    page = limits.write(list(studies.values()))
+    assert "On reviews with three layers it keeps 0.500" in page
+    assert "That is [a control](study/near/VERDICT.md) with new examples" in page
 
 
 def test_a_generator_teaches_by_nats_below_the_form_or_by_exact_answers(tmp_path: Path) -> None:
