@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.record.record import RECORD
+from lorax_lab.record.record import status_of
 from lorax_lab.study.declaration import DECLARATION, Design, read_declaration
 from lorax_lab.study.protocol import Arm, Cell, Selection, finals, select
 
@@ -245,13 +245,13 @@ def trained_by(overrides: Iterable[str], runs: Path, file: str) -> Path:
 
 def trained_lines(sweep: list[str], folders: Iterable[Path], launch: list[str], study: str) -> list[Line]:
     """The lines of the runs in these folders of one runs folder. The sweep that makes them is started unless all are
-    there."""
+    completed, as one that was stopped is not."""
     from lorax_lab.study.published import line_of
 
-    lines = []
+    folders, lines = [*folders], []
+    if any(status_of(folder) != "completed" for folder in folders):
+        run_sweep(typed(sweep, folders[0].parent, launch, study))
     for folder in folders:
-        if not (folder / RECORD).is_file():
-            run_sweep(typed(sweep, folder.parent, launch, study))
         try:
             lines.append(line := line_of(folder))
         except FileNotFoundError:

@@ -478,15 +478,19 @@ def test_a_sweep_is_started_unless_all_its_runs_are_recorded_and_each_must_end_w
 
     monkeypatch.setattr("experiments.study.run_sweep", run_sweep)
     monkeypatch.setattr("lorax_lab.study.published.line_of", line_of)
+    monkeypatch.setattr(
+        "experiments.study.status_of", lambda folder: ends.get(folder.name) if folder.is_dir() else None
+    )
     with pytest.raises(ConfigError, match=r"^two did not end well"):
         lines()
     ends["two"] = "completed"
     assert [line["run_id"] for line in lines()] == ["one", "two"]
     assert lines() == lines()
-    assert [command[3:4] + command[-2:] for command in started[2:]] == [["seed=0,1", "workers=2", "-m"]]
-    ends["two"] = "diverged"
-    with pytest.raises(ConfigError, match=r"^two diverged: nan$"):
+    assert [command[3:4] + command[-2:] for command in started[1:]] == [["seed=0,1", "workers=2", "-m"]]
+    ends["two"] = "killed"
+    with pytest.raises(ConfigError, match=r"^two killed: nan$"):
         lines()
+    assert len(started) == 3  # tried again
 
 
 def test_a_published_score_that_is_not_the_runs_own_is_seen(
