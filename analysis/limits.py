@@ -225,21 +225,23 @@ def shares_of_small_rank(by_name: Mapping[str, Records], of_cells: Sequence[Cell
     `share`, the mean with its interval, and that of the largest rank, `most`. First the one whose interval ends lowest.
     """
     rows = list[Numbers]()
-    ranks = {"share": SMALL_RANK, "most": LARGEST_RANK}
     places = [(by_name[cell.study], cell.condition, cell.task) for cell in of_cells]
     for name, base in OTHER_BASES.items():
         if name in by_name and not breaches(by_name[name]):
             places += [(by_name[name], task, f"{task} {base}") for task in by_name[name].conditions]
     for study, condition, task in places:
-        made = share.scores(study, condition)
-        arms = {name: made.arms.get(("rank", rank)) for name, rank in ranks.items()} if made else {}
-        if made and arms["share"] is not None:
-            kept = {
-                name: None if arm is None else Interval(*made.share_of(arm), len(arm), made.examples)
-                for name, arm in arms.items()
-            }
-            rows.append({"task": task, "study": study.name} | kept)
+        of_small, of_largest = (_share_of_rank(study, condition, rank) for rank in (SMALL_RANK, LARGEST_RANK))
+        if of_small is not None:
+            rows.append({"task": task, "study": study.name, "share": of_small, "most": of_largest})
     return sorted(rows, key=lambda row: row["share"].high)
+
+
+def _share_of_rank(study: Records, condition: str, rank: int) -> Interval | None:
+    """What a rank keeps; None where it was not tried, or where nothing is brought."""
+    scores = share.scores(study, condition)
+    if scores is None or (arm := scores.arms.get(("rank", rank))) is None:
+        return None
+    return Interval(*scores.share_of(arm), len(arm), scores.examples)
 
 
 # ---- what is forgotten

@@ -295,8 +295,8 @@ def test_outputs_are_cached_for_the_same_base_examples_and_code(
             before = len(made)
             outputs()
             assert len(made) == before + 1
-    (tmp_path / CACHE).joinpath(sorted(path.name for path in (tmp_path / CACHE).iterdir())[0]).write_bytes(b"cut short")
+    for path in (tmp_path / CACHE).iterdir():
+        path.write_bytes(b"cut short")
     before = len(made)
-    for _ in range(2):
-        outputs(), outputs(("base", "cuda")), outputs(rows=split.rows[1:]), outputs(name="untrained")
-    assert len(made) <= before + 1
+    assert outputs() == outputs()
+    assert len(made) == before + 1

@@ -243,7 +243,7 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
     rows = limits.shares_of_small_rank(studies, cells)
     assert [(row["task"], round(row["share"].mean, 2)) for row in rows] == [("near", 0.5), ("far", 0.99)]
     assert rows[0]["share"].high < 0.9 < rows[1]["share"].low
-    one = "so in 1 of 2 settings; in others it is not sure. On near it keeps 0.500"
+    one = "so in 1 of 2 settings; the others are not surely below. On near it keeps 0.500"
     for made, said in ((cells, one), (cells[:1], "None of 1 settings")):
         monkeypatch.setattr(limits, "cells", lambda studies, made=made: made)
         assert said in limits.write(list(studies.values()))

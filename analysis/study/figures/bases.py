@@ -113,14 +113,14 @@ def differing(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str
         by_base.setdefault(row["base"], []).append(row)
     _, *others = by_base
     signs = {"lower": lambda cell: cell["difference_high"] < 0, "higher": lambda cell: cell["difference_low"] > 0}
-    found = {
+    bases_by_name = {
         sign: {
             name: [base for base in others if all(row[name] and is_so(row[name]) for row in by_base[base])]
             for name in (*SPECTRAL, *DECIDED)
         }
         for sign, is_so in signs.items()
     }
-    return {sign: {name: bases for name, bases in names.items() if bases} for sign, names in found.items()}
+    return {sign: {name: bases for name, bases in names.items() if bases} for sign, names in bases_by_name.items()}
 
 
 def _by_seed(records: Records, condition: str, measure: str) -> dict[int, float]:
