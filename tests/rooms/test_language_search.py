@@ -31,7 +31,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Dat
         assert ("task.chat=true" in sweep) == ("task.name=kin" in sweep)
         return [line(Path(path)) for path in sweep[-1].removeprefix("task.path=").split(",")]
 
-    monkeypatch.setattr(language_search, "generated", lambda name: PROBLEMS)
+    monkeypatch.setattr(language_search.built_in, "generated", lambda name: PROBLEMS)
     monkeypatch.setattr(language_search, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(language_search, "KINDS", {"spell": "rule", "kin": "facts"})
     monkeypatch.setattr(language_search, "IN_CHAT", {"kin": ("task.chat=true",)})
