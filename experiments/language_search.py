@@ -2,15 +2,18 @@
 
 Generators of reasoning-gym's with short prompts, sums, and the facts and instructions of `experiments.language_texts`
 are each trained on once, by LoRA of rank 8, and once more with their answers permuted over the problems. Those of
-instructions are permuted among those of one kind. The second run is
-also scored on such answers, so it learns the form of the answers alone. What the first one scores beyond it is what the
-problems teach. The runs are ordinary ones; a name that is in the table is not trained on again.
+instructions are permuted among those of one kind. The second run is also scored on such answers, so it learns the form
+of the answers alone. What the first one scores beyond it is what the problems teach. The runs are ordinary ones; a name
+that is in the table is not trained on again.
 
 RULE, before the runs: a task teaches where its own answers end .3 nats a token or more below the form, or where the
 share of exact answers is .2 or more higher. A study takes those that teach most of each kind: a rule, arithmetic,
 facts. One generator had been tried before, in 96 steps of 16: spell_backward ended at 3.79 nats, its form at 5.25.
-Thinned before all but that one: there were 13 generators. Sums, which are the lab's own task, were added when none of
-the arithmetic had ended above half exact: a try ended at .57 after 600 steps of 8.
+Thinned before all but that one: there were 13 generators.
+
+CHANGED, with the numbers of the others known. Word_sorting was given up when 17 of its 200 steps had taken a quarter of
+an hour. Sums, which are the lab's own task, were added when no arithmetic had ended above half exact: a try ended at
+.57 after 600 steps of 8.
 
 COST: 2 runs of 200 steps for each, side by side: about four minutes on 2 cores for the shortest answers, and several
 times that for long ones.
@@ -42,7 +45,6 @@ KINDS = {
     "basic_arithmetic": "arithmetic",
     "gcd": "arithmetic",
     "family_relationships": "rule",
-    "word_sorting": "rule",
     "facts": "facts",
     "instructions": "instructions",
     "sums": "arithmetic",
