@@ -135,7 +135,7 @@ def facts() -> list[dict[str, str]]:
 
 
 def instructions() -> list[dict[str, str]]:
-    """Short instructions in ASCII, so many of each task at most, with their first answer.
+    """Short instructions in printable ASCII, so many of each task at most, with their first answer.
 
     Raises:
         ConfigError: the package with them cannot be fetched.
@@ -164,7 +164,8 @@ def chosen(texts: dict[str, str]) -> list[dict[str, str]]:
         for line in filter(None, text.splitlines()):
             prompt, answer = _instruction(json.loads(line))
             is_short = len(prompt) + len(answer) <= LENGTH
-            if prompt and answer and is_short and (prompt + answer).isascii():
+            signs = "".join(f"{prompt}{answer}".split())
+            if prompt and answer and is_short and signs.isascii() and signs.isprintable():
                 by_task[name.removeprefix(INSTRUCTIONS).partition("/")[0]].setdefault(prompt, answer)
     draw, rows = random.Random(0), list[dict[str, str]]()
     for name, answers in by_task.items():

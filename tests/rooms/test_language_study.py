@@ -1,12 +1,13 @@
 """What the study of a language model scores before and after, and on which tasks."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from experiments import language
-from experiments.language_texts import CITIES, PEOPLE, WORDINGS, facts, prepare
+from experiments.language_texts import CITIES, INSTRUCTIONS, PEOPLE, WORDINGS, chosen, facts, prepare
 from experiments.study import composed
 from lorax_lab.tasks import load_task
 
@@ -39,3 +40,10 @@ def test_each_person_lives_in_one_city_and_is_asked_for_in_each_wording() -> Non
     assert all(count % len(WORDINGS) == 0 for count in of_city)
     for start in range(0, len(rows), len(WORDINGS)):
         assert len({row["answer"] for row in rows[start : start + len(WORDINGS)]}) == 1
+
+
+@pytest.mark.parametrize("sign", ["\0", "\x1b", "é"])
+def test_an_instruction_of_other_signs_than_printable_ascii_is_left_out(sign: str) -> None:
+    samples = [{"input": [{"content": f"Say{end}"}, {"content": "no"}], "ideal": "No."} for end in (".", sign)]
+    lines = "\n".join(map(json.dumps, samples))
+    assert [row["prompt"] for row in chosen({f"{INSTRUCTIONS}say/one.jsonl": lines})] == ["Say.\nno"]
