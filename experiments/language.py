@@ -23,11 +23,11 @@ from lorax_lab.study.protocol import Protocol
 
 RANKS = (1, 8, 64)
 LOWEST_OF_FULL, LOWEST_OF_LORA, MARGIN = 3e-5, 3e-4, 0.05
-COMMON = (
-    *("model=smollm2", "train.precision=bf16", "train.batch_size=8", "train.validations=1"),
-    "task.kind=language_modeling",
+COMMON = ("model=smollm2", "train.precision=bf16", "train.validations=1", "task.kind=language_modeling")
+SIZES = (
+    *("train.batch_size=8", "train.epochs=1"),
+    *("task.train_examples=1600", "task.validation_examples=200", "task.test_examples=500"),
 )
-SIZES = ("task.train_examples=1600", "train.epochs=1", "task.validation_examples=200", "task.test_examples=500")
 TEXT = ("task=local", "task.label=text", "task.max_length=96", "task.few_shot=0", *SIZES)
 TURKISH, SPELLING = "turkish", "spelling"
 SCORED_PIECES, SCORED_EXAMPLES = 200, 50
