@@ -1,4 +1,4 @@
-"""How low is the rank of what a language model learns, and what does it forget? SmolLM2 learns within 200 steps of 8
+"""How low is the rank of what a language model learns, and what does it forget? SmolLM2 learns within 200 to 600 steps
 what it is bad at. Each arm is scored again on sentences of Wikipedia, before and after, where it learned Turkish or
 spelling.
 
@@ -24,11 +24,6 @@ from lorax_lab.study.protocol import Protocol
 RANKS = (1, 8, 64)
 LOWEST_OF_FULL, LOWEST_OF_LORA, MARGIN = 3e-5, 3e-4, 0.05
 COMMON = ("model=smollm2", "train.precision=bf16", "train.validations=1", "task.kind=language_modeling")
-SIZES = (
-    *("train.batch_size=8", "train.epochs=1"),
-    *("task.train_examples=1600", "task.validation_examples=200", "task.test_examples=500"),
-)
-TEXT = ("task=local", "task.label=text", "task.max_length=96", "task.few_shot=0", *SIZES)
 TURKISH, SPELLING = "turkish", "spelling"
 SCORED_PIECES, SCORED_EXAMPLES = 200, 50
 """How many pieces of Wikipedia, and test examples of Turkish and of spelling, are scored before and after."""
@@ -47,14 +42,34 @@ def plan() -> Plan:
     )
 
 
+def sized(examples: int = 1600, passes: int = 1, batch: int = 8) -> tuple[str, ...]:
+    """How much a run trains on, and how much it is scored on."""
+    held_out = ("task.validation_examples=200", "task.test_examples=500")
+    return (f"train.batch_size={batch}", f"train.epochs={passes}", f"task.train_examples={examples}", *held_out)
+
+
+TEXT = ("task=local", "task.label=text", "task.max_length=96", "task.few_shot=0", *sized())
+ANSWERS = ("task=local", "task.prompt=prompt", "task.label=answer")
+
+
 def tasks() -> dict[str, tuple[str, ...]]:
     """Overrides by task, in the order in which the study grows."""
     turkish = (f"task.path={path_of(TURKISH)}", "task.group=speech", "task.group_near_duplicates=true")
+    facts, instructions = (f"task.path={path_of(name)}" for name in ("facts", "instructions"))
     return {
         TURKISH: (*TEXT, *turkish, "task.name=turkish"),
         SPELLING: (
             *("task=reasoning", "task.subset=spell_backward", "task.name=spelling"),
-            *("task.metric=nats", "task.max_length=96", *SIZES),
+            *("task.metric=nats", "task.max_length=96", *sized()),
+        ),
+        "sums": ("task=arithmetic", "task.name=sums", "task.metric=exact_match", *sized(4800)),
+        "instructions": (
+            *(*ANSWERS, instructions, "task.name=instructions", "task.chat=true"),
+            *("task.metric=nats", "task.max_length=192", *sized(800, batch=4)),
+        ),
+        "facts": (
+            *(*ANSWERS, facts, "task.name=facts"),
+            *("task.metric=exact_match", "task.max_length=32", *sized(passes=3)),
         ),
     }
 
