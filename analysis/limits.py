@@ -30,7 +30,9 @@ STUDY_OF_MATRICES = "paper_which_rank"
 STUDY_OF_BATCHES, BATCH_MARGIN = "batch_sizes", 0.015
 """The study of batch sizes, and the growth of full fine-tuning's lead that it can tell (its rule was set before it)."""
 STUDY_OF_LANGUAGE, OTHER_TEXT = "language", "wikipedia"
-"""The study that scores other texts, and the one of them that is no task (its rule was set before it)."""
+FORGETS_ON = ("turkish", "spelling")
+"""The study that scores other texts, the one of them that is no task, and the tasks that its rule names (it was set
+before the study)."""
 SMALL_RANK = 8
 """The rank that is held against full fine-tuning there, and whose end is looked for."""
 SEARCH = RECORDS / "language_search.csv"
@@ -38,15 +40,17 @@ SEARCH = RECORDS / "language_search.csv"
 BELOW_FORM, MORE_EXACT = 0.3, 0.2
 """A generator teaches where it ends so many nats a token below the form, or its share of exact answers is so much
 higher (the rule of `experiments.language_search`)."""
+SHALLOW = "shallow"
+"""The study whose limits the page names."""
 SEEK_THE_END = {
     "many_classes": "more classes",
     "capacity": "labels drawn at random",
     STUDY_OF_LANGUAGE: "a language model",
-    "shallow": "a model of three layers",
+    SHALLOW: "a model of three layers",
 }
 """What the declared studies try that look for the end of a small rank."""
-OTHER_BASES = {"shallow": "with three layers"}
-"""Controls that look for it on another base, and what that is."""
+OTHER_BASES = {SHALLOW: "with three layers", STUDY_OF_LANGUAGE: "with SmolLM2", "language_answers": "with SmolLM2"}
+"""Studies that look for it on another base, and what that is."""
 Numbers = dict[str, Any]
 
 
@@ -58,7 +62,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
     return render(
         "limits.md",
         VERDICTS=VERDICTS,
-        OTHER_BASES=OTHER_BASES,
+        SHALLOW=SHALLOW,
         cells=of_cells,
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
@@ -66,7 +70,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         without_answer=[what for name, what in SEEK_THE_END.items() if name not in by_name or breaches(by_name[name])],
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
-        forgets=forgets(forgetting.table(language), list(language.declared.conditions)) if language else None,
+        forgets=forgets(forgetting.table(language), FORGETS_ON) if language else None,
         generators=searched(pd.read_csv(search)) if search.is_file() else [],
         rule={"claimed": CLAIMED_RATIO, "step": STEP, "moves": MOVES, "first": FIRST_RANK, "largest": LARGEST_RANK}
         | {"below_form": BELOW_FORM, "more_exact": MORE_EXACT, "batch_margin": BATCH_MARGIN, "small": SMALL_RANK},

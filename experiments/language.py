@@ -1,9 +1,9 @@
-"""How low is the rank of what a language model learns, and what does it forget? SmolLM2 learns within 200 to 600 steps
-what it is bad at. Each arm is scored again on sentences of Wikipedia, before and after, where it learned Turkish or
+"""How low is the rank of what a language model learns, and what does it forget? SmolLM2 learns within 200 steps what it
+is bad at. Each arm is scored again on sentences of Wikipedia, before and after, where it learned Turkish or
 spelling.
 
-It grows task by task, by what `experiments.language_search` finds. `experiments.language_parts` asks which part of the
-model learns Turkish.
+It grows task by task, by what `experiments.language_search` finds. `experiments.language_answers` counts exact answers,
+and `experiments.language_parts` asks which part of the model learns Turkish.
 
 RULE for "LoRA forgets less" (`analysis.limits`): full fine-tuning surely raises the loss on Wikipedia more than LoRA of
 rank 8 does, on each of the two tasks. It is refuted where it surely raises it less on each. What holds at equal norm
@@ -55,21 +55,15 @@ ANSWERS = ("task=local", "task.prompt=prompt", "task.label=answer")
 def tasks() -> dict[str, tuple[str, ...]]:
     """Overrides by task, in the order in which the study grows."""
     turkish = (f"task.path={path_of(TURKISH)}", "task.group=speech", "task.group_near_duplicates=true")
-    facts, instructions = (f"task.path={path_of(name)}" for name in ("facts", "instructions"))
     return {
         TURKISH: (*TEXT, *turkish, "task.name=turkish"),
         SPELLING: (
             *("task=reasoning", "task.subset=spell_backward", "task.name=spelling"),
             *("task.metric=nats", "task.max_length=96", *sized()),
         ),
-        "sums": ("task=arithmetic", "task.name=sums", "task.metric=exact_match", *sized(4800)),
         "instructions": (
-            *(*ANSWERS, instructions, "task.name=instructions", "task.chat=true"),
-            *("task.metric=nats", "task.max_length=192", *sized(800, batch=4)),
-        ),
-        "facts": (
-            *(*ANSWERS, facts, "task.name=facts"),
-            *("task.metric=exact_match", "task.max_length=32", *sized(passes=3)),
+            *(*ANSWERS, f"task.path={path_of('instructions')}", "task.name=instructions", "task.chat=true"),
+            *("task.group_near_duplicates=true", "task.metric=nats", "task.max_length=192", *sized(800, batch=4)),
         ),
     }
 

@@ -1,14 +1,17 @@
 """What the study of a language model scores before and after, and on which tasks."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from experiments import language
+from experiments import language, language_answers
 from experiments.language_texts import CITIES, INSTRUCTIONS, PEOPLE, WORDINGS, chosen, facts, prepare
-from experiments.study import composed
+from experiments.study import UNGROUPED, composed
+from lorax_lab.record.files import write_csv
 from lorax_lab.tasks import load_task
 
 
@@ -40,6 +43,16 @@ def test_each_person_lives_in_one_city_and_is_asked_for_in_each_wording() -> Non
     assert all(count % len(WORDINGS) == 0 for count in of_city)
     for start in range(0, len(rows), len(WORDINGS)):
         assert len({row["answer"] for row in rows[start : start + len(WORDINGS)]}) == 1
+
+
+def test_every_person_of_a_test_fact_stands_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "facts.csv", pd.DataFrame(facts()))
+    monkeypatch.setattr(language_answers, "path_of", lambda name: tmp_path / f"{name}.csv")
+    task = load_task(composed((UNGROUPED, *language.COMMON, *language_answers.tasks()["facts"])).task)
+    people = {row["prompt"]: number // len(WORDINGS) for number, row in enumerate(facts())}
+    of_test, of_train = ({people[e.inputs["prompt"]] for e in part} for part in (task.test, task.train))
+    assert len(task.test) == 500
+    assert of_test <= of_train
 
 
 @pytest.mark.parametrize("sign", ["\0", "\x1b", "é"])

@@ -173,7 +173,8 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     assert VERDICTS[made["outcome"]] == verdict
     assert [(more.low, more.high) for more in made["as_trained"].values()] == list(zip(lows, highs, strict=True))
     monkeypatch.setattr(limits.forgetting, "table", lambda records: table)
-    page = limits.write([replace(study(tasks=TASKS), name=limits.STUDY_OF_LANGUAGE)])
+    monkeypatch.setattr(limits, "FORGETS_ON", TASKS)
+    page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
     row = next(line for line in page.splitlines() if line.startswith("| LoRA forgets"))
     assert f"**{verdict}**" in row
     assert "at equal norm by 0.00 [-9.00, 9.00] (one), 5.50 [5.00, 6.00] (two) | SmolLM2, LoRA of rank 8 |" in row
@@ -248,6 +249,7 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
         monkeypatch.setattr(limits, "cells", lambda studies, made=made: made)
         assert said in limits.write(list(studies.values()))
     monkeypatch.setattr(limits, "OTHER_BASES", {"near": "with three layers"})
+    monkeypatch.setattr(limits, "SHALLOW", "near")
     assert len(limits.shares_of_small_rank(studies, cells[:1])) == 1  # its scores are made up, so it is not fair
     monkeypatch.setattr(limits, "breaches", lambda study: [])
     rows = limits.shares_of_small_rank(studies, cells[:1])
