@@ -97,6 +97,20 @@ def test_each_arm_tells_what_a_control_asks_where_sizes_do_not(monkeypatch: pyte
     assert gains["LoRA r=8"].high < 0  # its score is that of full fine-tuning
 
 
+@pytest.mark.parametrize("metric", ["nats", "accuracy"])
+def test_the_form_may_be_most_of_what_is_brought_in_nats_alone(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An arm that surely beats full fine-tuning is named in either."""
+    monkeypatch.setattr(page, "breaches", lambda records: [])
+    made = study(lambda cell: 0.9 if cell.arm == "LoRA r=8" else 0.8)
+    made, before = (in_nats(made), 1.9) if metric == "nats" else (made, 0.1)
+    made = changed(made, lambda line: line | {"baselines": {f"untrained/{metric}": before}})
+    (condition,) = page.numbers(made)["tasks"]
+    assert condition["zero_is"] == "before training"
+    text = " ".join(page.write(made).split())
+    assert ("the form alone may be most" in text) == (metric == "nats")
+    assert f"On {TASK} an arm surely scores above full fine-tuning" in text
+
+
 def test_a_page_without_a_verdict_says_why() -> None:
     check("unfair", page.write(replace(study(), lines=study().lines[:-1])))
     check("damaged", page.write_damaged("made", "its records are gone"))
