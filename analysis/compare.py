@@ -144,14 +144,9 @@ def _zero(group: Group, arms: Mapping[str, Lines], reference: str) -> Zero | Non
 
 
 def _row(group: Group, runs: pd.DataFrame, arm: Lines, reference: Lines, zero: Zero | None) -> dict[str, Any]:
-    scores = [score_of(line, "test") for line in arm.values()]
-    row = {
-        "arm": runs["arm"].iloc[0],
-        "rank": runs["rank"].iloc[0],
-        "seeds": len(scores),
-        "score": float(np.mean(scores)),
-    }
-    row |= {"trainable": int(runs["parameters.trainable"].iloc[0])}
+    first, scores = runs.iloc[0], [score_of(line, "test") for line in arm.values()]
+    row = {"arm": first["arm"], "rank": first["rank"], "seeds": len(scores), "score": float(np.mean(scores))}
+    row |= {"trainable": int(first["parameters.trainable"])}
     if arm is reference:
         return row
     gain = _gain(arm, reference, group.higher_is_better)

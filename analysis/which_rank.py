@@ -197,10 +197,6 @@ def two_bits(cell: Cell, others: Sequence[Cell]) -> int | None:
     return math.ceil(bits / BITS_A_NUMBER / cell.shapes.sum()) or None
 
 
-def square_root(cell: Cell, others: Sequence[Cell]) -> float:
-    return math.sqrt(cell.examples)
-
-
 def by_counting(cell: Cell, others: Sequence[Cell]) -> int | None:
     """The smallest r of which Σ r(m + n) − r² over the matrices is above 1.35·K·N."""
     free = ((rank, (rank * cell.shapes.sum(1) - rank**2).sum()) for rank in range(1, cell.shapes.min() + 1))
@@ -228,7 +224,7 @@ RULES: dict[str, Rule] = {
     "axolotl's proposal": axolotl,
     "Tinker's": tinker,
     "2 bits a parameter": two_bits,
-    "√N": square_root,
+    "√N": lambda cell, others: math.sqrt(cell.examples),
     "1.35·K·N": by_counting,
     **FORECASTS,
 }
@@ -369,7 +365,6 @@ def page(of_cells: Sequence[Cell], rows: pd.DataFrame) -> str:
         rules=rules,
         forecasts=[rules[name] for name in FORECASTS if rules[name]["cells"]],
         signals={text: correlation(of_scores, name) for name, text in SIGNALS.items()},
-        cells=of_scores,
         in_units=[cell for cell in of_cells if cell.unit],
         needed=needed,
         repeats=repeats,

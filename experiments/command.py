@@ -154,10 +154,9 @@ def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
             closest = suggest(value, allowed[key]) if key in allowed else suggest(key, list(allowed))
             raise ConfigError(f"--only {pair}: {closest}; type --only stage=trial")
         pairs.append((key, value))
-    points = {condition: plan.levels(condition) for condition in plan.conditions}
 
     def wanted(cell: Cell) -> bool:
-        names = points[cell.condition] | {"arm": cell.arm, "stage": cell.stage, "seed": str(cell.seed)}
+        names = plan.levels[cell.condition] | {"arm": cell.arm, "stage": cell.stage, "seed": str(cell.seed)}
         return all(names[key] == value for key, value in pairs)
 
     return wanted

@@ -110,7 +110,7 @@ def to_check(progress: Progress, of_cell: dict[Cell, Line]) -> list[tuple[Cell, 
     either may be of another machine than the rest. A study without a factor `task` grows as one."""
 
     def comparison(cell: Cell) -> tuple[str | None, str]:
-        return progress.plan.levels(cell.condition).get("task"), cell.stage
+        return progress.plan.levels[cell.condition].get("task"), cell.stage
 
     growing, code = {comparison(cell) for cell in progress.missing}, code_sha256()
     here = versions(()) | {key: value for key, value in hardware().items() if key not in NOT_NUMERIC}

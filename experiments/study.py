@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -66,11 +65,6 @@ class Plan(Design):
     shared: bool = False
     afterwards: Mapping[str, Callable[[Runs], Iterable[dict[str, Any]]]] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
-
-    def levels(self, condition: str) -> dict[str, str]:
-        """The level of each factor that a condition stands for."""
-        points = [dict(zip(self.factors, names, strict=True)) for names in product(*self.factors.values())]
-        return dict(zip(self.conditions, points, strict=True))[condition]
 
     def overrides(self, cell: Cell) -> list[str]:
         """The override list of one run."""

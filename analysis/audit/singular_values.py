@@ -61,7 +61,7 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
         values = sigma[row["matrix"]]
         facts = {name: row[name] for name in ("matrix", "module", "layer", "out", "in", "rank", *FITTED)}
         facts["measured"] = len(values)
-        for series, curve, first in ((UPDATE, values, 0), _noise_curve(row, values)):
+        for series, curve, first in ((UPDATE, values, 0), _noise_curve(row)):
             index = np.unique(np.geomspace(1, max(first + len(curve), 1), POINTS).round().astype(int))
             index = index[index > first]
             line = {"series": series, "i": index, "sigma": curve[index - 1 - first]}
@@ -69,17 +69,16 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).astype({"layer": "Int64"})
 
 
-def _noise_curve(row: dict[Any, Any], values: np.ndarray) -> tuple[str, np.ndarray, int]:
-    """The bulk that the fitted noise makes, after the spikes; where none was fitted, noise of the update's own norm."""
+def _noise_curve(row: dict[Any, Any]) -> tuple[str, np.ndarray, int]:
+    """The bulk that the fitted noise makes, after the spikes, of the rest's shape, (out − spikes, in − spikes); where
+    none was fitted, noise of the update's own norm."""
     fitted = row["noise_std"] >= 0
     spikes = int(row["spikes"]) if fitted and row["spikes"] > 0 else 0
-    unit = _noise_values(row, spikes)
-    if unit is None:
-        return SAME_NORM, np.empty(0), 0
+    rank = int(row["rank"]) if row["rank"] > 0 else None
+    unit = _unit_noise(int(row["out"]) - spikes, int(row["in"]) - spikes, rank)
     if fitted:
         return BULK, unit * row["noise_std"], spikes
-    norm = row["frobenius_norm"] if row["frobenius_norm"] >= 0 else np.linalg.norm(values)
-    return PRODUCT if row["rank"] > 0 else SAME_NORM, unit * norm / np.linalg.norm(unit), 0
+    return PRODUCT if rank else SAME_NORM, unit * row["frobenius_norm"] / np.linalg.norm(unit), 0
 
 
 @style.styled
@@ -135,19 +134,10 @@ def _heading(first: pd.Series[Any]) -> list[str]:
     return lines
 
 
-def _noise_values(row: dict[Any, Any], spikes: int = 0) -> np.ndarray | None:
-    """Singular values of Gaussian noise of a row's shape with entries of std 1, descending; where it has a `rank`,
-    the root mean squares of those of products of Gaussian factors. Of so many spikes the noise has the rest's shape,
-    (out − spikes, in − spikes). None where the row has no shape."""
-    if not (row["out"] > 0 and row["in"] > 0):
-        return None
-    sides = (int(row["out"]), int(row["in"]))
-    left = min(spikes, *sides)
-    return _unit_noise(sides[0] - left, sides[1] - left, int(row["rank"]) if row["rank"] > 0 else None)
-
-
 @cache
 def _unit_noise(out_features: int, in_features: int, rank: int | None) -> np.ndarray:
+    """Singular values of Gaussian noise of this shape with entries of std 1, descending; with a rank the root mean
+    squares of those of products of Gaussian factors."""
     from lorax_lab.spectra import gaussian_singular_values, product_spectra
 
     shape = (out_features, in_features)

@@ -57,13 +57,12 @@ def environment(html: bool = False) -> jinja2.Environment:
         finalize=(lambda value: redact(value) if type(value) is str else value) if html else None,
     )
     templates.filters |= {"listed": listed, "fixed": fixed, "span": span, "g": "{:g}".format, "n": "{:,}".format}
-    templates.filters |= {"range": lambda values, digits: ends(values, f"{{:.{digits}f}}"), "whole": whole_numbers}
+    templates.filters |= {"range": lambda values, digits: ends(values, f"{{:.{digits}f}}")}
     templates.filters |= {"percent": _percent}
     templates.filters |= {"sentence": lambda text: text[:1].upper() + text[1:]}
     templates.filters |= {"s": lambda count: "" if count == 1 else "s", "words": lambda name: name.replace("_", " ")}
     templates.filters |= {"mean": lambda interval, digits: unsigned_zero(fixed(interval.mean, digits))}
     templates.filters |= {"arm": lambda name: name.replace(" r=", " at rank ")}
-    templates.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
     templates.tests |= {"sample": lambda task: bool(SAMPLE.search(task))}
     templates.globals |= {"NONE": NONE, "SURE": SURE, "MOST": MOST}
     return templates
@@ -97,17 +96,6 @@ def span(interval: Interval, digits: int) -> str:
     if mean == NONE:
         return NONE
     return f"{mean}, without an interval" if low == NONE else f"{mean} [{low}, {high}]"
-
-
-def whole_numbers(values: list[float], few: int = 3) -> str:
-    """Numbers without digits, each once; of more than a few the least and the greatest.
-
-    >>> whole_numbers([4.2, 3.9, 7]), whole_numbers([5, 4, 3, 7]), whole_numbers([math.nan])
-    ('4 and 7', '3 to 7', 'no value')
-    """
-    if len(values) > few and not any(map(math.isnan, values)):
-        return ends(values, "{:.0f}")
-    return listed(dict.fromkeys("no value" if math.isnan(value) else f"{value:.0f}" for value in values))
 
 
 def _percent(shares: Sequence[float]) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +84,8 @@ class Records:
 
     def on_all_bases(self, condition: str) -> list[str]:
         """The conditions that differ from this one in their base alone, and itself."""
-        factors = self.declared.factors
-        points = {", ".join(names): dict(zip(factors, names, strict=True)) for names in product(*factors.values())}
-        return [name for name in self.conditions if points[name] | {BASE: ""} == points[condition] | {BASE: ""}]
+        levels = self.declared.levels
+        return [name for name in self.conditions if levels[name] | {BASE: ""} == levels[condition] | {BASE: ""}]
 
     def _all_in(self, condition: str) -> list[Line]:
         return [*self.lines_in(condition, "final"), *self.lines_in(condition, "trial")]

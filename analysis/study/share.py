@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from scipy.optimize import brentq
 
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.folder import HEAD_ALONE, UNTRAINED
-from lorax_lab.record.share import MOST, SURE
+from lorax_lab.record.share import MOST, SURE, from_where
 from lorax_lab.study.answers import OF_CUTS
 from lorax_lab.study.protocol import DIMENSION, RANK
 from lorax_lab.study.published import Line
@@ -329,13 +328,8 @@ def enough_of_full(rows: pd.DataFrame, share: float) -> int | None:
 
 
 def from_on(sizes: Iterable[int], passes: Iterable[bool]) -> int | None:
-    """The smallest size from which on all pass.
-
-    >>> from_on([1, 2, 4, 8], [True, False, True, True])
-    4
-    """
-    largest_first = reversed(list(zip(sizes, passes, strict=True)))
-    return min((int(size) for size, _ in takewhile(lambda pair: pair[1], largest_first)), default=None)
+    """The smallest size from which on all pass."""
+    return from_where(dict(zip(map(int, sizes), passes, strict=True)), True, True)
 
 
 def best_of_lora(of_condition: Scores) -> float | None:

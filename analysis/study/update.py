@@ -19,12 +19,8 @@ from .records import KEPT, Records, score_of
 from .statistics import Interval, Smallest, crossed, smallest, t_interval
 
 MEASURES = (
-    "effective_rank",
-    "stable_rank",
-    "participation_ratio",
-    "energy_rank_90",
-    "energy_rank_95",
-    "energy_rank_99",
+    *("effective_rank", "stable_rank", "participation_ratio"),
+    *("energy_rank_90", "energy_rank_95", "energy_rank_99"),
 )
 """Those of `spectra.MEASURES` that a study's pages and tables show: the ranks that papers report, and three shares of
 the energy. A line has every other measure too, derived from σ."""

@@ -57,6 +57,12 @@ class Design:
     against: tuple[str, ...] = ()
 
     @cached_property
+    def levels(self) -> dict[str, dict[str, str]]:
+        """The level of each factor by condition."""
+        points = product(*self.factors.values())
+        return {", ".join(names): dict(zip(self.factors, names, strict=True)) for names in points}
+
+    @cached_property
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """Overrides by condition: one level of each factor. Its name consists of the levels' names."""
         points = product(*(levels.items() for levels in self.factors.values()))

@@ -4,7 +4,6 @@ of a task are the same on every base, so the differences are paired. The figure 
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -37,10 +36,10 @@ def is_of_bases(records: Records) -> bool:
 def places(records: Records) -> Iterator[tuple[str, str, str, str]]:
     """(condition, base, task, the condition of the first base on this task) of each condition that has its runs."""
     first = next(iter(records.declared.factors[BASE]))
-    for base, *others in product(*records.declared.factors.values()):
-        task = ", ".join(others)
-        if (condition := f"{base}, {task}") in records.conditions:
-            yield condition, base, task, f"{first}, {task}"
+    for condition in records.conditions:
+        base = records.declared.levels[condition][BASE]
+        task = condition.removeprefix(f"{base}, ")
+        yield condition, base, task, f"{first}, {task}"
 
 
 def by_base(records: Records) -> pd.DataFrame:

@@ -78,7 +78,7 @@ def _by_place(records: Records) -> tuple[dict[Place, dict[str, Any]], dict[Place
         rose = np.stack([row["nats"] - start["nats"] for row in sorted(rows, key=lambda row: int(row["seed"]))])
         rise = rose.sum(axis=1, keepdims=True) / tokens.sum()
         rises[place] = rise + (rose - rise * tokens) / tokens.mean()
-        facts[place] = {key: _mean([row[key] for row in rows]) for key in ("factor", "removed")}
+        facts[place] = {key: pd.Series([row[key] for row in rows], dtype=float).mean() for key in ("factor", "removed")}
     return facts, rises
 
 
@@ -86,11 +86,6 @@ def _series(row: dict[str, Any], reference: str) -> tuple[str, str]:
     if row["change"] == AT_NORM:
         return (FULL_AT, row["norm_of"]) if row["arm"] == reference else (AT_FULLS, row["arm"])
     return (AS_TRAINED if row["change"] == TRAINED else row["change"]), row["arm"]
-
-
-def _mean(values: list[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return float(np.mean(present)) if present else None
 
 
 @style.styled
