@@ -135,8 +135,8 @@ def chosen(texts: dict[str, str]) -> list[dict[str, str]]:
         for line in filter(None, text.splitlines()):
             prompt, answer = _instruction(json.loads(line))
             is_short = len(prompt) + len(answer) <= LENGTH
-            signs = "".join(f"{prompt}{answer}".split())
-            if prompt and answer and is_short and signs.isascii() and signs.isprintable():
+            characters = "".join(f"{prompt}{answer}".split())  # a table cannot hold control characters
+            if prompt and answer and is_short and characters.isascii() and characters.isprintable():
                 by_task[name.removeprefix(INSTRUCTIONS).partition("/")[0]].setdefault(prompt, answer)
     draw, rows = random.Random(0), list[dict[str, str]]()
     for name, answers in by_task.items():

@@ -110,7 +110,7 @@ def differing(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str
     by_base: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_base.setdefault(row["base"], []).append(row)
-    _, *others = by_base
+    others = list(by_base)[1:]
     signs = {"lower": lambda cell: cell["difference_high"] < 0, "higher": lambda cell: cell["difference_low"] > 0}
     bases_by_name = {
         sign: {
