@@ -66,7 +66,8 @@ def differences(records: Records, task: str, arm: str) -> np.ndarray:
     paired = _by_example(records, task, arm, added)
     if paired is not None:
         return paired
-    return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in _pairs(records, task, arm)])
+    scores = [score_of(a, SPLIT) - score_of(b, SPLIT) for a, b in _pairs(records, task, arm)]
+    return np.array(scores)[:, None]
 
 
 def loss_differences(records: Records, task: str, arm: str) -> np.ndarray | None:

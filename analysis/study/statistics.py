@@ -105,7 +105,7 @@ def crossed(differences: NDArray[np.floating]) -> Crossed:
     '0.3000 [-0.9947, 1.5947]'
     """
     d = np.asarray(differences, dtype=float)
-    (seeds, examples), mean = d.shape, float(d.mean())
+    (seeds, examples), mean = d.shape, float(d.mean()) if len(d) else math.nan
     if seeds < 2:
         return Crossed(mean, seeds, examples, math.nan, math.nan, math.nan)
     by_seed = d.mean(1)
@@ -125,8 +125,6 @@ def t_interval(values: Sequence[float]) -> Interval:
     >>> str(t_interval([0.1, 0.2, 0.3]))
     '0.2000 [-0.0484, 0.4484]'
     """
-    if len(values) == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
     return crossed(np.asarray(values)[:, None]).interval()
 
 

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.legend import Legend
-from synthetic import changed, in_nats, of_one_seed, present, study, with_head
+from synthetic import PROTOCOL, changed, in_nats, lost, of_one_seed, present, study, with_head
 
 from analysis import scores, style
+from analysis.study import page
 from analysis.study.command import DOCS
 from analysis.study.figures import FIGURES
 from lorax_lab.record import palette
@@ -34,6 +35,16 @@ def test_one_seed_has_no_interval_and_it_is_said(name: str) -> None:
     """Such a study breaks its protocol, and is drawn only where that is asked for."""
     figure = FIGURES[name].draw(FIGURES[name].table(of_one_seed(study())))
     assert "one seed, no interval" in " ".join([*words(figure), *legends(figure)]).replace("\n", " ")
+
+
+@pytest.mark.parametrize("arms", [{"rank": 1}, {"method": "lora"}])
+def test_arms_of_which_every_run_diverged_leave_the_page_and_the_figures_of_the_others(arms: dict[str, Any]) -> None:
+    records = lost(study(), PROTOCOL.final_seeds, **arms)
+    diverged = sum(line["status"] == "diverged" for line in records.lines)
+    assert f"{diverged} diverged" in page.write(records)
+    for name in ("answer", "arms", "cost", "functional", "sizes", "trials"):
+        if (rows := FIGURES[name].table(records)) is not None:
+            assert FIGURES[name].draw(rows).get_suptitle()
 
 
 def test_cuts_are_drawn_on_test_where_seeds_lack_them_on_validation() -> None:

@@ -181,6 +181,8 @@ def arms(table: pd.DataFrame) -> str:
         f"{rows['matches'].eq(True).sum()} of {len(rows)} {compared} are surely within {rows['margin'].iloc[0]:g}"
     )
     gains = rows["difference"] if higher_is_better(rows) else -rows["difference"]
+    if gains.isna().all():
+        return f"{matching} of full fine-tuning; in each a run diverged"
     nearest = rows.iloc[int(gains.argmax())]
     best = f"{nearest['arm']} on {nearest['task']}" if tasks > 1 else nearest["arm"]
     return f"{matching} of full fine-tuning; the best, {best}, differs by {nearest['difference']:+.3f}"

@@ -37,7 +37,8 @@ def table(records: Records) -> pd.DataFrame | None:
     accuracies.
     """
     lines = {task: records.lines_in(task, "final") for task in records.conditions}
-    counts = {task: {(x["inputs"]["examples"]["train"], x["time"]["steps"]) for x in lines[task]} for task in lines}
+    done = {task: [line for line in lines[task] if line["status"] == "completed"] for task in lines}
+    counts = {task: {(x["inputs"]["examples"]["train"], x["time"]["steps"]) for x in done[task]} for task in done}
     sizes = {task: next(iter(pairs)) for task, pairs in counts.items() if len(pairs) == 1}
     if len({examples for examples, _ in sizes.values()}) < max(2, len(lines)) or not update.has_cuts(records):
         return None
