@@ -79,7 +79,7 @@ def scored() -> dict[str, TaskConfig]:
 
 
 def forgotten(runs: Runs) -> Iterator[dict[str, Any]]:
-    """`lorax_lab.afterwards.forgetting` of the runs on Turkish or spelling; of no other, as it takes 40 minutes."""
+    """`lorax_lab.afterwards.forgetting` of the runs on Turkish or spelling; of no other, as it takes an hour."""
     if next(iter(runs.values())).config.task.name in (TURKISH, SPELLING):
         yield from forgetting(runs, scored(), FULL)
 

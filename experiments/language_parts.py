@@ -14,12 +14,11 @@ from lorax_lab.study.protocol import Arm, Protocol
 ATTENTION, FEED_FORWARD = (33, "q_proj,k_proj,v_proj,o_proj"), (20, "gate_proj,up_proj,down_proj")
 """The rank, and the matrices that are adapted."""
 DIMENSIONS = (10_000, 100_000, 1_000_000)
-LOWEST_OF_SUBSPACE = 1e-4
+LOWEST_OF_SUBSPACES = (2.7e-3, 9e-4, 9e-4)
 
 
 def plan() -> Plan:
     parts = {"attention": ATTENTION, "feed-forward": FEED_FORWARD}
-    subspaces = (("method=subspace", f"method.dimension={d}", "method.scale=weight") for d in DIMENSIONS)
     arms = (
         full(LOWEST_OF_FULL),
         *(lora(rank, LOWEST_OF_LORA) for rank in (8, 256)),
@@ -28,7 +27,7 @@ def plan() -> Plan:
             for part, (rank, matrices) in parts.items()
         ),
         lora(8, LOWEST_OF_LORA / 3, "method.others=true", name="LoRA r=8, with all else trained"),
-        *(Arm(f"subspace d={d}", words, LOWEST_OF_SUBSPACE) for d, words in zip(DIMENSIONS, subspaces, strict=True)),
+        *(subspace(*sizes) for sizes in zip(DIMENSIONS, LOWEST_OF_SUBSPACES, strict=True)),
     )
     return Plan(
         protocol=Protocol(arms, factor=3.0, extensions=2, margin=MARGIN),
@@ -40,6 +39,12 @@ def plan() -> Plan:
         against=("feed-forward r=20", "LoRA r=8"),
         prepare=prepare,
     )
+
+
+def subspace(dimension: int, lowest: float) -> Arm:
+    """So many numbers of a random subspace, with the lowest rate of their grid."""
+    overrides = ("method=subspace", f"method.dimension={dimension}", "method.scale=weight")
+    return Arm(f"subspace d={dimension}", overrides, lowest)
 
 
 if __name__ == "__main__":
