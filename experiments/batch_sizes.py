@@ -5,7 +5,6 @@ RULE (`analysis.limits`): full fine-tuning's score less LoRA's at batches of 256
 borne out where this is surely above 0 at each rank. Else it is refuted where it is surely below .015 at each.
 """
 
-from experiments.command import main
 from experiments.rank_sweep_3 import COMMON, FINAL_SEEDS, LOWEST_OF_FULL, LOWEST_OF_LORA
 from experiments.study import Plan, full, lora
 from lorax_lab.study.protocol import Protocol
@@ -31,7 +30,3 @@ def plan() -> Plan:
         common=("task=sarcasm", *EXAMPLES, *COMMON),
         figures=("arms", "trials", "cost"),
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 
-from experiments.command import main
 from experiments.planted import headlines
 from experiments.study import Plan, local, lora
 from experiments.teacher import bert, write_table
@@ -117,7 +116,3 @@ def write_base(folder: Path, model: str = MODEL) -> None:
         norm.bias *= SHARPER
     made.processor.save_pretrained(folder)
     body.save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""`python -m experiments.<study>`: list what is recorded and what is missing, run the rest through ordinary sweeps.
+"""`python -m experiments STUDY`: list what is recorded and what is missing, run the rest through ordinary sweeps.
 
 Every missing part is a command that a person could type (`--dry-run` prints them). Whatever stops the study, the same
 command continues it. The declaration is written before the first run. After each sweep the runs' records, without
@@ -7,10 +7,9 @@ weights, are written to the study's file.
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from experiments.replay import check_versions, to_check
 from experiments.study import (
@@ -20,6 +19,7 @@ from experiments.study import (
     Plan,
     Progress,
     check_launch,
+    name_of,
     run_sweep,
     sweeps,
     texts_of,
@@ -28,22 +28,19 @@ from experiments.study import (
 )
 from experiments.study_records import StudyRecords
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.record.redact import guard
 from lorax_lab.study.protocol import Cell
 
 
-def main(study: ModuleType | None = None, arguments: list[str] | None = None) -> int:
-    """Carry the study out, by default the module that `python -m` runs. Returns the exit code: 0 all recorded, 1 some
+def main(study: Any, arguments: list[str]) -> int:
+    """Carry out a study, which is a module of this folder or like one. Returns the exit code: 0 all recorded, 1 some
     runs are not, 2 a wrong input, 130 stopped."""
-    guard()
-    module = study or sys.modules["__main__"]
-    return answer(lambda: _carry_out(module, arguments), "; the same command goes on with what is missing")
+    return answer(lambda: _carry_out(study, arguments), "; the same command goes on with what is missing")
 
 
-def _parser(study: ModuleType) -> argparse.ArgumentParser:
-    texts = texts_of(study, _name(study))
+def _parser(study: Any) -> argparse.ArgumentParser:
+    texts = texts_of(study, name_of(study))
     parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.{_name(study)}",
+        prog=f"python -m experiments {name_of(study)}",
         description="\n\n".join(f"{key}: {text}" for key, text in texts.items()),
         epilog="What says how runs are launched may follow, as in: workers=2, tracking=disabled",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -54,16 +51,17 @@ def _parser(study: ModuleType) -> argparse.ArgumentParser:
     only = "only these runs: arm=…, stage=trial or final, seed=…, and a factor's level, as task=…"
     parser.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help=only)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are (runs)")
-    parser.add_argument("--records", type=Path, default=RECORDS, help="where their records go (experiments/records)")
+    records = getattr(study, "RECORDS", RECORDS)
+    parser.add_argument("--records", type=Path, default=records, help="where their records go (%(default)s)")
     return parser
 
 
-def _carry_out(study: ModuleType, arguments: list[str] | None) -> int:
+def _carry_out(study: Any, arguments: list[str]) -> int:
     options, launch = _parser(study).parse_known_args(arguments)
     launch += [pair for pair in options.only if pair.startswith(LAUNCH)]  # --only takes all that follows
     options.only = [pair for pair in options.only if pair not in launch]
     check_launch(launch)
-    plan, name = study.plan(), _name(study)
+    plan, name = study.plan(), name_of(study)
     wanted = _wanted(options.only, plan)
     texts = {"study": f"experiments.{name}"} | texts_of(study, name)
     records = StudyRecords(options.records / name, options.runs, plan, texts)
@@ -160,9 +158,3 @@ def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
         return all(names[key] == value for key, value in pairs)
 
     return wanted
-
-
-def _name(study: ModuleType) -> str:
-    """The module's own name; `python -m` runs it under the name `__main__`."""
-    spec = getattr(study, "__spec__", None)
-    return (spec.name if spec else study.__name__).rpartition(".")[2]

@@ -5,14 +5,9 @@ pairs of sentences of its own. So depth is not all that differs. Runs of the six
 `experiments.pretraining` on its pretrained base.
 """
 
-from experiments.command import main
 from experiments.pretraining import plan_of_bases, write_spotted
 from experiments.study import Plan
 
 
 def plan() -> Plan:
     return plan_of_bases({"6 layers": ("model=minilm",), "3 layers": ("model=minilm_l3",)}, write_spotted)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

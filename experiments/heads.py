@@ -3,7 +3,6 @@ trained alone first and kept while the body trains."""
 
 from pathlib import Path
 
-from experiments.command import main
 from experiments.rank_sweep_2 import tasks_of_the_second_edition, write_cloze
 from experiments.study import UNGROUPED, Plan, full, lora, trained_by
 from experiments.teacher import keep
@@ -60,7 +59,3 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
     base = load_base(model, load_task(compose(list(task)).task).head, 0)
     base.model.load_state_dict(load_file(trained), strict=False)
     keep(base, folder)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -13,7 +13,6 @@ stands beside.
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.command import main
 from experiments.language_texts import path_of, prepare
 from experiments.study import FULL, UNGROUPED, Plan, composed, full, lora
 from lorax_lab.afterwards.forgetting import forgetting
@@ -82,7 +81,3 @@ def forgotten(runs: Runs) -> Iterator[dict[str, Any]]:
     """`lorax_lab.afterwards.forgetting` of the runs on Turkish or spelling; of no other, as it takes an hour."""
     if next(iter(runs.values())).config.task.name in (TURKISH, SPELLING):
         yield from forgetting(runs, scored(), FULL)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 
 from experiments import language
-from experiments.command import main
 from experiments.language_texts import path_of
 from experiments.study import Plan
 
@@ -37,7 +36,3 @@ def tasks() -> dict[str, tuple[str, ...]]:
         "sums": ("task=arithmetic", "task.name=sums", *EXACT, *sized(4800), "task.split_seed=1"),
         "facts": (*facts, *EXACT, *sized(1600, passes=3)),
     }
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -5,7 +5,6 @@ The attention's matrices at rank 33 train as many numbers as the feed-forward on
 changes by as much as a number of z (`method.scale=weight`).
 """
 
-from experiments.command import main
 from experiments.language import COMMON, LOWEST_OF_FULL, LOWEST_OF_LORA, MARGIN, TURKISH, tasks
 from experiments.language_texts import prepare
 from experiments.study import FULL, Plan, full, lora
@@ -45,7 +44,3 @@ def subspace(dimension: int, lowest: float) -> Arm:
     """So many numbers of a random subspace, with the lowest rate of their grid."""
     overrides = ("method=subspace", f"method.dimension={dimension}", "method.scale=weight")
     return Arm(f"subspace d={dimension}", overrides, lowest)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

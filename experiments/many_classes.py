@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from experiments.command import main
 from experiments.planted import headlines
 from experiments.rank_sweep_2 import HEADLINES, masked
 from experiments.rank_sweep_3 import COMMON, FINAL, LOWEST_OF_FULL, LOWEST_OF_LORA
@@ -73,7 +72,3 @@ def frequent(titles: Sequence[str], count: int, least: int) -> list[str]:
         if not (few := {word for word in chosen if alone[word] < least}):
             return ordered[:count]
         ordered = [word for word in ordered if word not in few]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

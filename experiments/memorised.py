@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from experiments import random_labels
-from experiments.command import main
 from experiments.study import Plan, full, local, lora
 from experiments.teacher import bert
 from lorax_lab.data.assets import cache_folder
@@ -54,7 +53,3 @@ def _prepare() -> None:
         base.processor.save_pretrained(_base())
         body: Any = base.model.base_model
         body.save_pretrained(_base())
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,7 +1,7 @@
 """What the studies of the LoRA paper's own tables and figures have in common: tasks, grids and protocol.
 
 Runs of the same configuration are trained once for all of them, if every study is declared before the first run:
-`python -m experiments.paper_which_rank --declare`, and so on; then the trials of all, `--only stage=trial`; then the
+`python -m experiments paper_which_rank --declare`, and so on; then the trials of all, `--only stage=trial`; then the
 rest.
 """
 

@@ -1,7 +1,6 @@
 """Table 7 of the LoRA paper: does the update amplify directions that W has, but does not emphasise?"""
 
 from experiments import paper, random_labels
-from experiments.command import main
 from experiments.paper_subspaces import DRAWN
 from experiments.study import FULL, Plan
 
@@ -16,7 +15,3 @@ def plan() -> Plan:
         afterwards={"factors": paper.factors({FULL: RANKS} | {f"LoRA r={rank}": (rank,) for rank in RANKS})},
         prepare=random_labels.write,
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,7 +1,6 @@
 """Figures 3, 4, 6, 7 and 8 of the LoRA paper: which directions do updates share?"""
 
 from experiments import paper, random_labels
-from experiments.command import main
 from experiments.study import Plan, local
 
 RANKS = (8, 64)
@@ -21,7 +20,3 @@ def plan() -> Plan:
         figures=(*paper.SHARED, "trials"),
         prepare=random_labels.write,
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -4,7 +4,6 @@ LoRA adapts query and value alone, as it does there."""
 from collections.abc import Iterator
 
 from experiments import paper
-from experiments.command import main
 from experiments.study import FULL, Plan
 from lorax_lab.afterwards.sets import sets
 from lorax_lab.study.protocol import Arm
@@ -47,7 +46,3 @@ def _unequal(query: int, value: int) -> Arm:
     overrides = ("method=lora", "rank=8", "method.target_modules=[query,value]")
     ranks = f"method.ranks=[query:{query},value:{value}]"
     return Arm(f"query r={query} and value r={value}", (*overrides, ranks), paper.LOWEST)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from experiments.command import main
 from experiments.study import Plan, full, local, lora
 from experiments.teacher import MATRIX, plant_signs
 from lorax_lab.data.assets import cache_folder
@@ -45,7 +44,3 @@ def headlines(count: int) -> list[str]:
     """The first so many headlines of the sarcasm task's training pool."""
     task = load_task(compose(["task=sarcasm", f"task.train_examples={count}"]).task)
     return [example.inputs["text"] for example in task.train]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

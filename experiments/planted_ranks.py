@@ -7,7 +7,6 @@ matrix, trained alone on stored features, ends at .72 where 8 directions end at 
 
 from pathlib import Path
 
-from experiments.command import main
 from experiments.planted import headlines
 from experiments.study import FULL, Plan, full, lora
 from experiments.teacher import MATRIX, Level, plant_largest
@@ -57,7 +56,3 @@ def _plant() -> None:
         print(f"labelling {TEXTS:,} headlines by {len(missing)} teachers, into {folder}", flush=True)
         teachers = {_file(name).name: LEVELS[name] for name in missing}
         plant_largest(folder, "minilm", headlines(TEXTS), teachers)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from experiments.command import main
 from experiments.planted import headlines
 from experiments.planted_everywhere import gaussian
 from experiments.rank_sweep_2 import EACH, HEADLINES, masked
@@ -129,7 +128,3 @@ def write_base(folder: Path, base: str, model: str = MODEL) -> None:
     write_json(folder / "made_from.json", made_from)
     made.processor.save_pretrained(folder)
     body.save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

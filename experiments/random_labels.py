@@ -3,7 +3,6 @@
 import random
 from pathlib import Path
 
-from experiments.command import main
 from experiments.planted import headlines
 from experiments.study import Plan, full, local, lora
 from experiments.teacher import write_table
@@ -36,7 +35,3 @@ def write() -> None:
     if not path.is_file():
         draw = random.Random(0)
         write_table(path, [(text, draw.choice(("no", "yes"))) for text in headlines(EXAMPLES)])
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

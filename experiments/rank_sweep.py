@@ -1,6 +1,5 @@
 """The rank study: full fine-tuning against LoRA at six ranks, on two tasks."""
 
-from experiments.command import main
 from experiments.study import FULL, Plan, full, lora
 from lorax_lab.study.protocol import Protocol
 
@@ -17,7 +16,3 @@ def plan() -> Plan:
         final={FULL: ("measure=controls",)},
         shared=True,
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

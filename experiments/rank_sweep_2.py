@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.command import main
 from experiments.planted import headlines
 from experiments.study import FULL, Plan, full, local, lora
 from experiments.teacher import write_table
@@ -84,7 +83,3 @@ def masked(titles: Iterable[str], most: int, words: Sequence[str] = WORDS) -> li
     rows = [(text, name) for name in words for text in dict.fromkeys(by_word[name][:most])]
     random.Random(0).shuffle(rows)
     return rows
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

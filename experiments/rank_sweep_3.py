@@ -4,9 +4,6 @@ It grows task by task, since all of it takes many hours. A task's trials are mad
 runs. Cloze asks which of 24 words is missing in a headline.
 """
 
-from collections.abc import Mapping
-
-from experiments.command import main
 from experiments.rank_sweep_2 import cloze_table, write_cloze
 from experiments.study import FULL, Plan, full, local, lora
 from lorax_lab.study.protocol import Arm, Protocol
@@ -40,7 +37,7 @@ def plan() -> Plan:
     )
 
 
-def protocol_of_the_third_edition(arms: tuple[Arm, ...], chosen_by_loss: str | None = None) -> Protocol:
+def protocol_of_the_third_edition(arms: tuple[Arm, ...]) -> Protocol:
     """Three rates by factors of 3, two selection seeds, and a grid that grows until neither edge wins or ties."""
     return Protocol(
         arms,
@@ -49,7 +46,6 @@ def protocol_of_the_third_edition(arms: tuple[Arm, ...], chosen_by_loss: str | N
         final_seeds=FINAL_SEEDS,
         extensions=4,
         loss_margin=0.03,
-        chosen_by_loss=chosen_by_loss,
         ties_are_edges=True,
         better_reference=True,
     )
@@ -65,28 +61,7 @@ def tasks_of_the_third_edition() -> dict[str, tuple[str, ...]]:
     }
 
 
-def control_of_the_third_edition(
-    arms: tuple[Arm, ...],
-    figures: tuple[str, ...],
-    final: Mapping[str, tuple[str, ...]] = FINAL,
-    chosen_by_loss: str | None = None,
-) -> Plan:
-    """The plan of a control of the edition, which has one of its tasks."""
-    return Plan(
-        protocol=protocol_of_the_third_edition(arms, chosen_by_loss),
-        factors={"task": {"sarcasm": tasks_of_the_third_edition()["sarcasm"]}},
-        common=COMMON,
-        final=final,
-        figures=figures,
-        control_of="rank_sweep_3",
-    )
-
-
 def subspace(dimension: int) -> Arm:
     """A random subspace of all adapted matrices, by a gather."""
     overrides = ("method=subspace", f"method.dimension={dimension}", "method.scale=weight")
     return Arm(f"subspace d={dimension}", overrides, LOWEST_OF_SUBSPACES[dimension])
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

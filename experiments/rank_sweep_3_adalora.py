@@ -2,15 +2,14 @@
 2023), do better than a rank of 8 in each? Its other runs are the edition's.
 """
 
-from dataclasses import replace
-
-from experiments.command import main
 from experiments.rank_sweep_2 import write_cloze
 from experiments.rank_sweep_3 import (
+    COMMON,
     EACH,
+    FINAL,
     LOWEST_OF_FULL,
     LOWEST_OF_LORA,
-    control_of_the_third_edition,
+    protocol_of_the_third_edition,
     tasks_of_the_third_edition,
 )
 from experiments.study import Plan, full, lora
@@ -28,9 +27,13 @@ def plan() -> Plan:
         Arm("AdaLoRA r=8", ADALORA, LOWEST_OF_LORA),
     )
     tasks = {name: words for name, words in tasks_of_the_third_edition().items() if name in TASKS}
-    plan = control_of_the_third_edition(arms, ("arms", "trials", "cost"))
-    return replace(plan, factors={"task": tasks}, against=("LoRA r=8", "LoRA r=16"), prepare=lambda: write_cloze(EACH))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return Plan(
+        protocol=protocol_of_the_third_edition(arms),
+        factors={"task": tasks},
+        common=COMMON,
+        final=FINAL,
+        figures=("arms", "trials", "cost"),
+        control_of="rank_sweep_3",
+        against=("LoRA r=8", "LoRA r=16"),
+        prepare=lambda: write_cloze(EACH),
+    )

@@ -2,11 +2,13 @@
 that a person could type, in a process of its own.
 
 A study is a module with `plan()`, and QUESTION, PREDICTION and COST until these are declared; from then on the
-declaration has them. `experiments.command` carries it out.
+declaration has them. A study that is declared, makes no files and measures nothing afterwards needs no module: the
+declaration is its plan. `experiments.command` carries it out.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 import signal
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.overrides import quoted
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 RECORDS = Path(__file__).parent / "records"
 SETTLED = ("completed", "diverged")
 """Statuses after which a run is not tried again: a rate at which training diverges is an answer."""
+DESIGN = [part.name for part in dataclasses.fields(Design)]
+"""What a plan and its declaration have in common, by name."""
 Line = dict[str, Any]
 FULL = "full"
 """The name of the arm that fine-tunes fully, which the others are compared with."""
@@ -101,12 +105,21 @@ def local(table: Path) -> tuple[str, ...]:
 
 
 def studies() -> list[str]:
-    """Names of the studies that this folder has."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """Names of the studies that this folder has: its modules, and those that are declared."""
+    return sorted({*_modules(), *(path.parent.name for path in RECORDS.glob(f"*/{DECLARATION}"))})
+
+
+def _modules() -> list[str]:
+    files = Path(__file__).parent.glob("*.py")
     return [path.stem for path in files if "\ndef plan() -> " in path.read_text(encoding="utf-8")]
 
 
-def texts_of(study: ModuleType, name: str) -> dict[str, str]:
+def name_of(study: Any) -> str:
+    """The name of a module."""
+    return str(study.__name__).rpartition(".")[2]
+
+
+def texts_of(study: Any, name: str) -> dict[str, str]:
     """A study's question, prediction and cost: those that it declared, or those of a module that declares them yet. A
     PREDICTION beside a declaration is added to the declared one."""
     folder = getattr(study, "RECORDS", RECORDS) / name
@@ -117,11 +130,20 @@ def texts_of(study: ModuleType, name: str) -> dict[str, str]:
     return texts
 
 
+def study_of(name: str) -> Any:
+    """The study with this name; a `ConfigError` where there is none."""
+    if name not in studies():
+        raise ConfigError(f"there is no study {name}; {suggest(name, studies())}")
+    if name in _modules():
+        return importlib.import_module(f"experiments.{name}")
+    declared = read_declaration(RECORDS / name)
+    plan = Plan(**{part: getattr(declared, part) for part in DESIGN})
+    return SimpleNamespace(__name__=f"experiments.{name}", plan=lambda: plan)
+
+
 def plan_of(study: str) -> Plan:
     """The plan of the study with this name; a `ConfigError` where there is none."""
-    if study not in studies():
-        raise ConfigError(f"there is no study {study}; {suggest(study, studies())}")
-    plan: Plan = importlib.import_module(f"experiments.{study}").plan()
+    plan: Plan = study_of(study).plan()
     return plan
 
 

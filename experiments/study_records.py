@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.study import SETTLED, Line, Plan, Progress, composed
+from experiments.study import DESIGN, SETTLED, Line, Plan, Progress, composed
 from lorax_lab.config.identity import plain, portable
 from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError
@@ -27,7 +27,6 @@ from lorax_lab.study.declaration import (
     DECLARATION,
     NEUTRAL,
     Declaration,
-    Design,
     Pair,
     Settings,
     decisive,
@@ -49,8 +48,6 @@ OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
-DESIGN = [field.name for field in dataclasses.fields(Design)]
-"""What a plan and its declaration have in common, by name."""
 START_ANEW = "start anew: --runs FOLDER --records FOLDER"
 
 

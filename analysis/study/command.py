@@ -121,7 +121,7 @@ def load_all(folder: Path) -> tuple[list[Records], dict[str, str]]:
     """
     there = names_in(folder)
     if not there:
-        raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
+        raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments rank_sweep")
     studies, damaged = [], dict[str, str]()
     for name in there:
         try:
@@ -144,7 +144,7 @@ def _draw(records: Records, folder: Path, allow_unfair: bool) -> Iterator[object
     faults, names = breaches(records), figures_of(records)
     if lacking := not_begun(records):
         heading = f"{records.name} has nothing to draw yet:"
-        reasons = [heading, *lacking, f"type: python -m experiments.{records.name}"]
+        reasons = [heading, *lacking, f"type: python -m experiments {records.name}"]
     elif faults and not allow_unfair:
         heading = f"{records.name} is not drawn: the comparison breaks its own protocol, or is not complete:"
         reasons = [heading, *faults, "type --allow-unfair to draw it all the same, stamped"]
@@ -160,7 +160,7 @@ def _figure(records: Records, name: str, folder: Path, stamp: str) -> Iterator[o
     if table is None:
         if records.declared.figures:
             reason = "the study has no such arms, or the records have not what is measured after the runs"
-            again = f"where the runs are, type: python -m experiments.{records.name}"
+            again = f"where the runs are, type: python -m experiments {records.name}"
             yield f"{records.name}: {name} is not drawn: {reason}; {again}"
         return
     picture = FIGURES[name].draw(table)

@@ -159,7 +159,7 @@ def load(folder: Path) -> Records:
         absent = f"there are no records of a study in {folder}"
         if (names := names_in(folder.parent)) and not (folder / DECLARATION).is_file():
             raise NoStudy(f"{absent}; {suggest(folder.name, names)}")
-        raise NoStudy(f"{absent}; type: python -m experiments.{folder.name}")
+        raise NoStudy(f"{absent}; type: python -m experiments {folder.name}")
     damages = altered(folder.parent, folder.name)
     try:
         heads = _heads(folder)

@@ -1,7 +1,6 @@
 """Studies carried out: what is missing is run by ordinary sweeps, what is recorded is not, and the rest is said."""
 
 import dataclasses
-import importlib
 import itertools
 import shutil
 from pathlib import Path
@@ -19,7 +18,7 @@ from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import command, rank_sweep, replay
 from experiments.command import main
-from experiments.study import RECORDS, Plan, Progress, studies, sweeps, texts_of, trained_lines, with_workers
+from experiments.study import RECORDS, Plan, Progress, studies, study_of, sweeps, texts_of, trained_lines, with_workers
 from experiments.study_records import StudyRecords, check_arms, settings_of
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
@@ -222,7 +221,7 @@ STUDIES = studies()
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there_are(name: str) -> None:
-    study = importlib.import_module(f"experiments.{name}")
+    study = study_of(name)
     plan = study.plan()
     assert all(texts_of(study, name).values())
     assert len(settings_of(plan)) == len(plan.conditions) * len(plan.protocol.arms)
@@ -237,7 +236,7 @@ UNDER_WAY = ("batch_sizes", "capacity", "language", "language_answers", "languag
 @pytest.mark.parametrize("name", [name for name in STUDIES if (RECORDS / name).is_dir()])
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
     """Its lines belong to cells, of which no two are alike, nothing is missing, and the declaration is the plan's."""
-    study = importlib.import_module(f"experiments.{name}")
+    study = study_of(name)
     plan = study.plan()
     texts = texts_of(study, name)
     records = StudyRecords(RECORDS / name, tmp_path, plan, texts)

@@ -1,7 +1,6 @@
 """`docs/paper.md`: claims are decided by intervals, and every number is that of the records."""
 
 import dataclasses
-import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from analysis.study.figures.directions import EVERY
 from analysis.study.paper import theirs
 from analysis.study.records import Records
 from analysis.study.statistics import Interval
+from experiments.study import plan_of
 
 SEEDS, D, PAIRS = range(5), 384, 10
 TABLE_5_AND_6 = [claim for claim in page.claims() if claim["table"] in ("Table 5", "Tables 6, 15")]
@@ -183,7 +183,7 @@ def test_a_task_is_surely_worse_where_every_interval_lies_below_0(
 
 
 def test_claims_name_arms_and_conditions_that_the_studies_have() -> None:
-    plans = {name: importlib.import_module(f"experiments.{name}").plan() for name in page.studies_of_paper()}
+    plans = {name: plan_of(name) for name in page.studies_of_paper()}
     for claim in page.claims():
         plan = plans[claim["study"]]
         assert {*claim["only"], *claim["but"]} <= set(plan.conditions), claim["says"]

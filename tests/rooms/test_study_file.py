@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.from_file import main, read
+from experiments.__main__ import main, read
 from lorax_lab.errors import ConfigError
 
 STUDY = """

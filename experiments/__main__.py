@@ -1,4 +1,5 @@
-"""`python -m experiments.from_file STUDY.yaml`: a study that a YAML file declares: factors, arms, seeds, prediction.
+"""`python -m experiments STUDY`: a study of this folder, or one that a YAML file declares: factors, arms, seeds,
+prediction. `--help` after its name says what it asks and costs. A file:
 
     question: Does rank 1 do for tweets?
     prediction: It keeps 90 % of what fine-tuning brings.
@@ -19,10 +20,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from experiments.command import main as carry_out
-from experiments.study import Plan
+from experiments.study import Plan, studies, study_of
 from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.record.redact import guard
 from lorax_lab.study.declaration import Design
 
+ENDINGS = (".yaml", ".yml")
 NEEDED = ("question", "prediction", "factors", "arms")
 OTHERS = ("cost", "common", "final", "seeds")
 OF_PROTOCOL = ("selection_seeds", "rates", "margin", "loss_margin", "extensions")
@@ -47,7 +50,7 @@ def read(path: Path) -> Any:
         raise ConfigError(f"{path}: there is no key {wrong}; {suggest(wrong, keys)}")
     texts = {key.upper(): str(content.get(key, "")) for key in ("question", "prediction", "cost")}
     plan = _plan(path, content)
-    places = {"__name__": f"experiments.{path.stem}", "__spec__": None, "RECORDS": path.parent / "records"}
+    places = {"__name__": f"experiments.{path.stem}", "RECORDS": path.parent / "records"}
     return SimpleNamespace(plan=lambda: plan, **places, **texts)
 
 
@@ -78,14 +81,14 @@ def _plan(path: Path, content: dict[str, Any]) -> Plan:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Carry the study of a file out; the exit codes are those of `experiments.command`."""
+    """Carry a study out; the exit codes are those of `experiments.command`."""
+    guard()
     typed = sys.argv[1:] if arguments is None else arguments
     if not typed or typed[0] in ("-h", "--help"):
-        print(__doc__)
+        print(__doc__, "Studies of this folder:", *studies(), sep="\n  ")
         return 0
-    path = Path(typed[0])
-    places = ["--records", str(path.parent / "records")]
-    return answer(lambda: carry_out(read(path), [*places, *typed[1:]]))
+    name, *words = typed
+    return answer(lambda: carry_out(read(Path(name)) if name.endswith(ENDINGS) else study_of(name), words))
 
 
 if __name__ == "__main__":
