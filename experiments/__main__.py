@@ -25,7 +25,6 @@ from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.redact import guard
 from lorax_lab.study.declaration import Design
 
-ENDINGS = (".yaml", ".yml")
 NEEDED = ("question", "prediction", "factors", "arms")
 OTHERS = ("cost", "common", "final", "seeds")
 OF_PROTOCOL = ("selection_seeds", "rates", "margin", "loss_margin", "extensions")
@@ -88,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__, "Studies of this folder:", *studies(), sep="\n  ")
         return 0
     name, *words = typed
-    return answer(lambda: carry_out(read(Path(name)) if name.endswith(ENDINGS) else study_of(name), words))
+    return answer(lambda: carry_out(read(Path(name)) if Path(name).suffix else study_of(name), words))
 
 
 if __name__ == "__main__":

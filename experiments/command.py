@@ -52,7 +52,7 @@ def _parser(study: Any) -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help=only)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are (runs)")
     records = getattr(study, "RECORDS", RECORDS)
-    parser.add_argument("--records", type=Path, default=records, help="where their records go (%(default)s)")
+    parser.add_argument("--records", type=Path, default=records, help="where their records go (experiments/records)")
     return parser
 
 

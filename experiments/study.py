@@ -2,7 +2,7 @@
 that a person could type, in a process of its own.
 
 A study is a module with `plan()`, and QUESTION, PREDICTION and COST until these are declared; from then on the
-declaration has them. A study that is declared, makes no files and measures nothing afterwards needs no module: the
+declaration has them. A study that is whole, and has no `prepare`, `afterwards` or `shared`, needs no module: the
 declaration is its plan. `experiments.command` carries it out.
 """
 
@@ -114,8 +114,19 @@ def _modules() -> list[str]:
     return [path.stem for path in files if "\ndef plan() -> " in path.read_text(encoding="utf-8")]
 
 
+def refuse_modules() -> None:
+    """A study's module that is run itself would end in silence."""
+    running = getattr(sys.modules["__main__"], "__spec__", None)
+    package, _, name = running.name.rpartition(".") if running else ("", "", "")
+    if package == "experiments" and name in _modules():
+        raise SystemExit(f"error: {running.name} is not run by itself; type: python -m experiments {name}")
+
+
+refuse_modules()
+
+
 def name_of(study: Any) -> str:
-    """The name of a module."""
+    """The name of a study's module, without its package."""
     return str(study.__name__).rpartition(".")[2]
 
 

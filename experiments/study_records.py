@@ -72,7 +72,7 @@ class StudyRecords:
             if lines:
                 raise ConfigError(
                     f"{folder.name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in "
-                    f"experiments/{folder.name}.py (arms and levels may be added), or {START_ANEW}"
+                    f"the study's plan (arms and levels may be added), or {START_ANEW}"
                 )
             self.before = None  # nothing was run under it
         self.published = {str(line["run_id"]): line for line in lines}
@@ -103,7 +103,7 @@ class StudyRecords:
         if declared and self.before and self.published and (moved := moved_settings(self.before, declared)):
             raise ConfigError(
                 f"{'; '.join(moved[:3])}: new runs could not be compared with the study's; write the old value "
-                f"into experiments/{self.folder.name}.py, or {START_ANEW}"
+                f"into the study's plan, or {START_ANEW}"
             )
 
     def _check_rates(self, progress: Progress) -> None:

@@ -244,7 +244,7 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
     rows = limits.shares_of_small_rank(studies, cells)
     assert [(row["task"], round(row["share"].mean, 2)) for row in rows] == [("near", 0.5), ("far", 0.99)]
     assert rows[0]["share"].high < 0.9 < rows[1]["share"].low
-    one = "so in 1 of 2 settings; the others are not surely below. Settings are those of [the regret table]"
+    one = "so in 1 of 2 settings; the others are not surely below. On near it keeps 0.500"
     for made, said in ((cells, one), (cells[:1], "None of 1 settings")):
         monkeypatch.setattr(limits, "cells", lambda studies, made=made: made)
         assert said in limits.write(list(studies.values()))
@@ -256,7 +256,8 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
     assert [row["task"] for row in rows] == ["reviews with three layers", "far"]
     monkeypatch.setattr(limits, "cells", lambda studies: cells[:1])
     page = limits.write(list(studies.values()))
-    assert "(which_rank.md) and reviews with three layers. On reviews with three layers it keeps 0.500" in page
+    assert "On reviews with three layers it keeps 0.500" in page
+    assert "The settings are those of [the regret table](which_rank.md) and reviews with three layers." in page
     assert "That is [a control](study/near/VERDICT.md) with new examples" in page
 
 

@@ -1,5 +1,7 @@
 """A study that a YAML file declares."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,27 @@ def test_a_file_is_a_study_with_arms_seeds_and_prediction(tmp_path: Path) -> Non
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         read(file(tmp_path, text))
+
+
+def test_records_of_a_file_go_beside_it(tmp_path: Path) -> None:
+    assert main([str(file(tmp_path, STUDY)), "--declare"]) == 0
+    assert (tmp_path / "records" / "mine" / "declaration.json").is_file()
+
+
+def test_a_study_of_the_folder_is_one_with_a_module_or_one_that_is_declared(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("batch_sizes", "shallow"):
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        assert f"python -m experiments {name}" in capsys.readouterr().out
+    assert main(["shalow", "--dry-run"]) == 2
+    assert "did you mean 'shallow'" in capsys.readouterr().err
+
+
+def test_a_module_that_is_run_by_itself_says_what_to_type() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.batch_sizes"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "type: python -m experiments batch_sizes" in done.stderr) == (1, True)
 
 
 def test_help_has_a_whole_study(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
