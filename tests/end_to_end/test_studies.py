@@ -235,8 +235,7 @@ UNDER_WAY = ("batch_sizes", "capacity", "language", "language_answers", "languag
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if (RECORDS / name).is_dir()])
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
-    """Its lines belong to cells, of which no two are alike, nothing is missing, and the declaration is the plan's of its module,
-    where it has one."""
+    """Its lines belong to cells, no two of which are alike, nothing is missing, and a module plans what is declared."""
     study = study_of(name)
     plan = study.plan()
     texts = texts_of(study, name)
