@@ -116,10 +116,10 @@ def _modules() -> list[str]:
 
 def refuse_modules() -> None:
     """A study's module that is run itself would end in silence."""
-    running = getattr(sys.modules["__main__"], "__spec__", None)
-    package, _, name = running.name.rpartition(".") if running else ("", "", "")
+    running = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "")
+    package, _, name = running.rpartition(".")
     if package == "experiments" and name in _modules():
-        raise SystemExit(f"error: {running.name} is not run by itself; type: python -m experiments {name}")
+        raise SystemExit(f"error: {running} is not run by itself; type: python -m experiments {name}")
 
 
 refuse_modules()
