@@ -136,7 +136,7 @@ def texts_of(study: Any, name: str) -> dict[str, str]:
     folder = getattr(study, "RECORDS", RECORDS) / name
     declared = read_declaration(folder).texts if (folder / DECLARATION).is_file() else {}
     texts = {key: str(getattr(study, key.upper(), declared.get(key, ""))) for key in ("question", "prediction", "cost")}
-    earlier, added = str(declared.get("prediction", "")), texts["prediction"].strip()
+    earlier, added = str(declared.get("prediction", "")).strip(), texts["prediction"].strip()
     texts["prediction"] = earlier if earlier.endswith(added) else f"{earlier}\n{added}".strip()
     return texts
 

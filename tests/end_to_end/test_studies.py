@@ -245,6 +245,7 @@ def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, t
     if not progress.missing:
         assert len(progress.cells) == len(records.published)
     assert records.before.control_of == plan.control_of
+    assert texts["prediction"] == records.before.texts["prediction"].strip()
     cells = records.before.settings
     assert all([pair for pair in cells if not records.before.unlike(pair, cells[own])] == [own] for own in cells)
 
