@@ -28,6 +28,6 @@ def plan() -> Plan:
         protocol=protocol,
         factors={"batch": BATCHES},
         common=("task=sarcasm", *EXAMPLES, *COMMON),
-        final={FULL: ("measure=k90",)},  # every cut would take three times as long as the training, and is not asked for
+        final={FULL: ("measure=k90",)},  # every cut takes three times as long as the training, and is not asked for
         figures=("arms", "trials", "cost"),
     )

@@ -17,6 +17,7 @@ from lorax_lab.console import Show
 from lorax_lab.measure import rows, truncation
 from lorax_lab.methods.method import Method
 from lorax_lab.models import keep_frozen_in_bf16, put_back
+from lorax_lab.record.clusters import GROUPS
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.result import Matrix, Scoring
 from lorax_lab.record.share import needed
@@ -174,5 +175,5 @@ def _find_k90(
 
 
 def without_labels(answered: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What `Split.answered` gives, without the labels, which are those of the whole model's answers."""
-    return {name: array for name, array in answered.items() if name != "labels"}
+    """What `Split.answered` gives, without the labels and groups, which are those of the whole model's answers."""
+    return {name: array for name, array in answered.items() if name not in ("labels", GROUPS)}

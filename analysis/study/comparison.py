@@ -77,11 +77,10 @@ def loss_differences(records: Records, task: str, arm: str) -> np.ndarray | None
 
 def _by_example(records: Records, task: str, arm: str, read: Callable[[Line], np.ndarray | None]) -> np.ndarray | None:
     """What each test example has of an arm minus what it has of the reference; None where a line does not say."""
-    pairs = _pairs(records, task, arm)
-    splits = {line["inputs"]["examples"]["test"] for pair in pairs for line in pair}
-    values = [(read(line), read(reference)) for line, reference in pairs]
-    paired = [a - b for a, b in values if a is not None and b is not None]
-    return np.array(paired) if len(splits) == 1 and len(paired) == len(pairs) else None
+    values = [read(line) for pair in _pairs(records, task, arm) for line in pair]
+    known = [each for each in values if each is not None]
+    has_all = len(known) == len(values) and len(set(map(len, known))) == 1
+    return np.array(known[::2]) - np.array(known[1::2]) if has_all else None
 
 
 def _pairs(records: Records, task: str, arm: str) -> list[tuple[Line, Line]]:

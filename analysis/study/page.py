@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lorax_lab.record.clusters import GROUPS
 from lorax_lab.record.direction import TRAINING
 from lorax_lab.study.protocol import DIMENSION
 
@@ -280,6 +281,8 @@ def _limits(records: Records) -> Numbers:
     by_seeds = [task for task, scores in shares.items() if scores and scores.examples < 2]
     facts |= {"by_seeds": [t for t in tasks if t in by_seeds or not comparison.covers_examples(records, t)]}
     facts |= {"memorised": [task for task in tasks if records.scored_on(task) == TRAINING]}
+    finals = {task: next(iter(records.lines_in(task, "final")), {}) for task in tasks}
+    facts |= {"grouped": [(task, line[GROUPS]) for task, line in finals.items() if GROUPS in line]}
     asked = of_tasks(records) if update.asks_how_low(records) else []
     facts |= {"on_validation": [ruling.task for ruling in asked if not ruling.on_test]}
     facts |= {"history": _history(records)}

@@ -23,6 +23,7 @@ from lorax_lab.config.identity import check_planned
 from lorax_lab.data import data_sha256
 from lorax_lab.methods import METHODS
 from lorax_lab.models import load_base, out_in, select
+from lorax_lab.record.clusters import GROUPS
 from lorax_lab.record.folder import check_file
 from lorax_lab.spectra import all_directions, intruders, random_directions
 from lorax_lab.streams import generator
@@ -66,7 +67,8 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
         `norm_of` is the arm with the same seed whose Frobenius norm ‖θ − θ0‖ that is), `WITHOUT_INTRUDERS`
         (W0 + ΔW less them; PEFT takes a quarter of them away, and cuts what is left to the adapter's rank),
         `WITH_NOISE` (less as many random directions of their singular values); `factor`, f, and `removed`, how many
-        directions, both None where there is none; `text`; `nats` and `tokens` of each example (n,).
+        directions, both None where there is none; `text`; `nats` and `tokens` of each example (n,). A row of `BEFORE`
+        has the examples' `groups` (n,) besides, where some have one in common.
 
     Raises:
         ConfigError: the base or the data are not a run's. DamagedRecord: a run's file is not what its record says.
@@ -136,7 +138,8 @@ def _rows(base: _Base, change: Change, arm: str, seed: int, name: str, **more: A
     row = {"arm": arm, "seed": seed, "change": name, "norm_of": None, "factor": None, "removed": None} | more
     for text, split in base.splits.items():
         outputs = split.outputs(base.model).double().numpy()
-        yield row | {"text": text, "nats": outputs[:, NATS], "tokens": outputs[:, TOKENS].astype(int)}
+        of_groups = {GROUPS: split.groups} if name == BEFORE and split.groups is not None else {}
+        yield row | {"text": text, "nats": outputs[:, NATS], "tokens": outputs[:, TOKENS].astype(int)} | of_groups
 
 
 def _matrix(base: _Base, key: str, tensor: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from lorax_lab.methods.adapters import Adapter
 from lorax_lab.methods.names import plain_name
 from lorax_lab.models import adaptable, base_weights, delta_view, head_parameters
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES
+from lorax_lab.record.clusters import pooled
 from lorax_lab.spectra import Update
 from lorax_lab.tasks import Task
 from lorax_lab.tasks.split import Split
@@ -63,7 +64,8 @@ class Change(NamedTuple):
 
 
 def paired(uncut: np.ndarray, cut: np.ndarray) -> tuple[float, float]:
-    """The mean of what a cut adds to each example's part of the score, (n,) bool or numbers, and its standard error.
+    """The mean of what a cut adds to each example's part of the score, (n,) bool or numbers, or each group's, and its
+    standard error.
 
     >>> same = np.ones(500, dtype=bool)
     >>> [round(value, 4) for value in paired(same, same)]
@@ -172,13 +174,17 @@ def _seen(split: Split, model: torch.nn.Module) -> tuple[float, Answers]:
 
 
 def _change(split: Split, uncut: tuple[float, Answers], cut: tuple[float, Answers]) -> Change:
-    """Answers that are right or wrong are compared where the score is their share, else what each adds to the score."""
+    """Answers that are right or wrong are compared where the score is their share, else what each adds to the score.
+    Where examples have groups, the error is that over groups if it is larger."""
     key = "correct" if split.task.metric == "accuracy" else "pseudo_values"
     sign = 1.0 if split.task.higher_is_better else -1.0
     gained = sign * (cut[0] - uncut[0])
     if key not in uncut[1]:
         return Change(gained, math.nan, math.nan, math.nan)
-    mean, error = paired(uncut[1][key], cut[1][key])
+    seen = [answers[key] for _, answers in (uncut, cut)]
+    mean, error = paired(*seen)
+    if split.groups is not None:
+        error = max(error, paired(*(pooled(each, split.groups) for each in seen))[1])
     return Change(gained, sign * mean - Z_ONE * error, sign * mean - Z_TWO * error, sign * mean + Z_TWO * error)
 
 

@@ -1,10 +1,13 @@
 """What a published run keeps of each test example: whether it was answered correctly, its log loss or its part in the
-score, and the same of the full update when it is cut. All are in the order of the test split."""
+score, and the same of the full update when it is cut. All are in the order of the test split. They are read by group
+where examples have some in common."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from lorax_lab.record.clusters import GROUPS, pooled
 
 CORRECT = "correct"
 """The key of the right answers, (n,) bool. A run has none where an answer is more or less right."""
@@ -23,13 +26,13 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
     """The keys of a line that say how a run's saved outputs answer the test split.
 
     Args:
-        test: outputs (n, width), labels (n,), `correct` (n,) where an answer is right or wrong, and `pseudo_values`
-            (n,) where the metric has them.
+        test: outputs (n, width), labels (n,), `correct` (n,) where an answer is right or wrong, `pseudo_values` (n,)
+            where the metric has them, and `groups` (n,) where examples have some in common.
         cuts: the same without labels under each cut, by `<part>/<k>`.
     """
     from lorax_lab.tasks.classification import log_losses
 
-    answers: dict[str, Any] = {}
+    answers: dict[str, Any] = {GROUPS: test[GROUPS]} if GROUPS in test else {}
     outputs, labels = test["outputs"], test["labels"]
     if labels.dtype.kind == "i" and outputs.ndim == 2 and outputs.shape[1] > 1:  # one class, and a logit for each
         answers[LOSSES] = _half(log_losses(outputs, labels))
@@ -43,14 +46,15 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
 
 def by_example(line: Mapping[str, Any], key: str) -> np.ndarray | None:
     """What each test example has under a key, (n,) fp64: 1 for a right answer, its log loss in nats, or what it adds to
-    the score. None where the line has no such key."""
-    return line[key].astype(float) if key in line else None
+    the score; of examples in groups what each group has (`pooled`). None where the line has no such key."""
+    return pooled(line[key].astype(float), line.get(GROUPS)) if key in line else None
 
 
 def cuts_by_example(line: Mapping[str, Any], key: str, part: str) -> dict[int, np.ndarray]:
     """As `by_example`, of the update that was cut, or what is left of it (`part` is `cut` or `remainder`), by k."""
     cuts = line.get(OF_CUTS[key], {}).items()
-    return dict(sorted((k, values.astype(float)) for (name, k), values in cuts if name == part))
+    groups = line.get(GROUPS)
+    return dict(sorted((k, pooled(values.astype(float), groups)) for (name, k), values in cuts if name == part))
 
 
 def _half(values: np.ndarray) -> np.ndarray:

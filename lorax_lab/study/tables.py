@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from lorax_lab.record.files import sha256_of, write_text, write_whole
 
 SUMS = "SHA256SUMS"
-ARRAYS = (pa.bool_(), pa.float16(), pa.float32())
-"""What lists have that are read as arrays: answers, losses, singular values. Other lists are short."""
+ARRAYS = (pa.bool_(), pa.float16(), pa.float32(), pa.int32())
+"""What lists have that are read as arrays: answers, losses, singular values, groups. Other lists are short."""
 ABOUT = b"about"
 """The key of what a table says about all of its rows."""
 HALVES = pa.list_(pa.float16())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.pulse import PULSE
+from lorax_lab.record.clusters import GROUPS, numbered
 from lorax_lab.tasks.kind import Row, Task
 from lorax_lab.train import Batch
 
@@ -31,20 +32,23 @@ DTYPES: dict[str, type[np.generic]] = {"classes": np.int64, "numbers": np.float3
 
 @dataclass(frozen=True)
 class Split:
-    """Each example as a row without padding, and the labels (n,). Models are scored under `autocast`: generating text
-    calls a model's parts one by one, which a wrapper of the whole model does not see."""
+    """Each example as a row without padding, the labels (n,), and the number of each one's group (n,), None where it is
+    its own. Models are scored under `autocast`: generating text calls a model's parts one by one, which a wrapper of
+    the whole model does not see."""
 
     task: Task
     processor: Any
     rows: list[Row]
     labels: np.ndarray
+    groups: np.ndarray | None = None
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @staticmethod
     def encoded(task: Task, examples: list[Example], processor: Any) -> Split:
         """`examples` of the task, encoded by the tokenizer, or other processor, of the base."""
         labels = np.array([example.label for example in examples], DTYPES[task.config.labels])
-        return Split(task, processor, task.kind.encode(processor, examples, task.config), labels)
+        groups = numbered([example.group for example in examples])
+        return Split(task, processor, task.kind.encode(processor, examples, task.config), labels, groups)
 
     @property
     def sizes(self) -> list[int]:
@@ -113,11 +117,13 @@ class Split:
 
     def answered(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """What is kept of a model's outputs: `outputs` (n, width), the true `labels` (n,), where an answer is right or
-        wrong, whether it is `correct` (n,), and where the task's metric has them, its `pseudo_values` (n,) fp64."""
+        wrong, whether it is `correct` (n,), where the task's metric has them, its `pseudo_values` (n,) fp64, and the
+        `groups` (n,) where examples have some in common."""
         correct, pseudo_values = self.task.kind.correct, self.task.kind.metrics[self.task.metric].pseudo_values
         functions = {"correct": correct, "pseudo_values": pseudo_values}
         derived = {name: function(outputs, self.labels) for name, function in functions.items() if function}
-        return {"outputs": outputs, "labels": self.labels} | derived
+        of_groups = {} if self.groups is None else {GROUPS: self.groups}
+        return {"outputs": outputs, "labels": self.labels} | derived | of_groups
 
     def score(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of `model` on this split."""

@@ -127,9 +127,16 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
     of_task = [row | {"condition": "reviews"} for row in (*rows.values(), *second, *frozen)]
     figure = FIGURES["forgetting"]
     assert figure.table(study()) is None
+    in_one = [
+        row | {"groups": np.zeros(len(before["nats"]), np.int32)} if row["arm"] == BASE else row for row in of_task
+    ]
     arms = (*PROTOCOL.arms, Arm(FROZEN, ("method=full", "method.embeddings=false"), 1e-4))
     records = study(lambda cell: 0.8, dataclasses.replace(PROTOCOL, arms=arms))
     made = figure.table(dataclasses.replace(records, rows={"forgetting": of_task}))
+    assert set(made["examples"]) == {before["groups"].max() + 1} == {len(before["nats"]) - 1}  # two are near duplicates
+    grouped = figure.table(dataclasses.replace(records, rows={"forgetting": in_one}))
+    assert set(grouped["examples"]) == {1}  # all are of one group
+    np.testing.assert_allclose(grouped["mean"], made["mean"])
     by_place = made.set_index(["series", "arm"])
     rises = {key: 1.5 * (nats(row) - nats(before)) for key, row in rows.items()}
     places = {

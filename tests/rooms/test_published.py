@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ran
+from conftest import ran, write_csv
 
 from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.config.defaults import flat
 from lorax_lab.record import load_spectra, read_record
+from lorax_lab.record.clusters import GROUPS
+from lorax_lab.record.folder import OUTPUTS, load_arrays
 from lorax_lab.record.measures import rows
-from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, by_example
+from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, by_example, cuts_by_example
 from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
 
 
@@ -64,6 +66,27 @@ def test_cuts_on_test_are_those_of_the_controls(store: Path, small_words: list[s
     assert again[CUT_ANSWERS].keys() == answers.keys()  # also those that have no score on validation
     for place in answers:
         np.testing.assert_array_equal(again[CUT_ANSWERS][place], answers[place])
+
+
+def test_test_examples_of_one_group_are_read_as_one(small_words: list[str], table_file: Path, tmp_path: Path) -> None:
+    (names, *texts) = [line.rsplit(",", 1) for line in table_file.read_text().splitlines()]
+    rows = [(*text, f"speech {i % 100}") for i, text in enumerate(texts)]  # each with up to four test examples
+    table = write_csv(tmp_path / "speeches.csv", (*names, "speech"), *rows)
+    words = [*small_words, f"task.path={table}", "task.group=speech", "task.group_near_duplicates=false"]
+    ran(*words, "task.test_examples=60", f"runs_dir={tmp_path}", "method=full", "measure=test_cuts", "seed=0")
+    (folder,) = folders(tmp_path, "test_cuts")
+    line = line_of(folder)
+    write_lines(tmp_path / "published", [line])
+    (again,) = read_lines(tmp_path / "published")
+    np.testing.assert_array_equal(again[GROUPS], line[GROUPS])
+    sizes = np.bincount(again[GROUPS])
+    assert (sizes.sum(), sizes.min(), sizes.max()) == (60, 4, 4)
+    by_group = {-1: by_example(again, CORRECT)} | cuts_by_example(again, CORRECT, "cut")
+    of_examples = {-1: again[CORRECT]} | {k: right for (part, k), right in again[CUT_ANSWERS].items() if part == "cut"}
+    for k, values in by_group.items():
+        np.testing.assert_allclose(values, [of_examples[k][again[GROUPS] == group].mean() for group in range(15)])
+    assert len(by_example(again, LOSSES)) == 15
+    assert GROUPS not in load_arrays(folder, OUTPUTS)["cut/0"]  # once in a run
 
 
 def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_folder: Path, tmp_path: Path) -> None:

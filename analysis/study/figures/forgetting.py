@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lorax_lab.record.clusters import GROUPS, pooled
+
 from ... import style
 from ..records import Records
 from ..statistics import Interval, crossed
@@ -77,7 +79,7 @@ def _by_place(records: Records) -> tuple[dict[Place, dict[str, Any]], dict[Place
         tokens = np.asarray(start["tokens"], float)
         rose = np.stack([row["nats"] - start["nats"] for row in sorted(rows, key=lambda row: int(row["seed"]))])
         rise = rose.sum(axis=1, keepdims=True) / tokens.sum()
-        rises[place] = rise + (rose - rise * tokens) / tokens.mean()
+        rises[place] = pooled(rise + (rose - rise * tokens) / tokens.mean(), start.get(GROUPS))
         facts[place] = {key: pd.Series([row[key] for row in rows], dtype=float).mean() for key in ("factor", "removed")}
     return facts, rises
 
