@@ -8,6 +8,7 @@ Nothing is trained.
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ import pandas as pd
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.files import write_csv, write_text
 from lorax_lab.record.folder import OUTPUTS, load_arrays
-from lorax_lab.study.answers import answers_of
-from lorax_lab.study.published import Line
+from lorax_lab.study.answers import Line, answers_of, with_groups
 
 from . import style
 from .groups import FIRST, RUNS, Group, command, is_input, load
@@ -87,6 +87,8 @@ def compare(group: Group, against: str | None = None) -> dict[str, Any]:
     """
     runs = dict(iter(group.runs.groupby("arm", sort=False)))
     arms = {str(arm): _lines(rows, group) for arm, rows in runs.items()}
+    alike = iter(with_groups(line for of_arm in arms.values() for line in of_arm.values()))
+    arms = {arm: {seed: next(alike) for seed in of_arm} for arm, of_arm in arms.items()}
     reference = _reference(group, list(arms), against)
     is_full = runs[reference]["method"].iloc[0] == REFERENCE
     zero = _zero(group, arms, reference) if is_full else None
@@ -113,8 +115,9 @@ def _lines(rows: pd.DataFrame, group: Group) -> Lines:
 
 def _line(folder: Path, group: Group) -> Line:
     """A run's scores and answers, as a published line has them."""
-    result = group.records[folder.name].completed
+    record, result = group.records[folder.name], group.records[folder.name].completed
     line: Line = {"metric": result.metric, "metrics": result.metrics, "baselines": result.baselines}
+    line |= {"config": record.config, "inputs": asdict(result.inputs)}
     try:
         outputs = load_arrays(folder, OUTPUTS)
         return line | answers_of(outputs.pop("test"), outputs)

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorax_lab.record.clusters import GROUPS, pooled
 from lorax_lab.record.direction import HIGHER, LOWER, labelled, oriented
 from lorax_lab.record.folder import HEAD_ON_VALIDATION, OUTPUTS, load_arrays
 from lorax_lab.study.answers import PSEUDO_VALUES
@@ -137,11 +136,10 @@ def standard_error(score: float, metric: str, examples: int) -> float:
 
 
 def error_on_test(folder: Path) -> float:
-    """The standard error of a score that is no share, s / √n over a run's n pseudo-values (`tasks.kind.Metric`), by
-    group where examples have some in common, as a card and a verdict take it; NaN where the run has none."""
+    """The standard error of a score that is no share, s / √n over a run's n pseudo-values (`tasks.kind.Metric`), as a
+    card and a verdict take it; NaN where the run has none."""
     try:
-        test = load_arrays(folder, OUTPUTS)["test"]
-        values = pooled(test[PSEUDO_VALUES], test.get(GROUPS))
+        values = load_arrays(folder, OUTPUTS)["test"][PSEUDO_VALUES]
     except (OSError, ValueError, KeyError):
         return math.nan
     return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan

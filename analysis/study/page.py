@@ -282,7 +282,7 @@ def _limits(records: Records) -> Numbers:
     facts |= {"by_seeds": [t for t in tasks if t in by_seeds or not comparison.covers_examples(records, t)]}
     facts |= {"memorised": [task for task in tasks if records.scored_on(task) == TRAINING]}
     finals = {task: next(iter(records.lines_in(task, "final")), {}) for task in tasks}
-    facts |= {"grouped": [(task, line[GROUPS]) for task, line in finals.items() if GROUPS in line]}
+    facts |= {"grouped": [(task, line[GROUPS]) for task, line in finals.items() if len(set(line.get(GROUPS, ()))) > 1]}
     asked = of_tasks(records) if update.asks_how_low(records) else []
     facts |= {"on_validation": [ruling.task for ruling in asked if not ruling.on_test]}
     facts |= {"history": _history(records)}

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from lorax_lab.record.clusters import GROUPS
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.folder import HEAD_ALONE, UNTRAINED
 from lorax_lab.record.share import MOST, SURE, from_where
@@ -96,7 +97,7 @@ class Scores:
 
     @property
     def examples(self) -> int:
-        """How many test examples the intervals cover; 1 where they cover the seeds alone."""
+        """How many test examples, or groups of them, the intervals cover; 1 where they cover the seeds alone."""
         return int(self.full.shape[1])
 
 
@@ -206,11 +207,12 @@ def _of_peft(records: Records, condition: str) -> dict[tuple[str, int], str]:
 
 def _zero(records: Records, condition: str) -> Zero | None:
     """What stands for the 0, and its lines by seed: one for all where no seed has a part in it."""
+    of_reference = seeds_of(records, condition, records.protocol.reference)
     if head := records.heads.get(condition):
-        return HEAD, {-1: head}
+        groups = next((line[GROUPS] for line in of_reference.values() if GROUPS in line), None)
+        return HEAD, {-1: head if groups is None else head | {GROUPS: groups}}
     arm = head_arm(records, condition)
-    trained = (arm, seeds_of(records, condition, arm)) if arm else None
-    return zero_of(seeds_of(records, condition, records.protocol.reference), trained)
+    return zero_of(of_reference, (arm, seeds_of(records, condition, arm)) if arm else None)
 
 
 def zero_of(full: Mapping[int, Line], trained: Zero | None) -> Zero | None:
@@ -231,6 +233,7 @@ def _zero_line(line: Line, name: str) -> Line | None:
         return None
     places = {key: line.get(of_cuts, {}).get((name, 0)) for key, of_cuts in OF_CUTS.items()}
     answers = {key: values for key, values in places.items() if values is not None}
+    answers |= {GROUPS: line[GROUPS]} if GROUPS in line else {}
     return {"metric": metric, "metrics": {f"test/{metric}": score}} | answers
 
 

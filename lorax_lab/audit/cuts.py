@@ -42,8 +42,8 @@ STATELESS = ("position_ids", "num_batches_tracked")
 """Endings of tensors in whole checkpoints that no output depends on: the model counts them itself."""
 NAMED = 20
 """Tensors that a refusal names at most."""
-Z_ONE, Z_TWO = 1.6448536269514722, 1.959963984540054
-"""Of the normal law: one-sided 95 % for choosing, two-sided 95 % for reporting."""
+P_ONE, P_TWO = 0.05, 0.025
+"""In the tail: one-sided 95 % for choosing, two-sided 95 % for reporting."""
 NO_INTERVAL = "This metric is no mean over examples: its differences have no interval, and they choose alone."
 Answers = dict[str, np.ndarray]
 PSEUDO = 0.5
@@ -174,18 +174,23 @@ def _seen(split: Split, model: torch.nn.Module) -> tuple[float, Answers]:
 
 
 def _change(split: Split, uncut: tuple[float, Answers], cut: tuple[float, Answers]) -> Change:
-    """Answers that are right or wrong are compared where the score is their share, else what each adds to the score.
-    Where examples have groups, the error is that over groups if it is larger."""
+    """Answers that are right or wrong are compared where the score is their share, else what each adds to the score. By
+    the normal law; where examples have groups, by Student's over these if that error is larger."""
     key = "correct" if split.task.metric == "accuracy" else "pseudo_values"
     sign = 1.0 if split.task.higher_is_better else -1.0
     gained = sign * (cut[0] - uncut[0])
     if key not in uncut[1]:
         return Change(gained, math.nan, math.nan, math.nan)
+    from scipy.stats import norm, t
+
     seen = [answers[key] for _, answers in (uncut, cut)]
     mean, error = paired(*seen)
+    one, two = (float(norm.isf(p)) * error for p in (P_ONE, P_TWO))
     if split.groups is not None:
-        error = max(error, paired(*(pooled(each, split.groups) for each in seen))[1])
-    return Change(gained, sign * mean - Z_ONE * error, sign * mean - Z_TWO * error, sign * mean + Z_TWO * error)
+        _, of_groups = paired(*(pooled(each, split.groups) for each in seen))
+        wider = [float(t.isf(p, split.groups.max())) * of_groups for p in (P_ONE, P_TWO)]  # NaN of one group
+        one, two = (float(np.maximum(half, other)) for half, other in zip((one, two), wider, strict=True))
+    return Change(gained, sign * mean - one, sign * mean - two, sign * mean + two)
 
 
 # ---- the tuned model, put together from a base and the tensors of an adapter or of a checkpoint

@@ -2,13 +2,15 @@
 score, and the same of the full update when it is cut. All are in the order of the test split. They are read by group
 where examples have some in common."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from lorax_lab.record.clusters import GROUPS, pooled
 
+Line = dict[str, Any]
+"""A run as it is published."""
 CORRECT = "correct"
 """The key of the right answers, (n,) bool. A run has none where an answer is more or less right."""
 LOSSES = "log_losses"
@@ -42,6 +44,23 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
             places = {cut: (cut.partition("/")[0], int(cut.partition("/")[2])) for cut in cuts}
             answers |= {of_cuts: {places[cut]: _half(seen[key]) for cut, seen in cuts.items()}} if cuts else {}
     return answers
+
+
+def with_groups(lines: Iterable[Line]) -> list[Line]:
+    """The lines, each with the groups of its test examples where any line of the same test split has them: older runs
+    did not record them."""
+    lines = list(lines)
+    groups = {_split(line): line[GROUPS] for line in lines if GROUPS in line}
+    answered = [any(key in line for key in (LOSSES, *OF_CUTS)) for line in lines]
+    return [
+        line | {GROUPS: groups[_split(line)]} if has and _split(line) in groups else line
+        for line, has in zip(lines, answered, strict=True)
+    ]
+
+
+def _split(line: Line) -> tuple[Any, ...]:
+    inputs, task = line["inputs"], line["config"]["task"]
+    return inputs["data_sha256"], inputs["examples"].get("test"), task.get("split_seed"), task.get("name")
 
 
 def by_example(line: Mapping[str, Any], key: str) -> np.ndarray | None:

@@ -24,7 +24,7 @@ from lorax_lab.record.record import read_record
 from lorax_lab.record.redact import redacted
 from lorax_lab.record.result import Matrix, Result
 from lorax_lab.spectra import Row
-from lorax_lab.study.answers import OF_CUTS, answers_of
+from lorax_lab.study.answers import OF_CUTS, Line, answers_of, with_groups
 from lorax_lab.study.tables import nested, read_about, read_table, write_table
 
 RUNS, MATRICES, CUTS = "runs.parquet", "matrices.parquet", "cuts.parquet"
@@ -51,9 +51,6 @@ EPS_FP32 = 2.0**-23
 NOT_RECORDED = {"module", "layer", "shape", "null", "nulls", "captured", "undefined", "untrusted", "base_norm"}
 NOT_RECORDED |= {"relative_norm", "rounding_edge", "rounding_share", "spectral_norm", "noise_edge"}
 """What follows from the rest of a row, or is kept under a name of its own."""
-
-Line = dict[str, Any]
-"""A run as it is published."""
 
 
 def line_of(folder: Path) -> Line:
@@ -165,7 +162,7 @@ def read_lines(folder: Path) -> list[Line]:
         for name, key in OF_CUTS.items():
             if name in row:
                 line.setdefault(key, {})[place] = row[name]
-    return list(lines.values())
+    return with_groups(lines.values())
 
 
 def _line(row: Row) -> Line:

@@ -11,13 +11,14 @@ match: nats depend on the tokenizer.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from lorax_lab.data import Example
+from lorax_lab.record.clusters import numbered
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.result import Probe
 from lorax_lab.tasks.kind import Task
@@ -28,7 +29,7 @@ most: so the probes take a second, or a few where there are thousands of long te
 COMPLETIONS = 50
 """Different completions up to which a language model's answers count as classes."""
 DRAWS = 200
-"""Of the test examples, for the interval of a score."""
+"""Of the test examples, or of their groups, for the interval of a score."""
 LEAST = 1e-6
 """Probability of a class at least, also where no training example has it."""
 
@@ -43,7 +44,7 @@ def probes_of(task: Task) -> list[Probe]:
     labels, true = (_labels(examples, task, answers) for examples in (train, task.test))
     if len(set(labels.tolist())) < 2:
         return []
-    draws = np.random.default_rng(0).integers(len(true), size=(DRAWS, len(true)))
+    draws = _draws(numbered([example.group for example in task.test]), len(true))
     probes = []
     for name, model, read, token in _models(train, labels, is_classes=bool(answers)):
         outputs = _outputs(model, read(task.test), len(answers))
@@ -51,6 +52,16 @@ def probes_of(task: Task) -> list[Probe]:
         sure = oriented(float(np.quantile(drawn, 0.025)), task.higher_is_better)
         probes.append(Probe(name, _score(task, outputs, true), sure, token))
     return probes
+
+
+def _draws(groups: np.ndarray | None, count: int) -> Iterable[np.ndarray]:
+    """The indices of the test examples of each draw, of which those of one group come together."""
+    units = count if groups is None else int(groups.max()) + 1
+    drawn = np.random.default_rng(0).integers(units, size=(DRAWS, units))
+    if groups is None:
+        return drawn
+    members = [np.flatnonzero(groups == group) for group in range(units)]
+    return [np.concatenate([members[group] for group in draw]) for draw in drawn]
 
 
 def _labels(examples: Sequence[Example], task: Task, answers: list[str]) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 from typing import Any
 
 import matplotlib as mpl
@@ -17,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lorax_lab.audit import card as steps
+from lorax_lab.audit import cuts
 from lorax_lab.audit.__main__ import main as entry
 from lorax_lab.audit.findings import sentences
 from lorax_lab.audit.picture import STYLE, draw, png
@@ -297,6 +300,20 @@ def as_loralib(folder: str) -> dict[str, Tensor]:
     """The tensors of a PEFT folder under loralib's names."""
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(Path(folder, WEIGHTS)).items()}
     return {name.removesuffix(".weight" * ("lora_" in name)): tensor for name, tensor in tensors.items()}
+
+
+def test_a_cut_is_judged_over_the_groups_of_examples_and_of_one_group_not_at_all() -> None:
+    right = {"correct": np.ones(200, dtype=bool)}
+    wrong_in_one_group = (0.9, {"correct": np.arange(200) >= 20})
+    task = Namespace(metric="accuracy", higher_is_better=True)
+    kinds = (None, np.arange(200) // 20, np.zeros(200, np.int32))
+    splits = [Namespace(task=task, groups=groups) for groups in kinds]
+    changes = [cuts._change(split, (1.0, right), wrong_in_one_group) for split in splits]
+    over_examples, over_groups, of_one = changes
+    assert over_groups.surely < over_examples.surely - 0.05
+    assert over_groups.low < over_examples.low < over_examples.high < over_groups.high
+    assert all(math.isnan(end) for end in of_one[1:])
+    assert of_one.difference == over_groups.difference == pytest.approx(-0.1)
 
 
 def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(

@@ -1,5 +1,6 @@
 """Leak probes: a shortcut in the data is found, shown beside the scores, and warned of where it explains them."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -58,6 +59,18 @@ def test_numbers_and_completions_have_the_probes_that_apply(tmp_path: Path) -> N
     words = ("task.kind=language_modeling", "task.prompt=text", "task.label=label")
     assert scores(path, "token", *words, "task.metric=exact_match")["token"].score == 1.0
     assert scores(path, "token", *words) == {}
+
+
+def test_examples_of_one_group_are_drawn_together(tmp_path: Path) -> None:
+    """Groups of ten examples have one label each: of other groups the majority class may score much less."""
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows("")))
+    words = ("task.text=text", "task.label=label", "task.test_examples=200", "task.validation_examples=20")
+    task = load_task(settings("local", f"task.path={tmp_path / 't.jsonl'}", *words))
+    ordered = sorted(task.test, key=lambda example: example.label)
+    grouped = [dataclasses.replace(example, group=str(i // 10)) for i, example in enumerate(ordered)]
+    alone, together = (probes_of(dataclasses.replace(task, test=test))[0] for test in (ordered, grouped))
+    assert (alone.name, alone.score) == (together.name, together.score) == ("majority class", 0.5)
+    assert together.sure < alone.sure - 0.05
 
 
 def test_images_are_told_by_their_size(tmp_path: Path) -> None:

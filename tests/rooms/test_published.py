@@ -15,7 +15,7 @@ from lorax_lab.record import load_spectra, read_record
 from lorax_lab.record.clusters import GROUPS
 from lorax_lab.record.folder import OUTPUTS, load_arrays
 from lorax_lab.record.measures import rows
-from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, by_example, cuts_by_example
+from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, by_example, cuts_by_example, with_groups
 from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
 
 
@@ -87,6 +87,11 @@ def test_test_examples_of_one_group_are_read_as_one(small_words: list[str], tabl
         np.testing.assert_allclose(values, [of_examples[k][again[GROUPS] == group].mean() for group in range(15)])
     assert len(by_example(again, LOSSES)) == 15
     assert GROUPS not in load_arrays(folder, OUTPUTS)["cut/0"]  # once in a run
+    older = {key: value for key, value in line.items() if key != GROUPS}
+    other = older | {"inputs": older["inputs"] | {"data_sha256": "another"}}
+    shared, own = with_groups([older, line, other])[::2]
+    np.testing.assert_array_equal(shared[GROUPS], line[GROUPS])
+    assert GROUPS not in own
 
 
 def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The share of what fine-tuning brings, and the README's first screen, which is made of published records."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,21 @@ def test_a_language_models_0_is_the_model_before_training() -> None:
     assert by_example.examples == examples
     assert by_example.zero.mean() == pytest.approx(3.0)
     assert by_example.brings.mean == pytest.approx(of_task.brings.mean)
+    groups = {"groups": np.arange(examples, dtype=np.int32) // 3}
+    by_group = scores(replace(records, lines=[line | each | groups for line in lines]), TASK)
+    assert by_group.examples == by_group.zero.shape[1] == math.ceil(examples / 3)
+    assert by_group.brings.mean == pytest.approx(by_example.brings.mean)
+
+
+def test_a_head_and_cuts_are_read_by_group_where_the_runs_are() -> None:
+    records = present(study())
+    lines = [line for line in records.lines if "correct" in line]
+    groups = {"groups": np.arange(len(lines[0]["correct"]), dtype=np.int32) // 2}
+    head = {TASK: lines[0] | {"metrics": {"test/accuracy": 0.6}, "correct": np.arange(len(groups["groups"])) % 5 < 3}}
+    by_group = scores(replace(records, lines=[line | groups for line in records.lines], heads=head), TASK)
+    by_example = scores(replace(records, heads=head), TASK)
+    assert by_group.examples == math.ceil(by_example.examples / 2)
+    assert by_group.arms.keys() == by_example.arms.keys() >= {("k", 4), ("rank", 8)}
 
 
 def test_the_best_rank_of_lora_is_the_one_of_the_best_scores(higher: bool) -> None:

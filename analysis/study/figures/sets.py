@@ -7,6 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lorax_lab.record.clusters import GROUPS, pooled
+
 from ... import style
 from ...scores import intervals_over, score_label, worse_by_margin
 from .. import comparison
@@ -56,7 +58,9 @@ def _by_rank(records: Records, task: str, name: str) -> dict[int, Interval]:
 def _by_k(records: Records, task: str, name: str) -> dict[int, Interval]:
     """The gains of the update that is cut in a set over the whole one, from the answers of each seed."""
     rows = [row for row in records.rows[NAME] if (row["condition"], row["set"]) == (task, name)]
-    right = {(row["k"], row["seed"]): row["correct"].astype(float) for row in rows}
+    reference = comparison.seeds_of(records, task, records.protocol.reference).values()
+    groups = next((line[GROUPS] for line in reference if GROUPS in line), None)
+    right = {(row["k"], row["seed"]): pooled(row["correct"].astype(float), groups) for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     sizes = [k for k in dict.fromkeys(row["k"] for row in rows) if k != WHOLE]
     differences = {int(k): np.stack([right[k, seed] - right[WHOLE, seed] for seed in seeds]) for k in sizes}
