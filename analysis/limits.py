@@ -208,6 +208,7 @@ def batches(records: Records) -> Numbers | None:
         "few_steps": {rank: crossed(lead[None][rank] - first[rank]).interval() for rank in first},
         "leads": {rank: crossed(differences).interval() for rank, differences in first.items()},
         "sizes": sizes,
+        "task": finals[0]["config"]["task"]["name"],
     }
 
 
