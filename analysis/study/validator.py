@@ -154,6 +154,8 @@ def _of_task(records: Records, task: str) -> Iterator[str]:
         yield from _reference(records, finals, chosen, name)
     completed = [line for line in both if line["status"] == "completed"]
     yield from _same(records, completed, SAME)
+    for seed in sorted({line["seed"] for line in completed}):
+        yield from _same(records, [line for line in completed if line["seed"] == seed], SAME_OF_A_SEED)
     for stage in ("trial", "final"):
         compared = [line for name in records.on_all_bases(task) for line in records.lines_in(name, stage)]
         yield from _same(records, [line for line in compared if line["status"] == "completed"], SAME_IN_A_STAGE)
@@ -200,7 +202,8 @@ def _reference(records: Records, finals: list[Line], chosen: Selection, name: st
         yield f"{name}: final runs diverged, seeds {', '.join(map(str, seeds))}: the reference has no score to match"
 
 
-BUDGET = ("steps", "examples", "tokens")
+BUDGET = ("model", "task", "train")
+"""What an arm may set that changes its budget."""
 Checks = tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...]
 """Per check: its name; the overrides that let arms differ in it; how to read it from a line. A run with another setting
 than declared is of no arm."""
@@ -208,8 +211,12 @@ SAME: Checks = (
     ("model", ("model",), lambda line: line["inputs"]["model_sha256"]),
     ("data or splits", ("task",), lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"]]),
     ("metric", (), lambda line: [line["metric"], of_line(line)]),
-    ("training budget", ("model", "task", "train"), lambda line: [line["time"][key] for key in BUDGET]),
+    ("training budget", BUDGET, lambda line: line["time"]["steps"]),
 )
+SAME_OF_A_SEED: Checks = (
+    ("examples or tokens of a seed", BUDGET, lambda line: [line["time"][key] for key in ("examples", "tokens")]),
+)
+"""Where training stops within a pass, seeds read other examples."""
 SAME_IN_A_STAGE: Checks = (("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),)
 """Of trials among each other, which choose a rate, and of final runs, on all bases of a task: final runs may be of
 another machine than trials."""

@@ -190,6 +190,7 @@ BREACHES: dict[str, Spoil] = {
     "splits differ": lambda lines: final(lines, rank=8)["inputs"].update(examples={"train": 1}),
     "model differ": lambda lines: final(lines, rank=8)["inputs"].update(model_sha256="n"),
     "training budget": lambda lines: trials(lines, rank=8)[0]["time"].update(steps=38),
+    "examples or tokens of a seed": lambda lines: final(lines, rank=8)["time"].update(tokens=1),
     "numeric settings": lambda lines: final(lines, rank=8)["hardware"].update(threads=8),
     "seed 0": lambda lines: final(lines, rank=8)["inputs"].update(head_sha256="another"),
     "task.split_seed": lambda lines: final(lines, rank=8)["config"]["task"].update(split_seed=1),
@@ -216,6 +217,15 @@ def test_trials_may_be_of_another_machine_than_final_runs(made: Callable[..., Re
     trials(lines)[0]["hardware"].update(processor="a third")
     (breach,) = breaches(replace(records, lines=lines))
     assert "numeric settings" in breach
+
+
+def test_seeds_may_read_other_tokens_where_training_stops_within_a_pass(made: Callable[..., Records]) -> None:
+    records = made()
+    lines = copy.deepcopy(records.lines)
+    for of_seed in lines:
+        for key in ("examples", "tokens"):
+            of_seed["time"][key] += of_seed["seed"]
+    assert breaches(replace(records, lines=lines)) == []
 
 
 def test_a_library_is_compared_among_the_runs_that_used_it(made: Callable[..., Records]) -> None:

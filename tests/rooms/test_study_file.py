@@ -64,7 +64,7 @@ def test_records_of_a_file_go_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_study_of_the_folder_is_one_with_a_module_or_one_that_is_declared(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("batch_sizes", "shallow"):
+    for name in ("capacity", "shallow"):
         with pytest.raises(SystemExit, match="0"):
             main([name, "--help"])
         assert f"python -m experiments {name}" in capsys.readouterr().out
@@ -73,10 +73,8 @@ def test_a_study_of_the_folder_is_one_with_a_module_or_one_that_is_declared(caps
 
 
 def test_a_module_that_is_run_by_itself_says_what_to_type() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.batch_sizes"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, "type: python -m experiments batch_sizes" in done.stderr) == (1, True)
+    done = subprocess.run([sys.executable, "-m", "experiments.capacity"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "type: python -m experiments capacity" in done.stderr) == (1, True)
 
 
 def test_help_has_a_whole_study(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -176,10 +176,8 @@ def arms(table: pd.DataFrame) -> str:
     """How many arms surely match, and the nearest."""
     rows = table[table["matches"].notna()]
     tasks = rows["task"].nunique()
-    compared = "arms" if tasks == 1 else f"comparisons ({tasks} tasks)"
-    matching = (
-        f"{rows['matches'].eq(True).sum()} of {len(rows)} {compared} are surely within {rows['margin'].iloc[0]:g}"
-    )
+    compared = f"{len(rows)} {'arms' if tasks == 1 else 'comparisons'}"
+    matching = f"{rows['matches'].eq(True).sum()} of {compared} are surely within {rows['margin'].iloc[0]:g}"
     gains = rows["difference"] if higher_is_better(rows) else -rows["difference"]
     if gains.isna().all():
         return f"{matching} of full fine-tuning; in each a run diverged"
