@@ -211,18 +211,25 @@ SAME: Checks = (
     ("model", ("model",), lambda line: line["inputs"]["model_sha256"]),
     ("data or splits", ("task",), lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"]]),
     ("metric", (), lambda line: [line["metric"], of_line(line)]),
-    ("training budget", BUDGET, lambda line: line["time"]["steps"]),
+    (
+        "training budget",
+        BUDGET,
+        lambda line: _budget(line, may_stop=line["config"]["train"].get("max_steps") is not None),
+    ),
 )
-SAME_OF_A_SEED: Checks = (
-    ("examples or tokens of a seed", BUDGET, lambda line: [line["time"][key] for key in ("examples", "tokens")]),
-)
-"""Where training stops within a pass, seeds read other examples."""
+SAME_OF_A_SEED: Checks = (("training budget of a seed", BUDGET, lambda line: _budget(line, may_stop=False)),)
 SAME_IN_A_STAGE: Checks = (("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),)
 """Of trials among each other, which choose a rate, and of final runs, on all bases of a task: final runs may be of
 another machine than trials."""
 MAY_DIFFER = ("train_examples", "max_length")
 """Settings of a task that leave the test examples as they are. Arms may differ in these alone. Columns are not among
 them, because rows with equal texts are kept in one split."""
+
+
+def _budget(line: Line, may_stop: bool) -> list[int]:
+    """Steps, examples and tokens of a run; where training may stop within a pass the steps alone, since seeds then read
+    other examples."""
+    return [line["time"][key] for key in (("steps",) if may_stop else ("steps", "examples", "tokens"))]
 
 
 def _same(records: Records, lines: list[Line], checks: Checks) -> Iterator[str]:

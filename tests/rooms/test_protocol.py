@@ -190,7 +190,9 @@ BREACHES: dict[str, Spoil] = {
     "splits differ": lambda lines: final(lines, rank=8)["inputs"].update(examples={"train": 1}),
     "model differ": lambda lines: final(lines, rank=8)["inputs"].update(model_sha256="n"),
     "training budget": lambda lines: trials(lines, rank=8)[0]["time"].update(steps=38),
-    "examples or tokens of a seed": lambda lines: final(lines, rank=8)["time"].update(tokens=1),
+    "training budget differ": lambda lines: [
+        x["time"].update(tokens=1) for x in lines if x["seed"] == 0 and x["config"]["measure"] != "trial"
+    ],
     "numeric settings": lambda lines: final(lines, rank=8)["hardware"].update(threads=8),
     "seed 0": lambda lines: final(lines, rank=8)["inputs"].update(head_sha256="another"),
     "task.split_seed": lambda lines: final(lines, rank=8)["config"]["task"].update(split_seed=1),
@@ -223,9 +225,18 @@ def test_seeds_may_read_other_tokens_where_training_stops_within_a_pass(made: Ca
     records = made()
     lines = copy.deepcopy(records.lines)
     for of_seed in lines:
+        of_seed["config"]["train"]["max_steps"] = of_seed["time"]["steps"]
         for key in ("examples", "tokens"):
             of_seed["time"][key] += of_seed["seed"]
-    assert breaches(replace(records, lines=lines)) == []
+    settings = {
+        pair: of_pair | {"train.max_steps": lines[0]["time"]["steps"]}
+        for pair, of_pair in records.declared.settings.items()
+    }
+    stopped = replace(records, lines=lines, declared=replace(records.declared, settings=settings))
+    assert breaches(stopped) == []
+    final(lines, rank=8)["time"]["tokens"] += 1
+    (breach,) = breaches(replace(stopped, lines=lines))
+    assert "training budget of a seed" in breach
 
 
 def test_a_library_is_compared_among_the_runs_that_used_it(made: Callable[..., Records]) -> None:
