@@ -164,7 +164,7 @@ def _gain(arm: Lines, reference: Lines, higher_is_better: bool) -> Interval:
     """The gain over the reference of the same seeds, above 0 is better."""
     pairs = [(arm[seed], reference[seed]) for seed in sorted(set(arm) & set(reference))]
     values = [(added(line), added(other)) for line, other in pairs]
-    differences = [a - b for a, b in values if a is not None and b is not None and len(a) == len(b)]
+    differences = [a - b for a, b in values if a is not None and b is not None]
     if len(differences) < len(pairs):
         differences = [np.array([score_of(line, "test") - score_of(other, "test")]) for line, other in pairs]
     return crossed(np.array(differences)).interval().oriented(higher_is_better) if pairs else NONE

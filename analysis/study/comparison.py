@@ -78,9 +78,9 @@ def loss_differences(records: Records, task: str, arm: str) -> np.ndarray | None
 def _by_example(records: Records, task: str, arm: str, read: Callable[[Line], np.ndarray | None]) -> np.ndarray | None:
     """What each test example has of an arm minus what it has of the reference; None where a line does not say."""
     values = [read(line) for pair in _pairs(records, task, arm) for line in pair]
-    known = [each for each in values if each is not None]
-    has_all = len(known) == len(values) and len(set(map(len, known))) == 1
-    return np.array(known[::2]) - np.array(known[1::2]) if has_all else None
+    answered = [each for each in values if each is not None]
+    is_whole = len(answered) == len(values) and len(set(map(len, answered))) == 1
+    return np.array(answered[::2]) - np.array(answered[1::2]) if is_whole else None
 
 
 def _pairs(records: Records, task: str, arm: str) -> list[tuple[Line, Line]]:

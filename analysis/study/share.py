@@ -132,9 +132,7 @@ def paired(
     if not seeds:
         return None
     lines = [runs[seed] for runs in (reference, of_one, *arms.values()) for seed in seeds]
-    each = [added(line) for line in [*lines, *of_zero.values()]]
-    lengths = {None if of_line is None else len(of_line) for of_line in each}
-    by_example = len(lengths) == 1 and None not in lengths
+    by_example = all(added(line) is not None for line in [*lines, *of_zero.values()])
 
     def scores_of(runs: Mapping[int, Line]) -> np.ndarray:
         values = [added(runs[seed]) if by_example else [score_of(runs[seed], "test")] for seed in seeds]

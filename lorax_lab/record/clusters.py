@@ -18,10 +18,10 @@ def numbered(groups: Sequence[str | None]) -> np.ndarray | None:
     array([0, 1, 0, 2], dtype=int32)
     >>> numbered(["a", "b", None])
     """
-    numbers: dict[object, int] = {}
+    number_of: dict[object, int] = {}
     keys = [i if group is None else group for i, group in enumerate(groups)]
-    found = [numbers.setdefault(key, len(numbers)) for key in keys]
-    return np.array(found, np.int32) if len(numbers) < len(found) else None
+    numbers = [number_of.setdefault(key, len(number_of)) for key in keys]
+    return np.array(numbers, np.int32) if len(number_of) < len(numbers) else None
 
 
 def pooled(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
