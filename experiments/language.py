@@ -62,7 +62,8 @@ def tasks() -> dict[str, tuple[str, ...]]:
         ),
         "instructions": (
             *(*ANSWERS, f"task.path={path_of('instructions')}", "task.name=instructions", "task.chat=true"),
-            *("task.group_near_duplicates=true", "task.metric=nats", "task.max_length=192", *sized()),
+            *("task.group_near_duplicates=true", "task.metric=nats", "task.max_length=192"),
+            *sized(400, batch=2, test=150),
         ),
     }
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from experiments import language
 from experiments.language_texts import path_of
-from experiments.study import Plan
+from experiments.study import FULL, Plan
 
 EXACT = ("task.metric=exact_match", "task.max_length=32")
 sized = partial(language.sized, batch=8, test=500)
@@ -23,6 +23,7 @@ def plan() -> Plan:
         of_nats,
         protocol=replace(of_nats.protocol, arms=arms),
         factors={"task": tasks()},
+        final={FULL: ("measure=k90",)},
         figures=("answer", "arms", "spectral", "trials"),
         afterwards={},
         control_of="language",
