@@ -63,6 +63,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         "limits.md",
         VERDICTS=VERDICTS,
         SHALLOW=SHALLOW,
+        LANGUAGE=STUDY_OF_LANGUAGE,
         cells=of_cells,
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
@@ -256,10 +257,11 @@ def _share_of_rank(study: Records, condition: str, rank: int) -> Interval | None
 
 def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     """By how much more full fine-tuning raises the loss on other texts than LoRA of a small rank does, from the rows of
-    the figure `forgetting`: the outcome over all tasks, and by task `as_trained` and `at_norm`, that of LoRA's change.
-    None while rows of a task are missing."""
-    if table is None or not set(tasks) <= set(table["task"]):
+    the figure `forgetting`: the outcome over all tasks, told once none is `missing`, and by task `as_trained` and
+    `at_norm`, that of LoRA's change. None where there are no rows."""
+    if table is None:
         return None
+    missing = [task for task in tasks if task not in set(table["task"])]
     rows = table[(table["text"] == OTHER_TEXT) & (table["arm"] == f"LoRA r={SMALL_RANK}")].set_index("task")
     more = rows[["full_more", "full_more_low", "full_more_high", "seeds", "examples"]]
     by_series = {
@@ -268,8 +270,9 @@ def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     }
     as_trained = by_series[forgetting.AS_TRAINED]
     is_more, is_less = (all(sure) for sure in zip(*((i.low > 0, i.high < 0) for i in as_trained.values()), strict=True))
-    outcome = HOLDS if is_more else FAILS if is_less else NOT_TOLD
-    return {"outcome": outcome, "as_trained": as_trained, "at_norm": by_series[forgetting.FULL_AT]}
+    outcome = NOT_TOLD if missing else HOLDS if is_more else FAILS if is_less else NOT_TOLD
+    by_task = {"as_trained": as_trained, "at_norm": by_series[forgetting.FULL_AT]}
+    return {"outcome": outcome, "missing": missing} | by_task
 
 
 # ---- problems that teach a language model

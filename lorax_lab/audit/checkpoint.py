@@ -158,7 +158,7 @@ class Matrix:
 
 
 class Note(NamedTuple):
-    """What a reader of the numbers has to know: `kind` is one of `KINDS`."""
+    """What a reader of the numbers has to know: `kind` is one of `KINDS`, `caution` or `adapter`."""
 
     kind: str
     name: str

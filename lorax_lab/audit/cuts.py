@@ -10,6 +10,7 @@ passes by luck.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def chosen(changes: Mapping[int, Change], margin: float) -> int:
 
 
 def ranks_to_try(full: int) -> list[int]:
-    """0, the powers of two below `full`, and half-way between them from 4 on, then `full`.
+    """0, the powers of two below `full`, and half-way between them from 2 on, then `full`.
 
     >>> ranks_to_try(16)
     [0, 1, 2, 3, 4, 6, 8, 12, 16]
@@ -228,12 +229,16 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         names = list(adaptable(model))
         original = base_weights(model, names)
         tensors = {plain_name(n): t for n, t in tuned.tensors.items() if t.dtype in WEIGHT_DTYPES and t.ndim}
+        if lacking := [name for name in names if plain_name(f"{name}.weight") not in tensors]:
+            more = f"{', '.join(lacking[:NAMED])} ({len(lacking)}) of its model, or has it fused or quantized"
+            raise ConfigError(f"--task: {tuned.name} lacks {more}; it cannot be scored, so leave --task out")
         _load(model, tensors, f"the checkpoint {tuned.name}")
         _check_head(model, {plain_name(name) for name in tuned.tensors}, updates)
         changed: Mapping[str, Update] = full.updates(model, original)
     else:
         places, saved = _places(model, updates.adapter)
         original = base_weights(model, list(places))
+        _check_tied(model, places, saved, updates.adapter.name)
         _load(model, saved, f"the adapter {updates.adapter.name}")
         _check_head(model, set(saved), updates)
         changed = {name: updates.adapter.updates[module].update(original[name]) for name, module in places.items()}
@@ -272,6 +277,18 @@ def _places(model: nn.Module, adapter: Adapter) -> tuple[dict[str, str], dict[st
             "trained on, or leave --task out"
         )
     return places, {plain_name(name): tensor for name, tensor in saved.items()}
+
+
+def _check_tied(model: nn.Module, places: Mapping[str, str], saved: Mapping[str, Tensor], adapter: str) -> None:
+    """Refuse a change of one name of a tied weight: written into the model, it would be that of all of its names."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[id(parameter)].append(name)
+    for tied in (group for group in names.values() if len(group) > 1):
+        first, *others = (saved.get(plain_name(name), model.get_parameter(name)).float() for name in tied)
+        is_adapted = any(name.removesuffix(".weight") in places for name in tied)
+        if is_adapted or not all(torch.equal(first, other) for other in others):
+            raise ConfigError(f"--task: {adapter} changes one of {', '.join(tied)}, which are tied; leave --task out")
 
 
 @torch.no_grad()

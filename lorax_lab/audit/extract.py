@@ -22,7 +22,8 @@ from lorax_lab.record.files import save_tensors, write_json
 from lorax_lab.spectra import LowRank, svd, top_directions
 
 CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
-"""Model types whose matrices are stored (in, out)."""
+"""Model types of which the matrices named `IN_OUT` are stored (in, out)."""
+IN_OUT = ("c_attn", "c_proj", "c_fc", "q_attn")
 
 
 def parse_rank(text: str) -> int:
@@ -38,11 +39,14 @@ def parse_rank(text: str) -> int:
 
 def check(updates: Updates) -> None:
     """Raises a `ConfigError` where PEFT has no factors for an update, as for that of a part of a module, or where
-    biases were trained that an extract does not hold."""
+    more was trained than an extract holds, such as biases."""
     if updates.adapter is None:
         return
     if (bias := updates.adapter.settings.get("bias")) not in (None, "none"):
         raise ConfigError(f"--extract: bias={bias} of {SETTINGS}: an extract holds no biases; leave --extract out")
+    if updates.adapter.settings and updates.adapter.unplaced:
+        trained = f"{updates.adapter.unplaced[0]} was trained too, and an extract does not hold it"
+        raise ConfigError(f"--extract: {trained}; leave --extract out")
     for update in updates.adapter.updates.values():
         if update.foreign:
             raise ConfigError(f"--extract: {update.name} is {update.foreign}, which PEFT cannot hold; leave it out")
@@ -79,7 +83,7 @@ def write_adapter(
             elif moved:
                 B, A = _factors(matrix, min(rank, *matrix.shape), device)
                 ranks[module] = len(A)
-                turned = conv1d and matrix.kind == "pair"
+                turned = conv1d and matrix.kind == "pair" and module.rpartition(".")[2] in IN_OUT
                 tensors[f"{PREFIX}{module}.lora_A.weight"] = B.T if turned else A
                 tensors[f"{PREFIX}{module}.lora_B.weight"] = A.T if turned else B
             on_done(index + 1, len(matrices))

@@ -31,6 +31,8 @@ LEVEL = 0.01
 """Chance that a card of pure noise says anything else, over all of its module types (Bonferroni)."""
 ABOVE = 0.002
 """Directions of one matrix of iid noise above the edge that is fitted to it, at most (`spectra.spikes`)."""
+FAR = 2.0
+"""No direction of noise stands so many times above its edge, so a single one tells, whatever else is tested."""
 NOISE, FEWER, MORE, SPIKES, UNTESTED = "noise", "fewer", "more", "spikes", "cannot be tested"
 STILL = "it did not change"
 PRODUCT, IID = "Gaussian factors of its rank", "iid noise"
@@ -78,6 +80,7 @@ def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
         return counts | {"changed_matrices": int((rows["frobenius_norm"] > 0).sum())}
     products = [update.product for update in updates.adapter.updates.values()]
     magnitudes = sum(u.magnitude.numel() for u in updates.adapter.updates.values() if u.magnitude is not None)
+    magnitudes += sum(len(u.product.A) for u in updates.adapter.updates.values() if u.kind == "adalora")  # its E
     return counts | {
         "factors": sum(p.B.numel() + p.A.numel() for p in products) + magnitudes,
         "beside": sum(tensor.numel() for tensor in updates.adapter.saved.values()),
@@ -89,15 +92,14 @@ def _parameters(updates: Updates, rows: pd.DataFrame) -> Facts:
 
 def _worst(rows: pd.DataFrame) -> Facts | None:
     """The matrix of which the rank that holds 90 % over all matrices holds the least, that share, and the rank that its
-    own 90 % needs, None where that was not measured. None where no rank holds 90 %."""
+    own 90 % needs. None where nothing moved."""
     moved = rows[rows["frobenius_norm"] > 0]
     rank = uniform_ranks(rows)["90%"]
     if rank is None:
         return None
     shares = energy_held(moved) / np.square(moved["frobenius_norm"].to_numpy(float))[:, None]
     worst = int(np.argmin(shares[:, rank - 1]))
-    enough = np.flatnonzero(shares[worst] >= 0.9 * (1 - 1e-9))
-    needs = int(enough[0]) + 1 if len(enough) else None
+    needs = int(np.flatnonzero(shares[worst] >= 0.9 * (1 - 1e-9))[0]) + 1
     name = moved["matrix"].iloc[worst].removesuffix(".weight")
     return {"matrix": name, "share": shares[worst, rank - 1], "needs": needs}
 
@@ -119,7 +121,7 @@ def _curve(members: pd.DataFrame, verdict: Verdict) -> list[Facts]:
     shares = energy_held(moved) / np.square(moved["frobenius_norm"].to_numpy(float))[:, None]
     curves = {"median": np.median(shares, axis=0), "low": shares.min(axis=0), "high": shares.max(axis=0)}
     longest = shares.shape[1]
-    curves["null"] = _null_shares(members, verdict, longest)
+    curves["null"] = _null_shares(moved, verdict, longest)
     ks = np.unique(np.linspace(1, longest, min(longest, POINTS)).round().astype(int))
     return [{"k": k} | {name: curve[k - 1] for name, curve in curves.items()} for k in ks]
 
@@ -148,6 +150,7 @@ def _layers(rows: pd.DataFrame) -> Facts:
     return {
         "unit": "‖ΔW‖ / ‖W0‖" if relative else "root mean square entry of ΔW",
         "moved": bool((size > 0).any()),
+        "median": float(size.median()),
         "hardly": list(layers.index[layers <= HARDLY]),
         "least": min(zip(layers, layers.index, strict=True)) if len(layers) else None,
         "matrices": rows[["matrix", "module"]].assign(size=size).to_dict("records"),
@@ -203,6 +206,8 @@ def _verdict(updates: Updates, members: pd.DataFrame, level: float) -> Verdict:
     moved = members[members["frobenius_norm"] > 0]
     if moved.empty:
         return Verdict(UNTESTED, reason=STILL)
+    if all(len(sigma) < 2 for sigma in moved["sigma"]):
+        return Verdict(UNTESTED, reason="rank 1 has one singular value, and a spectrum needs two")
     if moved["rank"].isna().any():
         return _dense(moved, level)
     if reason := _no_product_null(updates, moved):
@@ -222,8 +227,6 @@ def _no_product_null(updates: Updates, moved: pd.DataFrame) -> str:
     kinds = {part for kind in set(moved["kind"]) for part in kind.split("+")}
     if special := [name for name in NO_NULL if name in (*kinds, start)]:
         return f"it is {special[0]}, whose parts are not random factors: its noise has no known null"
-    if all(len(sigma) < 2 for sigma in moved["sigma"]):
-        return "rank 1 has one singular value, and a spectrum needs two"
     names = set(moved["matrix"])
     factors = [matrix.update() for matrix in updates.matrices if matrix.name in names]
     products = [update for update in factors if isinstance(update, LowRank)]
@@ -237,9 +240,8 @@ def _no_product_null(updates: Updates, moved: pd.DataFrame) -> str:
 def _dense(moved: pd.DataFrame, level: float) -> Verdict:
     if moved["kind"].str.contains("dora").any():
         return Verdict(UNTESTED, reason="DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk")
-    untold = moved[moved["spikes"].isna() | moved["spikes_not_told"].notna()]
-    if len(untold):
-        why = "it has no bulk" if math.isnan(untold["spikes"].iloc[0]) else "its bulk is not that of iid noise"
-        return Verdict(UNTESTED, reason=why)
-    p = float(poisson.sf(int(moved["spikes"].sum()) - 1, ABOVE * len(moved)))
+    if moved["spikes_not_told"].notna().any():
+        return Verdict(UNTESTED, reason="its bulk is not that of iid noise")
+    is_far = (moved["spectral_norm"] > FAR * moved["noise_edge"]).any()  # the edge is 0 where there is no noise
+    p = 0.0 if is_far else float(poisson.sf(int(moved["spikes"].sum()) - 1, ABOVE * len(moved)))
     return Verdict(NOISE if p >= level else SPIKES, IID, p=p)

@@ -80,9 +80,8 @@ def spikes_told(row: Row) -> Row:
     shape, misfit = (row["out"], row["in"]), row.get("bulk_misfit", math.nan)
     if tells_spikes(misfit, row["noise_std"], shape):
         return {"spikes_told": row["spikes"]}
-    iid = noise_misfit(shape)
-    reason = f"the bulk is not that of iid noise: misfit {misfit:.2g}, iid noise has {iid:.2g}"
-    return {"spikes_told": math.nan, "spikes_not_told": "no bulk was measured" if math.isnan(misfit) else reason}
+    reason = f"the bulk is not that of iid noise: misfit {misfit:.2g}, iid noise has {noise_misfit(shape):.2g}"
+    return {"spikes_told": math.nan, "spikes_not_told": reason}
 
 
 def median_of(rows: pd.DataFrame, key: str) -> float | None:
@@ -124,7 +123,6 @@ def facts_of(rows: pd.DataFrame) -> dict[str, Any]:
         "factors": sorted({int(rank) for rank in moved["rank"].dropna()}),
         "noise": _beside_noise(moved[moved["spikes"].notna()]),
         "uniform": uniform_ranks(moved),
-        "values": max((len(sigma) for sigma in moved["sigma"]), default=0),
         "null_ninety": median_of(dense, "null.energy_rank_90"),
         "sides": float(dense[["out", "in"]].min(axis=1).median()) if len(dense) else None,
         "storage": _storage(moved[moved["kind"] == "pair"]),
@@ -190,7 +188,7 @@ def table(rows: pd.DataFrame) -> Table:
             _cell(members, "stable_rank"),
             "not told" if members["spikes_not_told"].notna().any() else _cell(members, "spikes", ",.0f"),
             *(_cell(members, f"energy_rank_{round(100 * share)}", ",.0f") for share in SHARES),
-            str(len(set(" ".join(members["untrusted"]).split()) & set(MEASURES))),
+            str(len(set(" ".join(members.loc[members["frobenius_norm"] > 0, "untrusted"]).split()) & set(MEASURES))),
         )
     return shown
 

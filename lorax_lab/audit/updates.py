@@ -12,7 +12,7 @@ from lorax_lab.audit.checkpoint import Checkpoint, Matrix, Note, fingerprint_of,
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import GROUP, LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
 from lorax_lab.methods.lineage import Lineage, lineage_of
-from lorax_lab.methods.names import plain_name
+from lorax_lab.methods.names import is_embedding, is_output_layer, plain_name
 from lorax_lab.models.tensor_files import WEIGHT_DTYPES, as_matrix, dtype_of
 from lorax_lab.spectra import Update
 
@@ -115,12 +115,14 @@ def _matrix(update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None
     if update.foreign == GROUP:
         raise ConfigError(f"{adapter}: {update.name} is {GROUP}, whose rows are not in the file; leave BASE out")
     name, stored = weights.get(plain_name(f"{update.name}.weight"), ("", None))
+    if stored is None and is_output_layer(f"{update.name}.weight"):  # tied: the file has the embedding alone
+        tables = [table for key, table in weights.values() if is_embedding(key) and tuple(table.shape) == update.shape]
+        name, stored = f"{update.name}.weight", tables[0] if len(tables) == 1 else None
+    if stored is not None and stored.dtype not in WEIGHT_DTYPES:
+        raise ConfigError(f"{name} in BASE is {dtype_of(stored)}; dequantize it first (model.dequantize())")
     if stored is None or tuple(stored.shape) not in (update.shape, update.shape[::-1]):
         there = "and BASE has no such weight" if stored is None else f"in BASE {tuple(stored.shape)}"
         raise ConfigError(f"{adapter}: {update.name} is {update.shape}, {there}; name the adapter's own base")
-
-    if stored.dtype not in WEIGHT_DTYPES:
-        raise ConfigError(f"{name} in BASE is {dtype_of(stored)}; dequantize it first (model.dequantize())")
 
     def make() -> Update:
         return update.update(update.oriented(stored) if update.needs_base else None)

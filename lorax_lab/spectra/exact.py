@@ -42,6 +42,11 @@ class Spectrum:
     error: Float64[Tensor, " m"]
     route: tuple[str, ...]
 
+    @property
+    def told(self) -> Float64[Tensor, " m"]:
+        """`sigma`, with 0 for a value that is no larger than its error: an update of exact low rank stays one."""
+        return torch.where(self.sigma > self.error, self.sigma, 0)
+
 
 def spectrum(x: Tensor | Blocks, wanted: float = 0.0) -> Spectrum:
     """All singular values of a dense update in fp64, with a bound on their error.
@@ -65,9 +70,10 @@ def spectrum(x: Tensor | Blocks, wanted: float = 0.0) -> Spectrum:
         raise ValueError(f"wanted is {wanted}; expected 0 (every value) to 1, relative to the largest value")
     shape = shape_of(x)
     route: list[str] = []
-    for name, solve in (("gram", _by_gram), ("svdvals", _by_svd), ("gesvd", _by_gesvd)):
+    of_triangle = {"svdvals": torch.linalg.svdvals, "gesvd": _gesvd}
+    for name in ("gram", *of_triangle):
         try:
-            sigma, error, exponent = solve(x, wanted)
+            sigma, error, exponent = _by_gram(x, wanted) if name == "gram" else _by_triangle(x, of_triangle[name])
         except (_Refused, torch.linalg.LinAlgError) as failure:
             route.append(f"{name}: {str(failure).strip().splitlines()[0]}")
             continue
@@ -105,22 +111,15 @@ def _by_gram(x: Tensor | Blocks, wanted: float) -> Solved:
     return sigma, torch.maximum(above, below), product.exponent
 
 
-def _by_svd(x: Tensor | Blocks, wanted: float) -> Solved:
-    return _by_triangle(x, torch.linalg.svdvals)
-
-
-def _by_gesvd(x: Tensor | Blocks, wanted: float) -> Solved:
+def _gesvd(triangle: Tensor) -> Tensor:
     """LAPACK's older QR iteration, on the CPU: slow, and it converges where divide and conquer does not."""
     from scipy.linalg import LinAlgError, svd
 
-    def solve(triangle: Tensor) -> Tensor:
-        try:
-            sigma = svd(triangle.cpu().numpy(), compute_uv=False, lapack_driver="gesvd", check_finite=False)
-        except LinAlgError as failure:
-            raise _Refused(str(failure)) from failure
-        return torch.from_numpy(sigma).to(triangle.device)
-
-    return _by_triangle(x, solve)
+    try:
+        sigma = svd(triangle.cpu().numpy(), compute_uv=False, lapack_driver="gesvd", check_finite=False)
+    except LinAlgError as failure:
+        raise _Refused(str(failure)) from failure
+    return torch.from_numpy(sigma).to(triangle.device)
 
 
 def _by_triangle(x: Tensor | Blocks, solve: Callable[[Tensor], Tensor]) -> Solved:

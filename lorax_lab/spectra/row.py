@@ -54,7 +54,8 @@ def row_of(
 
     A dense update also has what stands above noise (`noise_std` is fitted to the bulk, so spikes do not raise it) and,
     where it was stored, what stands above rounding. A low-rank product has no bulk to take the noise from. Where a
-    measure is NaN, `undefined` says why: ΔW or W0 is zero, or ΔW is numerically low-rank and has no bulk.
+    measure is NaN, `undefined` says why: ΔW or W0 is zero, no W0 was given, or ΔW has no bulk, as it is numerically
+    low-rank.
 
     Args:
         sigma: all singular values, descending, fp64; min(out, rank, in) of them for a low-rank product.
@@ -93,6 +94,7 @@ def _undefined(row: Row) -> Row:
     causes = {
         "ΔW is zero": is_zero,
         "W0 is zero": row["base_norm"] == 0,
+        "no W0 was given": math.isnan(row["base_norm"]),
         "ΔW has no noise": not is_zero and math.isnan(row.get("gavish_donoho_rank", 0.0)),
     }
     reasons = [reason for reason, holds in causes.items() if holds]

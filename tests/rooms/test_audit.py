@@ -1,6 +1,8 @@
 """The audit through files on disk: planted updates come back, adapters equal their merged weights, nothing is lost."""
 
+import json
 import math
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from lorax_lab.audit import measure
 from lorax_lab.audit.__main__ import main
+from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
 from lorax_lab.spectra import MEASURES, NULLS, summary
 from lorax_lab.streams import generator
 
@@ -206,6 +209,37 @@ def test_an_adapter_alone_is_measured_unless_it_needs_its_base(capsys: pytest.Ca
     _, folder, _ = adapter("dora", use_dora=True)
     assert main([str(folder), "--out", "other"]) == 2
     assert "BASE ADAPTER" in capsys.readouterr().err
+
+
+def test_an_output_layer_that_is_tied_is_held_against_the_embedding_and_packed_weights_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def of(module: str) -> str:
+        tensors = {f"{module}.lora_A": gaussian(2, 8), f"{module}.lora_B": gaussian(20, 2)}
+        Path(module).mkdir()
+        save_file({f"{PREFIX}{n}.weight": t.contiguous() for n, t in tensors.items()}, Path(module, WEIGHTS))
+        Path(module, SETTINGS).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}))
+        return module
+
+    base = Path("base.safetensors")
+    save_file({"model.embed_tokens.weight": gaussian(20, 8), "q.weight": torch.ones(80, 1).byte()}, base)
+    rows = audit(base, of("lm_head"))
+    assert list(rows["matrix"]) == ["lm_head.weight"]
+    assert float(rows["relative_norm"].iloc[0]) > 0
+    assert main([str(base), of("q"), "--out", "other"]) == 2
+    assert "dequantize it first" in capsys.readouterr().err
+    assert audit("lm_head", out="alone")["undefined"].tolist() == ["no W0 was given"]
+
+
+def test_a_layer_that_did_not_change_flags_nothing() -> None:
+    base = {f"l.{i}.q.weight": torch.randn(32, 24, dtype=torch.float64) for i in range(2)}
+    low = 100.0 * torch.outer(gaussian(32), gaussian(24))
+    before, after = written(base, {"l.0.q.weight": base["l.0.q.weight"], "l.1.q.weight": base["l.1.q.weight"] + low})
+    rows = audit(before, after)
+    assert rows["untrusted"].tolist()[0]
+    text = Path("out/report.md").read_text()
+    assert re.search(r"^ *q .* 0 *$", text, re.MULTILINE)
+    assert rows["numerical_rank"].tolist() == [0, 1]
 
 
 def test_an_extracted_adapter_is_the_truncated_update() -> None:

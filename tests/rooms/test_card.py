@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace as Namespace
@@ -16,13 +17,14 @@ import torch
 from conftest import ran
 from golden_page import check
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorax_lab.audit import card as steps
 from lorax_lab.audit import cuts
 from lorax_lab.audit.__main__ import main as entry
 from lorax_lab.audit.findings import sentences
 from lorax_lab.audit.picture import STYLE, draw, png
+from lorax_lab.errors import ConfigError
 from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
 
@@ -165,6 +167,31 @@ def test_a_checkpoint_that_only_noise_changed_is_called_noise() -> None:
     assert card(tuned, "--base", base)["verdict"]["finding"] == "noise"
 
 
+def test_one_strong_direction_tells_beside_many_types_and_a_matrix_of_one_row_is_not_tested() -> None:
+    draw = torch.Generator().manual_seed(3)
+    names = [f"{name}.weight" for name in "abcdefgh"]
+    base = {name: torch.randn(64, 48, generator=draw) for name in names} | {"row.weight": torch.ones(1, 48)}
+    update = {name: 0.01 * torch.randn(tensor.shape, generator=draw) for name, tensor in base.items()}
+    update["c.weight"] += torch.outer(torch.ones(64), torch.ones(48)) / 10
+    for folder, tensors in (("base", base), ("tuned", {name: base[name] + update[name] for name in base})):
+        Path(folder).mkdir()
+        save_file(tensors, Path(folder, "model.safetensors"))
+    facts = card("tuned", "--base", "base")
+    findings = {module["module"]: module["verdict"]["finding"] for module in facts["modules"]}
+    assert findings == dict.fromkeys("abdefgh", "noise") | {"c": "spikes", "row": "cannot be tested"}
+    assert "one singular value" in next(m for m in facts["modules"] if m["module"] == "row")["verdict"]["reason"]
+    sizes = sorted(matrix["size"] for matrix in facts["layers"]["matrices"])
+    assert facts["layers"]["median"] == pytest.approx(np.median(sizes))
+
+
+def test_an_update_that_stayed_zero_may_have_the_largest_rank() -> None:
+    tensors = factors(1, even)
+    tensors["h.3.attn.q.lora_A"] = torch.randn(4 * RANK, 48)
+    tensors["h.3.attn.q.lora_B"] = torch.zeros(64, 4 * RANK)
+    facts = card(adapter(tensors, rank_pattern={"h.3.attn.q": 4 * RANK}))
+    assert [len(module["curve"]) for module in facts["modules"]] == [RANK, RANK]
+
+
 def test_a_card_is_the_golden_page() -> None:
     """All of its words: of a scored adapter, and the headline of every outcome. Write it with GOLDEN=write."""
     facts = card(adapter(factors(0, lambda layer: steep(layer) * (0.01 if layer == 2 else 1.0))))
@@ -205,6 +232,9 @@ def test_a_wrong_input_is_refused_by_name_and_nothing_is_written(capsys: pytest.
     tensors = factors(0, even)
     lora_folder, tuned = adapter(tensors), checkpoints(lambda w: w)[1]
     first = next(iter(tensors))
+    with_bias = adapter(tensors, "with_bias", lora_bias=True)
+    bias = {f"{PREFIX}h.0.attn.q.lora_B.bias": torch.ones(64)}
+    save_file(load_file(Path(with_bias, WEIGHTS)) | bias, Path(with_bias, WEIGHTS))
     factor = {"down.weight": torch.ones(2, 8), "up.weight": torch.ones(8, 2)}
     save_file({f"lora_unet_h_0.lora_{part}": tensor for part, tensor in factor.items()}, "kohya.safetensors")
     Path("empty").mkdir()
@@ -214,6 +244,7 @@ def test_a_wrong_input_is_refused_by_name_and_nothing_is_written(capsys: pytest.
     for words, named in [
         ([adapter({**tensors, first: tensors[first] * torch.nan}, "nan")], "h.0.attn.q"),
         ([adapter(tensors, "biased", bias="all"), "--extract", "rank=2"], "bias=all"),
+        ([with_bias, "--extract", "rank=2"], "h.0.attn.q.lora_B.bias was trained too"),
         (["kohya.safetensors", "--extract", "rank=2"], "--extract"),
         ([adapter(tensors, "pissa", init_lora_weights="pissa")], "--base BASE"),
         ([lora_folder, "--base", adapter(tensors, "second")], "--base BASE"),
@@ -348,6 +379,27 @@ def test_an_adapter_is_not_scored_without_a_part_of_it(
         tensors = {key: tensor for key, tensor in tensors.items() if "classifier" not in key}
     save_file(tensors, Path(folder, WEIGHTS))
     assert name in refused(capsys, folder, "--base", model_folder, "--task", *task)
+
+
+def test_a_checkpoint_is_not_scored_with_a_matrix_of_its_base(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(model_folder / "model.safetensors")
+    shutil.copytree(model_folder, "tuned")
+    lacking = {key: tensor for key, tensor in tensors.items() if "layer.0.output.dense" not in key}
+    save_file(lacking, "tuned/model.safetensors")
+    assert DENSE in refused(capsys, "tuned", "--base", model_folder, "--task", *tuned_here[1])
+
+
+def test_a_change_of_one_name_of_a_tied_weight_is_refused() -> None:
+    model = nn.ModuleDict({"embed_tokens": nn.Embedding(5, 3), "lm_head": nn.Linear(3, 5, bias=False)})
+    model["lm_head"].weight = model["embed_tokens"].weight
+    other = torch.ones(5, 3)
+    cuts._check_tied(model, {}, {}, "it")
+    cuts._check_tied(model, {}, {"embed_tokens.weight": other, "lm_head.weight": other}, "it")
+    for places, saved in (({"lm_head": "lm_head"}, {}), ({}, {"embed_tokens.weight": other})):
+        with pytest.raises(ConfigError, match=r"embed_tokens\.weight, lm_head"):
+            cuts._check_tied(model, places, saved, "it")
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -168,7 +168,8 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     ]
     parts = [forgotten(*place, (-9.0, 5.0), (9.0, 6.0)) for place in others]
     table = pd.concat([forgotten("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs), *parts])
-    assert limits.forgets(table, (*TASKS, "three")) is None
+    with_a_third = limits.forgets(table, (*TASKS, "three"))
+    assert (VERDICTS[with_a_third["outcome"]], with_a_third["missing"]) == ("open", ["three"])
     made = limits.forgets(table, TASKS)
     assert VERDICTS[made["outcome"]] == verdict
     assert [(more.low, more.high) for more in made["as_trained"].values()] == list(zip(lows, highs, strict=True))
@@ -178,6 +179,10 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     row = next(line for line in page.splitlines() if line.startswith("| LoRA forgets"))
     assert f"**{verdict}**" in row
     assert "at equal norm by 0.00 [-9.00, 9.00] (one), 5.50 [5.00, 6.00] (two) | SmolLM2, LoRA of rank 8 |" in row
+    monkeypatch.setattr(limits, "FORGETS_ON", (*TASKS, "three"))
+    page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
+    assert "**open**, by a rule set before |" in page
+    assert "| three, which the rule asks for too; larger models" in page
 
 
 def test_repeats_of_a_task_count_once() -> None:
