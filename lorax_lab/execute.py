@@ -44,6 +44,8 @@ from lorax_lab.train import Batch, Loss, TrainResult, make_accelerator, make_opt
 
 Sink = Callable[[int, int, Mapping[str, float]], None]
 """Called after each training step as `sink(step, steps, metrics)`."""
+OF_BATCH_NORMS = ("running_mean", "running_var", "num_batches_tracked")
+"""How buffers end that a batch norm changes when it trains."""
 
 
 @dataclass
@@ -245,15 +247,19 @@ def _cached(
 
 
 def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> memory.Ledger:
-    """What one training step of this process on the largest batch holds; the weights keep their bits (the rate is 0).
-    Of a model in shares nothing is known before it has trained."""
+    """What one training step of this process on the largest batch holds; the weights keep their bits (the rate is 0),
+    and so do the running means of batch norms. Of a model in shares nothing is known before it has trained."""
     batch = split.largest_batch(config.train.batch_size).mine(split.task.kind.weight).to(accelerator.device).inputs
     if distributed.is_spread(model):
         return memory.uncategorized(0, tuple(next(iter(batch.values())).shape))
     optimizer = make_optimizer(model.train(), config.train.optimizer, 0.0, config.train.weight_decay)
     loss_of = _loss(METHODS[config.method.name], split.task)
+    running = {key: buffer.clone() for key, buffer in model.named_buffers() if key.endswith(OF_BATCH_NORMS)}
     with global_stream(config.seed, "memory"):
-        return memory.record_step(model, optimizer, batch, accelerator, loss_of).ledger()
+        ledger = memory.record_step(model, optimizer, batch, accelerator, loss_of).ledger()
+    for key, buffer in running.items():
+        model.get_buffer(key).copy_(buffer)
+    return ledger
 
 
 def train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
@@ -262,7 +268,6 @@ def train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     identity = {
         "run_id": run.run_id,
         "versions": provenance.versions(config.method.packages),
-        "git": dataclasses.asdict(provenance.git()),
         "code": provenance.code_sha256(),
         "kernel": run.kernel,
         "threads": provenance.hardware()["threads"],
@@ -334,7 +339,7 @@ def _record(
             process_peak_covers="run" if run.fresh_peak else "process",
             device_peak_bytes=memory.peak_device_bytes(),
         ),
-        time=Time(*work, findings.truncation_seconds, time.monotonic() - run.started),
+        time=Time(*work, findings.truncation_seconds, time.monotonic() - run.started + trained.earlier),
         metric=task.metric,
         metrics=_flat({"validation": validation} | findings.scores) | {"train/loss": trained.metrics("train")["loss"]},
         matrices=findings.matrices,

@@ -66,6 +66,7 @@ class TrainResult:
     Args:
         steps: that were taken; early stopping leaves out some of those planned.
         kept: the step whose weights the model has now.
+        seconds: of training, also of earlier attempts, which took `earlier` of them.
     """
 
     steps: int
@@ -74,6 +75,7 @@ class TrainResult:
     examples: int
     tokens: int
     history: list[Metrics] = field(default_factory=list)
+    earlier: float = 0.0
 
     def metrics(self, split: str) -> Metrics:
         """The metrics of `split` at the step whose weights are kept, by plain names; empty where none were taken."""
@@ -285,7 +287,7 @@ def train(
     if at.best:
         load_trained(model, at.best)
     kept_step = at.best_step if at.best else at.step
-    return TrainResult(at.step, kept_step, at.seconds, at.examples, at.tokens, at.history)
+    return TrainResult(at.step, kept_step, at.seconds, at.examples, at.tokens, at.history, before)
 
 
 def _are_finite(parameters: list[nn.Parameter]) -> bool:

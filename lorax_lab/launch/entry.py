@@ -21,7 +21,7 @@ def launch() -> int:
     # torchrun starts several processes with one command line: one of each machine says what is wrong with it
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
     with nullcontext() if is_first else redirect_stdout(io.StringIO()):
-        return answer(_launch, " before anything trained", sys.stdout)
+        return answer(_launch, "; the same command goes on with what is missing", sys.stdout)
 
 
 def _launch() -> int:

@@ -77,7 +77,7 @@ def precision_of(config: TrainConfig) -> str:
 def chosen(subject: str, options: tuple[str, ...], ratio_of: Callable[[], float | None], most: float) -> str:
     """One of two options: the answer of an earlier trial on this machine where one is kept. Otherwise the second one if
     the ratio of its time to that of the first is at most `most`; this answer is kept."""
-    facts, deciding = hardware(), ("machine", "system", "processor", "instruction_set", "processors", "threads")
+    facts, deciding = hardware(), ("machine", "system", "processor", "instruction_set", "processors")
     machine = {key: facts[key] for key in deciding} | {"torch": torch.__version__}
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{subject}s" / f"{digest[:16]}.json"

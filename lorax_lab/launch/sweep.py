@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
     for line in [*shares_in_words([] if launcher else workers), *unmeasured]:
         say(line)
     if dry_run:
-        for line in dry_run_lines(sweep.runs, len(workers)):
+        for line in dry_run_lines(sweep.runs, max(len(workers), 1)):
             say(line)
         return 0
     if launcher and sweep.waiting:
@@ -177,7 +177,8 @@ class Sweep:
             ended_by = signal_of(interrupt)
             return True
         finally:
-            workers.end(ended_by)
+            with suppress(KeyboardInterrupt):  # what is left are windows, for which Ctrl-C does not wait
+                workers.end(ended_by)
         return False
 
     def train_together(self) -> bool:
@@ -206,17 +207,19 @@ class Sweep:
         return None
 
     def _is_over(self, run: Run) -> bool:
-        """Whether a run has all that it can have, or was tried since the sweep began by another launcher."""
+        """Whether a run has all that it can have, or has failed in another launcher since the sweep began. One that was
+        killed there, as by Ctrl-C, goes on here."""
         if run.run_id in self.uncompared and run.reference in self.failed:
             return True
-        has_failed = status_of(run.folder) not in (None, "damaged", "completed", "running")
+        has_failed = status_of(run.folder) not in (None, "damaged", "completed", "running", "killed")
         return is_done(run) or (has_failed and is_recorded_since(run))
 
     def _tried(self, run: Run, status: str) -> None:
         """Count an attempt, and print how it ended."""
         run = self.left[run.run_id]
         has_result = status in ("completed", RECORDED)
-        if has_result and run.reference not in self.failed and lacks_comparison(run.folder, run.reference):
+        is_first = run.run_id not in self.uncompared and run.reference not in self.failed
+        if has_result and is_first and lacks_comparison(run.folder, run.reference):
             self.uncompared.add(run.run_id)
         elif status != ELSEWHERE:
             del self.left[run.run_id]

@@ -172,6 +172,8 @@ class Workers:
 
     def end(self, number: signal.Signals | None = None) -> None:
         """Wait until every process has ended: in its own time, or after a signal, which leaves it `PATIENCE`."""
+        if number is None:
+            self._dismiss()
         workers, began = (*self.busy.values(), *self.idle), time.monotonic()
         for worker in workers:
             if number is not None:
@@ -188,6 +190,20 @@ class Workers:
                 self._died(worker, "killed", f"interrupted by {number.name}", worker.last_words())
         for worker in workers:
             worker.close()
+
+    def _dismiss(self) -> None:
+        """Tell those that are idle to end, and print what they still say, as that W&B lacks a run."""
+        open_pipes: list[Any] = [worker.pipe for worker in self.idle]
+        for pipe in open_pipes:
+            with suppress(OSError):
+                pipe.send(None)
+        while open_pipes:
+            for pipe in wait(open_pipes):
+                try:
+                    if (message := pipe.recv())["kind"] == "say":
+                        say(message["text"])
+                except (EOFError, OSError):
+                    open_pipes.remove(pipe)
 
 
 def cause(code: int) -> tuple[Status, str]:
@@ -231,8 +247,8 @@ class Parent(io.TextIOBase):
 
 
 def main(pipe: Connection, stacks: int) -> int:
-    """Train the runs that come through the pipe until it is closed; a deadly signal leaves the stacks of all threads in
-    the file with that handle."""
+    """Train the runs that come through the pipe until None does, or until it is closed; a deadly signal leaves the stacks
+    of all threads in the file with that handle."""
     faulthandler.enable(stacks)
     interrupt_once()
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm tells every process; the parent ends this one
@@ -241,19 +257,19 @@ def main(pipe: Connection, stacks: int) -> int:
     guard()
     PULSE.listener = lambda allowed: parent.report("pulse", allowed=allowed)
     try:
-        while True:
-            run = pipe.recv()
+        while (run := pipe.recv()) is not None:
             PULSE.begin()
             parent.report("end", status=attempt(run, parent.show))
             gc.collect()  # a model and its optimizer are held in cycles, beside the next run's
             with suppress(AttributeError):  # glibc's alone: what it keeps of freed memory goes back to the system
                 ctypes.CDLL(None).malloc_trim(0)
+        windows.close()
     except EOFError:
         windows.close()
-        return 0
     except KeyboardInterrupt:
         windows.close(wait=False)
         return 130
+    return 0
 
 
 if __name__ == "__main__":

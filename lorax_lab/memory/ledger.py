@@ -147,7 +147,7 @@ def record_step(
         with accelerator.autocast():
             loss = loss_of(model, batch)
         recorder.enter("backward")
-        accelerator.backward(loss)
+        loss.backward()  # not scaled, as in fp16: an overflow would leave NaN in the weights
         del loss
         recorder.see([p.grad for p in model.parameters() if p.grad is not None], "gradients")
         recorder.enter("optimizer")

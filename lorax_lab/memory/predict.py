@@ -52,7 +52,7 @@ def _gathered(model: nn.Module) -> int:
 def plain_accelerator(mixed: bool) -> Any:
     """What `record_step` needs of an accelerator, for one device; products are in bf16 if the step is mixed."""
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=mixed)
-    return SimpleNamespace(autocast=autocast, backward=Tensor.backward)
+    return SimpleNamespace(autocast=autocast)
 
 
 NF4 = "nf4"

@@ -115,6 +115,9 @@ class Checkpoints:
                 tensors = _read(folder, model, optimizer)
                 if changed := self._changed(state):
                     self.tell(f"{folder} is of another {', '.join(changed)}; training starts from the beginning")
+                    distributed.agreed(True)  # all have read it
+                    if distributed.is_first():  # else `save` would keep these, whose steps are higher
+                        shutil.rmtree(self.folder, ignore_errors=True)
                     return None
                 best = {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
                 position = Position(**{key: state[key] for key in vars(Position()) if key != "best"}, best=best)
@@ -152,7 +155,8 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 def _streams() -> dict[str, Tensor]:
     """The states of this process's random streams, by device."""
     cuda = {f"cuda/{device}": torch.cuda.get_rng_state(device) for device in range(torch.cuda.device_count())}
-    return {"cpu": torch.get_rng_state()} | cuda
+    mps = {"mps": torch.mps.get_rng_state()} if torch.backends.mps.is_available() else {}
+    return {"cpu": torch.get_rng_state()} | cuda | mps
 
 
 def _set_streams(tensors: dict[str, Tensor], processes: int, step: int) -> None:
@@ -162,6 +166,8 @@ def _set_streams(tensors: dict[str, Tensor], processes: int, step: int) -> None:
         return
     prefix = f"random{distributed.rank() or ''}"
     torch.set_rng_state(tensors[f"{prefix}/cpu"])
+    if torch.backends.mps.is_available():
+        torch.mps.set_rng_state(tensors[f"{prefix}/mps"])
     for device in range(torch.cuda.device_count()):
         torch.cuda.set_rng_state(tensors[f"{prefix}/cuda/{device}"], device)
 

@@ -26,7 +26,7 @@ CACHE = ".cache"
 """The store's folder of the outputs of bases that nothing, or only a head, has trained: one file for all runs of the
 same base and data."""
 HISTORY = "metrics.jsonl"
-NOT_RESULTS = (RECORD, "wandb.json", "progress.jsonl")
+NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
 
 
 def save_trained(folder: Path, files: dict[str, dict[str, Any]], header: Mapping[str, str] | None = None) -> None:

@@ -81,7 +81,8 @@ def hardware(kernel: str | None = None) -> dict[str, Any]:
     machine: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "processor": _processor()}
     machine |= {"instruction_set": torch.backends.cpu.get_cpu_capability(), "processors": os.cpu_count()}
     machine |= {"threads": torch.get_num_threads()}
-    machine |= {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
+    without_cuda = "mps" if torch.backends.mps.is_available() else "cpu"
+    machine |= {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else without_cuda}
     machine |= {"processes": processes()} if processes() > 1 else {}
     return machine | ({"kernel": kernel} if kernel else {})
 

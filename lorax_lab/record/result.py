@@ -13,8 +13,6 @@ MODEL = ConfigDict(extra="forbid", cache_strings=False)
 """Of each class of a record: its types are checked when it is made and when it is read, and it has no other keys. A
 cache of texts would take a quarter of a mebibyte at the first reading, and end a process that has no room."""
 Count = NonNegativeInt
-ROUNDING = 1e-3
-"""How far beyond its bounds a score may be."""
 UNDEFINED = "undefined"
 """The key of a row of measures that says why some have no value; a row has it only if some have none."""
 
@@ -229,17 +227,6 @@ class Result:
     scoring: Scoring | None = None
     probes: list[Probe] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        scores = {f"truncation/{cut['k']}/{self.metric}": cut.get(self.metric) for cut in self.truncation or []}
-        scores |= {**self.metrics, **self.baselines}
-        scores |= {f"probes/{probe.name}/{self.metric}": probe.score for probe in self.probes}
-        lowest, highest = (-1.0, 1.0) if self.higher_is_better else (0.0, math.inf)
-        for name, value in scores.items():
-            if not name.endswith(f"/{self.metric}") or value is None or not math.isfinite(value):
-                continue
-            if not lowest - ROUNDING <= value <= highest + ROUNDING:
-                raise ValueError(f"{name} is {value}; it is from {lowest:g} to {highest:g}")
 
     def score(self, split: str) -> float:
         """The primary metric on a split; NaN where it is not finite or was not taken."""

@@ -4,7 +4,9 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,8 +32,9 @@ from lorax_lab.launch.runs import (
     clear_checkpoints,
     interrupt_once,
     interrupted,
+    record_status,
 )
-from lorax_lab.launch.sweep import carry_out
+from lorax_lab.launch.sweep import Sweep, carry_out
 from lorax_lab.launch.workers import Workers
 from lorax_lab.record import record
 from lorax_lab.record.lease import is_leased, lease
@@ -195,6 +198,33 @@ def test_a_recorded_run_is_compared_with_a_reference_that_can_be_used(
     monkeypatch.setattr("lorax_lab.launch.runs.compare", lambda *_: recorded(run, reference="the-reference"))
     assert attempt(run, unseen) == outcome
     assert not trains
+
+
+def test_a_comparison_whose_process_died_is_not_tried_again(tmp_path: Path) -> None:
+    run = planned(tmp_path, "the-run", "the-reference")
+    recorded(run, reference=None)
+    sweep = Sweep([run])
+    assert sweep.uncompared == set(sweep.left) == {"the-run"}
+    sweep._tried(run, "completed")
+    assert not sweep.left
+
+
+@pytest.mark.parametrize("status", ["killed", "failed"])
+def test_a_run_that_another_launcher_ended_is_tried_here_unless_it_failed(status: Any, tmp_path: Path) -> None:
+    sweep = Sweep([planned(tmp_path)])
+    (run,) = sweep.runs
+    record_status(run, status, "by another launcher")
+    assert sweep._next(set()) == (run if status == "killed" else None)
+
+
+def test_what_workers_say_at_their_end_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    staff = Workers([])
+    pipe, theirs = Pipe()
+    staff.idle = [SimpleNamespace(pipe=pipe)]  # type: ignore[list-item]
+    theirs.send({"kind": "say", "text": "W&B lacks the-run"})
+    theirs.close()
+    staff._dismiss()
+    assert "W&B lacks the-run" in capsys.readouterr().out
 
 
 SIZES = {("m", "t"): 64}
