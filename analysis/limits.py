@@ -56,7 +56,7 @@ Numbers = dict[str, Any]
 
 def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
     """The whole page, from the studies that can be read, and from the search for tasks if there is one."""
-    by_name = {study.name: study for study in studies}
+    by_name = {study.name: study for study in studies if not breaches(study)}
     language = by_name.get(STUDY_OF_LANGUAGE)
     of_cells = [cell for cell in cells(studies) if not cell.unit and LARGEST_RANK in cell.scores]
     return render(
@@ -68,7 +68,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
         shares=shares_of_small_rank(by_name, of_cells),
-        without_answer=[what for name, what in SEEK_THE_END.items() if name not in by_name or breaches(by_name[name])],
+        without_answer=[what for name, what in SEEK_THE_END.items() if name not in by_name],
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
         forgets=forgets(forgetting.table(language), FORGETS_ON) if language else None,
@@ -234,7 +234,7 @@ def shares_of_small_rank(by_name: Mapping[str, Records], of_cells: Sequence[Cell
     rows = list[Numbers]()
     places = [(by_name[cell.study], cell.condition, cell.task) for cell in of_cells]
     for name, base in OTHER_BASES.items():
-        if name in by_name and not breaches(by_name[name]):
+        if name in by_name:
             places += [(by_name[name], task, f"{task} {base}") for task in by_name[name].conditions]
     for study, condition, task in places:
         of_small, of_largest = (_share_of_rank(study, condition, rank) for rank in (SMALL_RANK, LARGEST_RANK))

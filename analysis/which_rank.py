@@ -340,7 +340,7 @@ def most_like(of_cells: Sequence[Cell], words: Sequence[str]) -> pd.DataFrame:
         return cell not in of_name, cell.kind != words[0], sum(octaves)
 
     chosen = sorted(of_cells, key=unlike)[:PRINTED]
-    places = [{key: getattr(cell, key) for key in PLACE if key not in ("task", "unit")} for cell in chosen]
+    places = [{key: getattr(cell, key) for key in PLACE if key != "task"} for cell in chosen]
     regrets = [{f"regret at {rank}": cell.regret(rank) for rank in PRINTED_RANKS} for cell in chosen]
     return pd.DataFrame([place | regret for place, regret in zip(places, regrets, strict=True)])
 

@@ -11,6 +11,7 @@ from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.files import write_csv, write_text
 
 from .. import style
+from ..pages import render
 from . import page
 from .comparison import gains
 from .figures import FIGURES, figures_of
@@ -63,7 +64,7 @@ def _write(options: argparse.Namespace) -> int:
             raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")
-        write_text(options.out / name / PAGE, page.write_damaged(name, reason))
+        write_text(options.out / name / PAGE, render("damaged.md", name=name, reason=reason))
     chosen = [study for study in studies if not options.names or study.name in options.names]
     if options.against:
         return _print_gains(chosen, options.against)

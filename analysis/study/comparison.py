@@ -208,7 +208,7 @@ def usual_rate(rows: pd.DataFrame) -> float:
 
 
 def has_unlike_rate(rows: pd.DataFrame) -> np.ndarray:
-    """Which arms of LoRA have another rate than most of them, (arms,); none of another method has."""
+    """Which arms with a rank have another rate than most of them, (arms,)."""
     return rows["rank"].notna().to_numpy() & ~np.isclose(rows[RATE], usual_rate(rows))
 
 

@@ -128,11 +128,6 @@ def _leads(study: Records) -> tuple[bool, bool, int, str]:
     return declared.figures is None, declared.has_answer, len(study.conditions), began(study)
 
 
-def write_damaged(name: str, reason: str) -> str:
-    """The page of a study that cannot be read."""
-    return render("damaged.md", name=name, reason=reason)
-
-
 def began(records: Records) -> str:
     """When the first of the study's runs was written; empty where it has none."""
     return min((str(line["written"]) for line in records.lines), default="")

@@ -109,10 +109,11 @@ def functional_on_test(records: Records, task: str) -> pd.DataFrame:
 
 
 def _differences_by_k(cuts: pd.DataFrame, part: str, module: str) -> dict[int, np.ndarray]:
-    """The differences from the whole update on validation, (seeds, 1), by k."""
+    """The differences from the whole update on validation, (seeds, 1), by each k that every seed has."""
     rows = cuts[(cuts["part"] == part) & (cuts["module"] == module)]
     by_k: dict[Any, pd.Series[float]] = dict(iter(rows.groupby("k")["difference"]))
-    return {int(k): values.to_numpy(dtype=float)[:, None] for k, values in by_k.items()}
+    seeds = rows["seed"].nunique()  # a search for k90 scores other cuts of each seed
+    return {int(k): values.to_numpy(dtype=float)[:, None] for k, values in by_k.items() if len(values) == seeds}
 
 
 def cut_intervals(cuts: pd.DataFrame, part: str, module: str = ALL) -> dict[int, Interval]:

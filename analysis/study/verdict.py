@@ -61,7 +61,7 @@ def rule(evidence: list[Smallest], low: int, solved: bool = False) -> str:
 
 
 def low_rank(records: Records, task: str) -> int:
-    """The largest rank that is called low: a sixteenth of the matrices' smaller sides, as every study declared."""
+    """The largest rank that is called low: a sixteenth of the smallest side of a matrix."""
     line = update.lines_of(records, task)[0]
     return int(min(min(row["shape"]) for row in line["matrices"].values()) / 16)
 

@@ -247,8 +247,8 @@ class Parent(io.TextIOBase):
 
 
 def main(pipe: Connection, stacks: int) -> int:
-    """Train the runs that come through the pipe until None does, or until it is closed; a deadly signal leaves the stacks
-    of all threads in the file with that handle."""
+    """Train the runs that come through the pipe until None does, or until it is closed. A deadly signal leaves the
+    stacks of all threads in the file with that handle."""
     faulthandler.enable(stacks)
     interrupt_once()
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm tells every process; the parent ends this one

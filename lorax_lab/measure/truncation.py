@@ -221,10 +221,10 @@ def bisected(sizes: Sequence[int], keeps: Callable[[int], bool]) -> int | None:
 
 
 def ranks_of(decompositions: Decompositions, with_sixteenth: bool = False) -> list[int]:
-    """`cut_ranks` of the largest matrix, with a sixteenth of its smaller side, above which an update is not called low,
-    where that is asked for."""
-    full = max(len(d.sigma) for d in decompositions.values())
-    return sorted({*cut_ranks(full), *([full // 16] if with_sixteenth else [])})
+    """`cut_ranks` of the largest matrix, with a sixteenth of the smallest side, above which an update is not called
+    low, where that is asked for."""
+    sides = [len(d.sigma) for d in decompositions.values()]
+    return sorted({*cut_ranks(max(sides)), *([min(sides) // 16] if with_sixteenth else [])})
 
 
 def _cut(decompositions: Decompositions, k: int, name: str, base: Tensor, tuned: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 its figure."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.record import read_record
 from lorax_lab.spectra import intruders, svd
 from lorax_lab.study.protocol import Arm
+from lorax_lab.study.published import Afterwards, read_rows, write_rows
 
 FULL, LORA, FROZEN = "full", "LoRA r=2", "full without embeddings"
 
@@ -117,14 +119,17 @@ def test_without_a_change_nothing_intrudes() -> None:
     np.testing.assert_array_equal(intruders(W0, U, among=0)[1].numpy(), [])
 
 
-def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_fine_tuning(rows: Any) -> None:
+def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_fine_tuning(
+    rows: Any, tmp_path: Path
+) -> None:
     """Two seeds, of which the second has twice the rise. An arm that is no LoRA is compared with nothing."""
     before = rows[BASE, BEFORE]
     second = [
         row | {"seed": 1, "nats": 2 * row["nats"] - before["nats"]} for key, row in rows.items() if key[0] != BASE
     ]
     frozen = [row | {"arm": FROZEN} for row in (*rows.values(), *second) if row["arm"] == LORA]
-    of_task = [row | {"condition": "reviews"} for row in (*rows.values(), *second, *frozen)]
+    write_rows(tmp_path, "forgetting", {"reviews": Afterwards([], [*rows.values(), *second, *frozen])})
+    of_task = read_rows(tmp_path, "forgetting")["reviews"].rows
     figure = FIGURES["forgetting"]
     assert figure.table(study()) is None
     in_one = [

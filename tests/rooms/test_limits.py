@@ -123,8 +123,9 @@ def of_batches(by_rank: dict[int, float], of_seeds: float = 0.0) -> Records:
     ],
 )
 def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows_at_each_rank(
-    by_rank: dict[int, float], of_seeds: float, verdict: str
+    by_rank: dict[int, float], of_seeds: float, verdict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "breaches", lambda study: [])  # the scores are made up
     records = of_batches(by_rank, of_seeds)
     made = limits.batches(records)
     assert VERDICTS[made["outcome"]] == verdict
@@ -183,6 +184,8 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
     assert "**open**, by a rule set before |" in page
     assert "| three, which the rule asks for too; larger models" in page
+    unfair = replace(study(), name=limits.STUDY_OF_LANGUAGE, lines=study().lines[1:])
+    assert "no run is scored on another text" in limits.write([unfair])
 
 
 def test_repeats_of_a_task_count_once() -> None:
@@ -242,6 +245,7 @@ def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:
 
 def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rank 1 of the made study lacks .001, of which full fine-tuning brings .1 or .002."""
+    monkeypatch.setattr(limits, "breaches", lambda study: [])  # the scores are made up
     monkeypatch.setattr(limits, "SMALL_RANK", 1)
     monkeypatch.setattr(limits, "LARGEST_RANK", 8)
     studies = {name: replace(with_head(of_head), name=name) for name, of_head in (("far", 0.7), ("near", 0.798))}
@@ -255,8 +259,6 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
         assert said in limits.write(list(studies.values()))
     monkeypatch.setattr(limits, "OTHER_BASES", {"near": "with three layers"})
     monkeypatch.setattr(limits, "SHALLOW", "near")
-    assert len(limits.shares_of_small_rank(studies, cells[:1])) == 1  # its scores are made up, so it is not fair
-    monkeypatch.setattr(limits, "breaches", lambda study: [])
     rows = limits.shares_of_small_rank(studies, cells[:1])
     assert [row["task"] for row in rows] == ["reviews with three layers", "far"]
     monkeypatch.setattr(limits, "cells", lambda studies: cells[:1])

@@ -8,6 +8,7 @@ import pytest
 from golden_page import check
 from synthetic import PROTOCOL, changed, in_nats, lost, present, shared, study, with_head, with_losses
 
+from analysis.pages import render
 from analysis.study import comparison, page, update
 from analysis.study.records import Records
 from analysis.study.share import Enough
@@ -107,13 +108,13 @@ def test_the_form_may_be_most_of_what_is_brought_in_nats_alone(metric: str, monk
     (condition,) = page.numbers(made)["tasks"]
     assert condition["zero_is"] == "before training"
     text = " ".join(page.write(made).split())
-    assert ("the form alone may be most" in text) == (metric == "nats")
+    assert ("the form of the answers alone may be most" in text) == (metric == "nats")
     assert f"On {TASK} an arm surely scores above full fine-tuning" in text
 
 
 def test_a_page_without_a_verdict_says_why() -> None:
     check("unfair", page.write(replace(study(), lines=study().lines[:-1])))
-    check("damaged", page.write_damaged("made", "its records are gone"))
+    check("damaged", render("damaged.md", name="made", reason="its records are gone"))
 
 
 def test_k_star_is_decided_on_validation_where_a_seed_lacks_the_answers() -> None:

@@ -41,7 +41,9 @@ def table(records: Records) -> pd.DataFrame | None:
     in their rank alone."""
     if not records.protocol.ranked():
         return None
-    return constant.with_constants(records, every(records, comparison.table), comparison.SPLIT)
+    rows, ranked = every(records, comparison.table), [arm.name for arm in records.protocol.ranked()]
+    rows["rank"] = rows["rank"].where(rows["arm"].isin(ranked))  # another method, or other matrices, are no line
+    return constant.with_constants(records, rows, comparison.SPLIT)
 
 
 @style.styled

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from lorax_lab.record.clusters import GROUPS, pooled
 
 from ... import style
+from ..comparison import NONE
 from ..records import Records
-from ..statistics import Interval, crossed
+from ..statistics import crossed
 
 TITLE = "what fine-tuning does to the loss on other texts, as trained and at another norm"
 NAME = "forgetting"
@@ -40,27 +41,22 @@ def table(records: Records) -> pd.DataFrame | None:
     for place, rise in rises.items():
         task, text, series, arm = place
         row = dict(zip(("task", "text", "series", "arm"), place, strict=True)) | facts[place]
-        row |= _numbers(("mean", "low", "high"), crossed(rise).interval())
+        row |= _numbers(rise, "mean", "low", "high")
         full, lora = (task, text, AS_TRAINED, reference), place
         if series == FULL_AT:
             full, lora = place, (task, text, AS_TRAINED, arm)
         more = rises[full] - rises[lora] if series in AGAINST_FULL and arm not in no_lora else None
-        row |= _paired("full_more", more)
+        row |= _numbers(more, "full_more")
         noisy = rises[task, text, WITH_NOISE, arm] if series == WITHOUT_INTRUDERS else None
-        row |= _paired("beyond_noise", None if noisy is None else rise - noisy)
+        row |= _numbers(None if noisy is None else rise - noisy, "beyond_noise")
         rows.append(row | {"seeds": len(rise), "examples": rise.shape[1]})
     return pd.DataFrame(rows) if rows else None
 
 
-def _paired(name: str, differences: np.ndarray | None) -> dict[str, float | None]:
-    """The mean of the differences, (seeds, examples), and the ends of its interval; None each where there are none."""
-    ends = (name, f"{name}_low", f"{name}_high")
-    if differences is None:
-        return dict.fromkeys(ends)
-    return dict(_numbers(ends, crossed(differences).interval()))
-
-
-def _numbers(names: tuple[str, ...], interval: Interval) -> dict[str, float]:
+def _numbers(differences: np.ndarray | None, name: str, *of_ends: str) -> dict[str, float]:
+    """The mean of the differences, (seeds, examples), and the ends of its interval; NaN each where there are none."""
+    interval = NONE if differences is None else crossed(differences).interval()
+    names = (name, *(of_ends or (f"{name}_low", f"{name}_high")))
     return dict(zip(names, (interval.mean, interval.low, interval.high), strict=True))
 
 
@@ -77,10 +73,12 @@ def _by_place(records: Records) -> tuple[dict[Place, dict[str, Any]], dict[Place
     for place, rows in by_place.items():
         start = before[place[:2]]
         tokens = np.asarray(start["tokens"], float)
-        rose = np.stack([row["nats"] - start["nats"] for row in sorted(rows, key=lambda row: int(row["seed"]))])
+        rose = np.array([row["nats"] for row in sorted(rows, key=lambda row: int(row["seed"]))]) - start["nats"]
         rise = rose.sum(axis=1, keepdims=True) / tokens.sum()
         rises[place] = pooled(rise + (rose - rise * tokens) / tokens.mean(), start.get(GROUPS))
-        facts[place] = {key: pd.Series([row[key] for row in rows], dtype=float).mean() for key in ("factor", "removed")}
+        facts[place] = {
+            key: pd.Series([row.get(key) for row in rows], dtype=float).mean() for key in ("factor", "removed")
+        }
     return facts, rises
 
 
@@ -99,7 +97,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for panels, task in zip(grid, tasks, strict=True):
         for axes, text in zip(panels, texts, strict=True):
             rows = table[(table["task"] == task) & (table["text"] == text)]
-            for series, look, shift in style.lines(SERIES):
+            for series, look, shift in style.lines(SERIES, 4.0):
                 points = rows[rows["series"] == series]
                 look |= {"linestyle": "none", "markersize": 3.5, "label": series}
                 ends = (points[column] for column in ("mean", "low", "high"))

@@ -30,6 +30,8 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 APART = 2.2
 """Points between the lines at one k."""
+MANY = 16
+"""Labels of an axis that have room; of more every second one stands there."""
 SPACES = ("column", "row")
 
 
@@ -53,7 +55,8 @@ def spectral_draw(table: pd.DataFrame) -> Figure:
             groups = list(dict.fromkeys(table.loc[table["by"] == by, "group"]))
             _shares(axes, task_rows[task_rows["by"] == by], groups)
             labels = [style.folded(group, 16) if by == "module" else group for group in groups]
-            axes.set_xticks(range(len(groups)), labels, rotation=45 if by == "module" else 0)
+            step = 1 + len(groups) // MANY
+            axes.set_xticks(range(0, len(groups), step), labels[::step], rotation=45 if by == "module" else 0)
             axes.set_title(task)
     grid[len(grid) // 2][0].set_ylabel("share of noise's")
     for axes, label in zip(grid[-1], PLACES.values(), strict=True):
