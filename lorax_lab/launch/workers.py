@@ -193,12 +193,13 @@ class Workers:
 
     def _dismiss(self) -> None:
         """Tell those that are idle to end, and print what they still say, as that W&B lacks a run."""
-        open_pipes: list[Any] = [worker.pipe for worker in self.idle]
+        open_pipes = [worker.pipe for worker in self.idle]
         for pipe in open_pipes:
             with suppress(OSError):
                 pipe.send(None)
         while open_pipes:
             for pipe in wait(open_pipes):
+                assert isinstance(pipe, Connection)
                 try:
                     if (message := pipe.recv())["kind"] == "say":
                         say(message["text"])
