@@ -198,8 +198,8 @@ class Workers:
             with suppress(OSError):
                 pipe.send(None)
         while open_pipes:
-            for pipe in wait(open_pipes):
-                assert isinstance(pipe, Connection)
+            for ready in wait(open_pipes):
+                pipe = next(pipe for pipe in open_pipes if pipe is ready)
                 try:
                     if (message := pipe.recv())["kind"] == "say":
                         say(message["text"])
