@@ -7,6 +7,7 @@ Nothing is trained.
 """
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -127,7 +128,8 @@ def _line(folder: Path, group: Group) -> Line:
 
 def _reference(group: Group, arms: list[str], against: str | None) -> str:
     if against is not None:
-        fitting = [arm for arm in arms if against in arm]
+        words = re.compile(rf"(?<![\w.]){re.escape(against)}(?![\w.])")  # not rank 1 in the name of rank 16
+        fitting = [arm for arm in arms if arm == against] or [arm for arm in arms if words.search(arm)]
         if len(fitting) != 1:
             raise ConfigError(f"--against {against} is in the names of {len(fitting)} arms; {suggest(against, arms)}")
         return fitting[0]

@@ -72,7 +72,7 @@ def finding(table: pd.DataFrame) -> str:
     full, higher = int(cuts["k"].max()), scores.higher_is_better(table)
     all_directions = cuts[cuts["k"] == full]
     uncut = float(all_directions["score"].mean())
-    zero = float((cuts[ZERO] if ZERO in cuts else cuts.loc[cuts["k"] == 0, "score"]).mean())
+    zero = float((all_directions[ZERO] if ZERO in cuts else cuts.loc[cuts["k"] == 0, "score"]).mean())
     if (enough := needed(zero, uncut, higher)) is None:
         nothing = "a head alone" if ZERO in cuts else "k = 0"
         return f"full fine-tuning brings nothing: {uncut:.3f}, where {nothing} has {zero:.3f}"

@@ -22,6 +22,8 @@ STEP, QUANTITY = "step", "/"
 """The column of the steps, and what the names of logged numbers have in them."""
 FIRST = ("train/loss", "validation/")
 """What the names of the numbers begin with that have the first panels."""
+RUN, METRIC = "run", "metric"
+"""The columns of a run's id, and of the name of the score that one answer for every input is known of."""
 OF_RUNS = "of_runs"
 """The column of how many runs there are. A table has it only if some are left out."""
 FEW_STEPS = 20
@@ -46,11 +48,11 @@ def table(group: Group) -> pd.DataFrame:
             steps = read_history(folder) if run.result else _progress(folder)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a run without its curve is drawn in the other figures all the same
-        rows += [group.title | columns | step for step in steps]
+        rows += [group.title | columns | {RUN: run.run_id, METRIC: group.metric} | step for step in steps]
     if not rows:
         raise CannotDraw(f"no run has steps that can be read; type {group.command('rank=4,8,16', 'force=true')}")
     made, count = pd.DataFrame(rows).astype({"rank": "Int64"}), len(unfinished) + len(completed)
-    made = made.assign(**{OF_RUNS: count}) if count > RUNS else made
+    made = made.assign(**{OF_RUNS: count}) if made[RUN].nunique() < count else made
     return constant.with_constant(made, group, "validation")
 
 
@@ -64,9 +66,9 @@ def _columns(run: Record, group: Group) -> dict[str, Any]:
 
 
 def _progress(folder: Path) -> list[dict[str, Any]]:
-    """The steps of a `progress.jsonl`; of a step that was made again the last. A line that is cut short, or that tells
-    of no step, is left out."""
-    steps: dict[int, dict[str, Any]] = {}
+    """The steps of a `progress.jsonl`. An attempt that begins anew takes the place of what was made before it from its
+    first step on. A line that is cut short, or that tells of no step, is left out."""
+    steps: list[dict[str, Any]] = []
     try:
         lines = (folder / "progress.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -77,8 +79,10 @@ def _progress(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if STEP in row:
-            steps[row[STEP]] = {key: value for key, value in row.items() if key == STEP or QUANTITY in key}
-    return [steps[step] for step in sorted(steps)]
+            while steps and steps[-1][STEP] >= row[STEP]:
+                steps.pop()
+            steps.append({key: value for key, value in row.items() if key == STEP or QUANTITY in key})
+    return steps
 
 
 @style.styled
@@ -90,14 +94,15 @@ def draw(table: pd.DataFrame) -> Figure:
     arms = list(dict.fromkeys(table["arm"]))
     looks = dict(zip(arms, style.looks(len(arms)), strict=True))
     for axes, key in zip(panels, logged, strict=True):
-        for (arm, _), rows in table[table[key].notna()].groupby(["arm", "seed"], sort=False):
-            look = looks[str(arm)] | ({} if len(rows) <= FEW_STEPS else {"marker": ""})
+        for _, rows in table[table[key].notna()].groupby(RUN, sort=False):
+            arm = str(rows["arm"].iloc[0])
+            look = looks[arm] | ({} if len(rows) <= FEW_STEPS else {"marker": ""})
             in_legend = arm in axes.get_legend_handles_labels()[1]
             axes.plot(rows[STEP], rows[key], label="_" if in_legend else arm, linewidth=0.9, markersize=3, **look)
         axes.set_title(key)
-        if key.startswith("validation/"):
+        if key == f"validation/{table[METRIC].iloc[0]}":
             constant.draw_line(axes, table, panels[0])
-    first, runs = table.iloc[0], table[["arm", "seed"]].drop_duplicates().shape[0]
+    first, runs = table.iloc[0], table[RUN].nunique()
     several = ", a line for each seed" if len(set(table["seed"])) > 1 else ""
     left_out = f"\n{runs} of {first[OF_RUNS]:,} runs are shown" if OF_RUNS in table else ""
     text = f"{first['model']} on {first['task']}: learning curves{several}{left_out}"

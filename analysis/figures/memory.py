@@ -21,8 +21,9 @@ LINE = 0.13
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per run and category, MiB (2²⁰ bytes); `phase` is where the peak fell, `batch` examples × tokens."""
-    batches = [" × ".join(map(str, shape)) for shape in group.runs["memory.batch_shape"]]
+    """One row per run and category, MiB (2²⁰ bytes); `phase` is where the peak fell, `batch` the inputs' shape."""
+    shapes = group.runs["memory.batch_shape"]  # that of images or sounds is not in tokens
+    batches = [" × ".join(map(str, shape)) + " tokens" * (len(shape) == 2) for shape in shapes]
     rows = group.runs.assign(**group.title, batch=batches).astype({"rank": "Int64"})
     rows = rows.rename(columns={"memory.phase": "phase"} | {PREFIX + category: category for category in CATEGORIES})
     places = [*group.title, *group.columns, "best", "batch", "phase"]
@@ -55,6 +56,6 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.margins(x=0.08)
     first = rows.iloc[0]
     axes.set(xlabel="memory at the peak, MiB")
-    heading = f"{first['model']} on {first['task']}: a training step of {first['batch']} tokens"
+    heading = f"{first['model']} on {first['task']}: a training step of {first['batch']}"
     heading += shared(table) + ("" if few else choice(table)) + collapsed(rows)
     return style.finish(figure, heading, axes, columns=5)

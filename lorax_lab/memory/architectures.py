@@ -96,11 +96,14 @@ def architecture(name: str, head: str = "auto") -> Architecture:
     `head=auto` gives a decoder an `lm` head and all others a `classifier`.
 
     Raises:
-        ConfigError: an unknown name; an encoder-decoder, a mixture of experts, or what transformers has no model for; a
-            head that the model does not have.
+        ConfigError: an unknown name; an encoder-decoder, a mixture of experts, one of several kinds of input, or what
+            transformers has no model for; a head that the model does not have.
     """
     config = _config(name, PRESETS[name] if name in PRESETS else _settings(name))
     kind = _kind(name, config)
+    key = "image_size" if kind == "image" else "vocab_size"
+    if not hasattr(config, key):
+        raise ConfigError(f"model={name}: {config.model_type} has no {key} of its own, so no step is predicted")
     head = head if head != "auto" else "lm" if kind == "decoder" else "classifier"
     if kind == "image" and head == "lm":
         raise ConfigError(f"head=lm: {name} reads images and has no vocabulary; type head=classifier")

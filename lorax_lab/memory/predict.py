@@ -42,11 +42,15 @@ class Prediction:
 
 
 def _gathered(model: nn.Module) -> int:
-    """Bytes of the weights outside the layers, and twice those of the largest layer."""
+    """Bytes of the weights outside the layers, and twice those of the largest layer; 4-bit weights are buffers."""
+
+    def held(module: nn.Module) -> list[Tensor]:
+        return [*module.parameters(), *module.buffers()]
+
     layers = [layer for stack in model.modules() if isinstance(stack, nn.ModuleList) for layer in stack]
-    inside = {id(p) for layer in layers for p in layer.parameters()}
-    outside = sum(p.nbytes for p in model.parameters() if id(p) not in inside)
-    return outside + 2 * max((sum(p.nbytes for p in layer.parameters()) for layer in layers), default=0)
+    inside = {id(tensor) for layer in layers for tensor in held(layer)}
+    outside = sum(tensor.nbytes for tensor in held(model) if id(tensor) not in inside)
+    return outside + 2 * max((sum(tensor.nbytes for tensor in held(layer)) for layer in layers), default=0)
 
 
 def plain_accelerator(mixed: bool) -> Any:
@@ -88,8 +92,9 @@ class Step:
         object.__setattr__(self, "target_modules", tuple(targets))
         for key in ("rank", "batch", "sequence"):
             value = getattr(self, key)
-            is_count = isinstance(value, int) and 0 < value < 2**31
-            require(value is None or is_count, key, value, f"a whole number above 0, for instance {key}=8")
+            is_possible = key != "batch" if value is None else isinstance(value, int) and 0 < value < 2**31
+            typed = "null" if value is None else value
+            require(is_possible, key, typed, f"a whole number above 0, for instance {key}=8")
         for key, allowed in CHOICES.items():
             value = getattr(self, key)
             require(value in allowed, key, value, suggest(str(value), list(map(str, allowed))))
@@ -122,7 +127,9 @@ class Step:
         model = skeleton(shape, self.attention, PRECISIONS[self.precision])
         method = "full" if self.rank is None else "lora"
         settings = METHODS[method].settings(target_modules=list(self.target_modules))
-        body, names = list(adaptable(model)), select(model, settings.target_modules)
+        if not (body := list(adaptable(model))):
+            raise ConfigError(f"model={self.model} has no linear layer, so nothing of it is adapted")
+        names = select(model, settings.target_modules)
         METHODS[method].attach(model, names, settings, self.rank, torch.Generator().manual_seed(0))
         if self.rank is not None:
             if shape.head == "lm":  # a pretrained head: frozen as all that is pretrained

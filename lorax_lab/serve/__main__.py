@@ -39,8 +39,9 @@ def _answer(runs: list[Path], folder: Path) -> int:
     from lorax_lab.serve.prove import costs, open_served, prove
 
     served = open_served(list(dict.fromkeys(run.absolute() for run in runs)))
-    config = next(iter(served.configs.values()))
-    facts = {"hardware": hardware(), "model": config.model, "rank": config.rank, "seed": config.seed}
+    configs = served.configs
+    facts = {"hardware": hardware(), "model": next(iter(configs.values())).model}
+    facts |= {f"{key}s": {name: getattr(one, key) for name, one in configs.items()} for key in ("rank", "seed")}
     results = facts | prove(served) | costs(served)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")

@@ -120,7 +120,7 @@ def _bare(config: RunConfig) -> Base:
 # ---- what serving costs
 
 ROUNDS, SWITCHES, ROWS = 9, 1000, 16
-"""Of timing; switches timed together, since one is too short; rows of the request that is timed."""
+"""Of timing; switches timed together, since one is too short; rows of the request that is timed, at most."""
 
 
 def costs(served: Served) -> dict[str, Any]:
@@ -129,7 +129,8 @@ def costs(served: Served) -> dict[str, Any]:
     names, model = itertools.cycle(exchange.adapters), served.configs[first].model
     base = sum(file.stat().st_size for file in weight_files(model, resolve(model)))
     adapters = sum((folder / part).stat().st_size for folder in served.folders.values() for part in (WEIGHTS, SETTINGS))
-    batch, times = served.tests[first].batch(list(range(ROWS))).inputs, defaultdict[str, list[float]](list)
+    rows, times = min(ROWS, len(served.tests[first].rows)), defaultdict[str, list[float]](list)
+    batch = served.tests[first].batch(list(range(rows))).inputs
 
     def switch() -> None:
         for name in itertools.islice(names, SWITCHES):
@@ -150,7 +151,7 @@ def costs(served: Served) -> dict[str, Any]:
         "bytes_on_disk": {"base": base, "adapters": adapters, "full": base * len(served.folders)},
         "bytes_held": held_bytes(exchange),
         "seconds": seconds | {"switch": seconds["switch"] / SWITCHES},
-        "rows_of_a_request": ROWS,
+        "rows_of_a_request": rows,
     }
 
 

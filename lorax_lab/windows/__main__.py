@@ -55,8 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     board = commands.add_parser("dashboard", help=DASHBOARD, description=DASHBOARD)
     upload.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="where the records are (runs)")
     upload.add_argument("--mode", default="online", choices=DONE)
+    upload.add_argument("--project", metavar="P", help="by default that of the runs")
+    board.add_argument("--project", metavar="P", default="lorax_lab", help="that of the runs (lorax_lab)")
     for command in (upload, board):
-        command.add_argument("--project", metavar="P", help="by default that of the runs")
         command.add_argument("--entity", metavar="NAME", help="account or team of W&B")
     return parser
 
@@ -71,7 +72,7 @@ def _main(options: argparse.Namespace) -> int:
         from lorax_lab.windows import dashboard
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is not installed; type pip install lorax_lab[dashboards]") from None
-    return dashboard.make(options.project or "lorax_lab", options.entity or "")
+    return dashboard.make(options.project, options.entity or "")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a window shows of a run: names, configuration, summary, tables, curves and a heat map. Nothing here says where
 anything lies on this machine, and keys and passwords are hidden."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,8 @@ SUMMARY = (
 """The values in a run's summary, with its baselines; all others are rows of its table `record`."""
 AXES = {"truncation": "truncation/k", "answer": "answer/rank"}
 """Keys that begin with such a word are drawn against the key beside it, not against the training step."""
+PLACE = re.compile(r"(?<![\w:/.])~?/(?:[^\s/'\"]+/)+")
+"""A folder on this machine, in a text."""
 CURVE = 160
 """Into so many steps, each a factor larger, the curve of singular values is cut; at its begin all values are shown."""
 
@@ -60,7 +63,7 @@ def configuration(record: Record) -> dict[str, Any]:
 def record_values(record: Record, runs_dir: Path) -> dict[str, Any]:
     """How a run ended and, of a completed one, every value of the whole run that its record has, with its difference
     from the reference in `runs_dir`. Nothing is listed here, so what a record has tomorrow is shown as well."""
-    values: dict[str, Any] = {"status": record.status, "status/why": record.reason or ""}
+    values: dict[str, Any] = {"status": record.status, "status/why": PLACE.sub("", record.reason or "")}
     if (result := record.result) is None:
         return values
     parts = {key: value for key, value in asdict(result).items() if key not in ("matrices", "truncation", "files")}

@@ -54,6 +54,8 @@ def test_arms_are_paired_with_full_fine_tuning_and_have_their_share_of_what_it_b
     assert rows.loc["LoRA r = 8", "share"] == pytest.approx(0.9)
     assert rows.loc["LoRA r = 4", "share"] == pytest.approx(0.5)
     assert [of["sizes"][0.8].mean for of in facts["enough"]] == [8, 16][: 1 + fitted]
+    with pytest.raises(ConfigError, match="is in the names of 0 arms"):
+        compare(group, "r = 1")  # though it begins r = 16
     against = compare(group, "r = 4")["table"].set_index("arm")
     assert against.loc["LoRA r = 8", "difference"] == pytest.approx(0.08)
 

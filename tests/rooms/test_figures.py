@@ -213,11 +213,13 @@ def test_learning_curves_show_runs_that_did_not_complete_and_of_many_runs_some(
     for rank in (1, 2, 4, 8):
         small.run(rank=rank)
     lost = small.run(rank=16, status="diverged")
-    steps = [{"step": step, "at": 0.0, "train/loss": loss} for step, loss in ((1, 2.0), (2, 3.0), (2, 7.0))]
+    losses = ((1, 2.0), (2, 3.0), (3, 4.0), (2, 7.0))  # the second attempt goes on at step 2, and is lost there
+    steps = [{"step": step, "at": 0.0, "train/loss": loss} for step, loss in losses]
     lines = [{"begin": 0, "group": "sweep"}, *steps]
     (lost / "progress.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines) + '{"step": 3')
     rows = FIGURES["learning_curves"].table(group_of(small))
     assert rows[rows["rank"] == 16]["train/loss"].tolist() == [2.0, 7.0]
+    assert set(rows["run"]) == {folder.name for folder in small.folder.glob("*/")}
     monkeypatch.setattr(FIGURES["learning_curves"], "RUNS", 3)
     rows = FIGURES["learning_curves"].table(group_of(small))
     assert sorted(set(rows["rank"])) == [1, 8, 16]

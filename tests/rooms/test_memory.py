@@ -143,9 +143,25 @@ def test_gpus_by_hand() -> None:
     assert RESERVED == GIB
 
 
-BAD = ["batch=0", "rank=65", "rank=x", "rank=null", "sequence=65", "sequence=null", "precision=bf16-mixed"]
+BAD = [
+    "batch=0",
+    "batch=null",
+    "rank=65",
+    "rank=x",
+    "rank=null",
+    "sequence=65",
+    "sequence=null",
+    "precision=bf16-mixed",
+]
 BAD += ["precision=fp16", "optimizer=adam", "attention=flush", "head=mlm", "checkpointing=maybe", "bach=3", "batch"]
-BAD += ["model=lama-2-7b", "model=${oc.env:HOME}", "--rank", "rank={a: 1}", "model={_target_: canary.call}"]
+BAD += [
+    "batch=null",
+    "model=lama-2-7b",
+    "model=${oc.env:HOME}",
+    "--rank",
+    "rank={a: 1}",
+    "model={_target_: canary.call}",
+]
 
 
 @pytest.mark.parametrize("word", BAD)
@@ -159,6 +175,7 @@ def test_a_wrong_word_is_named(folder: Path, word: str, capsys: pytest.CaptureFi
 
 CONFIGS = {
     '{"model_type": "mamba9", "hidden_size": 8}': "model_type=mamba9", '{"hidden_size": 8}': "model_type=None",
+    '{"model_type": "segformer"}': "segformer has no image_size", '{"model_type": "gemma3"}': "no vocab_size",
     "[1": "config.json", '{"model_type": "t5"}': "encoder-decoder", '{"model_type": "mixtral"}': "experts",
     '{"model_type": "bert", "hidden_size": "wide"}': "hidden_size=wide in .* whole numbers",
 }  # fmt: skip
