@@ -116,6 +116,7 @@ CASES: dict[str, Hostile] = {
     "as many classes as rows": Hostile("t.csv", table(range(COUNT)), ""),
     "a label that is a list": Hostile("t.jsonl", lines(labels=with_label([1])), r"task\.path=/.*t\.jsonl, row 3"),
     "a label that is half a character": Hostile("t.jsonl", lines(labels=with_label("\ud800")), "row 3"),
+    "a quote that stays open": Hostile("t.csv", b'"text,label\n' + b"x" * 200_000, "close each quote"),
     "an empty label, dropped": Hostile("t.csv", table(with_label("")), COUNT - 1, DROP),
     "no label at all, dropped": Hostile("t.csv", table([""] * COUNT), "task.label=label: no row has a label", DROP),
     "a fault behind a dropped row": Hostile("t.jsonl", lines(labels=["", "a", [1], *LABELS[3:]]), "row 3", DROP),

@@ -160,7 +160,8 @@ def _index_in(classes: Sequence[str]) -> Callable[[Any], int]:
     index = {name: i for i, name in enumerate(classes)}
 
     def index_of(cell: Any) -> int:
-        if (name := _class(cell)) not in index:
+        name = cell if isinstance(cell, str) and cell in index else _class(cell)  # declared names stand as they are
+        if name not in index:
             raise ValueError(f"the classes are {', '.join(map(printable, classes[:20]))}; {MEND}")
         return index[name]
 

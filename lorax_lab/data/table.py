@@ -99,6 +99,8 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
         columns = READERS[path.suffix.lower()](path, wanted)
     except OSError as error:
         raise _fault(path, f"cannot be read: {error.strerror or error}") from error
+    except csv.Error as error:
+        raise _fault(path, f"cannot be read ({in_short(error)}); close each quote") from error
     return Table(printable(path.name), columns, path.parent, path=str(path))
 
 

@@ -99,6 +99,17 @@ def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
     require(rank_there <= highest, "method.ranks", settings.ranks, above)
 
 
+def check_base(settings: LoraConfig, model: nn.Module, names: list[str]) -> None:
+    """With `others`, a parameter beside matrices in one module, as DeBERTa's `q_bias`, is a `ConfigError`: PEFT saves
+    such a module whole, or adapts it, not both."""
+    heads, matrices = head_modules(model), adaptable(model)
+    for key, parameter in model.named_parameters() if settings.others else ():
+        beside = [name for name in matrices if name.startswith(f"{_module(key)}.")]
+        if parameter.requires_grad and beside and not is_head(key, heads):
+            both = f"{key} and {beside[0]} are in one module, which PEFT saves whole or adapts"
+            raise ConfigError(f"method.others=true is not possible: {both}; leave method.others out")
+
+
 def attach(
     model: nn.Module, names: list[str], settings: LoraConfig, rank: int | None, generator: torch.Generator
 ) -> None:
@@ -163,8 +174,9 @@ def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[s
     saved = [*heads, *(_module(key) for key in in_full if not is_head(key, heads) and _module(key) not in untargeted)]
     ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
     is_causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
+    is_classifier = heads and model.main_input_name == "input_ids"
     stated: dict[str, Any] = {
-        "task_type": "CAUSAL_LM" if is_causal else "SEQ_CLS" if heads else None,  # PEFT calls the model by this
+        "task_type": "CAUSAL_LM" if is_causal else "SEQ_CLS" if is_classifier else None,  # PEFT calls the model by this
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
         "use_rslora": settings.rslora,
@@ -241,6 +253,6 @@ def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> di
 
 METHOD = Method(
     LoraConfig, WEIGHTS, attach, updates, export, load, saved_updates,
-    check=check, merge=merge, unmerge=unmerge, multiplies_only=True,
+    check=check, check_base=check_base, merge=merge, unmerge=unmerge, multiplies_only=True,
     most_rank=lambda settings, rank, shape: min(max(rank or 0, *(own for _, own in settings.own_ranks), 0), *shape),
 )  # fmt: skip

@@ -53,7 +53,6 @@ class Method(Generic[Settings]):
         has_rank: whether the run's `rank` is a dial of this method.
         size: the method's own setting that bounds what it can learn, where `rank` is none of it.
         steps_as_full: a step holds about as much as one of full fine-tuning.
-        adapts: it changes matrices of the body.
         trains_body: it trains something besides the head.
         multiplies_only: products are all that its layers do with the frozen weights, so that these may be kept in the
             precision of the products.
@@ -79,7 +78,6 @@ class Method(Generic[Settings]):
     has_rank: bool = True
     size: str | None = None
     steps_as_full: bool = False
-    adapts: bool = True
     trains_body: bool = True
     multiplies_only: bool = False
     is_reference: bool = False

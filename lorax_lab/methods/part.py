@@ -49,7 +49,7 @@ def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> M
     return Method(
         settings, weights, attach, lambda model, base: _zeros(base), export, load,
         lambda folder, model, base: _zeros(base), most_rank=lambda config, rank, shape: 0,
-        has_rank=False, adapts=False, trains_body=bool(words), multiplies_only=True,
+        has_rank=False, trains_body=bool(words), multiplies_only=True,
     )  # fmt: skip
 
 
@@ -85,11 +85,13 @@ def _embeddings(model: nn.Module) -> set[str]:
 
 
 def _norms_and_biases(model: nn.Module) -> set[str]:
-    """Every parameter called `bias`, and what belongs to a layer whose class is called a norm, as `LayerNorm` and
-    `LlamaRMSNorm` are. BitFit (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199) trains the biases alone."""
+    """Every vector that is a `bias` by its name, and what belongs to a layer whose class is called a norm, as
+    `LayerNorm` and `LlamaRMSNorm` are. BitFit (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199) trains the
+    biases alone."""
     norms = [name for name, module in model.named_modules() if "Norm" in type(module).__name__]
     places = {name: name.rpartition(".") for name, _ in model.named_parameters()}
-    return {name for name, (owner, _, last) in places.items() if last == "bias" or owner in norms}
+    vectors = {name for name, parameter in model.named_parameters() if parameter.ndim < 2}
+    return {name for name, (owner, _, last) in places.items() if ("bias" in last and name in vectors) or owner in norms}
 
 
 HEAD = method("head", HeadConfig, lambda model: set(), "")

@@ -22,23 +22,24 @@ VECTORS = ("norms", "biases", "vectors")
 
 @dataclass(frozen=True)
 class Census:
-    """A base's parameters, each once, before a method changes the model: the weights of the matrices whose update is
-    measured; all others by type of module and reason, `("mlp.experts.gate_up_proj", "3-D experts")`."""
+    """A base's parameters, each once, before a method changes the model: the number of weights of the matrices whose
+    update is measured, which a quantized layer does not keep; all others by type of module and reason,
+    `("mlp.experts.gate_up_proj", "3-D experts")`."""
 
-    measured: list[nn.Parameter]
+    measured: int
     unmeasured: dict[tuple[str, str], list[nn.Parameter]]
 
 
 def census(model: nn.Module, names: Sequence[str]) -> Census:
     """The parameters of a bare model by group; `names` are the matrices whose update is measured."""
     weights, reason = {id(model.get_submodule(name).weight) for name in names}, _reasons(model)
-    bare = Census([], {})
+    measured, unmeasured = 0, dict[tuple[str, str], list[nn.Parameter]]()
     for name, parameter in model.named_parameters():
         if id(parameter) in weights:
-            bare.measured.append(parameter)
+            measured += parameter.numel()
         else:
-            bare.unmeasured.setdefault((_place(name), reason(name, parameter)), []).append(parameter)
-    return bare
+            unmeasured.setdefault((_place(name), reason(name, parameter)), []).append(parameter)
+    return Census(measured, unmeasured)
 
 
 def coverage(before: Census, model: nn.Module) -> Coverage:
@@ -46,7 +47,7 @@ def coverage(before: Census, model: nn.Module) -> Coverage:
     where they move other weights with the matrices."""
     groups = before.unmeasured.items()
     parts = [Part(*place, _count(group), _count(group, trained=True)) for place, group in groups]
-    adapted, trained = _count(before.measured), _count(model.parameters(), trained=True)
+    adapted, trained = before.measured, _count(model.parameters(), trained=True)
     base, measured = adapted + sum(p.parameters for p in parts), trained - sum(p.trained for p in parts)
     unmeasured = {id(parameter) for group in before.unmeasured.values() for parameter in group}
     if any(STAND_IN in name and id(p) in unmeasured for name, p in model.named_parameters()):
@@ -60,7 +61,7 @@ def not_measured(before: Census) -> dict[str, float]:
     sizes = Counter[str]()
     for (_, reason), group in before.unmeasured.items():
         sizes[reason] += _count(group)
-    body = _count(before.measured) + sizes.total() - sizes[HEAD]
+    body = before.measured + sizes.total() - sizes[HEAD]
     return {reason: size / body for reason, size in sizes.most_common() if reason not in (HEAD, FIXED, *VECTORS)}
 
 

@@ -32,11 +32,11 @@ def head_modules(model: nn.Module) -> list[str]:
 
 def _beside_the_body(model: nn.Module) -> list[str]:
     """The model's own modules but for the body, and the body's pooler. Where a model has no module for the body, as of
-    `AutoModel` or T5, only the output layer is beside it."""
+    `AutoModel` or T5, only the output layer is beside it; where it has another name, as CLIP's, the classifier."""
     body = getattr(model, "base_model_prefix", "")
     children = [name for name, _ in model.named_children()]
     if body not in children:
-        return [name for name in children if name in (POOLER, output_layer(model))]
+        return [name for name in children if name in (POOLER, "classifier", output_layer(model))]
     inside = [name for name, _ in model.get_submodule(body).named_children()]
     return [name for name in children if name != body] + [f"{body}.{name}" for name in inside if name == POOLER]
 

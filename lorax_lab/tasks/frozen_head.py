@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from lorax_lab.models.matrices import POOLER
 from lorax_lab.tasks.kind import Task
 from lorax_lab.tasks.split import Split, in_order
 
@@ -29,13 +31,13 @@ def fitted_head(model: Any, heads: list[str], splits: dict[str, Split]) -> dict[
 
     Args:
         model: the base before training, in the precision that features are read in.
-        heads: the dotted names of the modules of its head, the first of which reads the body.
+        heads: the dotted names of the modules of its head.
         splits: `train`, `validation` and `test`.
     """
     task = splits["train"].task
     if not task.head or not heads or heads[0].endswith(READS_TOKENS):
         return None
-    read = {name: _features(model, heads[0], split) for name, split in splits.items()}
+    read = {name: _features(model, _first_to_read(model, heads), split) for name, split in splits.items()}
     labels, validation = splits["train"].labels, splits["validation"]
     candidates = [_outputs(task, read, labels, strength) for strength in STRENGTHS]
     scores = [task.score(outputs["validation"], validation.labels)[task.metric] for outputs in candidates]
@@ -43,15 +45,27 @@ def fitted_head(model: Any, heads: list[str], splits: dict[str, Split]) -> dict[
     return {name: candidates[best][name] for name in ("validation", "test")}
 
 
+def _first_to_read(model: Any, heads: list[str]) -> str:
+    """The head's module that reads the body: a pooler with a layer of its own, which may be drawn at random, stands
+    before the classifier (BERT, ALBERT); BEiT's is a norm."""
+
+    def is_layer(head: str) -> bool:
+        parts = model.get_submodule(head).modules()
+        return head.rpartition(".")[2] == POOLER and any(isinstance(part, nn.Linear) for part in parts)
+
+    return next(filter(is_layer, heads), heads[0])
+
+
 def _features(model: Any, head: str, split: Split) -> np.ndarray:
     """What a head reads of each example of a split, (n, width)."""
     features: list[torch.Tensor] = []
     order = sorted(range(len(split.sizes)), key=split.sizes.__getitem__)
     batches = [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]
+    place = -1 if getattr(model.config, "summary_type", None) == "last" else 0  # XLNet's is the last token
 
     def keep(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         states = inputs[0]
-        features.append((states[:, 0] if states.ndim == 3 else states.flatten(1)).float().cpu().clone())
+        features.append((states[:, place] if states.ndim == 3 else states.flatten(1)).float().cpu().clone())
 
     with model.get_submodule(head).register_forward_pre_hook(keep):
         split.outputs(model, batches)

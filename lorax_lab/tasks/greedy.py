@@ -80,7 +80,11 @@ def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> T
     targets = [row[row != IGNORED].tolist() for row in labels]
     prompts = [attended(ids[: len(ids) - len(target)].tolist()) for ids, target in zip(rows, targets, strict=True)]
     batch = {key: value.to(labels.device) for key, value in pad(tokenizer, prompts, "left").items()}
-    made = decode(model, batch, max(map(len, targets)), end, int(tokenizer.pad_token_id))
+    longest, positions = max(map(len, targets)), getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and len(rows) > 1 and batch["input_ids"].shape[1] + longest > positions:  # each alone fits
+        alone = ({key: value[[i]] for key, value in inputs.items()} for i in range(len(rows)))
+        return torch.cat([matches(model, one, tokenizer) for one in alone])
+    made = decode(model, batch, longest, end, int(tokenizer.pad_token_id))
 
     def text(ids: list[int]) -> str | None:
         """What stands before the first end token."""

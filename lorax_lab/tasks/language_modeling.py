@@ -281,7 +281,3 @@ class LanguageModeling(TextKind):
         if "greedy" not in inputs:
             return scores
         return torch.cat([scores, greedy.matches(model, inputs, processor)[:, None]], 1)
-
-    def answers(self, outputs: np.ndarray) -> np.ndarray:
-        """Nats per token of each completion, (n,)."""
-        return outputs[:, NATS] / outputs[:, TOKENS]

@@ -74,11 +74,14 @@ class TextKind(Kind):
         return len(row["input_ids"])
 
     def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
-        """One batch, padded on the right, and `labels` (n,): whole numbers for classes, floats for numbers."""
-        return pad(processor, rows) | {"labels": torch.as_tensor(labels)}
+        """One batch, padded on the right, and `labels` (n,): whole numbers for classes, floats for numbers. For XLNet,
+        which reads the last token, it is padded on the left."""
+        reads_last = processor.padding_side == "left" and rows[0]["input_ids"][-1] == processor.cls_token_id
+        return pad(processor, rows, "left" if reads_last else "right") | {"labels": torch.as_tensor(labels)}
 
     def tokens(self, inputs: Inputs) -> int:
-        return int(inputs["attention_mask"].sum())
+        mask = inputs.get("attention_mask")  # FNet's tokenizer makes none
+        return int(inputs["input_ids"].numel() if mask is None else mask.sum())
 
     def notes(self, rows: Sequence[Row], config: Any) -> list[str]:
         full = sum(self.size(row) == config.max_length for row in rows)

@@ -7,6 +7,7 @@ import torch
 from families import BY_NAME, CAUSAL, FAMILIES, Family
 from torch import nn
 
+from lorax_lab.errors import ConfigError
 from lorax_lab.methods import METHODS, REFERENCE, count_parameters
 from lorax_lab.methods.lora_layer import lora_layers
 from lorax_lab.models import adaptable, base_weights, census, coverage, not_measured, select, short_name
@@ -60,6 +61,19 @@ def test_every_parameter_is_measured_or_named_and_the_numbers_add_up(family: Fam
     else:  # the head, and what the method adds
         assert covered.measured == counts["adapter"]
         assert {reason for reason, number in trained.items() if number} <= {"head"}
+
+
+def test_a_parameter_beside_matrices_is_refused_where_all_else_trains_too_and_a_bias_by_another_name_is_one() -> None:
+    settings = METHODS[LORA].settings(others=True)
+    for name in ("BERT", "Llama"):
+        METHODS[LORA].check_base(settings, BY_NAME[name].model(), [])
+    for name in ("DeBERTa", "Mamba"):
+        METHODS[LORA].check_base(METHODS[LORA].settings(), BY_NAME[name].model(), [])
+        with pytest.raises(ConfigError, match=r"method\.others=true .* are in one module"):
+            METHODS[LORA].check_base(settings, BY_NAME[name].model(), [])
+    model = BY_NAME["DeBERTa"].model()
+    attached(model, "norms_and_biases")
+    assert all(p.requires_grad for key, p in model.named_parameters() if key.endswith(("q_bias", "v_bias", ".bias")))
 
 
 @families

@@ -47,6 +47,13 @@ def test_it_is_the_best_logistic_regression_on_what_the_models_head_reads(small_
     assert alike.mean() > 0.95  # an example on the border may turn by rounding
 
 
+def test_a_pooler_has_no_part_in_it(small_run: list[str]) -> None:
+    model, splits = prepared(small_run, "task.pooling=own")
+    first = fitted_head(model, head_modules(model), splits)
+    torch.nn.init.normal_(model.base_model.pooler.dense.weight)
+    np.testing.assert_array_equal(first["test"], fitted_head(model, head_modules(model), splits)["test"])
+
+
 def test_no_seed_has_a_part_in_it_and_the_model_stays_as_it_was(small_run: list[str]) -> None:
     model, splits = prepared(small_run)
     before = {name: p.clone() for name, p in model.named_parameters()}

@@ -141,6 +141,14 @@ def test_greedy_decoding_matches_where_every_token_is_the_likeliest(kind: str, s
     assert not model.training
 
 
+def test_no_row_is_gone_on_with_beyond_the_positions_of_the_model() -> None:
+    """Each row has room alone, and a long prompt beside a long completion has none."""
+    examples = [Example({"prompt": "the film is a story of a scene"}, "good"), Example({"prompt": "the"}, "good " * 6)]
+    split = split_of(examples, metric="exact_match")
+    model = causal_model("gpt2", n_positions=max(split.sizes))
+    assert split.outputs(model, [[0, 1]])[:, 2].tolist() == split.outputs(model, [[0], [1]])[:, 2].tolist()
+
+
 OF_BASES: list[dict[str, Any]] = [
     {"repetition_penalty": 50.0, "max_length": 3}, {"suppress_tokens": ids("good"), "eos_token_id": 4},
     {"forced_eos_token_id": WORDS.index("the")}, {"do_sample": True, "temperature": 50.0},

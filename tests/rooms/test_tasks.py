@@ -13,6 +13,7 @@ from published import everything
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example, Pools, data_sha256, hub
+from lorax_lab.data.columns import _index_in
 from lorax_lab.data.source import content_key
 from lorax_lab.data.splits import split
 from lorax_lab.errors import ConfigError
@@ -160,6 +161,12 @@ def test_csv_is_taken_literally(table):
     path = table([{"text": text, "label": "xy"[i % 2]} for i, text in enumerate(odd)] + ROWS)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert set(odd) <= set(texts(everything(load_task(config(path)))))
+
+
+def test_a_declared_class_is_found_by_the_name_that_it_has():
+    """A Persian word with a joiner that nobody sees, and spaces around a name."""
+    index_of = _index_in(("\u0645\u06cc\u200c\u0631\u0648\u0645", " b "))
+    assert [index_of(cell) for cell in ("\u0645\u06cc\u200c\u0631\u0648\u0645", " b ")] == [0, 1]
 
 
 @pytest.mark.parametrize("key", ["text_pair", "label"])
