@@ -261,8 +261,10 @@ def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     `at_norm`, that of LoRA's change. None where there are no rows."""
     if table is None:
         return None
-    missing = [task for task in tasks if task not in set(table["task"])]
     rows = table[(table["text"] == OTHER_TEXT) & (table["arm"] == f"LoRA r={SMALL_RANK}")].set_index("task")
+    missing = [task for task in tasks if task not in rows.index]
+    if rows.empty:
+        return None
     more = rows[["full_more", "full_more_low", "full_more_high", "seeds", "examples"]]
     by_series = {
         series: {task: Interval(*row) for task, row in zip(part.index, part.itertuples(index=False), strict=True)}

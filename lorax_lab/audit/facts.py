@@ -32,7 +32,7 @@ LEVEL = 0.01
 ABOVE = 0.002
 """Directions of one matrix of iid noise above the edge that is fitted to it, at most (`spectra.spikes`)."""
 FAR = 2.0
-"""No direction of noise stands so many times above its edge, so a single one tells, whatever else is tested."""
+"""No direction of iid noise stands so many times above its edge, so a single one tells, whatever else is tested."""
 NOISE, FEWER, MORE, SPIKES, UNTESTED = "noise", "fewer", "more", "spikes", "cannot be tested"
 STILL = "it did not change"
 PRODUCT, IID = "Gaussian factors of its rank", "iid noise"

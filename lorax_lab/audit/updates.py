@@ -90,7 +90,8 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates
     if base and lineage and (misfit := lineage.misfit(base.name, base.tensors)):
         raise ConfigError(f"{path} {misfit}; name its own base")
     weights = {plain_name(key): (key, as_matrix(stored)) for key, stored in base.tensors.items()} if base else None
-    matrices = [_matrix(update, weights, name) for update in adapter.updates.values()]
+    is_tied = base is not None and base.config.get("tie_word_embeddings") is not False
+    matrices = [_matrix(update, weights, name, is_tied) for update in adapter.updates.values()]
     if not matrices:
         raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
@@ -106,8 +107,11 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates
     return Updates(title, slug, matrices, notes, fingerprint, base, adapter, lineage)
 
 
-def _matrix(update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None, adapter: str) -> Matrix:
-    """An adapter's update beside the base's own matrix; `weights` has name and matrix by plain name."""
+def _matrix(
+    update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None, adapter: str, is_tied: bool
+) -> Matrix:
+    """An adapter's update beside the base's own matrix; `weights` has name and matrix by plain name. `is_tied` is
+    whether the base's output layer is its embedding."""
     if weights is None:
         if update.needs_base:
             raise ConfigError(f"{adapter}: a {update.kind} update needs its base; {WITH_BASE}")
@@ -115,7 +119,7 @@ def _matrix(update: AdapterUpdate, weights: dict[str, tuple[str, Tensor]] | None
     if update.foreign == GROUP:
         raise ConfigError(f"{adapter}: {update.name} is {GROUP}, whose rows are not in the file; leave BASE out")
     name, stored = weights.get(plain_name(f"{update.name}.weight"), ("", None))
-    if stored is None and is_output_layer(f"{update.name}.weight"):  # tied: the file has the embedding alone
+    if stored is None and is_tied and is_output_layer(f"{update.name}.weight"):  # the file has the embedding alone
         tables = [table for key, table in weights.values() if is_embedding(key) and tuple(table.shape) == update.shape]
         name, stored = f"{update.name}.weight", tables[0] if len(tables) == 1 else None
     if stored is not None and stored.dtype not in WEIGHT_DTYPES:

@@ -142,6 +142,8 @@ def _execute(run: Run, sinks: list[windows.Sink], show: Show) -> str:
     return "completed"
 
 
+INTERRUPTED = "interrupted by"
+"""How the reason of a run begins that a signal ended."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Signals that interrupt a sweep."""
 
@@ -167,7 +169,7 @@ def signal_of(interrupt: KeyboardInterrupt) -> signal.Signals:
 
 def interrupted(interrupt: KeyboardInterrupt) -> str:
     """The reason of a run that a signal ended."""
-    return f"interrupted by {signal_of(interrupt).name}"
+    return f"{INTERRUPTED} {signal_of(interrupt).name}"
 
 
 def follow() -> int:

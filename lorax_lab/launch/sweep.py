@@ -26,6 +26,7 @@ from lorax_lab.launch.room import shares, shares_in_words
 from lorax_lab.launch.runs import (
     COMPARED,
     ELSEWHERE,
+    INTERRUPTED,
     NO_REFERENCE,
     RECORDED,
     Run,
@@ -211,15 +212,19 @@ class Sweep:
         killed there, as by Ctrl-C, goes on here."""
         if run.run_id in self.uncompared and run.reference in self.failed:
             return True
-        has_failed = status_of(run.folder) not in (None, "damaged", "completed", "running", "killed")
+        status = status_of(run.folder)
+        has_failed = status not in (None, "damaged", "completed", "running")
+        if status == "killed":  # but for one that memory may have killed
+            has_failed = not (read_record(run.folder).reason or "").startswith(INTERRUPTED)
         return is_done(run) or (has_failed and is_recorded_since(run))
 
     def _tried(self, run: Run, status: str) -> None:
         """Count an attempt, and print how it ended."""
         run = self.left[run.run_id]
-        has_result = status in ("completed", RECORDED)
-        is_first = run.run_id not in self.uncompared and run.reference not in self.failed
-        if has_result and is_first and lacks_comparison(run.folder, run.reference):
+        lacks = lacks_comparison(run.folder, run.reference)
+        if status == "completed" and run.run_id in self.uncompared and lacks:
+            status = NO_REFERENCE  # its process died while it compared
+        if status in ("completed", RECORDED) and run.reference not in self.failed and lacks:
             self.uncompared.add(run.run_id)
         elif status != ELSEWHERE:
             del self.left[run.run_id]

@@ -276,6 +276,8 @@ class ByMean:
         from transformers.modeling_outputs import SequenceClassifierOutput
 
         hidden = getattr(self, self.base_model_prefix)(**inputs).last_hidden_state  # (n, tokens, width)
+        if "attention_mask" not in inputs:  # such as FNet's
+            raise ConfigError("task.pooling=mean: the tokenizer makes no attention mask; type task.pooling=own")
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         logits = getattr(self, NAME)((hidden * mask).sum(1) / mask.sum(1))
         loss = None

@@ -73,7 +73,8 @@ def decode(model: Any, inputs: Inputs, longest: int, end: int, filler: int) -> T
 def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Whether `model` goes on from each prompt with exactly the text of its completion, and then ends: (n,) of 0 and 1.
 
-    Spaces around a text do not count. As many tokens are made as the longest completion of the batch has.
+    Spaces around a text do not count. As many tokens are made as the longest completion of the batch has. Rows for
+    which the model has no positions together are gone on with one by one.
     """
     labels, end = inputs["labels"], end_token(tokenizer)
     rows = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]

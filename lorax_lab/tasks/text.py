@@ -76,7 +76,7 @@ class TextKind(Kind):
     def collate(self, processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
         """One batch, padded on the right, and `labels` (n,): whole numbers for classes, floats for numbers. For XLNet,
         which reads the last token, it is padded on the left."""
-        reads_last = processor.padding_side == "left" and rows[0]["input_ids"][-1] == processor.cls_token_id
+        reads_last = type(processor).__name__.startswith("XLNet")
         return pad(processor, rows, "left" if reads_last else "right") | {"labels": torch.as_tensor(labels)}
 
     def tokens(self, inputs: Inputs) -> int:

@@ -35,7 +35,7 @@ from lorax_lab.launch.runs import (
     record_status,
 )
 from lorax_lab.launch.sweep import Sweep, carry_out
-from lorax_lab.launch.workers import Workers
+from lorax_lab.launch.workers import Workers, cause
 from lorax_lab.record import record
 from lorax_lab.record.lease import is_leased, lease
 
@@ -207,14 +207,20 @@ def test_a_comparison_whose_process_died_is_not_tried_again(tmp_path: Path) -> N
     assert sweep.uncompared == set(sweep.left) == {"the-run"}
     sweep._tried(run, "completed")
     assert not sweep.left
+    assert sweep.failed == {"the-run": NO_REFERENCE}
 
 
-@pytest.mark.parametrize("status", ["killed", "failed"])
-def test_a_run_that_another_launcher_ended_is_tried_here_unless_it_failed(status: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason", "goes_on"),
+    [("killed", "interrupted by SIGTERM", True), ("killed", cause(-9)[1], False), ("failed", "interrupted by", False)],
+)
+def test_a_run_that_was_interrupted_in_another_launcher_goes_on_here(
+    status: Any, reason: str, goes_on: bool, tmp_path: Path
+) -> None:
     sweep = Sweep([planned(tmp_path)])
     (run,) = sweep.runs
-    record_status(run, status, "by another launcher")
-    assert sweep._next(set()) == (run if status == "killed" else None)
+    record_status(run, status, reason)
+    assert sweep._next(set()) == (run if goes_on else None)
 
 
 def test_what_workers_say_at_their_end_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
