@@ -285,9 +285,9 @@ def _check_tied(model: nn.Module, places: Mapping[str, str], saved: Mapping[str,
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names[id(parameter)].append(name)
     for tied in (group for group in names.values() if len(group) > 1):
-        first, *others = (saved.get(plain_name(name), model.get_parameter(name)).float() for name in tied)
+        weights = [saved.get(plain_name(name), model.get_parameter(name)).float() for name in tied]
         is_adapted = any(name.removesuffix(".weight") in places for name in tied)
-        if is_adapted or not all(torch.equal(first, other) for other in others):
+        if is_adapted or not all(torch.equal(weights[0], weight) for weight in weights):
             raise ConfigError(f"--task: {adapter} changes one of {', '.join(tied)}, which are tied; leave --task out")
 
 

@@ -127,9 +127,10 @@ def measure(matrix: Matrix, device: torch.device) -> Measured:
     if isinstance(update, Difference):
         watched, entries = Watched(update.to(device)), math.prod(update.shape)
         result = spectra.spectrum(watched, WANTED)
-        row = spectra.row_of(result.told, matrix.shape, watched.base_norm, rounding=watched.stored) | _solved(result)
+        sigma, rounding = result.above_error, watched.stored
+        row = spectra.row_of(sigma, matrix.shape, watched.base_norm, rounding=rounding) | _solved(result)
         row["unchanged"] = watched.unchanged / entries if entries else math.nan
-        return Measured(_place(matrix) | flat(row), result.told.cpu().numpy())
+        return Measured(_place(matrix) | flat(row), sigma.cpu().numpy())
     base_norm = math.nan if matrix.base is None else norm(matrix.base)
     if isinstance(update, LowRank):
         (sigma,) = spectra.low_rank_singular_values([update])
@@ -137,7 +138,7 @@ def measure(matrix: Matrix, device: torch.device) -> Measured:
         row = spectra.row_of(sigma, update.shape, base_norm, rank) | {"rank": rank, "route": "factors"}
     else:  # DoRA's: computed in fp64 from the factors and W0, so no storage rounds it
         result = spectra.spectrum(update.to(device), WANTED)
-        sigma = result.told
+        sigma = result.above_error
         row = spectra.row_of(sigma, matrix.shape, base_norm) | _solved(result)
     return Measured(_place(matrix) | flat(row), sigma.cpu().numpy())
 

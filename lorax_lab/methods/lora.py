@@ -104,10 +104,10 @@ def check_base(settings: LoraConfig, model: nn.Module, names: list[str]) -> None
     such a module whole, or adapts it, not both."""
     heads, matrices = head_modules(model), adaptable(model)
     for key, parameter in model.named_parameters() if settings.others else ():
-        beside = [name for name in matrices if name.startswith(f"{_module(key)}.")]
-        if parameter.requires_grad and beside and not is_head(key, heads):
-            both = f"{key} and {beside[0]} are in one module, which PEFT saves whole or adapts"
-            raise ConfigError(f"method.others=true is not possible: {both}; leave method.others out")
+        in_module = [name for name in matrices if name.startswith(f"{_module(key)}.")]
+        if parameter.requires_grad and in_module and not is_head(key, heads):
+            why = f"{key} and {in_module[0]} are in one module, which PEFT saves whole or adapts"
+            raise ConfigError(f"method.others=true is not possible: {why}; leave method.others out")
 
 
 def attach(

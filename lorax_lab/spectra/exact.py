@@ -43,7 +43,7 @@ class Spectrum:
     route: tuple[str, ...]
 
     @property
-    def told(self) -> Float64[Tensor, " m"]:
+    def above_error(self) -> Float64[Tensor, " m"]:
         """`sigma`, with 0 for a value that is no larger than its error: an update of exact low rank stays one."""
         return torch.where(self.sigma > self.error, self.sigma, 0)
 
