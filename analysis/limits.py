@@ -103,8 +103,8 @@ def rates(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers:
     arms = [(study, arm) for study in studies for arm in study.protocol.ranked()]
     alphas = {settings.get("method.alpha") for study in studies for settings in study.declared.settings.values()}
     return {
-        "ratio": within(as_factor(ratio), CLAIMED_RATIO / STEP, CLAIMED_RATIO * STEP),
-        "drift": within(as_factor(drift), 1 / MOVES, MOVES),
+        "ratio": within(ratio.mapped(math.exp2), CLAIMED_RATIO / STEP, CLAIMED_RATIO * STEP),
+        "drift": within(drift.mapped(math.exp2), 1 / MOVES, MOVES),
         "ratios": [value for by_rank in ratios for value in by_rank],
         "median": float(np.median(np.concatenate(ratios))),
         "smallest": sorted({min(by_rank) for by_rank in moving}),
@@ -128,11 +128,6 @@ def at_edge(records: Records, condition: str) -> int:
     """How many of those rates stand at an end of their grid, where a better one may lie beyond."""
     arms = {records.protocol.reference, *(arm.name for arm in records.protocol.ranked())}
     return sum(choice.edge for arm, choice in selection_of(records, condition).choices.items() if arm in arms)
-
-
-def as_factor(octaves: Interval) -> Interval:
-    """The interval of a factor, from that of its base-2 logarithm."""
-    return Interval(2**octaves.mean, 2**octaves.low, 2**octaves.high, octaves.count)
 
 
 # ---- which matrices, and how much is learned

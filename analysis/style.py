@@ -35,6 +35,8 @@ TITLE_LINES, TITLE_LINE = 3, 0.15
 """Lines of a title for which a figure has room, and the inches that another takes."""
 LETTER, GAP = 0.66, 5.0
 """Width of a digit as a share of its height; points between two numbers of an axis."""
+LONE = 6
+"""Letters of a title's last line at least, where another fold gives it as many."""
 ZERO = 1.0
 """How far below 1 an axis of ranks has its 0, octaves."""
 BESIDE = 4.0
@@ -197,10 +199,22 @@ def finish(figure: Figure, text: str, axes: Axes, columns: int) -> Figure:
 def title(figure: Figure, text: str) -> None:
     """A title over the whole figure, at its left edge, wrapped to its width. A long one makes the figure higher."""
     width = int(figure.get_figwidth() * 15.5)
-    lines = "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
+    lines = "\n".join(folded_evenly(line, width) for line in text.split("\n"))
     more = max(0, lines.count("\n") + 1 - TITLE_LINES)
     figure.set_figheight(figure.get_figheight() + TITLE_LINE * more)
     figure.suptitle(lines, x=0.01, ha="left", fontsize=FONT)
+
+
+def folded_evenly(line: str, width: int) -> str:
+    """A line folded to at most `width` letters, and more narrowly where a last word would stand alone.
+
+    >>> print(folded_evenly("surely in 0 and 4 of 6", 20))
+    surely in 0 and
+    4 of 6
+    """
+    folded = textwrap.wrap(line, width)
+    narrower = (textwrap.wrap(line, less) for less in range(width, width // 2, -1))
+    return "\n".join(next((n for n in narrower if len(n) == len(folded) and len(n[-1]) >= LONE), folded))
 
 
 def lead(figure: Figure, claim: str) -> None:

@@ -274,7 +274,7 @@ def standing(rows: pd.DataFrame, name: str) -> dict[str, Any]:
         "worst": of_rule["regret"].max(),
         "short": int((of_rule["regret"] > CLOSE + ROUNDING).sum()),
         "parameters": of_rule["parameters"].median(),
-        "times_needed": Interval(2**times.mean, 2**times.low, 2**times.high, times.count),
+        "times_needed": times.mapped(math.exp2),
     }
 
 
@@ -300,19 +300,15 @@ def main(arguments: list[str]) -> int:
     like = "print the published cells most like a task: one that has records, or KIND CLASSES EXAMPLES; CLASSES is 1 "
     like += "for a number, 0 for a text. For instance: sarcasm; classification 24 2000"
     parser.add_argument("--task-like", nargs="+", metavar="WORD", help=like)
-    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
-    parser.add_argument("--out", type=Path, default=DOCS, help="where which_rank.csv and which_rank.md go (docs)")
     options = parser.parse_args(arguments)
-    of_cells, out = cells(load_all(options.records)[0]), options.out
+    of_cells = cells(load_all(RECORDS)[0])
     if words := options.task_like:
         print(most_like(of_cells, words).to_string(index=False, float_format="{:.4f}".format, na_rep="–"))
         return 0
-    if all(cell.unit for cell in of_cells):
-        raise ConfigError(f"no study in {options.records} scores ranks on a natural task; leave --records out")
     rows = table(of_cells)
-    write_csv(out / "which_rank.csv", rows)
-    write_text(out / "which_rank.md", page(of_cells, rows))
-    print(out / "which_rank.csv", out / "which_rank.md", sep="\n")
+    write_csv(DOCS / "which_rank.csv", rows)
+    write_text(DOCS / "which_rank.md", page(of_cells, rows))
+    print(DOCS / "which_rank.csv", DOCS / "which_rank.md", sep="\n")
     return 0
 
 

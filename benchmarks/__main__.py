@@ -32,7 +32,8 @@ def main() -> None:
     print("\n".join(map(_expected, names)), flush=True)
     for name in names:
         bench, start = importlib.import_module(f"benchmarks.{name}"), time.monotonic()
-        result = bench.measure(arguments.rounds) if name == "step" else bench.measure()
+        result = {"date": time.strftime("%Y-%m-%d"), "hardware": hardware()}
+        result |= bench.measure(arguments.rounds) if name == "step" else bench.measure()
         result |= {"commit": git().commit, "took_seconds": round(time.monotonic() - start)}
         result |= {"defaults": defaults_sha256()} if name in OF_DEFAULTS else {}
         _path(name).write_text(json.dumps(result, indent=2) + "\n")

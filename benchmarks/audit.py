@@ -18,8 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.record.provenance import hardware
-
 LAYERS, D, HIDDEN, KEYS = 16, 2048, 8192, 512
 SHAPES = {
     "self_attn.q_proj": (D, D),
@@ -55,8 +53,6 @@ def measure(layers: int = LAYERS) -> dict[str, Any]:
         watcher, watcher_peak = _timed(command, environment) if is_installed else (float("nan"), float("nan"))
     return {
         "title": f"Audit of a pair with a 1-billion-parameter Llama's shapes ({layers} layers, bf16)",
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(),
         "rows": [
             _row("load both, subtract, svdvals / ours", plain / whole, "≥ 1.67"),
             _row("load both, subtract, svdvals / ours without nulls", plain / exact, ""),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from lorax_lab.console import bar
 from lorax_lab.memory.ledger import CATEGORIES, record_step
 from lorax_lab.memory.predict import Step, plain_accelerator
 from lorax_lab.record.files import write_csv
-from lorax_lab.record.provenance import hardware
 from lorax_lab.train import make_optimizer
 
 CELLS = Path(__file__).parent / "results" / "memory_cells.csv"
@@ -86,5 +84,5 @@ def measure() -> dict[str, Any]:
         rows.append({"what": model, "ratio": 1 + worst, "spread": spread, "aim": "≤ 1.02"})
     note = "Ratios are those of the cell that is furthest off. Every cell is in `results/memory_cells.csv`. "
     note += "The aim is 1.02 at most."
-    header = {"title": "Memory of a step, predicted / measured", "date": date.today().isoformat(), "note": note}
-    return header | {"hardware": hardware(), "rows": rows}
+    header = {"title": "Memory of a step, predicted / measured", "note": note}
+    return header | {"rows": rows}

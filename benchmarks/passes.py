@@ -28,7 +28,6 @@ from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.launch.plan import run_of
 from lorax_lab.measure import rows, truncation
-from lorax_lab.record.provenance import hardware
 from lorax_lab.tasks import frozen_head
 
 TRAINING, HEAD, REST = "training", "the head alone", "rest: imports, files, base, data, memory of a step"
@@ -96,8 +95,6 @@ def result(seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
     of_training = seconds["k90"]["test"] / TEST / (seconds["k90"][TRAINING] / TRAIN)
     return {
         "title": "Processor time of a full fine-tune, by pass / its training",
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(),
         "rows": lines,
         "seconds": seconds,
         "note": "MiniLM on movie_reviews with one thread, each in a process of its own; processor time, on a card the "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import now
 from lorax_lab.launch.compose import compose
 from lorax_lab.methods import METHODS
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, resolve, select
 from lorax_lab.record.folder import save_trained
-from lorax_lab.record.provenance import hardware
 from lorax_lab.serve.exchange import Batch, Exchange
 from lorax_lab.serve.prove import held_bytes
 from lorax_lab.streams import generator
@@ -58,8 +57,6 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         disk["six full models"] = 6 * disk["base"]
     return {
         "title": "One base, six adapters: r = 8 on all encoder matrices of MiniLM",
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(),
         "rows": _rows(times, held, disk),
         "median_seconds": {name: statistics.median(values) for name, values in times.items()},
         "switches_timed_together": SWITCHES,
@@ -127,18 +124,11 @@ def _in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, list[fl
         for name in names[first:] + names[:first]:
             prepare, call = contenders[name]
             prepare()
-            _wait()
-            start = time.perf_counter()
+            start = now()
             call()
-            _wait()
             if turn:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(now() - start)
     return times
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _peft_requests(model: Any, batch: Batch) -> dict[str, Contender]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorax_lab.record.provenance import hardware
+from benchmarks import now
 from lorax_lab.spectra import LowRank, low_rank_singular_values, singular_values, spectrum
 
 SIZE = 4096
@@ -42,8 +41,6 @@ def measure(rounds: int = 3) -> dict[str, Any]:
         rows += _factors(rank, device)
     return {
         "title": "Singular values of an update",
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(),
         "rows": rows,
         "median_seconds": {name: statistics.median(times) for name, times in dense.items()},
         "note": f"fp32 matrices; {rounds} rounds of the dense ones. All values and factors: iid Gaussian. Errors "
@@ -94,17 +91,11 @@ def _turns(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():
-            start = _now()
+            start = now()
             call()
             if turn or rounds == 1:
-                times[name].append(_now() - start)
+                times[name].append(now() - start)
     return times
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def _row(what: str, theirs: list[float], ours: list[float], aim: str) -> dict[str, Any]:

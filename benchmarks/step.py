@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks import now
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.methods import METHODS
@@ -64,7 +64,6 @@ def measure(rounds: int) -> dict[str, Any]:
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "title": "One training step, r = 8 on all encoder matrices",
-        "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(kernel),
         "rows": rows,
         "median_seconds": medians,
@@ -107,33 +106,24 @@ def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], 
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool, batch: dict[str, torch.Tensor]) -> float:
-    _wait()
-    start = time.perf_counter()
+    start = now()
     with torch.autocast(batch["labels"].device.type, torch.bfloat16, enabled=bf16):
         loss = model(**batch).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    _wait()
-    return time.perf_counter() - start
+    return now() - start
 
 
 def _score(model: nn.Module, batch: dict[str, torch.Tensor]) -> float:
     model.eval()
-    _wait()
-    start = time.perf_counter()
+    start = now()
     with torch.inference_mode():
         model(**batch)
-    _wait()
-    seconds = time.perf_counter() - start
+    seconds = now() - start
     model.train()
     return seconds
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _row(what: str, ours: list[float], theirs: list[float], aim: str) -> dict[str, Any]:

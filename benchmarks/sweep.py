@@ -5,9 +5,6 @@ or one after the other with all."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +13,11 @@ from typing import Any
 
 import torch
 
+from benchmarks import one_pass, timed
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.models import resolve
 from lorax_lab.record import load_runs
-from lorax_lab.record.provenance import hardware
 from lorax_lab.tasks import Task, load_task
 
 RANKS = (4, 8, 16)
@@ -40,11 +37,9 @@ def measure() -> dict[str, Any]:
     scores = frame[["method", "rank", "metrics.test/accuracy", "summary.effective_rank"]]
     return {
         "title": "The four-run sweep, full and r = 4, 8, 16",
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(),
         "rows": [
-            _row(f"all that ours does / the script with one evaluation, {threads} at once", ours, one, "≤ 0.9"),
-            _row("all that ours does / the script with all evaluations, one after the other", ours, every, "≤ 0.5"),
+            one_pass(f"all that ours does / the script with one evaluation, {threads} at once", ours, one, "≤ 0.9"),
+            one_pass("all that ours does / the script with all evaluations, one after the other", ours, every, "≤ 0.5"),
         ],
         "seconds": {"ours": ours, "of which cutting the update": cuts, "peer": every, "peer, one evaluation": one},
         "ours": json.loads(scores.to_json(orient="records")),
@@ -69,7 +64,7 @@ def write_data(folder: Path, task: Task) -> Path:
 
 def _ours(runs: Path) -> float:
     ranks = ",".join(map(str, RANKS))
-    return _timed(["-m", "lorax_lab.run", f"rank={ranks}", f"runs_dir={runs}", "tracking=offline", "-m"], {})[0]
+    return timed(["-m", "lorax_lab.run", f"rank={ranks}", f"runs_dir={runs}", "tracking=offline", "-m"])[0]
 
 
 def _peers(
@@ -80,20 +75,10 @@ def _peers(
     variables = {"OMP_NUM_THREADS": "1"} if side_by_side > 1 else {}
 
     def scores_of(method: str) -> dict[str, Any]:
-        _, output = _timed([script, str(folder), str(data), method, evaluations, precision], variables)
+        _, output = timed([script, str(folder), str(data), method, evaluations, precision], **variables)
         return dict(json.loads(output.strip().splitlines()[-1]))
 
     start = time.perf_counter()
     with ThreadPoolExecutor(side_by_side) as pool:
         scores = list(pool.map(scores_of, ("full", *map(str, RANKS))))
     return time.perf_counter() - start, scores
-
-
-def _row(what: str, ours: float, peer: float, aim: str) -> dict[str, Any]:
-    return {"what": what, "ratio": ours / peer, "spread": f"{ours:.0f} s / {peer:.0f} s, one pass", "aim": aim}
-
-
-def _timed(arguments: list[str], variables: dict[str, str]) -> tuple[float, str]:
-    start, environment = time.perf_counter(), os.environ | variables
-    done = subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return time.perf_counter() - start, done.stdout

@@ -4,18 +4,15 @@ process of its own. Both group texts of like length; padding is counted on neith
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import timed
 from benchmarks.sweep import write_data
 from lorax_lab.launch.compose import compose
 from lorax_lab.models import resolve
 from lorax_lab.record import load_runs
-from lorax_lab.record.provenance import hardware
 from lorax_lab.tasks import load_task
 
 STEPS = 8
@@ -37,8 +34,6 @@ def measure(steps: int = STEPS) -> dict[str, Any]:
             rows.append({"what": what, "ratio": ours / theirs, "spread": spread, "aim": aim})
     return {
         "title": "Tokens a second of SmolLM2-135M in bf16, higher is better",
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(),
         "rows": rows,
         "tokens_per_second": speeds,
         "note": f"{steps} steps of 16 movie reviews, after the model is loaded; AdamW. Trainer runs under autocast "
@@ -49,13 +44,11 @@ def measure(steps: int = STEPS) -> dict[str, Any]:
 def _ours(method: str, steps: int, runs: Path) -> float:
     chosen = ["method=full"] if method == "full" else [f"rank={method}"]
     sizes = [f"train.max_steps={steps}", "task.validation_examples=16", f"runs_dir={runs}"]
-    command = [sys.executable, "-m", "lorax_lab.run", *SETTINGS, *chosen, *sizes]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    timed(["-m", "lorax_lab.run", *SETTINGS, *chosen, *sizes])
     run = load_runs(runs).iloc[0]
     return float(run["time.tokens"] / run["time.train_seconds"])
 
 
 def _theirs(arguments: list[str]) -> float:
-    command = [sys.executable, str(Path(__file__).parent / "trainer_peer.py"), *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["tokens_per_second"])
+    _, output = timed([str(Path(__file__).parent / "trainer_peer.py"), *arguments])
+    return float(json.loads(output.splitlines()[-1])["tokens_per_second"])

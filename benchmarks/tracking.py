@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import t
 
+from benchmarks import timed
 from lorax_lab.record import load_runs
-from lorax_lab.record.provenance import hardware
 
+RUN = ("-m", "lorax_lab.run", "rank=4", "reference=false")
 SIZES = ("task.train_examples=640", "task.validation_examples=200", "task.test_examples=400")
 SEEDS = (1, 2, 3, 4, 5)
 MODES = ("disabled", "offline")
@@ -41,7 +38,7 @@ def measure(settings: tuple[str, ...] = SIZES, seeds: tuple[int, ...] = SEEDS, s
         for seed in (0, *seeds):  # of seed 0 nothing is kept: its files are not yet in the page cache
             for mode in MODES:
                 folder = Path(scratch) / f"{mode}-{seed}"
-                wall = _timed([*settings, f"seed={seed}", f"tracking={mode}", f"runs_dir={folder}"])
+                wall, _ = timed([*RUN, *settings, f"seed={seed}", f"tracking={mode}", f"runs_dir={folder}"])
                 if seed:
                     seconds[COMMAND][mode].append(wall)
                     seconds[INSIDE][mode].append(float(load_runs(folder)["time.total_seconds"].iloc[0]))
@@ -49,23 +46,14 @@ def measure(settings: tuple[str, ...] = SIZES, seeds: tuple[int, ...] = SEEDS, s
             for mode in MODES:
                 runs = f"runs_dir={Path(scratch) / f'{mode}-sweep-{number}'}"
                 words = [f"seed={','.join(map(str, together))}", f"tracking={mode}", runs, "-m"]
-                seconds[SWEEP][mode].append(_timed([*settings, *words]) / len(together))
+                seconds[SWEEP][mode].append(timed([*RUN, *settings, *words])[0] / len(together))
     return {
         "title": "Runs with a window, and without",
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(),
         "rows": [_row(what, *(of[mode] for mode in MODES)) for what, of in seconds.items()],
         "seconds": seconds,
         "note": f"LoRA of rank 4, {', '.join(settings)}; {len(seeds)} seeds, and {sweeps} sweeps; in brackets the 95 % "
         "interval over pairs. W&B offline.",
     }
-
-
-def _timed(words: list[str]) -> float:
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "lorax_lab.run", "rank=4", "reference=false", *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    return time.perf_counter() - start
 
 
 def _row(what: str, without: list[float], with_window: list[float]) -> dict[str, Any]:

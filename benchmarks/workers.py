@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import one_pass, timed
 from lorax_lab.record import load_runs
 from lorax_lab.record.provenance import hardware
 
@@ -23,35 +20,21 @@ def measure(settings: tuple[str, ...] = ()) -> dict[str, Any]:
     Args:
         settings: overrides of every run.
     """
-    machine = hardware()
-    cores = int(machine["threads"])
+    cores = int(hardware()["threads"])
+    sweep = ["-m", "lorax_lab.run", *RUNS, *settings, "-m"]
     with tempfile.TemporaryDirectory() as scratch:
         alone, together = Path(scratch) / "alone", Path(scratch) / "together"
-        one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        _timed([*RUNS, "seed=0", "workers=1", f"runs_dir={alone}", *settings], one_thread)
-        wall = _timed([*RUNS, f"seed={','.join(map(str, SEEDS))}", f"runs_dir={together}", *settings], {})
+        timed([*sweep, "seed=0", "workers=1", f"runs_dir={alone}"], OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        wall, _ = timed([*sweep, f"seed={','.join(map(str, SEEDS))}", f"runs_dir={together}"])
         work = float(load_runs(alone)["time.total_seconds"].sum()) * len(SEEDS)
         inside = float(load_runs(together)["time.total_seconds"].sum())
     return {
         "title": "Twelve runs side by side",
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": machine,
         "rows": [
-            _row("wall × cores / the runs' own time with one thread, alone", wall * cores, work, "≤ 1.1"),
-            _row("a run's time beside others / alone", inside, work, ""),
+            one_pass("wall × cores / the runs' own time with one thread, alone", wall * cores, work, "≤ 1.1"),
+            one_pass("a run's time beside others / alone", inside, work, ""),
         ],
         "seconds": {"wall": wall, "alone": work, "side by side": inside},
         "note": f"LoRA at r = 4, 8, 16 with {len(SEEDS)} seeds. Alone: one seed, times {len(SEEDS)}. The wall has all "
         "that a sweep does.",
     }
-
-
-def _timed(words: list[str], variables: dict[str, str]) -> float:
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "lorax_lab.run", *words, "-m"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | variables)
-    return time.perf_counter() - start
-
-
-def _row(what: str, ours: float, theirs: float, aim: str) -> dict[str, Any]:
-    return {"what": what, "ratio": ours / theirs, "spread": f"{ours:.0f} s / {theirs:.0f} s, one pass", "aim": aim}

@@ -14,11 +14,10 @@ from transformers import AutoConfig, AutoTokenizer
 from lorax_lab.data.media import Sound
 from lorax_lab.tasks import KINDS
 
-IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
 CONFIGS = {
     "AutoModelForSequenceClassification": lambda: tiny_config("bert"),
     "AutoModelForCausalLM": lambda: tiny_config("gpt2"),
-    "AutoModelForImageClassification": lambda: AutoConfig.for_model("vit", **SIZES, **IMAGE),
+    "AutoModelForImageClassification": lambda: AutoConfig.for_model("vit", **SIZES, image_size=8, patch_size=4),
     "AutoModelForSpeechSeq2Seq": lambda: tiny_config("whisper"),
 }
 """A tiny base for each class of transformers."""

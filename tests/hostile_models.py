@@ -87,24 +87,12 @@ class Evil:
         return os.system, ("touch pwned",)
 
 
-def prefixed(prefix: str) -> Callable[[Tensors], Tensors]:
-    return lambda content: {f"{prefix}{name}": tensor for name, tensor in content.items()}
-
-
-def without(name: str) -> Callable[[Tensors], Tensors]:
-    return lambda content: {key: tensor for key, tensor in content.items() if key != name}
-
-
 def remove(file: str) -> Spoil:
     return lambda folder: (folder / file).unlink()
 
 
 def both(first: Spoil, second: Spoil) -> Spoil:
     return lambda folder: (first(folder), second(folder))
-
-
-def half(content: Tensors) -> Tensors:
-    return dict(list(content.items())[::2])
 
 
 def more_layers(content: Tensors) -> Tensors:
@@ -121,13 +109,13 @@ LIES = header({WEIGHT: {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets":
 DEEP = '{"model_type": "bert", "x": ' + '{"a":' * 900 + "1" + "}" * 901
 REMOTE = {"AutoConfig": "evil.Evil", "AutoModelForSequenceClassification": "evil.Evil"}
 CASES: dict[str, tuple[Spoil, str]] = {
-    "a wrapper's prefix": (tensors(prefixed("wrapper.")), "37 .bert.embeddings.LayerNorm.bias.*32 .wrapper.encoder"),
-    "half of the tensors": (tensors(half), r"19 \(.*of its 41 tensors are missing"),
+    "a wrapper's prefix": (tensors(lambda c: {f"wrapper.{n}": c[n] for n in c}), "37 .bert.emb.*32 .wrapper.encoder"),
+    "half of the tensors": (tensors(lambda c: dict(list(c.items())[::2])), r"19 \(.*of its 41 tensors are missing"),
     "no tensor": (tensors(lambda c: {}), "hold no tensor"),
     "a layer too many": (tensors(more_layers), r"16 \(encoder.layer.2.attention.*no place"),
     "both names": (tensors(lambda c: c | {f"bert.{n}": t * 3 for n, t in c.items()}), "are one tensor of the model"),
     "former names too": (tensors(former), "LayerNorm.gamma and .*LayerNorm.weight, which are one tensor of the model"),
-    "half a pooler": (tensors(without("pooler.dense.bias")), r"1 \(bert.pooler.dense.bias\)"),
+    "half a pooler": (tensors(lambda c: {n: c[n] for n in c if n != "pooler.dense.bias"}), "1 .bert.pooler.dense.bias"),
     "another shape": (one(torch.zeros(32, 31)), r"query.weight is \(32, 31\), and \(32, 32\)"),
     "nan": (one(torch.full((32, 32), torch.nan)), "query.weight in .* has nan or inf inside"),
     "inf in a .bin": (as_bin(lambda c: c | {WEIGHT: torch.full((32, 32), -torch.inf).bfloat16()}), "has nan or inf"),
@@ -146,18 +134,12 @@ CASES: dict[str, tuple[Spoil, str]] = {
         both(sharded("w.safetensors"), text(json.dumps({"weight_map": {"a": "w.safetensors"}}), INDEX)),
         "no metadata",
     ),
-    "other weights named": (
-        settings(transformers_weights="../other/model.safetensors"),
-        "transformers_weights=../other",
-    ),
+    "other weights named": (settings(transformers_weights="../x/model.safetensors"), "transformers_weights=../x"),
     "an adapter inside": (settings("adapter_config.json", **FORGED), "holds an adapter"),
     "quantized": (settings(quantization_config={"quant_method": "bitsandbytes"}), "quantization_config=.*dequantize"),
     "1e9 labels": (settings(num_labels=10**9), "num_labels=1000000000 in .*up to 100,000"),
     "1e5 layers": (settings(num_hidden_layers=10**5), "num_hidden_layers=100000 in .*up to 1,000"),
-    "1e7 wide": (
-        settings(hidden_size=10**7, intermediate_size=10**7, num_attention_heads=10),
-        r"\(10000000,\) by its config.json",
-    ),
+    "1e7 wide": (settings(hidden_size=10**7, intermediate_size=10**7, num_attention_heads=10), r"\(10000000,\) by"),
     "1e9 positions": (settings(max_position_embeddings=10**9), "max_position_embeddings=1000000000 in"),
     "a negative size": (settings(hidden_size=-32), "hidden_size=-32 in .*whole numbers from 1 on"),
     "a size in words": (settings(hidden_size="thirty-two"), "hidden_size=thirty-two in"),

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from pyarrow.parquet import write_table
+
 COUNT = 16
 TEXTS = [f"good story number {i}{' film' * i}" for i in range(COUNT)]
 LABELS = ["dull", "warm"] * (COUNT // 2)
@@ -58,41 +61,12 @@ def lines(*extra: str, labels: Sequence[Any] = LABELS, texts: Sequence[Any] = TE
 
 def parquet(**columns: Any) -> Make:
     """A Parquet table of these columns beside `text` and `label`; a column may be an Arrow array."""
-
-    def make(path: Path) -> None:
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        parquet.write_table(pa.table({"text": TEXTS, "label": LABELS} | columns), path)
-
-    return make
+    return lambda path: write_table(pa.table({"text": TEXTS, "label": LABELS} | columns), path)
 
 
-def twice(path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    arrays = [pa.array(TEXTS), pa.array(LABELS), pa.array(LABELS[::-1])]
-    parquet.write_table(pa.Table.from_arrays(arrays, ["text", "label", "label"]), path)
-
-
-def arrow(values: Sequence[Any], kind: str) -> Any:
-    import pyarrow as pa
-
-    kinds = {"time": pa.timestamp("ns"), "words": pa.dictionary(pa.int8(), pa.string())}
-    return pa.array(list(values), kinds[kind])
-
-
-def lazily(**columns: tuple[Sequence[Any], str]) -> Make:
-    return lambda path: parquet(**{name: arrow(*of) for name, of in columns.items()})(path)
-
-
-def bad_utf8(path: Path) -> None:
-    """A column of strings that are none."""
-    import pyarrow as pa
-
-    cells = pa.array([b"caf\xe9"] * COUNT, pa.binary())
-    parquet(text=pa.Array.from_buffers(pa.string(), COUNT, cells.buffers()))(path)
+TIMES = pa.array([2**62 + 1] * COUNT, pa.timestamp("ns"))
+TWICE = pa.Table.from_arrays([pa.array(cells) for cells in (TEXTS, LABELS, LABELS[::-1])], ["text", "label", "label"])
+NO_UTF8 = pa.Array.from_buffers(pa.string(), COUNT, pa.array([b"caf\xe9"] * COUNT, pa.binary()).buffers())
 
 
 def with_label(label: Any) -> list[Any]:
@@ -152,11 +126,11 @@ CASES: dict[str, Hostile] = {
     "keys that are half a character": Hostile("t.jsonl", b'{"\\ud800": 1}\n', ""),
     "a .json file": Hostile("t.json", lines(), ""),
     # ---- Parquet
-    "Parquet columns that are there twice": Hostile("t.parquet", twice, ""),
-    "a label that is a time": Hostile("t.parquet", lazily(label=([2**62 + 1] * 16, "time")), "task.label"),
-    "labels of a dictionary": Hostile("t.parquet", lazily(label=(LABELS, "words")), COUNT),
-    "another column that Python has no value for": Hostile("t.parquet", lazily(when=([2**62 + 1] * 16, "time")), COUNT),
-    "strings that are no UTF-8": Hostile("t.parquet", bad_utf8, ""),
+    "Parquet columns that are there twice": Hostile("t.parquet", lambda path: write_table(TWICE, path), ""),
+    "a label that is a time": Hostile("t.parquet", parquet(label=TIMES), "task.label"),
+    "labels of a dictionary": Hostile("t.parquet", parquet(label=pa.array(LABELS).dictionary_encode()), COUNT),
+    "another column that Python has no value for": Hostile("t.parquet", parquet(when=TIMES), COUNT),
+    "strings that are no UTF-8": Hostile("t.parquet", parquet(text=NO_UTF8), ""),
     # ---- files that are no tables
     "Latin-1": Hostile("t.csv", table(texts=with_text("caf\u00e9")).decode().encode("latin-1"), "is not UTF-8"),
     "a pipe": Hostile("t.csv", os.mkfifo, "is not there"),

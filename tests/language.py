@@ -82,13 +82,9 @@ def words_of(base: Path, table: Path) -> list[str]:
 
 
 def split_of(examples: list[Example], tokenizer: Any = None, **changes: Any) -> Split:
+    if tokenizer is None:  # as `load_processor` leaves one without padding
+        tokenizer = word_tokenizer()
+        tokenizer.pad_token = tokenizer.eos_token
     config = settings(**changes)
     task = Task(config, KIND, (), config.metric or "nats", examples, examples, examples, "")
-    return Split.encoded(task, examples, tokenizer or padded_tokenizer())
-
-
-def padded_tokenizer() -> Any:
-    """As `load_processor` leaves a tokenizer without padding: it pads with its end token."""
-    tokenizer = word_tokenizer()
-    tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return Split.encoded(task, examples, tokenizer)

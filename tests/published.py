@@ -43,18 +43,6 @@ def rated_lines(rows: list[tuple[str, float, str]]) -> str:
     return "\r\n".join(f"{name}\t{score}\t{text}" for name, score, text in rows)
 
 
-def headline_lines(rows: list[tuple[str, int]]) -> str:
-    order = {"role": "system", "content": "Respond with only a 1 or 0"}
-    chats = [([order, {"role": "user", "content": text}], str(label)) for text, label in rows]
-    return "".join(json.dumps({"input": c, "ideal": label}, ensure_ascii=False) + "\n" for c, label in chats)
-
-
-def question_lines(rows: list[tuple[str, str, bool]]) -> str:
-    labelled = [{"question": q, "passage": p, "idx": i, "label": y} for i, (q, p, y) in enumerate(rows)]
-    hidden = [{"passage": "Secret -- hidden.", "question": "is it hidden", "idx": 0}]
-    return "".join(json.dumps(row) + "\n" for row in [*labelled, *hidden])
-
-
 def documents() -> str:
     """40 documents of 5 sentences; every sixth has a sentence, but for punctuation, of the next one."""
     rows = [(f"{d}_{i}", (-1.0) ** (d + i) * (1 + i / 9), f"part {i} of text {d}") for d in range(40) for i in range(5)]
@@ -76,16 +64,19 @@ def tweets() -> str:
 def headlines() -> str:
     rows = [(f"area man number {chr(97 + i % 26)}{i // 26} 'loves' nap", i % 2) for i in range(150)]
     near = [(text.replace("'", ""), label) for text, label in rows[::4]]
-    return headline_lines(rows + near + rows[:10])
+    order = {"role": "system", "content": "Respond with only a 1 or 0"}
+    chats = [([order, {"role": "user", "content": text}], str(label)) for text, label in rows + near + rows[:10]]
+    return "".join(json.dumps({"input": c, "ideal": label}, ensure_ascii=False) + "\n" for c, label in chats)
 
 
 def questions() -> str:
     """60 articles of up to three passages, some asked about twice; some questions are asked of two articles."""
     rows = [(f"is fact {a} {i} so", f"Thing {a} -- Fact {i} of {a}.", i == 0) for a in range(60) for i in range(a % 4)]
     rows += [(f"and what of {a}", f"Thing {a} -- Fact 0 of {a}.", True) for a in range(1, 60, 5)]
-    return question_lines(
-        rows + [(f"is fact {a} 0 so?", f"Other {a} -- Elsewhere {a}.", False) for a in range(1, 60, 7)]
-    )
+    rows += [(f"is fact {a} 0 so?", f"Other {a} -- Elsewhere {a}.", False) for a in range(1, 60, 7)]
+    labelled = [{"question": q, "passage": p, "idx": i, "label": y} for i, (q, p, y) in enumerate(rows)]
+    hidden = [{"passage": "Secret -- hidden.", "question": "is it hidden", "idx": 0}]
+    return "".join(json.dumps(row) + "\n" for row in [*labelled, *hidden])
 
 
 CONTENT: dict[str, Callable[[], str]] = {

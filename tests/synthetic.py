@@ -80,19 +80,14 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
         if method == "full":
             made["gaussian"] = {name: noise(row) for name, row in made["matrices"].items()}
             made["functional"] = functional(score, cell.seed)
-    return renamed(made)
+    digest = zlib.crc32(json.dumps([config, inputs], sort_keys=True).encode())
+    return made | {"run_id": f"m-{cell.condition}-s{cell.seed}-{digest:08x}"}
 
 
 def value(text: str) -> Any:
     """Of an override; the names of a list in the order in which configurations have them."""
     (parsed,) = values_of(f"value={text}")
     return sorted(parsed) if isinstance(parsed, list) else parsed
-
-
-def renamed(made: dict[str, Any]) -> dict[str, Any]:
-    """The line with a run id that follows from its configuration and inputs."""
-    text = json.dumps([made["config"], made["inputs"]], sort_keys=True)
-    return made | {"run_id": f"m-{made['config']['task']['name']}-s{made['seed']}-{zlib.crc32(text.encode()):08x}"}
 
 
 def place(cell: Cell) -> float:

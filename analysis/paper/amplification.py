@@ -51,8 +51,7 @@ def _medians(values: pd.Series[float], seeds: pd.Series[int]) -> pd.Series[float
 
 def _geometric(logs: pd.Series[float]) -> Interval:
     """The geometric mean of ratios, with Student's interval over their logarithms."""
-    over = t_interval(logs.tolist())
-    return Interval(math.exp(over.mean), math.exp(over.low), math.exp(over.high), over.count)
+    return t_interval(logs.tolist()).mapped(math.exp)
 
 
 # ---- the claims, of LoRA's update; noise is a Gaussian update of its norm

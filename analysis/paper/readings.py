@@ -1,6 +1,6 @@
 """When a claim of the LoRA paper holds, by intervals, and what runs say of its claims about scores and losses.
 
-`claims.toml` has the claims. Each names a function of `READERS` (here, in `directions.py` or in `amplification.py`) and
+`claims.toml` has the claims. Each names a function (here, in `directions.py` or in `amplification.py`) and
 the numbers of its rule. A function gives a reading for each part of a claim, such as the query and the value matrices.
 """
 

@@ -16,7 +16,7 @@ from . import page
 from .comparison import gains
 from .figures import FIGURES, figures_of
 from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
-from .validator import breaches, not_begun
+from .validator import breaches
 
 VERDICT = Path(__file__).parents[1] / "VERDICT.md"
 DOCS = Path(__file__).parents[2] / "docs" / "study"
@@ -48,26 +48,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=DOCS, help="where figures, tables and pages go (docs/study)")
     over_all = "the verdict over all (analysis/VERDICT.md; of other records, in the folder of --out)"
     parser.add_argument("--verdict", type=Path, help=over_all)
-    unfair = "draw a comparison that breaks the protocol too, stamped"
-    parser.add_argument("--allow-unfair", action="store_true", help=unfair)
     against = "print each arm's gain in score over this one, by task, with its 95 %% interval; nothing is written"
     parser.add_argument("--against", metavar="ARM", help=against)
     return parser
 
 
 def _write(options: argparse.Namespace) -> int:
-    verdict = options.verdict or (VERDICT if options.records == RECORDS else options.out / PAGE)
+    is_own = options.records.resolve() == RECORDS.resolve()
+    verdict = options.verdict or (VERDICT if is_own else options.out / PAGE)
     studies, damaged = load_all(options.records)
     names = [study.name for study in studies]
     for name in options.names:
         if name not in (*names, *damaged):
             raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
+    chosen = [study for study in studies if not options.names or study.name in options.names]
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")
-        write_text(options.out / name / PAGE, render("damaged.md", name=name, reason=reason))
-    chosen = [study for study in studies if not options.names or study.name in options.names]
     if options.against:
         return _print_gains(chosen, options.against)
+    for name, reason in damaged.items():
+        write_text(options.out / name / PAGE, render("damaged.md", name=name, reason=reason))
     for study in chosen:
         if options.output == "verdict" and (faults := breaches(study)):
             heading = f"{study.name} has no verdict, since the comparison breaks its own protocol, or is not complete:"
@@ -77,11 +77,11 @@ def _write(options: argparse.Namespace) -> int:
             for name, table in page.tables(study).items():
                 write_csv(options.out / study.name / f"{name}.csv", table)
         if options.output == "study":
-            print(*_draw(study, options.out / study.name, options.allow_unfair), sep="\n", flush=True)
+            print(*_draw(study, options.out / study.name), sep="\n", flush=True)
     links = {name: os.path.relpath(options.out / name / PAGE, verdict.parent) for name in names}
     write_text(verdict, page.write_all(studies, links, damaged))
     print(verdict)
-    if (options.records, options.out) == (RECORDS, DOCS):
+    if is_own and options.out.resolve() == DOCS.resolve():
         _write_answer(studies)
     return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in chosen))
 
@@ -140,23 +140,18 @@ def load_all(folder: Path) -> tuple[list[Records], dict[str, str]]:
     return sorted(studies, key=order), damaged
 
 
-def _draw(records: Records, folder: Path, allow_unfair: bool) -> Iterator[object]:
+def _draw(records: Records, folder: Path) -> Iterator[object]:
     """Draw a study's figures with their tables: the files, and why figures are not drawn."""
-    faults, names = breaches(records), figures_of(records)
-    if lacking := not_begun(records):
-        heading = f"{records.name} has nothing to draw yet:"
-        reasons = [heading, *lacking, f"type: python -m experiments {records.name}"]
-    elif faults and not allow_unfair:
+    names = figures_of(records)
+    if faults := breaches(records):
         heading = f"{records.name} is not drawn: the comparison breaks its own protocol, or is not complete:"
-        reasons = [heading, *faults, "type --allow-unfair to draw it all the same, stamped"]
-    else:
-        for name in names:
-            yield from _figure(records, name, folder, "not a fair comparison" if faults else "")
+        yield "\n  ".join([heading, *faults, f"not drawn: {', '.join(names)}"])
         return
-    yield "\n  ".join([*reasons, f"not drawn: {', '.join(names)}"])
+    for name in names:
+        yield from _figure(records, name, folder)
 
 
-def _figure(records: Records, name: str, folder: Path, stamp: str) -> Iterator[object]:
+def _figure(records: Records, name: str, folder: Path) -> Iterator[object]:
     table = FIGURES[name].table(records)
     if table is None:
         if records.declared.figures:
@@ -167,7 +162,5 @@ def _figure(records: Records, name: str, folder: Path, stamp: str) -> Iterator[o
     picture = FIGURES[name].draw(table)
     if note := collapsed(records):
         style.remark(picture, note)
-    if stamp:
-        style.stamp(picture, stamp)
     folder.mkdir(parents=True, exist_ok=True)
     yield from style.save(table, picture, folder / name)

@@ -33,6 +33,8 @@ SPECTRAL = {
 """The spectral ranks that the pages name, by their words there."""
 BY_SHARE = "rank_sweep_3"
 """The study whose declared rule of a low rank is one of shares, and no margin."""
+FORGOTTEN = "forgetting"
+"""The figure that a page shows beside its first one."""
 Numbers = dict[str, Any]
 """What a template has by name."""
 
@@ -42,8 +44,10 @@ def write(records: Records) -> str:
     facts = numbers(records)
     if facts["faults"]:
         return render("study.md", study=facts)
-    figure = figures_of(records)[0]
-    facts = facts | {"figure": figure, "title": FIGURES[figure].title}
+    figure = next((name for name in figures_of(records) if FIGURES[name].table(records) is not None), None)
+    facts = facts | {"figure": figure, "title": FIGURES[figure].title if figure else ""}
+    forgotten = FIGURES[FORGOTTEN].table(records) if FORGOTTEN in figures_of(records) else None
+    facts |= {"forgets": None if forgotten is None else FIGURES[FORGOTTEN].claim(forgotten)}
     return render("study.md", study=facts | {"source": _source(records), "limits": _limits(records)})
 
 
@@ -200,6 +204,8 @@ def _tasks(records: Records, table: pd.DataFrame) -> list[Numbers]:
         assert paired is not None, "it has rows"
         facts = {key: rows[key].iloc[0] for key in ("task", "classes", "full", "zero", "zero_is")}
         facts |= {"best_of_lora": share.best_of_lora(paired), "has_ranks": len(sides["rank"]) >= ninety.LEAST_RANKS}
+        if nothing := update.gains(records, str(task)).get(0):
+            facts |= {"uncut": 1 + nothing.mean / paired.brings.mean}
         tasks.append(facts | {side: enough[side] if len(sides[side]) else None for side in share.SIDES})
     return tasks
 

@@ -2,7 +2,7 @@
 that passes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,10 @@ class Interval:
         """The same of a difference in scores as a gain: mirrored where lower scores are better."""
         low, high = (self.low, self.high) if higher_is_better else (-self.high, -self.low)
         return Interval(oriented(self.mean, higher_is_better), low, high, self.count, self.examples)
+
+    def mapped(self, rising: Callable[[float], float]) -> "Interval":
+        """The same of a rising function of what it is of."""
+        return Interval(rising(self.mean), rising(self.low), rising(self.high), self.count, self.examples)
 
 
 @dataclass(frozen=True)
@@ -188,15 +192,6 @@ class Smallest:
         if self.size is None:
             return f"not found (at least {self.low})"
         return f"{self.size}" + (f" (95 % interval {self.low} to {self.size})" if self.low != self.size else "")
-
-    def as_numbers(self) -> dict[str, float]:
-        """`estimate`, `low`, `high` and `tried`, NaN for what is None.
-
-        >>> Smallest(None, 4, None, 8).as_numbers()
-        {'estimate': nan, 'low': 4.0, 'high': nan, 'tried': 8.0}
-        """
-        sizes = {"estimate": self.size, "low": self.low, "high": self.high, "tried": self.tried}
-        return {key: math.nan if size is None else float(size) for key, size in sizes.items()}
 
 
 def smallest(intervals: Mapping[int, Interval], margin: float) -> Smallest:

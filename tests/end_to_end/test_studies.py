@@ -63,15 +63,12 @@ def test_ranks_share_a_sweep_only_where_nothing_else_tells_them_apart(task: str)
     missing = Progress(plan, recorded([])).missing
     hole = next(cell for cell in missing if cell.arm == "LoRA r=1" and cell.condition == task)
     for cells in (missing, [cell for cell in missing if cell != hole]):
-        ran = [run for sweep in sweeps(plan, cells) for run in product_of(sweep)]
+        ran = []
+        for words in sweeps(plan, cells):  # a run for each choice of values
+            parts = [(key, values.split(",")) for key, _, values in (word.partition("=") for word in words)]
+            ran += map(frozenset, itertools.product(*([f"{key}={value}" for value in values] for key, values in parts)))
         assert len(ran) == len(cells)
         assert set(ran) == {frozenset(plan.overrides(cell)) for cell in cells}
-
-
-def product_of(sweep: list[str]) -> list[frozenset[str]]:
-    """The runs of a sweep, each by its words."""
-    choices = [[f"{word.partition('=')[0]}={value}" for value in word.partition("=")[2].split(",")] for word in sweep]
-    return [frozenset(run) for run in itertools.product(*choices)]
 
 
 @pytest.fixture
@@ -111,7 +108,6 @@ def test_a_published_study_stays_complete_whatever_became_of_the_code(
     [
         ({"common": ("task.train_examples=500",)}, "was task.train_examples=300 and is task.train_examples=500"),
         ({"protocol": dataclasses.replace(PROTOCOL, margin=0.05)}, "margin was 0.02 and is 0.05"),
-        ({"protocol": dataclasses.replace(PROTOCOL, final_seeds=(*PROTOCOL.final_seeds, 5))}, "and is 0 1 2 3 4 5"),
         ({"protocol": dataclasses.replace(PROTOCOL, arms=PROTOCOL.arms[:2])}, "the arm LoRA r=8"),
         ({"factors": {"task": {"movie_reviews": ("task=tweets",)}}}, "was task=movie_reviews and is task=tweets"),
     ],
@@ -326,7 +322,6 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     again = replay.train_again(study.plan(), cell, published, tmp_path / "again", [])
     assert replay.moved(published, again) == []
     assert replay.compared(published, again)["equal_answers"] == 1
-    assert replay.moved(published | {"metrics": published["metrics"] | {"test/accuracy": 0.5}}, again) != []
 
 
 @pytest.fixture
@@ -398,12 +393,10 @@ def test_a_damaged_study_gets_no_verdict_and_the_others_keep_theirs(
 
 # ---- published runs trained again
 
-CELL = Cell("final", "reviews", "LoRA r=8", 2e-3, 0)
-
 
 @pytest.mark.parametrize(("score", "has_moved"), [(0.8, False), (0.800001, False), (0.801, True), (None, True)])
 def test_scores_move_beyond_rounding(score: float | None, has_moved: bool) -> None:
-    run = line(CELL, 0.8)
+    run = line(Cell("final", "reviews", "LoRA r=8", 2e-3, 0), 0.8)
     assert bool(replay.moved(run, run | {"metrics": run["metrics"] | {"test/accuracy": score}})) is has_moved
 
 

@@ -40,7 +40,5 @@ def test_a_model_whose_layers_nobody_knows_is_refused_before_anything_trains(
     check(runs)
     model = without_weights(runs[0].config.model, "AutoModelForSequenceClassification")
     monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
-    with pytest.raises(
-        ConfigError, match=r"train\.checkpointing=true is not possible: .*type train\.checkpointing=false"
-    ):
+    with pytest.raises(ConfigError, match=r"train\.checkpointing=true"):
         check(runs)

@@ -2,7 +2,6 @@
 
 import random
 import weakref
-from functools import partial
 from typing import Any
 
 import pytest
@@ -135,11 +134,6 @@ def test_directions_that_are_rounding_are_not_the_bottom_ones() -> None:
     torch.testing.assert_close(placed, torch.diag(torch.tensor([0, 0, 4.0, 0, 0])))
 
 
-def keeps_enough(curve: dict[int, float], needed: float, asked: set[int], size: int) -> bool:
-    asked.add(size)
-    return curve[size] >= needed
-
-
 @pytest.mark.parametrize("higher", [True, False])
 @pytest.mark.parametrize("is_monotone", [True, False])
 def test_bisection_finds_what_the_whole_curve_says(is_monotone: bool, higher: bool) -> None:
@@ -151,7 +145,9 @@ def test_bisection_finds_what_the_whole_curve_says(is_monotone: bool, higher: bo
         curve = dict(zip(sizes, sorted(scores) if is_monotone else scores, strict=True))
         asked: set[int] = set()
         needed = draw.uniform(0, 1.1)
-        smallest = truncation.bisected(sizes, partial(keeps_enough, curve, needed, asked))
+        smallest = truncation.bisected(
+            sizes, lambda k, asked=asked, curve=curve, needed=needed: asked.add(k) or curve[k] >= needed
+        )
         by_all = {size: oriented(score, higher) for size, score in curve.items()} | {768: oriented(1.2, higher)}
         by_asked = {size: by_all[size] for size in (*asked, 768)}
         expected = from_where(by_all, oriented(needed, higher), higher)

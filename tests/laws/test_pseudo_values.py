@@ -107,23 +107,16 @@ def test_r_and_k_are_decided_as_by_right_answers() -> None:
 FINAL = line(Cell("final", "reviews", "full", 2e-4, 0), 0.8, PROTOCOL)
 
 
-def class_outputs(classes: int) -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(classes)
-    outputs = 4 * draw.standard_normal((COUNT, classes), np.float32)
-    labels = draw.integers(0, classes, COUNT)
-    return {"outputs": outputs, "labels": labels, CORRECT: outputs.argmax(1) == labels}
-
-
 @pytest.mark.parametrize("classes", [2, 20])
 def test_log_losses_are_the_cross_entropies_in_nats(classes: int) -> None:
-    test = class_outputs(classes)
-    packed = answers_of(test, {})
+    draw = np.random.default_rng(classes)
+    outputs, labels = 4 * draw.standard_normal((COUNT, classes), np.float32), draw.integers(0, classes, COUNT)
+    packed = answers_of({"outputs": outputs, "labels": labels, CORRECT: outputs.argmax(1) == labels}, {})
     assert packed[LOSSES].dtype == np.float16
-    expected = cross_entropy(torch.from_numpy(test["outputs"]), torch.from_numpy(test["labels"]), reduction="none")
+    expected = cross_entropy(torch.from_numpy(outputs), torch.from_numpy(labels), reduction="none")
     losses = by_example(FINAL | packed, LOSSES)
     np.testing.assert_allclose(losses, expected.numpy(), rtol=1e-3, atol=1e-6)
-    right = (FINAL | packed)[CORRECT]
-    assert (right == (test["outputs"].argmax(1) == test["labels"])).all()
+    assert (packed[CORRECT] == (outputs.argmax(1) == labels)).all()
 
 
 def test_answers_that_are_no_classes_have_no_losses() -> None:

@@ -14,14 +14,6 @@ BAD_SHAPE = (ValueError, TypeCheckError)
 """With jaxtyping's import hook on, a wrong number of dimensions is refused before our own check sees it."""
 
 
-def powers(ratio: float, count: int = 400) -> torch.Tensor:
-    return torch.diag(ratio ** torch.arange(count, dtype=torch.float64))
-
-
-def measured(x: spectra.Update) -> dict[str, float]:
-    return summary(singular_values(x), x.shape)
-
-
 def entropy(*weights: float) -> float:
     total = sum(weights)
     return math.exp(-sum(w / total * math.log(w / total) for w in weights))
@@ -41,7 +33,7 @@ EXACT = {
     "4 equal of 10": (with_values(4 * [1.0], 10, 12), *equal(4)),
     **{
         f"ratio {q}": (
-            powers(q),
+            torch.diag(q ** torch.arange(400, dtype=torch.float64)),
             entropy_of_powers(q),
             entropy_of_powers(q * q),
             1 / (1 - q * q),
@@ -62,7 +54,7 @@ EXACT = {
 @pytest.mark.parametrize("name", EXACT)
 def test_exact_spectra(name: str) -> None:
     x, *expected = EXACT[name]
-    ranks = measured(x)
+    ranks = summary(singular_values(x), x.shape)
     names = ("effective_rank", "energy_entropy_rank", "stable_rank", "participation_ratio")
     for measure, value in zip((*names, "energy_rank_90", "energy_rank_99"), expected, strict=True):
         assert value is None or ranks[measure] == pytest.approx(value, rel=1e-6), measure

@@ -13,7 +13,6 @@ from lorax_lab import spectra
 from lorax_lab.spectra import LowRank
 from lorax_lab.spectra.subspaces import subspace_similarities
 
-laws = settings(max_examples=30, deadline=None, derandomize=True)
 sizes = st.integers(1, 7)
 
 
@@ -29,7 +28,7 @@ def test_similarities_refuse() -> None:
         subspace_similarities(torch.tensor([[math.nan]]), torch.ones(1, 1))
 
 
-@laws
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(i=sizes, j=sizes, extra=st.integers(0, 5), seed=st.integers(0, 999))
 def test_similarity_grid(i: int, j: int, extra: int, seed: int) -> None:
     d = max(i, j) + extra

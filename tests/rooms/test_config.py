@@ -88,11 +88,6 @@ def test_a_data_set_id_stands_for_the_hub_source() -> None:
     assert {"movie_reviews", "local", "hub", "glue/stsb"} <= set(presets("task"))
 
 
-def test_an_interval_is_no_grid() -> None:
-    with pytest.raises(ConfigError):
-        expand(["train.learning_rate=interval(0,1)"])
-
-
 def test_the_reference_keeps_all_but_what_is_the_methods_own() -> None:
     words = ["seed=2", "task.train_examples=64", "train.epochs=2"]
     run = compose([*words, "rank=4", "train.learning_rate=1e-3", "method.alpha=4", "method.target_modules=[query]"])

@@ -14,7 +14,6 @@ from transformers import AutoModelForSpeechSeq2Seq, WhisperTokenizer
 from lorax_lab.models.ctranslate2 import DTYPES, read_variables, save_whisper
 
 Variables = dict[str, Tensor]
-ALIAS = ("decoder/projection/weight", "decoder/embeddings/weight")
 
 
 def text(words: str) -> bytes:
@@ -45,18 +44,6 @@ def test_bytes_laid_by_hand_are_read() -> None:
         "n": (8, torch.int16),
         "b": ([[1.0], [-2.0]], torch.float16),
     }
-
-
-def config() -> Any:
-    config = tiny_config("whisper")
-    config.max_source_positions = 1500
-    return config
-
-
-def sizes() -> dict[str, int]:
-    halves = [f"{half}_{size}" for half in ("encoder", "decoder") for size in ("layers", "attention_heads", "ffn_dim")]
-    names = ["vocab_size", "d_model", "num_mel_bins", "max_source_positions", "max_target_positions", *halves]
-    return {name: getattr(config(), name) for name in names}
 
 
 def as_ctranslate2(model: Any) -> Variables:
@@ -94,15 +81,20 @@ def as_ctranslate2(model: Any) -> Variables:
 
 def test_a_whisper_in_two_parts_comes_back_with_every_weight(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model = AutoModelForSpeechSeq2Seq.from_config(config()).half().float()
+    config: Any = tiny_config("whisper")
+    config.max_source_positions = 1500
+    model = AutoModelForSpeechSeq2Seq.from_config(config).half().float()
     vocabulary = tiny_speech_processor().tokenizer.get_vocab()
     vocabulary |= {token: len(vocabulary) + i for i, token in enumerate(("<|en|>", "<|transcribe|>"))}
     tokenizer = tmp_path / "tokenizer"
     WhisperTokenizer(vocab=vocabulary, merges=[], pad_token="<|endoftext|>").save_pretrained(tokenizer)
-    content, parts = packed(as_ctranslate2(model), ALIAS), [tmp_path / "one", tmp_path / "two"]
+    alias = ("decoder/projection/weight", "decoder/embeddings/weight")
+    content, parts = packed(as_ctranslate2(model), alias), [tmp_path / "one", tmp_path / "two"]
     parts[0].write_bytes(content[:5000])
     parts[1].write_bytes(content[5000:])
-    save_whisper(parts, tokenizer, sizes(), tmp_path / "made")
+    halves = [f"{half}_{size}" for half in ("encoder", "decoder") for size in ("layers", "attention_heads", "ffn_dim")]
+    names = ["vocab_size", "d_model", "num_mel_bins", "max_source_positions", "max_target_positions", *halves]
+    save_whisper(parts, tokenizer, {name: getattr(config, name) for name in names}, tmp_path / "made")
     loaded, loading = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "made", output_loading_info=True)
     assert not any(loading.values())
     start = WhisperTokenizer.from_pretrained(tokenizer).convert_tokens_to_ids("<|startoftranscript|>")

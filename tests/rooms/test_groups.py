@@ -13,8 +13,6 @@ from analysis.figures import FIGURES
 from analysis.groups import load
 from lorax_lab.record import record
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:

@@ -56,12 +56,6 @@ def files(*folders: str) -> list[Path]:
     return paths
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the library, the analysis and the studies by its dotted name."""
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files(*OURS)}
-    return {name.removesuffix(".__init__"): path for name, path in names.items()}
-
-
 def test_the_arrows_run_one_way() -> None:
     wrong = []
     for path in files("lorax_lab"):
@@ -74,7 +68,8 @@ def test_the_arrows_run_one_way() -> None:
 
 def test_no_cycle_between_modules() -> None:
     """That a module imports the package which it lies in makes none."""
-    paths = modules()
+    named = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files(*OURS)}
+    paths = {name.removesuffix(".__init__"): path for name, path in named.items()}
     graph = {name: (imports(path) & paths.keys()) - {name} for name, path in paths.items()}
     packages = {name for name, path in paths.items() if path.name == "__init__.py"}
     around = {name: {package for package in packages if name.startswith(f"{package}.")} for name in paths}

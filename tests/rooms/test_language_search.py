@@ -49,14 +49,8 @@ def test_the_form_has_the_same_answers_of_other_problems(trained: dict[str, pd.D
     assert sorted(own["answer"]) == sorted(form["answer"])
     assert (own["answer"] != form["answer"]).mean() > 0.8
     spell, kin = pd.read_csv(tmp_path / language_search.FILE).to_dict("records")
-    assert [spell[key] for key in ("name", "kind", "untrained", "few_shot", "form", "trained")] == [
-        "spell",
-        "rule",
-        9,
-        5,
-        3,
-        1,
-    ]
+    keys = ("name", "kind", "untrained", "few_shot", "form", "trained")
+    assert [spell[key] for key in keys] == ["spell", "rule", 9, 5, 3, 1]
     assert [kin[key] for key in ("name", "exact_few_shot", "exact_form", "exact", "hours")] == ["kin", 0.3, 0.1, 0.8, 1]
 
 

@@ -22,7 +22,6 @@ from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import seconds_of
 from lorax_lab.launch.runs import (
-    COMPARED,
     ELSEWHERE,
     ENDING,
     NO_REFERENCE,
@@ -188,15 +187,10 @@ def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path,
     assert record.read_record(run.folder).seed == 7
 
 
-@pytest.mark.parametrize(("usable", "outcome"), [(True, COMPARED), (False, NO_REFERENCE)])
-def test_a_recorded_run_is_compared_with_a_reference_that_can_be_used(
-    usable: bool, outcome: str, tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recorded_run_whose_reference_cannot_be_used_is_not_trained_again(tmp_path: Path, trains: list[str]) -> None:
     run = planned(tmp_path, "the-run", "the-reference")
     recorded(run, reference=None)
-    monkeypatch.setattr("lorax_lab.launch.runs.why_unusable", lambda _: None if usable else "it is gone")
-    monkeypatch.setattr("lorax_lab.launch.runs.compare", lambda *_: recorded(run, reference="the-reference"))
-    assert attempt(run, unseen) == outcome
+    assert attempt(run, unseen) == NO_REFERENCE
     assert not trains
 
 
@@ -233,7 +227,6 @@ def test_what_workers_say_at_their_end_is_printed(capsys: pytest.CaptureFixture[
     assert "W&B lacks the-run" in capsys.readouterr().out
 
 
-SIZES = {("m", "t"): 64}
 GIB = 2**30
 
 
@@ -250,7 +243,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, str
         monkeypatch.setattr(room, "free_bytes", lambda: round(free * GIB))
         config = compose(["rank=2", "tracking=disabled", *words])
         left = [Run(config, str(number)) for number in range(runs)]
-        return [dict(share) for share in room.shares(left, planned_runs or runs, SIZES)]
+        return [dict(share) for share in room.shares(left, planned_runs or runs, {("m", "t"): 64})]
 
     return shares
 

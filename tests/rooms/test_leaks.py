@@ -12,7 +12,6 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
 from lorax_lab.tasks import load_task
 
-ROWS = 60
 REFUSED = {"text_pair": ["copy", "shout", "code"], "group": ["label", "code"]}
 """Columns of the table that give the answer away, by the key that names them."""
 
@@ -21,7 +20,7 @@ REFUSED = {"text_pair": ["copy", "shout", "code"], "group": ["label", "code"]}
 def words(tmp_path: Path) -> list[str]:
     """A table whose columns tell the label in several ways."""
     draw, rows = random.Random(0), []
-    for row in range(ROWS):
+    for row in range(60):
         label, other = draw.sample(["good", "bad"], 2)
         rows.append(
             {"sentence": f"the film number {row} is {draw.choice([label, label, other])}", "label": label}

@@ -123,11 +123,9 @@ def of_batches(by_rank: dict[int, float], of_seeds: float = 0.0) -> Records:
     ],
 )
 def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows_at_each_rank(
-    by_rank: dict[int, float], of_seeds: float, verdict: str, monkeypatch: pytest.MonkeyPatch
+    by_rank: dict[int, float], of_seeds: float, verdict: str
 ) -> None:
-    monkeypatch.setattr(limits, "breaches", lambda study: [])  # the scores are made up
-    records = of_batches(by_rank, of_seeds)
-    made = limits.batches(records)
+    made = limits.batches(of_batches(by_rank, of_seeds))
     assert VERDICTS[made["outcome"]] == verdict
     assert {rank: grown.mean for rank, grown in made["grows"].items()} == pytest.approx(by_rank, abs=2e-3)
     assert {rank: lead.mean for rank, lead in made["leads"].items()} == pytest.approx(
@@ -135,10 +133,6 @@ def test_large_batches_are_decided_by_how_much_the_lead_of_full_grows_at_each_ra
     )
     few_steps = {rank: grown.mean for rank, grown in made["few_steps"].items()}
     assert few_steps == pytest.approx({rank: grown / 3 for rank, grown in by_rank.items()}, abs=2e-3)
-    row = next(line for line in limits.write([records]).splitlines() if line.startswith("| LoRA bears"))
-    assert (
-        f"**{verdict}**, by a rule set before | full fine-tuning's lead grows by {made['grows'][1]} over rank 1" in row
-    )
 
 
 def test_batches_are_not_compared_while_a_run_is_missing_or_diverged() -> None:
@@ -182,10 +176,7 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     assert "at equal norm by 0.00 [-9.00, 9.00] (one), 5.50 [5.00, 6.00] (two) | SmolLM2, LoRA of rank 8 |" in row
     monkeypatch.setattr(limits, "FORGETS_ON", (*TASKS, "three"))
     page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
-    assert "**open**, by a rule set before |" in page
     assert "| three, which the rule asks for too; larger models" in page
-    unfair = replace(study(), name=limits.STUDY_OF_LANGUAGE, lines=study().lines[1:])
-    assert "no run is scored on another text" in limits.write([unfair])
 
 
 def test_repeats_of_a_task_count_once() -> None:
@@ -206,7 +197,7 @@ def test_without_its_records_every_claim_is_open(tmp_path: Path) -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == 6
     assert all("**open** | — |" in row for row in rows)
-    assert "labels drawn at random, a language model and a model of three layers are declared" in page
+    assert "## Problems" not in page
     unfair = replace(study(), name="many_classes", lines=study().lines[1:])
     found = limits.write([study(), replace(study(), name="capacity"), unfair], tmp_path / "none.csv")
     assert "Studies of more classes, a language model and a model of three layers are declared" in found
@@ -253,28 +244,14 @@ def test_rank_8_ends_where_it_surely_keeps_less_than_nine_tenths(monkeypatch: py
     rows = limits.shares_of_small_rank(studies, cells)
     assert [(row["task"], round(row["share"].mean, 2)) for row in rows] == [("near", 0.5), ("far", 0.99)]
     assert rows[0]["share"].high < 0.9 < rows[1]["share"].low
-    one = "so in 1 of 2 settings; the others are not surely below. On near it keeps 0.500"
-    for made, said in ((cells, one), (cells[:1], "None of 1 settings")):
-        monkeypatch.setattr(limits, "cells", lambda studies, made=made: made)
-        assert said in limits.write(list(studies.values()))
+    monkeypatch.setattr(limits, "cells", lambda studies: cells[:1])
+    assert "None of 1 settings" in limits.write(list(studies.values()))
     monkeypatch.setattr(limits, "OTHER_BASES", {"near": "with three layers"})
-    monkeypatch.setattr(limits, "SHALLOW", "near")
     rows = limits.shares_of_small_rank(studies, cells[:1])
     assert [row["task"] for row in rows] == ["reviews with three layers", "far"]
-    monkeypatch.setattr(limits, "cells", lambda studies: cells[:1])
-    page = limits.write(list(studies.values()))
-    assert "On reviews with three layers it keeps 0.500" in page
-    assert "The settings are those of [the regret table](which_rank.md) and reviews with three layers." in page
-    assert "That is [a control](study/near/VERDICT.md) with new examples" in page
 
 
-def test_a_generator_teaches_by_nats_below_the_form_or_by_exact_answers(tmp_path: Path) -> None:
+def test_a_generator_teaches_by_nats_below_the_form_or_by_exact_answers() -> None:
     rows = [("sorts", 3.0, 2.5, 0.1, 0.0), ("adds", 2.0, 1.9, 0.5, 0.2), ("counts", 1.0, 0.75, 0.3, 0.2)]
-    table = pd.DataFrame(rows, columns=["name", "form", "trained", "exact", "exact_form"])
-    search = tmp_path / "search.csv"
-    table.assign(kind="rule", untrained=9.0, few_shot=5.0, exact_few_shot=0.3).to_csv(search, index=False)
-    made = limits.searched(pd.read_csv(search))
+    made = limits.searched(pd.DataFrame(rows, columns=["name", "form", "trained", "exact", "exact_form"]))
     assert [(row["name"], bool(row["teaches"])) for row in made] == [("sorts", True), ("counts", False), ("adds", True)]
-    page = limits.write([study()], search)
-    assert "| sorts | rule | 9.00 | 5.00 | 3.00 | 2.50 | 0.50 | 0.30 | 0.00 | 0.10 | yes |" in page
-    assert "## Problems" not in limits.write([study()], tmp_path / "none.csv")

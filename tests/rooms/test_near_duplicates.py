@@ -26,12 +26,7 @@ from lorax_lab.tasks import UNGROUPED_NOTE, Task, load_task
 PARTS = ("bdfgklmprt", "aeiou", ("nto", "rsk", "vel", "dax", "gum", "pish", "zor", "quel"))
 NOUNS = ["".join(parts) for parts in product(*PARTS)]
 TWINS: dict[str, Callable[[str], str]] = {
-    "full stop": lambda text: f"{text}.",
-    "quotes": lambda text: f"“{text}”",
-    "zero-width space": lambda text: f"{text[:7]}\u200b{text[7:]}",
     "signs without a shape": lambda text: "".join(map("".join, zip(text, cycle("\u034f\u3164\ufe0f\u2800")))),
-    "soft hyphen": lambda text: f"{text[:7]}\u00ad{text[7:]}",
-    "html space": lambda text: text.replace(" ", "&nbsp;", 2),
     "order of words": lambda text: " ".join(reversed(text.split())),
     "a letter": lambda text: f"{text[:-1]}y",
 }
@@ -107,11 +102,6 @@ def test_the_note_counts_and_shows_the_twins_and_not_what_else_their_writers_wro
     assert said.startswith("2 examples are near duplicates and stay together, in 1 groups; such as")
 
 
-def photo(draw: np.random.Generator) -> np.ndarray:
-    small = Image.fromarray(draw.integers(0, 256, (5, 5, 3), np.uint8))
-    return np.array(small.resize((28, 28), Image.Resampling.BICUBIC))
-
-
 def one_pixel(image: np.ndarray) -> np.ndarray:
     changed = image.copy()
     changed[9, 13] = 255 - changed[9, 13]
@@ -134,7 +124,8 @@ def test_images_that_differ_in_a_pixel_or_were_written_again_are_twins(
     twin: Callable[[np.ndarray], np.ndarray],
 ) -> None:
     draw = np.random.default_rng(0)
-    images = [photo(draw) for _ in range(60)]
+    small = [Image.fromarray(draw.integers(0, 256, (5, 5, 3), np.uint8)) for _ in range(60)]
+    images = [np.array(image.resize((28, 28), Image.Resampling.BICUBIC)) for image in small]
     groups = groups_of([Example({"image": image}, i % 2) for i, image in enumerate([*images, *map(twin, images)])])
     assert groups[:60] == groups[60:]
     assert len(set(groups)) == 60
@@ -163,10 +154,8 @@ def test_a_chain_ends_before_it_holds_the_whole_table() -> None:
 
 def test_a_table_without_twins_has_the_split_that_it_had(tmp_path: Path) -> None:
     words = table(tmp_path / "t.jsonl", lambda text: text, False)
-    keys = [
-        [content_key(e) for e in load_task(settings(*words, *more)).test] for more in ([], [OFF])
-    ]  # fmt: skip
-    assert keys[0] == keys[1]
+    grouped_keys, keys = ([content_key(e) for e in load_task(settings(*words, *more)).test] for more in ([], [OFF]))
+    assert grouped_keys == keys
 
 
 @pytest.mark.parametrize("more", [[], [OFF]])
@@ -180,18 +169,11 @@ def test_a_record_says_whether_it_was_grouped_and_one_without_the_setting_was_no
         assert compose(words).task == config.task
 
 
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (("01", "1"), "'01' and '1'"),
-        (("cat", "c\u0430t"), r"'cat' and 'c\u0430t'"),
-        (("good", "nan"), "'nan'"),
-        (("1", "10"), ""),
-    ],
-)
-def test_labels_that_look_alike_or_like_none_are_said(names: tuple[str, ...], words: str) -> None:
-    notes = notes_of(Pools("t", names, []), [], settings("local", "task.path=t.csv", "task.text=a", "task.label=b"))
-    assert [words in note for note in notes] == ([True] if words else [])
+def test_labels_that_look_alike_are_said() -> None:
+    config = settings("local", "task.path=t.csv", "task.text=a", "task.label=b")
+    (note,) = notes_of(Pools("t", ("cat", "c\u0430t"), []), [], config)
+    assert r"'cat' and 'c\u0430t'" in note
+    assert notes_of(Pools("t", ("1", "10"), []), [], config) == ()
 
 
 def test_a_class_folder_without_a_name_in_unicode_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_model
 from transformers import AutoModel, BertModel
 
-from lorax_lab.models.onnx_bert import PREFIX, read_onnx, save_bert
+from lorax_lab.models.onnx_bert import PREFIX, save_bert
 
 
 def write_onnx(model: BertModel, path: Path) -> None:
@@ -39,7 +39,6 @@ def test_every_weight_comes_back(model_folder: Path, tmp_path: Path) -> None:
     expected = model.state_dict()
     assert loaded.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
-    assert len(read_onnx(tmp_path / "tiny.onnx")) == len(expected)
 
 
 @pytest.mark.network

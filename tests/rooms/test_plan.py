@@ -1,22 +1,18 @@
 """What cannot train, or is no more what was planned, is refused before anything trains, and leaves no record."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from conftest import launched, tiny_model
-from here import plan
 
 from lorax_lab import tasks
-from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.execute import execute
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.plan import check, run_of
+from lorax_lab.launch.plan import run_of
 from lorax_lab.models import matrix_shapes, shapes_of
 
 CANNOT = {
@@ -47,17 +43,6 @@ def test_one_run_that_cannot_train_stops_the_sweep_before_it_begins(
     assert not list((tmp_path / "runs").glob("tiny-bert-*"))
 
 
-def test_what_is_recorded_is_not_checked_again(small_run: list[str], table_file: Path, tmp_path: Path) -> None:
-    """A store from another machine can be read where its runs could not be trained."""
-    (tmp_path / "runs").mkdir()
-    check([])
-    runs = plan([*small_run, "rank=500"])
-    assert [run.config.rank for run in runs] == [None, 500]
-    with pytest.raises(ConfigError, match="type rank=32"):
-        check(runs)
-    check(runs[:1])
-
-
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
 def test_shapes_are_known_from_the_configuration_alone(kind: str, tmp_path: Path) -> None:
     model = tiny_model(kind)
@@ -68,28 +53,20 @@ def test_shapes_are_known_from_the_configuration_alone(kind: str, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-@pytest.fixture
-def growing(small_run: list[str], table_file: Path, tmp_path: Path) -> tuple[RunConfig, Callable[[], None]]:
-    """A run on a table of the test's own, and what adds a row to it."""
+def test_a_table_that_changes_after_the_run_was_planned_or_while_it_is_read_is_refused(
+    small_run: list[str], table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = shutil.copy(table_file, tmp_path / "mine.csv")
 
     def grow() -> None:
         with path.open("a") as file:
             file.write("quite a new film,positive\n")
 
-    return compose([*small_run, f"task.path={path}"]), grow
-
-
-def test_a_table_that_changes_after_the_run_was_planned_is_refused(growing: Any) -> None:
-    config, grow = growing
+    config = compose([*small_run, f"task.path={path}"])
     run = run_of(config)
     grow()
     with pytest.raises(ConfigError, match=rf"task=local changed after {run.run_id}"):
         execute(run.config, run.run_id, run.folder, None)
-
-
-def test_a_table_that_changes_while_it_is_read_is_refused(growing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, grow = growing
     source = tasks.source_of(config.task)
     changing = replace(source, read=lambda config: (grow(), source.read(config))[1])
     monkeypatch.setattr(tasks, "source_of", lambda config: changing)

@@ -164,9 +164,6 @@ def test_an_edge_is_said(made: Callable[..., Records]) -> None:
     assert "the best learning rate of full, 0.0008, is at the edge of what was tried" in breach
 
 
-Spoil = Callable[[list[dict[str, Any]]], object]
-
-
 def trials(lines: list[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
     return [x for x in lines if x["config"]["measure"] == "trial" and all(x[k] == v for k, v in wanted.items())]
 
@@ -176,7 +173,7 @@ def final(lines: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
     return found[0]
 
 
-BREACHES: dict[str, Spoil] = {
+BREACHES: dict[str, Callable[[list[dict[str, Any]]], object]] = {
     "LoRA r=8 8": lambda lines: lines.extend(
         line(Cell("trial", "reviews", "LoRA r=8", 1.5e-3, seed), 0.7) for seed in (100, 101)
     ),
@@ -258,14 +255,13 @@ def test_a_library_is_compared_among_the_runs_that_used_it(made: Callable[..., R
     assert breach.endswith(second["run_id"])
 
 
-def test_an_arm_that_the_page_compares_with_has_to_be_at_its_best_too(made: Callable[..., Records]) -> None:
-    records = made()
+def test_a_reference_and_an_arm_that_the_page_compares_with_may_not_diverge(made: Callable[..., Records]) -> None:
+    records = lost(made(), rank=8)
+    assert breaches(records) == []
     against = replace(records, declared=replace(records.declared, against=("LoRA r=8",)))
-    lines = copy.deepcopy(records.lines)
-    final(lines, rank=8)["status"] = "diverged"
-    for of, named in ((records, False), (against, True)):
-        found = breaches(replace(of, lines=lines))
-        assert any("LoRA r=8: final runs diverged" in breach for breach in found) == named, found
+    for of, arm in ((against, "LoRA r=8"), (lost(made(), method="full"), "full")):
+        (breach,) = breaches(of)
+        assert f"{arm}: final runs diverged, seeds 2" in breach
 
 
 def test_what_was_declared_can_break_the_protocol_too(made: Callable[..., Records]) -> None:
@@ -289,8 +285,3 @@ def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...], 
     enough = comparison.enough(records, "reviews")
     assert enough.size is None
     assert {ruling.verdict for ruling in rulings(records) if ruling.module == ALL} == {NOT_SUPPORTED}
-
-
-def test_a_reference_that_diverged_is_nothing_to_compare_with(made: Callable[..., Records]) -> None:
-    (breach,) = breaches(lost(made(), method="full"))
-    assert breach == "reviews: full: final runs diverged, seeds 2: the reference has no score to match"

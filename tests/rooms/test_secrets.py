@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -28,7 +29,7 @@ SECRETS = {
     "PGPASSWORD": "tr0ub4dor&3 battery",
 }
 TOKENS = [
-    "hf_" + "Zz09" * 8, "wandb_v1_" + "a1" * 15, "ghp_" + "a1B2" * 9, "github_pat_" + "a1" * 20,
+    "hf_" + "Zz09" * 8, "wandb_v1_" + "a1" * 15, "ghp_" + "c3D4" * 9, "github_pat_" + "a1" * 20,
     "sk-proj-" + "Ab1_" * 9, "glpat-" + "Ab_-" * 5, "xoxb-1234567890-abcdef", "AIza" + "x" * 35,
     "ASIA" + "ABCD1234" * 2,
 ]  # fmt: skip
@@ -97,17 +98,13 @@ def test_warnings_logs_prints_and_uncaught_exceptions_hide_secrets() -> None:
     assert not seen(done.stdout + done.stderr)
 
 
-def no_room() -> TextIO:
-    return Path("/dev/full").open("w")
-
-
 def no_reader() -> TextIO:
     reader, writer = os.pipe()
     os.close(reader)
     return open(writer, "w")
 
 
-@pytest.mark.parametrize("opened", [no_room, no_reader], ids=["full disk", "closed pipe"])
+@pytest.mark.parametrize("opened", [partial(open, "/dev/full", "w"), no_reader], ids=["full disk", "closed pipe"])
 def test_what_cannot_be_printed_is_dropped(opened: Callable[[], TextIO]) -> None:
     with opened() as stream:
         for _ in range(2):

@@ -123,7 +123,6 @@ RECORDED: dict[str, tuple[dict[str, Any], str]] = {
     "another base": ({"inputs": Inputs("theirs", "d", {}, [])}, "theirs"),
     "a diverged run": ({"status": "diverged"}, "diverged"),
     "a full fine-tune": ({"method": "full"}, "method=full"),
-    "a subspace": ({"method": "subspace"}, "method=subspace"),
 }
 
 
@@ -152,22 +151,18 @@ def test_what_is_refused_leaves_the_adapter_in_place(case: str, tmp_path: Path) 
     assert torch.equal(exchange.serve(BATCH), before)
 
 
-@pytest.fixture(scope="module")
-def runs(small_words: list[str], table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two runs of small tasks: two classes, and a number."""
-    folder = tmp_path_factory.mktemp("serving")
+def test_every_answer_is_equal_and_the_proof_sees_a_merge_that_writes_the_base_and_other_answers(
+    small_run: list[str], table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two runs of small tasks: two classes, and a number."""
     rows = table_file.read_text().splitlines()[1:]
-    (folder / "n.csv").write_text("sentence,label\n" + "".join(f"{row.rsplit(',', 1)[0]},{len(row)}\n" for row in rows))
-    words = [*small_words, "rank=2", "train.validations=0", f"runs_dir={folder}", "reference=false"]
-    folders = []
-    for more in ([], [f"task.path={folder / 'n.csv'}", "task.kind=regression"]):
-        run = run_of(compose([*words, *more]))
+    numbers = "".join(f"{row.rsplit(',', 1)[0]},{len(row)}\n" for row in rows)
+    (tmp_path / "n.csv").write_text(f"sentence,label\n{numbers}")
+    runs = []
+    for more in ([], [f"task.path={tmp_path / 'n.csv'}", "task.kind=regression"]):
+        run = run_of(compose([*small_run, "rank=2", "train.validations=0", "reference=false", *more]))
         execute(run.config, run.run_id, run.folder, None)
-        folders.append(str(run.folder))
-    return folders
-
-
-def test_every_answer_is_equal_and_bytes_are_those_of_the_files(runs: list[str], tmp_path: Path) -> None:
+        runs.append(str(run.folder))
     assert main([*runs, "--out", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "serving.json").read_text())
     assert results["equal"]
@@ -175,13 +170,7 @@ def test_every_answer_is_equal_and_bytes_are_those_of_the_files(runs: list[str],
     assert results["bytes_held"]["merged"] == 4 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
     sizes = [(Path(run) / part).stat().st_size for run in runs for part in (WEIGHTS, SETTINGS)]
     assert results["bytes_on_disk"]["adapters"] == sum(sizes)
-
-
-def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers(
-    runs: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
     opened, heads = prove.open_served([Path(run) for run in runs]), ServedHead.forward
-    assert prove.prove(opened)["equal"]
     with monkeypatch.context() as patch:
         patch.setattr(ServedHead, "forward", lambda self, *args, **kwargs: -heads(self, *args, **kwargs))
         assert not prove.prove(opened)["equal"]

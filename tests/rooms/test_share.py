@@ -17,10 +17,11 @@ from analysis.study.figures import FIGURES, claims
 from analysis.study.page import tables
 from analysis.study.share import Enough, Scores, best_of_lora, column, enough, is_flat, scores, table
 from analysis.study.statistics import Interval
-from lorax_lab.study.protocol import DIMENSION, Arm, Cell
+from lorax_lab.study.protocol import Arm, Cell
 
 ROOT = Path(__file__).parents[2]
 TASK = "reviews"
+HEADS = {TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
 
 
 def paired(kept: float, higher: bool) -> tuple[Scores, np.ndarray]:
@@ -69,15 +70,11 @@ def test_d90_follows_the_rule_of_r90_with_the_papers_own_beside() -> None:
     means = {100: 0.65, 1000: 0.82, 10_000: 0.84, 100_000: 0.895}
     subspaces = tuple(Arm(f"d={d}", ("method=subspace", f"method.dimension={d}"), 1e-2) for d in means)
     protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, *subspaces))
-    assert protocol.ranked(DIMENSION) == list(subspaces)
-    assert [arm.name for arm in protocol.ranked()] == ["LoRA r=1", "LoRA r=8"]
 
     def truth(cell: Cell) -> float:
         return means[int(cell.arm[2:])] if cell.arm.startswith("d=") else 0.9
 
-    records = replace(
-        study(truth, protocol=protocol), heads={TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
-    )
+    records = replace(study(truth, protocol=protocol), heads=HEADS)
     rows = table(records)
     of_d = rows[rows["side"] == "dimension"]
     assert list(of_d["size"]) == list(means)
@@ -93,8 +90,7 @@ def test_a_converged_head_comes_before_an_arm_and_an_arm_before_the_untrained_mo
     of_arm = scores(records, TASK)
     assert of_arm.zero_is == "head"
     assert of_arm.zero.mean() == pytest.approx(0.7, abs=1e-3)
-    line = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
-    of_head = scores(replace(records, heads={TASK: line}), TASK)
+    of_head = scores(replace(records, heads=HEADS), TASK)
     assert (of_head.zero_is, float(of_head.zero.mean())) == (share.HEAD, 0.6)
 
 
@@ -112,8 +108,7 @@ def test_a_rank_of_which_a_run_diverged_does_not_keep_the_share_and_is_named(
 ) -> None:
     """Every rank keeps all of the gain, so that without the diverged run r90 is 1."""
     protocol = replace(PROTOCOL, arms=(*PROTOCOL.arms, Arm("LoRA r=64", ("method=lora", "rank=64"), 1e-3)))
-    heads = {TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
-    whole = replace(study(lambda cell: 0.9, protocol), heads=heads)
+    whole = replace(study(lambda cell: 0.9, protocol), heads=HEADS)
     assert enough(table(directed(whole, higher)), 0.9) == Enough(1, 1, 1)
     rows = table(lost(directed(whole, higher), rank=rank))
     assert enough(rows, 0.9) == r90
@@ -159,10 +154,9 @@ def test_where_log_loss_chooses_the_rates_it_chooses_the_better_arm() -> None:
 
 
 def test_cuts_have_shares_where_they_were_scored_on_test() -> None:
-    head = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}, "correct": np.arange(300) < 180}
     records = present(study())
     examples = len(next(line["correct"] for line in records.lines if "correct" in line))
-    rows = table(replace(records, heads={TASK: head | {"correct": np.arange(examples) < 0.6 * examples}}))
+    rows = table(replace(records, heads={TASK: HEADS[TASK] | {"correct": np.arange(examples) < 0.6 * examples}}))
     by_k = rows[rows["side"] == "k"].set_index("size")["share"]
     assert by_k[4] == pytest.approx(1)
     assert by_k[1] < 0.5
@@ -208,9 +202,8 @@ def test_the_best_rank_of_lora_is_the_one_of_the_best_scores(higher: bool) -> No
 def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(higher: bool) -> None:
     tasks = ("reviews", "tweets", "reviews (sample 2)")
     records = study(lambda cell: 0.8 - 0.01 * (cell.arm == "LoRA r=8"), tasks=tasks)
-    head = {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}
-    pooled = share.pooled_deficits(directed(replace(records, heads=dict.fromkeys(tasks, head)), higher))[8]
-    alone = share.pooled_deficits(directed(replace(records, heads={"reviews": head}), higher))[8]
+    both = replace(records, heads=dict.fromkeys(tasks, HEADS[TASK]))
+    pooled, alone = (share.pooled_deficits(directed(each, higher))[8] for each in (both, replace(records, heads=HEADS)))
     assert pooled.mean == pytest.approx(-0.01, abs=2e-3)
     assert pooled.high - pooled.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.3)
 

@@ -146,11 +146,6 @@ def write(sound: Any) -> Callable[[Path], object]:
     return lambda path: soundfile.write(path, sound, RATE)
 
 
-def encoded(path: Path) -> None:
-    task = load_task(settings("local", *columns_of(path)))
-    KIND.encode(tiny_speech_processor(), everything(task), task.config)
-
-
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a broken recording": (lambda path: path.write_bytes(b"RIFF"), r"row 5: .*4\.wav"),
     "no sound": (write(np.zeros(0)), r"row 5: .*4\.wav"),
@@ -164,8 +159,9 @@ def test_recordings_and_transcripts_that_cannot_be_used_are_named(fault: str, tm
     word = "Zwölf" if "transcript" in fault else "five"
     path, (change, named) = table(tmp_path, text=lambda i: word if i == 4 else WORDS[i % 5]), FAULTS[fault]
     change(tmp_path / "4.wav")
+    config = settings("local", *columns_of(path))
     with pytest.raises(ConfigError, match=named):
-        encoded(path)
+        KIND.encode(tiny_speech_processor(), everything(load_task(config)), config)
 
 
 def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: Path) -> None:

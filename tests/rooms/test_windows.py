@@ -16,6 +16,7 @@ from shown import MATRICES, RUN_ID, SIGMA, inspected, recorded, show
 
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
+from lorax_lab.record.files import sha256_of
 from lorax_lab.record.folder import SPECTRA, save_arrays
 from lorax_lab.record.record import read_record, write_record
 from lorax_lab.record.result import Coverage, Git, Part
@@ -233,8 +234,6 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> dict[str, TrackingConfig]:
 
 
 def mark(folder: Path, mode: str) -> None:
-    from lorax_lab.record.files import sha256_of
-
     name = "trackio.json" if mode == TRACKIO else "wandb.json"
     content = {"mode": mode, "url": "https://window/a", "record_sha256": sha256_of(folder / "record.json")}
     (folder / name).write_text(json.dumps(content))
@@ -264,41 +263,30 @@ def test_sync_shows_a_run_as_its_sweep_would_have(tmp_path: Path, synced: dict[s
         assert synced[project] == TrackingConfig("online", project, "team", True, "planted")
 
 
-# ---- the dashboard: it is what the library reads, names only what runs show, and is saved once
-
-CUTS = [{"part": part, "k": k, "accuracy": 0.5} for part in ("cut", "remainder") for k in (1, 2)]
-
-
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a run that shows all that there are panels of."""
-    monkeypatch.chdir(tmp_path)
-    recorded(tmp_path / "runs", "full", metrics={"test/accuracy": 0.75}, baselines={"head/accuracy": 0.25})
-    return recorded(tmp_path / "runs", truncation=CUTS, reference="full", baselines={"head/accuracy": 0.25}).parent
-
-
-def test_what_is_written_is_what_the_library_reads(runs: Path, tmp_path: Path) -> None:
+def test_the_dashboard_is_what_the_library_reads_and_names_only_what_runs_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from wandb_workspaces.workspaces.internal import View
 
+    monkeypatch.chdir(tmp_path)
+    head = {"baselines": {"head/accuracy": 0.25}}
+    recorded(tmp_path / "runs", "full", metrics={"test/accuracy": 0.75}, **head)
+    cuts = [{"part": part, "k": k, "accuracy": 0.5} for part in ("cut", "remainder") for k in (1, 2)]
+    folder = recorded(tmp_path / "runs", truncation=cuts, reference="full", **head)
     assert command.main(["dashboard"]) == 0
     written = json.loads((tmp_path / "dashboard" / "workspace.json").read_text())
     assert json.loads(View.model_validate(written).model_dump_json(by_alias=True, exclude_none=True)) == written
-
-
-def test_every_key_that_a_panel_names_is_shown(runs: Path) -> None:
     panels = [panel for section in dashboard.sections().values() for panel in section]
-    metrics = [metric for panel in panels for metric in (*getattr(panel, "metrics", ()), *_axes(panel))]
-    show("offline", runs / RUN_ID)
+    show("offline", folder)
     shown: set[str] = set()
-    for record in map(json.loads, inspected(runs, RUN_ID).splitlines()):
+    for record in map(json.loads, inspected(folder.parent, RUN_ID).splitlines()):
         shown |= record.get("history", {}).get("item", {}).keys()
         shown |= record.get("summary", {}).get("update", {}).keys() if record["type"] == "summary" else set()
+    metrics: list[Any] = []
+    for panel in panels:
+        y = getattr(panel, "y", None)
+        axes = [getattr(panel, "x", None), *(y if isinstance(y, list) else [y])]
+        metrics += [*getattr(panel, "metrics", ()), *(axis for axis in axes if hasattr(axis, "name"))]
     named = {metric.name for metric in metrics if "captured" not in metric.name}  # of runs beside their reference
     assert named - {"train/gradient_norm"} <= shown
     assert len(named) > 12
-
-
-def _axes(panel: Any) -> list[Any]:
-    y = getattr(panel, "y", None)
-    axes = [getattr(panel, "x", None), *(y if isinstance(y, list) else [y])]
-    return [axis for axis in axes if hasattr(axis, "name")]

@@ -30,7 +30,7 @@ DECIDED = {"rank": 4, "k": 16, "dimension": 100_000}
 
 def is_of_bases(records: Records) -> bool:
     """Whether the study's first factor is the base."""
-    return next(iter(records.declared.factors)) == BASE
+    return next(iter(records.declared.factors), None) == BASE
 
 
 def places(records: Records) -> Iterator[tuple[str, str, str, str]]:

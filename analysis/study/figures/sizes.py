@@ -47,8 +47,9 @@ def table(records: Records) -> pd.DataFrame | None:
     for task in records.conditions:
         for name, star in ((R_STAR, comparison.enough(records, task)), (K_STAR, update.functional_rank(records, task))):
             if star:
-                stars.append({"task": task, "what": name} | star.as_numbers())
-    star_rows = pd.DataFrame(stars).rename(columns={"estimate": "value"})
+                stars.append({"task": task, "what": name} | vars(star))
+    numbers = dict.fromkeys(("value", "low", "high", "tried"), float)
+    star_rows = pd.DataFrame(stars).rename(columns={"size": "value"}).astype(numbers)
     rows = pd.concat([arms.assign(what=arms["arm"]), star_rows], ignore_index=True)
     rows = rows.assign(margin=records.protocol.margin)
     rows[["examples", "steps"]] = [sizes[task] for task in rows["task"]]

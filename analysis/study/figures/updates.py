@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 APART = 2.2
 """Points between the lines at one k."""
 MANY = 16
-"""Labels of an axis that have room; of more every second one stands there."""
+"""Labels of an axis that have room; of more every second one stands there, and points stand closer."""
 SPACES = ("column", "row")
 
 
@@ -66,7 +66,7 @@ def spectral_draw(table: pd.DataFrame) -> Figure:
 
 
 def _shares(axes: Axes, rows: pd.DataFrame, groups: list[str]) -> None:
-    for measure, look, shift in style.lines(SPECTRAL, 3.0):
+    for measure, look, shift in style.lines(SPECTRAL, 3.0 if len(groups) <= MANY else 1.0):
         points = rows[rows["measure"] == measure]
         ends = [points[key] / points["null"] for key in ("mean", "low", "high")]
         look |= {"linestyle": "", "markersize": 3.5, "label": measure.replace("_", " ")}

@@ -1,5 +1,6 @@
 """Faults that a launcher is started with: each makes one thing of the lab, or of the system, go wrong."""
 
+import ctypes
 import errno
 import inspect
 import itertools
@@ -129,12 +130,6 @@ def _ask_for(size: int) -> None:
     torch.empty(size, dtype=torch.uint8)
 
 
-def _segfault(_: Any) -> None:
-    import ctypes
-
-    ctypes.string_at(0)
-
-
 def _not_finite(model: Any) -> None:
     import torch
 
@@ -160,7 +155,7 @@ def _within(mode: str, act: Callable[[], object]) -> Callable[[Any], None]:
 
 ENDS: dict[str, Callable[[Any], None]] = {
     "exception": lambda _: _raise(RuntimeError("boom")), "sys.exit": lambda _: sys.exit(7),
-    "os._exit": lambda _: os._exit(0), "segfault": _segfault,
+    "os._exit": lambda _: os._exit(0), "segfault": lambda _: ctypes.string_at(0),
     "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL), "memory": lambda _: _ask_for(2**45),
     "hang": lambda _: time.sleep(3600), "inf": _not_finite,
     "hang in a step": _within("step", lambda: time.sleep(3600)),

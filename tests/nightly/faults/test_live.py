@@ -16,7 +16,7 @@ import psutil
 import pytest
 from here import store_of
 from launcher import Launch, Launchers, completed
-from wandb_server import Server, wandb_server
+from wandb_server import wandb_server
 
 from lorax_lab.windows.child import shown_in
 
@@ -84,15 +84,9 @@ def test_kills_while_runs_are_shown_change_no_run(
                 shutil.rmtree(store, ignore_errors=True)
         assert start(launchers, words, running.url).wait() == 0
         assert completed(store, *RESULTS) == expected
-        _whole_or_missing(running)
+        arrived = [[step for step, _ in run.rows("train/loss")] for run in running.runs.values()]
+    assert all(steps == list(range(1, len(steps) + 1)) for steps in arrived), "each step once, in order"
     print(f"{kills} kills, no run changed")
-
-
-def _whole_or_missing(running: Server) -> None:
-    """What arrived has each step once, in order."""
-    for run in running.runs.values():
-        steps = [step for step, _ in run.rows("train/loss")]
-        assert steps == list(range(1, len(steps) + 1))
 
 
 def test_a_window_without_room_for_its_files_changes_no_run(

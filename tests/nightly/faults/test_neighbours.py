@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,8 @@ ROOT, HERE = Path(__file__).parents[3], Path(__file__).parent
 def lab(*overrides: str, faults: dict[str, Any] | None = None, **variables: str) -> Any:
     """`python -m lorax_lab.run`, with faults in its workers."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))}
-    path = f"{ROOT}:{HERE}" if faults else str(ROOT)
-    kept |= {
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": path,
-        "LORAX_FAULTS": json.dumps(faults or {}),
-    }
+    kept |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "LORAX_FAULTS": json.dumps(faults or {})}
+    kept["PYTHONPATH"] = f"{ROOT}:{HERE}" if faults else str(ROOT)
     command = [sys.executable, "-m", "lorax_lab.run", *overrides]
     return subprocess.run(command, capture_output=True, text=True, env=kept | variables, timeout=300)
 
@@ -106,10 +100,6 @@ def test_a_sweep_whose_output_has_no_room_trains_its_runs(small_run: list[str]) 
     assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
 
 
-def has_new(store: Path, before: set[Path]) -> bool:
-    return bool(set(store.glob("*/checkpoints/step-*")) - before)
-
-
 def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background would ignore it
     overrides = [*small_run, "rank=2", "seed=0,1,2,3", "reference=false", "train.epochs=40", "checkpoint_seconds=0"]
@@ -119,8 +109,8 @@ def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: l
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         sweep = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
-        before = set(store.glob("*/checkpoints/step-*"))
-        until(partial(has_new, store, before), lambda sweep=sweep: sweep.poll() is None)
+        old = set(store.glob("*/checkpoints/step-*"))
+        until(lambda old=old: set(store.glob("*/checkpoints/step-*")) - old, lambda sweep=sweep: sweep.poll() is None)
         if number == signal.SIGTERM:
             sweep.terminate()  # the parent alone: it ends its workers
         else:

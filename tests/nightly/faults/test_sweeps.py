@@ -26,8 +26,10 @@ def test_a_sweep_killed_at_random_moments_is_finished_without_loss(
 ) -> None:
     overrides = [*tiny, "rank=1,2,3,4", "seed=0,1,2", "reference=false", "-m"]
     kills = 300 if request.config.getoption("--full") else 30
-    whole = completed_in(launchers, overrides)
-    store, before, done = store_of(overrides), {}, 0
+    store, before, done, start = store_of(overrides), {}, 0, time.monotonic()
+    assert launchers.run(overrides).exit_code == 0
+    whole = time.monotonic() - start
+    shutil.rmtree(store)
     for _ in range(kills):
         launch = launchers.start(overrides)
         time.sleep(chance.uniform(0.0, 1.2 * whole / 12 + 0.5))
@@ -44,14 +46,6 @@ def test_a_sweep_killed_at_random_moments_is_finished_without_loss(
     assert before.items() <= after.items()
     assert len(after) == 12
     print(f"{kills} kills, {done} of them after the end, none lost")
-
-
-def completed_in(launchers: Launchers, overrides: list[str]) -> float:
-    """Seconds that a sweep takes that nobody disturbs; its store is removed."""
-    start = time.monotonic()
-    assert launchers.run(overrides).exit_code == 0
-    shutil.rmtree(store_of(overrides))
-    return time.monotonic() - start
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
