@@ -73,8 +73,8 @@ def test_the_names_of_published_runs_follow_from_what_they_recorded(folder: Path
         of_texts = ["task=local", "task.group_near_duplicates=false", "task.path=x", "task.text=a", "task.label=b"]
         is_of_language = line["config"]["task"]["kind"] == "language_modeling"
         defaults = dataclasses.asdict(compose(["task=arithmetic", "model=smollm2"] if is_of_language else of_texts))
-        if line["config"]["task"]["source"] not in ("local", "hub", "image_folder"):
-            defaults["task"]["path"] = None
+        has_path = line["config"]["task"]["source"] in ("local", "hub", "image_folder")
+        defaults["task"]["path"] = "x" if has_path else None
         for key in methods.METHODS[line["config"]["method"]["name"]].settings.HASHED_AS_NULL:
             line["config"]["method"].pop(key, None)  # what the oldest lines say of full fine-tuning
         config, inputs = typed(filled(defaults, line["config"])), line["inputs"]
