@@ -68,7 +68,7 @@ def groups(runs_dir: Path) -> list[Group]:
     """
     recorded = load(runs_dir, is_input)
     for damage in recorded.damages:
-        print(f"left out: {damage.reason}")
+        print(f"left out: {damage}")
     comparable = [group for group in recorded.groups if len(set(group.runs["arm_key"])) > 1]
     if not comparable:
         typed = command(FIRST, runs_dir)

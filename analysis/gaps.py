@@ -41,7 +41,7 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
         typed = command(variation.overrides(config_of(run)), runs_dir)
         lines.append(f"{run.run_id} is {run.status}{reason}; to run it again, type {typed}")
     lines += [f"{run} is the same training as {shown}, which is counted" for run, shown in recorded.doubles.items()]
-    lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
+    lines += [f"left out: {damage}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
         if not (folder / record.RECORD).exists() and any(any(folder.glob(trace)) for trace in TRACES):
             lines.append(f"{folder.name} has no {record.RECORD}: it did not finish")

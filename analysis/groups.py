@@ -18,7 +18,7 @@ import pandas as pd
 from lorax_lab.errors import ConfigError
 from lorax_lab.record import variation
 from lorax_lab.record.direction import oriented, scored_on
-from lorax_lab.record.record import Damage, Record, scan
+from lorax_lab.record.record import Record, scan
 from lorax_lab.record.tables import load_matrices, load_runs, load_truncation
 from lorax_lab.record.variation import Settings
 
@@ -139,7 +139,7 @@ class Recorded(NamedTuple):
 
     records: dict[str, Record]
     groups: list[Group]
-    damages: list[Damage]
+    damages: list[str]
     doubles: dict[str, str]
 
 

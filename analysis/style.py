@@ -200,8 +200,8 @@ def title(figure: Figure, text: str) -> None:
     """A title over the whole figure, at its left edge, wrapped to its width. A long one makes the figure higher."""
     width = int(figure.get_figwidth() * 15.5)
     lines = "\n".join(folded_evenly(line, width) for line in text.split("\n"))
-    more = max(0, lines.count("\n") + 1 - TITLE_LINES)
-    figure.set_figheight(figure.get_figheight() + TITLE_LINE * more)
+    had, more = (max(0, shown.count("\n") + 1 - TITLE_LINES) for shown in (figure.get_suptitle(), lines))
+    figure.set_figheight(figure.get_figheight() + TITLE_LINE * (more - had))
     figure.suptitle(lines, x=0.01, ha="left", fontsize=FONT)
 
 

@@ -1,7 +1,6 @@
 """What was logged while the runs trained, over the steps; of many runs some. A run that did not complete has no
 `metrics.jsonl`: its steps are those of `progress.jsonl`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lorax_lab.record.folder import read_history
 from lorax_lab.record.record import Record
+from lorax_lab.windows.progress import PROGRESS, Reader
 
 from .. import constant, style
 from ..groups import CannotDraw, Group, settings_of, spread
@@ -66,23 +66,8 @@ def _columns(run: Record, group: Group) -> dict[str, Any]:
 
 
 def _progress(folder: Path) -> list[dict[str, Any]]:
-    """The steps of a `progress.jsonl`. An attempt that begins anew takes the place of what was made before it from its
-    first step on. A line that is cut short, or that tells of no step, is left out."""
-    steps: list[dict[str, Any]] = []
-    try:
-        lines = (folder / "progress.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if STEP in row:
-            while steps and steps[-1][STEP] >= row[STEP]:
-                steps.pop()
-            steps.append({key: value for key, value in row.items() if key == STEP or QUANTITY in key})
-    return steps
+    """The steps of a `progress.jsonl`; none where there is no such file."""
+    return [{STEP: row.step} | row.values for row in Reader(folder / PROGRESS).read()]
 
 
 @style.styled

@@ -33,7 +33,7 @@ from lorax_lab.record import measures
 from lorax_lab.record.direction import scored_on
 from lorax_lab.record.files import save_tensors, write_json, write_text
 from lorax_lab.record.folder import SPECTRA, check_file
-from lorax_lab.record.record import DamagedRecord, Record, read_record
+from lorax_lab.record.record import Record, read_record
 from lorax_lab.record.redact import guard
 from lorax_lab.record.variation import overrides
 from lorax_lab.tasks import kind_of
@@ -120,8 +120,6 @@ def _finished(run: Path) -> tuple[Record, RunConfig]:
         for name in (METHODS[record.method].weights, SETTINGS, SPECTRA):
             if name in record.completed.files:
                 check_file(run, name)
-    except DamagedRecord as error:
-        raise ConfigError(f"RUN={run}: {error}") from error
     except FileNotFoundError:
         raise ConfigError(f"RUN={run} is no finished run, or has lost files; name one, as runs/RUN") from None
     config = typed(record.config)
@@ -159,8 +157,10 @@ def _card(run: Path, record: Record, config: RunConfig, lineage: Lineage, has_pi
     made.filters["md"] = lambda text: SIGNS.sub(r"\\\1", " ".join(str(text).split()))
     result, means, kind = record.completed, measures.means(run), kind_of(config.task.kind)
     null, head, published = means.get("null.effective_rank"), kind.head(result.inputs.classes), portable(record.config)
-    if path := record.config["task"].get("path"):  # where a table lies is nobody's business
-        published["task"]["path"] = path if config.task.source == "hub" else Path(path).name
+    if path := record.config["task"].get("path"):  # where a table or a folder lies is nobody's business
+        of_hub = config.task.source == "hub" and not Path(path).is_absolute()
+        published["task"]["path"] = path if of_hub else Path(path).name
+    cuts = [row for row in result.truncation or [] if row["part"] == "cut" and row.get("module") is None]
     facts = {
         "record": record,
         "result": result,
@@ -176,7 +176,7 @@ def _card(run: Path, record: Record, config: RunConfig, lineage: Lineage, has_pi
         "split_of": partial(scored_on, record.config),
         "effective_rank": means.get("effective_rank"),
         "null": null if measures.has_null(record.method, null) else None,
-        "cuts": [(row["k"], row[result.metric]) for row in result.truncation or [] if row["part"] == "cut"],
+        "cuts": [(row["k"], row[result.metric]) for row in cuts],
         "command": shlex.join(["python", "-m", "lorax_lab.run", *overrides(published)]),
     }
     return made.get_template("README.md.j2").render(facts)

@@ -69,15 +69,17 @@ def means(folder: Path) -> dict[str, Any]:
 
 
 def effective_ranks(folder: Path) -> tuple[float | None, float | None] | None:
-    """The mean effective rank of a run's updates and that of noise, as `means` has them, in a tenth of its time; None
-    for a trial. Raises as `rows`."""
-    matrices = read_record(folder).completed.matrices
+    """The mean effective rank of a run's updates, and that of noise where the method has a null; as `means` has them,
+    in a tenth of its time. None for a trial. Raises as `rows`."""
+    record = read_record(folder)
+    matrices = record.completed.matrices
     if not matrices:
         return None
     arrays = load_arrays(folder, SPECTRA, parts=("sigma",))
     updates = [spectra.effective_rank(torch.from_numpy(arrays[name]["sigma"])) for name in matrices]
     noise = [spectra.gaussian_null(matrix.shape, matrix.rank)["effective_rank"] for matrix in matrices.values()]
-    return plain_values(statistics.fmean(updates)), plain_values(statistics.fmean(noise))
+    null = plain_values(statistics.fmean(noise))
+    return plain_values(statistics.fmean(updates)), null if has_null(record.method, null) else None
 
 
 def row(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:

@@ -3,7 +3,6 @@ types of `Record`, is damaged: it is reported and never averaged."""
 
 import dataclasses
 import json
-from dataclasses import dataclass as plain_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from lorax_lab.errors import ConfigError
 from lorax_lab.record.files import plain_values, write_text
 from lorax_lab.record.result import MODEL, Git, Result
 
@@ -21,7 +21,7 @@ STATUSES = get_args(Status)
 RECORD = "record.json"
 
 
-class DamagedRecord(ValueError):
+class DamagedRecord(ConfigError):
     """A record that cannot be trusted: cut short, of another version, or with other parts than a record has."""
 
 
@@ -77,14 +77,6 @@ class Record:
         return "validation" if self.is_trial else "test"
 
 
-@plain_dataclass(frozen=True)
-class Damage:
-    """A folder whose record cannot be used, and why."""
-
-    folder: Path
-    reason: str
-
-
 def write_record(folder: Path, record: Record) -> None:
     """Write `record.json`; call it after every other file of the run. A number that is not finite becomes null.
 
@@ -137,8 +129,8 @@ def status_of(folder: Path) -> str | None:
         return "damaged"
 
 
-def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
-    """Every record under `runs_dir` by its folder, sorted by name, and the damaged ones."""
+def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[str]]:
+    """Every record under `runs_dir` by its folder, sorted by name, and what is wrong with the damaged ones."""
     records, damages = {}, []
     for folder in sorted(Path(runs_dir).glob("[!.]*")):
         try:
@@ -146,11 +138,11 @@ def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
         except FileNotFoundError:  # it is no run, or was removed while others are read
             continue
         except DamagedRecord as error:
-            damages.append(Damage(folder, str(error)))
+            damages.append(str(error))
             continue
         if record.run_id == folder.name:
             records[folder] = record
         else:
             cure = "move it out of the store, or give it back its name"
-            damages.append(Damage(folder, f"{folder} is a copy of {record.run_id}; {cure}"))
+            damages.append(f"{folder} is a copy of {record.run_id}; {cure}")
     return records, damages

@@ -63,7 +63,7 @@ def _records(runs: str | Path | Records) -> Records:
         return runs
     records, damages = scan(Path(runs))
     for damage in damages:
-        warnings.warn(f"left out: {damage.reason}", stacklevel=3)
+        warnings.warn(f"left out: {damage}", stacklevel=3)
     return records
 
 

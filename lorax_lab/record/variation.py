@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 from lorax_lab.config import LEFT_OUT, LEFT_OUT_OF_METHODS, RunConfig, TrainConfig
 from lorax_lab.config.defaults import defaults, flat, task_preset
 from lorax_lab.config.measured import CURVE, CUT, K90, MEASURED, current
+from lorax_lab.config.overrides import quoted, values_of
+from lorax_lab.errors import ConfigError
 
 Settings = dict[str, Any]
 """A run's settings by dotted key."""
@@ -109,7 +112,16 @@ def overrides(config: Mapping[str, Any]) -> list[str]:
     main |= {"method": run.get("method.name"), "rank": run.get("rank")}
     dials_set = {key: value for key, value in main.items() if value is not None}
     rest = changed(config) | ({SEED: run[SEED]} if SEED in run else {})
-    return [f"{key}={text(value)}" for key, value in (dials_set | rest).items()]
+    return [f"{key}={_typed(value)}" for key, value in (dials_set | rest).items()]
+
+
+def _typed(value: Any) -> str:
+    """A setting as Hydra reads it back, quoted only where it must be."""
+    short = text(value)
+    with suppress(ConfigError):
+        if values_of(f"key={short}") == [value]:
+            return short
+    return quoted(value)
 
 
 def of_method(key: str) -> bool:

@@ -22,7 +22,7 @@ from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, resolve
 from lorax_lab.models.files import weight_files
-from lorax_lab.record.record import DamagedRecord, read_record
+from lorax_lab.record.record import read_record
 from lorax_lab.serve.exchange import Exchange
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.kind import Kind
@@ -100,8 +100,6 @@ def _config(folder: Path) -> RunConfig:
     """The configuration of the run in `folder`, whose task has a head with one row of outputs for each example."""
     try:
         config = typed(read_record(folder).config)
-    except DamagedRecord as error:
-        raise ConfigError(f"{folder}: {error}") from error
     except FileNotFoundError:
         raise ConfigError(f"{folder} has no record; name folders of runs, as in runs/minilm-*-lora-r8-*") from None
     task = load_task(config.task)

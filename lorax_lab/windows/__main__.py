@@ -24,7 +24,7 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
     that still trains is left out: its sweep shows it. `typed` are keys of `tracking` that count before a run's own."""
     records, damages = scan(runs_dir)
     for damage in damages:
-        print(f"left out: {damage.reason}")
+        print(f"left out: {damage}")
     over = {folder: run for folder, run in records.items() if run.status != "running" or not is_leased(folder)}
     # what is online need not be written offline
     lacking = [folder for folder in over if shown_in(folder, mode).get("mode") not in ("online", mode)]

@@ -143,7 +143,7 @@ def test_what_is_not_drawn_is_named_and_blocks_no_figure(store: Store, capsys: p
         assert f"{folder.name} is {status}; to run it again, type python -m lorax_lab.run" in printed
     typed = "python -m lorax_lab.run model=minilm task=movie_reviews method=lora rank=8 train.epochs=5 seed=0"
     assert f"{elsewhere.name} is oom; to run it again, type {typed} runs_dir={store.folder}" in printed
-    assert f"{damaged.name} is damaged" in printed
+    assert f"left out: {damaged}" in printed
     assert "minilm-without-record has no record.json" in printed
     assert not any(words in printed for words in ("wandb", f"{done.name} is", "missing"))
     rows = pd.read_csv(store.folder / "out" / f"{group_of(store).name}-accuracy_vs_rank.csv")

@@ -190,6 +190,8 @@ def test_measures_are_derived_from_what_is_recorded(tmp_path: Path) -> None:
     assert means["by_module"]["value"]["captured.best"] is None
     assert "layer" not in means
     assert "spikes" not in means  # only one of the two has them
+    record.write_record(tmp_path, content(matrices=matrices, method="peft/loha"))
+    assert measures.effective_ranks(tmp_path) == (means["effective_rank"], None)
 
 
 def run_git(home: Path, *words: str) -> str:

@@ -62,6 +62,13 @@ def test_the_overrides_make_the_run_again(key: str) -> None:
     assert again.model == config.model
 
 
+@pytest.mark.parametrize("name", ["Löss", "a,b", "null", "12", "it's", "a b", "", "[a]", "$x", "{a:1}"])
+def test_a_name_in_overrides_is_what_it_was(name: str) -> None:
+    task = {"source": "local", "path": "a.csv", "label": "label", "text": name}
+    again = compose(variation.overrides({"task": task}))
+    assert again.task.text == name
+
+
 @pytest.mark.parametrize("method", presets("method"))
 def test_runs_of_one_name_have_one_arm_whatever_is_cut(method: str) -> None:
     k90, curve = (compose([f"method={method}", f"measure={measure}"]) for measure in ("k90", "curve"))
