@@ -73,12 +73,12 @@ def nested(row: Mapping[str, Any]) -> Row:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    arrays = [value for value in values if isinstance(value, np.ndarray)]
-    if not arrays:
+    if not any(isinstance(value, np.ndarray) for value in values):
         return pa.array([None if isinstance(v, float) and math.isnan(v) else v for v in values])
     lengths = [0 if value is None else len(value) for value in values]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     missing = pa.array([value is None for value in values])
+    arrays = [value for value in values if value is not None]  # some may be lists, as they were read
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(arrays)), mask=missing)
 
 

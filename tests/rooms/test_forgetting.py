@@ -130,6 +130,8 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
     frozen = [row | {"arm": FROZEN} for row in (*rows.values(), *second) if row["arm"] == LORA]
     write_rows(tmp_path, "forgetting", {"reviews": Afterwards([], [*rows.values(), *second, *frozen])})
     of_task = read_rows(tmp_path, "forgetting")["reviews"].rows
+    write_rows(tmp_path, "forgetting", {"reviews": Afterwards([], of_task), "tweets": Afterwards([], second)})
+    assert [row["tokens"] for row in read_rows(tmp_path, "forgetting")["reviews"].rows] == [r["tokens"] for r in of_task]
     figure = FIGURES["forgetting"]
     assert figure.table(study()) is None
     in_one = [

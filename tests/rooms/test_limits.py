@@ -173,7 +173,7 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
     row = next(line for line in page.splitlines() if line.startswith("| LoRA forgets"))
     assert f"**{verdict}**" in row
-    assert "at equal norm by 0.00 [-9.00, 9.00] (one), 5.50 [5.00, 6.00] (two) | SmolLM2, LoRA of rank 8 |" in row
+    assert "at LoRA's norm 0.00 [-9.00, 9.00] (one), 5.50 [5.00, 6.00] (two) | SmolLM2, LoRA of rank 8 |" in row
     monkeypatch.setattr(limits, "FORGETS_ON", (*TASKS, "three"))
     page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
     assert "| three, which the rule asks for too; larger models" in page
