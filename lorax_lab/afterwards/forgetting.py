@@ -3,7 +3,8 @@ without the directions that the base does not have (Shuttleworth et al. 2024, ht
 
 A large update forgets more than a small one, whatever its rank. So that of full fine-tuning is also brought to the norm
 of each LoRA's, and LoRA's to that of full fine-tuning. The norm is of all that changed, so full fine-tuning's has the
-embeddings too. What the removal of directions does is held against noise of the same singular values, drawn once a run.
+embeddings too, which LoRA does not train. So its matrices are also scored alone, without embeddings and norms. What the
+removal of directions does is held against noise of the same singular values, drawn once a run.
 
 All is scored in fp32, whatever a run's own precision.
 """
@@ -36,6 +37,7 @@ Change = dict[str, Tensor]
 BASE = "base"
 """Stands for the arm before training."""
 BEFORE, TRAINED, AT_NORM = "before", "trained", "at the norm of"
+MATRICES, MATRICES_AT_NORM = "matrices alone", "matrices alone, at the norm of"
 WITHOUT_INTRUDERS, WITH_NOISE = "without intruders", "with noise of their size"
 """What is scored."""
 Svd = tuple[Tensor, Tensor, Tensor]
@@ -64,11 +66,12 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
 
     Yields:
         `arm, seed`; `change`: one of `BEFORE` (of the arm `BASE`, once), `TRAINED`, `AT_NORM` (θ0 + f · (θ − θ0), where
-        `norm_of` is the arm with the same seed whose Frobenius norm ‖θ − θ0‖ that is), `WITHOUT_INTRUDERS`
-        (W0 + ΔW less them; PEFT takes a quarter of them away, and cuts what is left to the adapter's rank),
-        `WITH_NOISE` (less as many random directions of their singular values); `factor`, f, and `removed`, how many
-        directions, both None where there is none; `text`; `nats` and `tokens` of each example (n,). A row of `BEFORE`
-        has the examples' `groups` (n,) besides, where some have one in common.
+        `norm_of` is the arm with the same seed whose Frobenius norm ‖θ − θ0‖ that is), `MATRICES` and
+        `MATRICES_AT_NORM` (of `reference`: as trained, and at that norm, where only the matrices that can be adapted
+        change), `WITHOUT_INTRUDERS` (W0 + ΔW less them; PEFT takes a quarter of them away, and cuts what is left to the
+        adapter's rank), `WITH_NOISE` (less as many random directions of their singular values); `factor`, f, and
+        `removed`, how many directions, both None where there is none; `text`; `nats` and `tokens` of each example (n,).
+        A row of `BEFORE` has the examples' `groups` (n,) besides, where some have one in common.
 
     Raises:
         ConfigError: the base or the data are not a run's. DamagedRecord: a run's file is not what its record says.
@@ -81,11 +84,12 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
         change = _change(run, base)
         trained = list(_rows(base, change, arm, seed, TRAINED))
         yield from trained
-        for (other, of_seed), norm in norms.items():
-            if of_seed == seed and (other == reference) != (arm == reference):
-                factor = norm / norms[arm, seed]
-                scaled = {key: factor * tensor for key, tensor in change.items()}
-                yield from _rows(base, scaled, arm, seed, AT_NORM, norm_of=other, factor=factor)
+        others = {o: norm for (o, s), norm in norms.items() if s == seed and (o == reference) != (arm == reference)}
+        yield from _at_norms(base, change, others, arm, seed, AT_NORM)
+        if arm == reference:
+            matrices = {key: tensor for key, tensor in change.items() if key in base.left}
+            yield from _rows(base, matrices, arm, seed, MATRICES)
+            yield from _at_norms(base, matrices, others, arm, seed, MATRICES_AT_NORM)
         intruding = _intruders(base, change)
         removed = sum(len(sigma) for _, sigma, _ in intruding.values())
         drawn = generator(seed, f"forgetting/{arm}")
@@ -140,6 +144,15 @@ def _rows(base: _Base, change: Change, arm: str, seed: int, name: str, **more: A
         outputs = split.outputs(base.model).double().numpy()
         of_groups = {GROUPS: split.groups} if name == BEFORE and split.groups is not None else {}
         yield row | {"text": text, "nats": outputs[:, NATS], "tokens": outputs[:, TOKENS].astype(int)} | of_groups
+
+
+def _at_norms(
+    base: _Base, change: Change, norms: Mapping[str, float], arm: str, seed: int, name: str
+) -> Iterator[dict[str, Any]]:
+    for other, norm in norms.items():
+        factor = norm / _norm(change)
+        scaled = {key: factor * tensor for key, tensor in change.items()}
+        yield from _rows(base, scaled, arm, seed, name, norm_of=other, factor=factor)
 
 
 def _matrix(base: _Base, key: str, tensor: Tensor) -> Tensor:

@@ -18,9 +18,15 @@ from lorax_lab.afterwards.forgetting import (
     AT_NORM,
     BASE,
     BEFORE,
+    MATRICES,
+    MATRICES_AT_NORM,
     TRAINED,
     WITH_NOISE,
     WITHOUT_INTRUDERS,
+    _base,
+    _change,
+    _norm,
+    _rows,
     forgetting,
     random_like,
 )
@@ -61,7 +67,8 @@ def test_before_and_after_are_what_the_runs_recorded(runs: Any, rows: Any) -> No
         assert nats(rows[BASE, BEFORE]) == pytest.approx(recorded_as.baselines["untrained/nats"], rel=1e-5)
         assert nats(rows[arm, TRAINED]) == pytest.approx(recorded_as.metrics["test/nats"], rel=1e-5)
     changes = (TRAINED, AT_NORM, WITHOUT_INTRUDERS, WITH_NOISE)
-    assert set(rows) == {(BASE, BEFORE)} | {(arm, change) for arm in (FULL, LORA) for change in changes}
+    of_full = {(FULL, MATRICES), (FULL, MATRICES_AT_NORM)}
+    assert set(rows) == {(BASE, BEFORE)} | of_full | {(arm, change) for arm in (FULL, LORA) for change in changes}
 
 
 def test_an_update_is_brought_to_the_norm_of_the_other_arm(rows: Any) -> None:
@@ -73,6 +80,19 @@ def test_an_update_is_brought_to_the_norm_of_the_other_arm(rows: Any) -> None:
     before = nats(rows[BASE, BEFORE])
     assert nats(rows[less["arm"], TRAINED]) < nats(less) < before  # a part of the way
     assert nats(more) != pytest.approx(nats(rows[more["arm"], TRAINED]), abs=1e-4)
+
+
+def test_the_matrices_alone_are_the_run_s_with_the_rest_as_it_was(runs: Any, rows: Any) -> None:
+    run = runs[FULL, 0]
+    base = _base(run, {"own": run.config.task})
+    change = _change(run, base)
+    matrices = {key: tensor for key, tensor in change.items() if "proj" in key}
+    assert {"embed_tokens", "norm"} <= {key.split(".")[-2] for key in change.keys() - matrices.keys()}
+    (alone,) = _rows(base, matrices, FULL, 0, MATRICES)
+    assert nats(rows[FULL, MATRICES]) == nats(alone) != nats(rows[FULL, TRAINED])
+    at_norm, whole = rows[FULL, MATRICES_AT_NORM], rows[FULL, AT_NORM]
+    assert at_norm["norm_of"] == LORA
+    assert at_norm["factor"] / whole["factor"] == pytest.approx(_norm(change) / _norm(matrices))
 
 
 def test_without_intruders_and_with_noise_of_their_size_the_loss_is_another_where_there_are_some(rows: Any) -> None:
@@ -131,7 +151,9 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
     write_rows(tmp_path, "forgetting", {"reviews": Afterwards([], [*rows.values(), *second, *frozen])})
     of_task = read_rows(tmp_path, "forgetting")["reviews"].rows
     write_rows(tmp_path, "forgetting", {"reviews": Afterwards([], of_task), "tweets": Afterwards([], second)})
-    assert [row["tokens"] for row in read_rows(tmp_path, "forgetting")["reviews"].rows] == [r["tokens"] for r in of_task]
+    assert [row["tokens"] for row in read_rows(tmp_path, "forgetting")["reviews"].rows] == [
+        r["tokens"] for r in of_task
+    ]
     figure = FIGURES["forgetting"]
     assert figure.table(study()) is None
     in_one = [
