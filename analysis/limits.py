@@ -253,7 +253,7 @@ def _share_of_rank(study: Records, condition: str, rank: int) -> Interval | None
 def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     """By how much more full fine-tuning raises the loss on other texts than LoRA of a small rank does, from the rows of
     the figure `forgetting`: the outcome over all tasks, told once none is `missing`, and by task `as_trained` and
-    `at_norm`, that of LoRA's change. None where there are no rows."""
+    `at_norm`, that of LoRA's change, for which its own is taken `times`. None where there are no rows."""
     if table is None:
         return None
     rows = table[(table["text"] == OTHER_TEXT) & (table["arm"] == f"LoRA r={SMALL_RANK}")].set_index("task")
@@ -268,7 +268,8 @@ def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     as_trained = by_series[forgetting.AS_TRAINED]
     is_more, is_less = (all(sure) for sure in zip(*((i.low > 0, i.high < 0) for i in as_trained.values()), strict=True))
     outcome = NOT_TOLD if missing else HOLDS if is_more else FAILS if is_less else NOT_TOLD
-    by_task = {"as_trained": as_trained, "at_norm": by_series[forgetting.FULL_AT]}
+    times = rows.loc[rows["series"] == forgetting.FULL_AT, "factor"].to_dict()
+    by_task = {"as_trained": as_trained, "at_norm": by_series[forgetting.FULL_AT], "times": times}
     return {"outcome": outcome, "missing": missing} | by_task
 
 

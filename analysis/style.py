@@ -35,8 +35,6 @@ TITLE_LINES, TITLE_LINE = 3, 0.15
 """Lines of a title for which a figure has room, and the inches that another takes."""
 LETTER, GAP = 0.66, 5.0
 """Width of a digit as a share of its height; points between two numbers of an axis."""
-LONE = 6
-"""Letters of a title's last line at least, where another fold gives it as many."""
 ZERO = 1.0
 """How far below 1 an axis of ranks has its 0, octaves."""
 BESIDE = 4.0
@@ -206,15 +204,15 @@ def title(figure: Figure, text: str) -> None:
 
 
 def folded_evenly(line: str, width: int) -> str:
-    """A line folded to at most `width` letters, and more narrowly where a last word would stand alone.
+    """A line folded to as few lines as `width` letters need, of about one length.
 
     >>> print(folded_evenly("surely in 0 and 4 of 6", 20))
-    surely in 0 and
-    4 of 6
+    surely in 0
+    and 4 of 6
     """
-    folded = textwrap.wrap(line, width)
-    narrower = (textwrap.wrap(line, less) for less in range(width, width // 2, -1))
-    return "\n".join(next((n for n in narrower if len(n) == len(folded) and len(n[-1]) >= LONE), folded))
+    count = len(textwrap.wrap(line, width))
+    folds = (textwrap.wrap(line, less) for less in range(width // 2, width + 1))
+    return "\n".join(next(lines for lines in folds if len(lines) <= count))
 
 
 def lead(figure: Figure, claim: str) -> None:

@@ -164,7 +164,7 @@ def numbers(records: Records) -> Numbers:
             "shares": table,
         }
         facts |= {"deficits": share.pooled_deficits(records)}
-        facts |= {"is_flat": share.is_flat(facts["deficits"]), "by_share": _by_share(facts["tasks"])}
+        facts |= {"by_share": _by_share(facts["tasks"])}
     if update.asks_how_low(records):
         facts |= {"rulings": of_tasks(records), "low": sorted({low_rank(records, t) for t in records.conditions})}
         sides = {min(row["shape"]) for row in update.lines_of(records, records.conditions[0])[0]["matrices"].values()}

@@ -362,11 +362,3 @@ def pooled_deficits(records: Records) -> dict[int, Interval]:
         half = math.hypot(*(gain.mean - gain.low for gain in gains)) / len(gains)
         pooled[rank] = Interval(mean, mean - half, mean + half, min(gain.count for gain in gains))
     return pooled
-
-
-def is_flat(deficits: dict[int, Interval], least: int = 8) -> bool:
-    """Whether LoRA is surely short of full fine-tuning at every rank from `least` on, and by as much at each: the mean
-    of each lies in the intervals of all. Then a larger rank is not what it lacks."""
-    gains = [gain for rank, gain in deficits.items() if rank >= least]
-    alike = all(one.low <= other.mean <= one.high for one in gains for other in gains)
-    return len(gains) > 1 and alike and all(gain.high < 0 for gain in gains)

@@ -13,7 +13,7 @@ from language import save_causal, words_of, write_table
 from synthetic import PROTOCOL, study
 
 from analysis.study.figures import FIGURES
-from analysis.study.figures.forgetting import AS_TRAINED, AT_FULLS, FULL_AT
+from analysis.study.figures.forgetting import AS_TRAINED, AT_FULLS, FULL_AT, MATRICES_AT
 from lorax_lab.afterwards.forgetting import (
     AT_NORM,
     BASE,
@@ -173,6 +173,7 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
         (AS_TRAINED, LORA): (LORA, TRAINED),
         (AT_FULLS, LORA): (LORA, AT_NORM),
         (FULL_AT, LORA): (FULL, AT_NORM),
+        (MATRICES_AT, LORA): (FULL, MATRICES_AT_NORM),
         (WITHOUT_INTRUDERS, LORA): (LORA, WITHOUT_INTRUDERS),
     }
     for place, key in places.items():
@@ -181,6 +182,7 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
         AS_TRAINED: ((FULL, TRAINED), (LORA, TRAINED)),
         AT_FULLS: ((FULL, TRAINED), (LORA, AT_NORM)),
         FULL_AT: ((FULL, AT_NORM), (LORA, TRAINED)),
+        MATRICES_AT: ((FULL, MATRICES_AT_NORM), (LORA, TRAINED)),
     }
     for series, (more, less) in pairs.items():
         assert by_place.loc[(series, LORA), "full_more"] == pytest.approx(rises[more] - rises[less], abs=1e-6)
@@ -189,4 +191,4 @@ def test_the_figure_has_the_rise_of_the_loss_and_how_much_more_it_is_with_full_f
     assert beyond_noise == pytest.approx(rises[LORA, WITHOUT_INTRUDERS] - rises[LORA, WITH_NOISE], abs=1e-6)
     assert by_place.loc[[AS_TRAINED, WITH_NOISE], "beyond_noise"].isna().all()
     picture = figure.draw(made)
-    assert [len(axes.containers) for axes in picture.axes] == [5]
+    assert [len(axes.containers) for axes in picture.axes] == [7]

@@ -15,8 +15,7 @@ from analysis.study import ninety, share
 from analysis.study.command import VERDICT
 from analysis.study.figures import FIGURES, claims
 from analysis.study.page import tables
-from analysis.study.share import Enough, Scores, best_of_lora, column, enough, is_flat, scores, table
-from analysis.study.statistics import Interval
+from analysis.study.share import Enough, Scores, best_of_lora, column, enough, scores, table
 from lorax_lab.study.protocol import Arm, Cell
 
 ROOT = Path(__file__).parents[2]
@@ -206,16 +205,6 @@ def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(higher: bool) -
     pooled, alone = (share.pooled_deficits(directed(each, higher))[8] for each in (both, replace(records, heads=HEADS)))
     assert pooled.mean == pytest.approx(-0.01, abs=2e-3)
     assert pooled.high - pooled.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.3)
-
-
-def test_rank_is_not_what_lora_lacks_where_it_is_short_by_as_much_at_every_rank() -> None:
-    def deficits(*means: float) -> dict[int, Interval]:
-        return {8 * 2**i: Interval(mean, mean - 0.002, mean + 0.002, 5) for i, mean in enumerate(means)}
-
-    assert is_flat(deficits(-0.005, -0.006, -0.005))
-    assert not is_flat(deficits(-0.009, -0.006, -0.003))  # it becomes less
-    assert not is_flat(deficits(-0.001, -0.001))  # not surely
-    assert not is_flat(deficits(-0.005))
 
 
 @pytest.mark.slow

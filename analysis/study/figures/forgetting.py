@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, StrMethodFormatter
 
 from lorax_lab.record.clusters import GROUPS, pooled
 
@@ -17,10 +18,14 @@ from ..statistics import crossed
 TITLE = "what fine-tuning does to the loss on other texts, as trained and at another norm"
 NAME = "forgetting"
 BEFORE, TRAINED, AT_NORM = "before", "trained", "at the norm of"
+MATRICES, MATRICES_AT_NORM = "matrices alone", "matrices alone, at the norm of"
 WITHOUT_INTRUDERS, WITH_NOISE = "without intruders", "with noise of their size"
 """Of the rows that `lorax_lab.afterwards.forgetting` makes."""
-AS_TRAINED, AT_FULLS, FULL_AT = AGAINST_FULL = ("as trained", "at full's norm", "full, at this arm's norm")
-SERIES = (*AGAINST_FULL, WITHOUT_INTRUDERS, WITH_NOISE)
+AS_TRAINED, AT_FULLS, FULL_AT = "as trained", "at full's norm", "full, at this norm"
+MATRICES_AT = "full's matrices, at this norm"
+AGAINST_FULL = (AS_TRAINED, AT_FULLS, FULL_AT, MATRICES_AT)
+SERIES = (*AGAINST_FULL, MATRICES, WITHOUT_INTRUDERS, WITH_NOISE)
+TICKS = (-10, -3, -1, 0, 1, 3, 10)
 Place = tuple[str, str, str, str]
 """Task, text, series, arm."""
 
@@ -28,12 +33,12 @@ Place = tuple[str, str, str, str]
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, text, series and arm; None where the study has no such rows.
 
-    Columns: `series`, one of `SERIES`; `arm`, where full fine-tuning is at another norm the LoRA
-    whose norm it has; `factor` and `removed` of `lorax_lab.afterwards.forgetting`, the mean over seeds. `mean`, `low`,
-    `high`: by how much the loss on the text rose, in nats a token. `full_more`, `full_more_low`, `full_more_high`: by
-    how much more it rose with full fine-tuning than with this LoRA, of the same norm in the last two series of
-    `AGAINST_FULL`. `beyond_noise`, `beyond_noise_low`, `beyond_noise_high`: by how much more it rose without intruders
-    than with noise of their size taken away. Intervals are over seeds and test examples, and paired.
+    Columns: `series`, one of `SERIES`; `arm`, where full fine-tuning is at another norm the LoRA whose norm it has;
+    `factor` and `removed` of `lorax_lab.afterwards.forgetting`, the mean over seeds. `mean`, `low`, `high`: by how much
+    the loss on the text rose, in nats a token. `full_more`, `full_more_low`, `full_more_high`: by how much more it rose
+    with full fine-tuning than with this LoRA, of the same norm in all but the first series of `AGAINST_FULL`, and with
+    its matrices alone in the last. `beyond_noise`, `beyond_noise_low`, `beyond_noise_high`: by how much more it rose
+    without intruders than with noise of their size taken away. Intervals are over seeds and test examples, and paired.
     """
     reference, rows = records.protocol.reference, list[dict[str, Any]]()
     no_lora = {arm.name for arm in records.protocol.arms if arm.rank is None}
@@ -43,7 +48,7 @@ def table(records: Records) -> pd.DataFrame | None:
         row = dict(zip(("task", "text", "series", "arm"), place, strict=True)) | facts[place]
         row |= _numbers(rise, "mean", "low", "high")
         full, lora = (task, text, AS_TRAINED, reference), place
-        if series == FULL_AT:
+        if series in (FULL_AT, MATRICES_AT):
             full, lora = place, (task, text, AS_TRAINED, arm)
         more = rises[full] - rises[lora] if series in AGAINST_FULL and arm not in no_lora else None
         row |= _numbers(more, "full_more")
@@ -83,6 +88,8 @@ def _by_place(records: Records) -> tuple[dict[Place, dict[str, Any]], dict[Place
 
 
 def _series(row: dict[str, Any], reference: str) -> tuple[str, str]:
+    if row["change"] == MATRICES_AT_NORM:
+        return MATRICES_AT, row["norm_of"]
     if row["change"] == AT_NORM:
         return (FULL_AT, row["norm_of"]) if row["arm"] == reference else (AT_FULLS, row["arm"])
     return (AS_TRAINED if row["change"] == TRAINED else row["change"]), row["arm"]
@@ -103,27 +110,36 @@ def draw(table: pd.DataFrame) -> Figure:
                 ends = (points[column] for column in ("mean", "low", "high"))
                 style.bars(axes, points["arm"].map(arms.index), *ends, shift=shift, **look)
             axes.axhline(0, color="0.3", linewidth=0.8, zorder=0)
+            axes.set_yscale("symlog", linthresh=1)  # a stretched update may break the model
+            axes.yaxis.set_major_locator(FixedLocator(TICKS))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.set_xlim(-0.6, len(arms) - 0.4)
             axes.set_xticks(range(len(arms)), [arm.removeprefix("LoRA ") for arm in arms], rotation=30)
             axes.set_title(style.wrapped(f"{task}: loss on {text}", 40))
-        panels[0].set_ylabel("rise, nats a token")
+        panels[0].set_ylabel("rise, nats a token\n(linear to ±1)")
     text = "rise of the loss on texts by fine-tuning; 95 % intervals over seeds and examples"
     return style.finish(figure, text, grid[0][0], columns=3)
 
 
 def claim(table: pd.DataFrame) -> str:
-    """On how many texts but the task's own, and arms of LoRA, full fine-tuning surely raises the loss more, and less.
+    """On how many texts that are no task, and arms of LoRA, full fine-tuning surely raises the loss more, and less.
 
     >>> ends = {"full_more_low": [0.1, -0.2], "full_more_high": [0.3, 0.1]}
     >>> rows = pd.DataFrame({"task": "sums", "text": "prose", "series": [AS_TRAINED, FULL_AT]} | ends)
-    >>> claim(rows)
-    'Full fine-tuning surely forgets more than LoRA in 1 of 1 comparisons, less in 0; at equal norm in 0 and 0 of 1'
+    >>> rows = pd.concat([rows, rows.tail(1).assign(series=MATRICES_AT)])
+    >>> print(claim(rows).replace(". ", ".\\n"))
+    Full fine-tuning surely forgets more than LoRA in 1 of 1 comparisons, less in 0.
+    At equal norm: 0 of 1, and 0; by its matrices alone: 0, and 0
     """
-    on_other_texts = table[(table["text"] != table["task"]) & table["full_more_low"].notna()]
-    counts = []
-    for series in (AS_TRAINED, FULL_AT):
-        rows = on_other_texts[on_other_texts["series"] == series]
-        counts += [(rows["full_more_low"] > 0).sum(), (rows["full_more_high"] < 0).sum(), len(rows)]
-    more, less, every, more_at_norm, less_at_norm, every_at_norm = counts
-    text = f"Full fine-tuning surely forgets more than LoRA in {more} of {every} comparisons, less in {less}"
-    return f"{text}; at equal norm in {more_at_norm} and {less_at_norm} of {every_at_norm}"
+    on_other_texts = table[~table["text"].isin(table["task"]) & table["full_more_low"].notna()]
+    text = "Full fine-tuning surely forgets more than LoRA in {1} of {0} comparisons, less in {2}"
+    texts = {
+        AS_TRAINED: text,
+        FULL_AT: ". At equal norm: {1} of {0}, and {2}",
+        MATRICES_AT: "; by its matrices alone: {1}, and {2}",
+    }
+    counts = {
+        series: (len(rows), (rows["full_more_low"] > 0).sum(), (rows["full_more_high"] < 0).sum())
+        for series, rows in on_other_texts.groupby("series")
+    }
+    return "".join(text.format(*counts[series]) for series, text in texts.items() if series in counts)
