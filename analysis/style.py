@@ -210,8 +210,8 @@ def folded_evenly(line: str, width: int) -> str:
     surely in 0
     and 4 of 6
     """
-    count = len(textwrap.wrap(line, width))
-    folds = (textwrap.wrap(line, less) for less in range(width // 2, width + 1))
+    count = len(textwrap.wrap(line, width, break_on_hyphens=False))
+    folds = (textwrap.wrap(line, less, break_on_hyphens=False) for less in range(width // 2, width + 1))
     return "\n".join(next(lines for lines in folds if len(lines) <= count))
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lorax_lab.record.folder import read_history
+from lorax_lab.record.progress import PROGRESS, Reader
 from lorax_lab.record.record import Record
-from lorax_lab.windows.progress import PROGRESS, Reader
 
 from .. import constant, style
 from ..groups import CannotDraw, Group, settings_of, spread

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TrackingConfig
+from lorax_lab.record.progress import Sink, written
 from lorax_lab.windows import contents
 from lorax_lab.windows.library import MODES, TRACKIO, library_of
-from lorax_lab.windows.progress import Sink, written
 
 DEADLINE, QUIET = 60.0, 1.0
 """Seconds that a window has to close when its run is over; seconds of waiting for it without a word."""

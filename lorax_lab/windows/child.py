@@ -26,11 +26,11 @@ from filelock import FileLock
 
 from lorax_lab.record.files import sha256_of, write_json
 from lorax_lab.record.folder import read_history
+from lorax_lab.record.progress import PROGRESS, Reader
 from lorax_lab.record.record import RECORD, Record, read_record
 from lorax_lab.record.redact import guard, redacted
 from lorax_lab.windows import contents
 from lorax_lab.windows.library import TRACKIO, Window, library_of, resolve
-from lorax_lab.windows.progress import PROGRESS, Reader
 
 LOOK = 0.5
 """Seconds between looks at a run's steps."""

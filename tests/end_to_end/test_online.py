@@ -14,8 +14,8 @@ from shown import recorded, show
 from wandb_server import Server, wandb_server
 
 from lorax_lab.record.folder import read_history
+from lorax_lab.record.progress import written
 from lorax_lab.windows.child import shown_in
-from lorax_lab.windows.progress import written
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789" * 4

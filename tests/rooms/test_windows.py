@@ -16,16 +16,17 @@ from shown import MATRICES, RUN_ID, SIGMA, inspected, recorded, show
 
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
+from lorax_lab.record import progress
 from lorax_lab.record.files import sha256_of
 from lorax_lab.record.folder import SPECTRA, save_arrays
+from lorax_lab.record.progress import PROGRESS, Reader, Row, written
 from lorax_lab.record.record import read_record, write_record
 from lorax_lab.record.result import Coverage, Git, Part
 from lorax_lab.spectra import MEASURES
 from lorax_lab.windows import __main__ as command
-from lorax_lab.windows import contents, dashboard, progress
+from lorax_lab.windows import contents, dashboard
 from lorax_lab.windows.child import shown_in
 from lorax_lab.windows.library import TRACKIO, resolve
-from lorax_lab.windows.progress import PROGRESS, Reader, Row, written
 
 pytestmark = pytest.mark.usefixtures("no_login")
 STUB = """
