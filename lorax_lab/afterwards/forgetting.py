@@ -149,8 +149,9 @@ def _rows(base: _Base, change: Change, arm: str, seed: int, name: str, **more: A
 def _at_norms(
     base: _Base, change: Change, norms: Mapping[str, float], arm: str, seed: int, name: str
 ) -> Iterator[dict[str, Any]]:
+    own = _norm(change)
     for other, norm in norms.items():
-        factor = norm / _norm(change)
+        factor = norm / own
         scaled = {key: factor * tensor for key, tensor in change.items()}
         yield from _rows(base, scaled, arm, seed, name, norm_of=other, factor=factor)
 

@@ -173,7 +173,7 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
     row = next(line for line in page.splitlines() if line.startswith("| LoRA forgets"))
     assert f"**{verdict}**" in row
-    assert "at LoRA's norm 0.00 [-9.00, 9.00] (one, its update times 1.50), 5.50 [5.00, 6.00] (two," in row
+    assert "at LoRA's norm 0.00 [-9.00, 9.00] (one, full's update times 1.50), 5.50 [5.00, 6.00] (two," in row
     monkeypatch.setattr(limits, "FORGETS_ON", (*TASKS, "three"))
     page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
     assert "| three, which the rule asks for too; larger models" in page
