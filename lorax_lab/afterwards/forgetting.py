@@ -84,12 +84,16 @@ def forgetting(runs: Runs, texts: Mapping[str, TaskConfig], reference: str) -> I
         change = _change(run, base)
         trained = list(_rows(base, change, arm, seed, TRAINED))
         yield from trained
-        others = {o: norm for (o, s), norm in norms.items() if s == seed and (o == reference) != (arm == reference)}
-        yield from _at_norms(base, change, others, arm, seed, AT_NORM)
-        if arm == reference:
+        is_full = arm == reference
+        norms_of_others = {
+            other: norm for (other, of_seed), norm in norms.items()
+            if of_seed == seed and (other == reference) != is_full
+        }  # fmt: skip
+        yield from _at_norms(base, change, norms_of_others, arm, seed, AT_NORM)
+        if is_full:
             matrices = {key: tensor for key, tensor in change.items() if key in base.left}
             yield from _rows(base, matrices, arm, seed, MATRICES)
-            yield from _at_norms(base, matrices, others, arm, seed, MATRICES_AT_NORM)
+            yield from _at_norms(base, matrices, norms_of_others, arm, seed, MATRICES_AT_NORM)
         intruding = _intruders(base, change)
         removed = sum(len(sigma) for _, sigma, _ in intruding.values())
         drawn = generator(seed, f"forgetting/{arm}")
@@ -149,9 +153,9 @@ def _rows(base: _Base, change: Change, arm: str, seed: int, name: str, **more: A
 def _at_norms(
     base: _Base, change: Change, norms: Mapping[str, float], arm: str, seed: int, name: str
 ) -> Iterator[dict[str, Any]]:
-    own = _norm(change)
+    own_norm = _norm(change)
     for other, norm in norms.items():
-        factor = norm / own
+        factor = norm / own_norm
         scaled = {key: factor * tensor for key, tensor in change.items()}
         yield from _rows(base, scaled, arm, seed, name, norm_of=other, factor=factor)
 

@@ -26,6 +26,7 @@ MATRICES_AT = "full's matrices, at this norm"
 AGAINST_FULL = (AS_TRAINED, AT_FULLS, FULL_AT, MATRICES_AT)
 SERIES = (*AGAINST_FULL, MATRICES, WITHOUT_INTRUDERS, WITH_NOISE)
 TICKS = (-10, -3, -1, 0, 1, 3, 10)
+"""Numbers on an axis that is linear to ±1 and logarithmic beyond."""
 Place = tuple[str, str, str, str]
 """Task, text, series, arm."""
 
