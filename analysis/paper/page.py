@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from lorax_lab.errors import ConfigError
 from lorax_lab.record.files import write_text
 
 from .. import limits
-from ..pages import NONE, render, rendered
+from ..pages import render, rendered
 from ..study import comparison
 from ..study.command import DOCS, load_all
 from ..study.figures.arms import mean_losses
 from ..study.figures.directions import EVERY, LORA
 from ..study.records import RECORDS, Records, has_collapsed, hours_of
 from ..study.statistics import Interval
-from ..study.validator import breaches, not_begun
+from ..study.validator import breaches
 from . import amplification, directions, readings
 from .amplification import by_update, median
 from .directions import FACTOR, FEW, MANY, SIDES, query_over_value, shared
@@ -30,7 +31,6 @@ from .readings import CONTROLS, FAILS, HOLDS, NOT_TOLD, OPPOSITE, Readings, all_
 
 OUT, LIMITS = DOCS.parent / "paper.md", DOCS.parent / "limits.md"
 CLAIMS = Path(__file__).with_name("claims.toml")
-NOT_RUN, NOT_SHOWN = "not run yet", "not shown"
 SUBSPACES = "paper_subspaces"
 SHARE = 0.5
 """Of what a task has: a control that surely has more leaves no sign of the task. `paper_subspaces` declared it."""
@@ -40,8 +40,11 @@ Numbers = dict[str, Any]
 
 
 def main(arguments: list[str]) -> int:
-    """Write both pages. Returns the exit code: 0 done, 1 records of a study cannot be read or break its protocol, 2
-    nothing to read."""
+    """Write both pages.
+
+    Raises:
+        ConfigError: there is nothing to read, or `fair` refuses a study.
+    """
     parser = argparse.ArgumentParser(prog="python -m analysis paper", description=__doc__)
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     parser.add_argument("--out", type=Path, default=OUT, help="the page (docs/paper.md)")
@@ -49,13 +52,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     studies, damaged = load_all(options.records)
     figures = os.path.relpath(DOCS, options.out.absolute().parent)
-    write_text(options.out, write(studies, figures, damaged))
+    write_text(options.out, write(fair(studies, damaged), figures))
     write_text(options.limits, limits.write(studies))
-    lacking = left_out(studies, damaged)
-    for status, reason in lacking.values():
-        print(f"{status}: {reason}")
     print(options.out, options.limits, sep="\n")
-    return int(NOT_SHOWN in {status for status, _ in lacking.values()})
+    return 0
 
 
 @cache
@@ -70,51 +70,48 @@ def studies_of_paper() -> list[str]:
     return list(dict.fromkeys(claim[key] for claim in claims() for key in ("study", "again") if claim[key]))
 
 
-def write(studies: Sequence[Records], figures: str, damaged: Mapping[str, str] | None = None) -> str:
-    """The whole page.
+def fair(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str, Records]:
+    """The studies of the paper by name, none of which lacks a run or breaks its protocol.
 
     Args:
         studies: that can be read; those that no claim names are not used.
-        figures: the folder of the studies' figures, as a link.
         damaged: why each other study cannot be read, by its name.
+
+    Raises:
+        ConfigError: one of them has no such records.
     """
     by_name = {study.name: study for study in studies if study.name in studies_of_paper()}
-    lacking = left_out(studies, damaged or {})
-    fair = {name: study for name, study in by_name.items() if name not in lacking}
-    lines = [line for study in fair.values() for line in study.lines]
-    runs = {"count": len({line["run_id"] for line in lines}), "hours": hours_of(lines)}
-    rows = [_row(claim, fair, lacking) for claim in claims()]
-    return render("paper.md", claims=rows, figures=figures, runs=runs, studies=fair, tables=_tables(fair))
-
-
-def _tables(fair: Mapping[str, Records]) -> Numbers:
-    """What stands below the claims, of the studies that can be shown."""
-    subspaces = fair.get(SUBSPACES)
-    cells = [cell for study in fair.values() for cell in study.declared.settings.values()]
-    return {
-        "arms": {name: {task: arms_of(study, task) for task in study.conditions} for name, study in fair.items()},
-        "seeds": {len(study.protocol.final_seeds) for study in fair.values()},
-        "alphas": {cell["method.alpha"] for cell in cells if "method.alpha" in cell},
-        "reviews": [name for name, study in fair.items() if "movie_reviews" in study.conditions],
-        "sides": list(sides_of_seeds(subspaces)) if subspaces else [],
-        "ties": ties(subspaces) if subspaces else [],
-    }
-
-
-def left_out(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The studies of the paper of which the page has no numbers: why in a word, and in a sentence."""
-    by_name, facts = {study.name: study for study in studies}, {}
+    faults = {}
     for name in studies_of_paper():
-        study = by_name.get(name)
-        if name in damaged:
-            facts[name] = NOT_SHOWN, f"`{name}` cannot be read: {damaged[name]}."
-        elif study is None:
-            facts[name] = NOT_RUN, f"`{name}` has no published records."
-        elif lacking := not_begun(study):
-            facts[name] = NOT_RUN, f"`{name}` is not complete: {'; '.join(lacking)}."
-        elif faults := breaches(study):
-            facts[name] = NOT_SHOWN, f"`{name}` is not complete, or breaks its protocol: {'; '.join(faults)}."
-    return facts
+        if name not in by_name:
+            faults[name] = damaged.get(name, "it has no published records")
+        elif found := breaches(by_name[name]):
+            faults[name] = "; ".join(found)
+    if faults:
+        raise ConfigError("; ".join(f"{name} cannot be shown: {why}" for name, why in faults.items()))
+    return by_name
+
+
+def write(studies: Mapping[str, Records], figures: str) -> str:
+    """The whole page of the studies that are `fair`, with the folder of their figures as a link."""
+    lines = [line for study in studies.values() for line in study.lines]
+    runs = {"count": len({line["run_id"] for line in lines}), "hours": hours_of(lines)}
+    rows = [_row(claim, studies) for claim in claims()]
+    return render("paper.md", claims=rows, figures=figures, runs=runs, studies=studies, tables=_tables(studies))
+
+
+def _tables(studies: Mapping[str, Records]) -> Numbers:
+    """What stands below the claims."""
+    subspaces = studies[SUBSPACES]
+    cells = [cell for study in studies.values() for cell in study.declared.settings.values()]
+    return {
+        "arms": {name: {task: arms_of(study, task) for task in study.conditions} for name, study in studies.items()},
+        "seeds": {len(study.protocol.final_seeds) for study in studies.values()},
+        "alphas": {cell["method.alpha"] for cell in cells if "method.alpha" in cell},
+        "reviews": [name for name, study in studies.items() if "movie_reviews" in study.conditions],
+        "sides": list(sides_of_seeds(subspaces)),
+        "ties": ties(subspaces),
+    }
 
 
 def read(claim: Numbers, records: Records, task: str, **given: bool) -> Readings:
@@ -131,17 +128,11 @@ def outcome_of(claim: Numbers, *by_task: Readings) -> str:
     return OPPOSITE[outcome] if claim["is_negated"] else outcome
 
 
-def _row(claim: Numbers, fair: Mapping[str, Records], lacking: Mapping[str, tuple[str, str]]) -> Numbers:
+def _row(claim: Numbers, studies: Mapping[str, Records]) -> Numbers:
     """A claim with our number, its control, its outcome and why, and its readings by task for the table below it."""
-    nothing = claim | {"number": NONE, "control": NONE, "by_row": {}, "again": {}, "control_meets_it": False}
-    if claim["study"] in lacking:
-        outcome, why = lacking[claim["study"]]
-        return nothing | {"outcome": outcome, "why": why}
-    records, again = fair[claim["study"]], fair.get(claim["again"])
+    records, again = studies[claim["study"]], studies.get(claim["again"])
     tasks = [name for name in records.conditions if is_task(name) and name not in claim["but"]]
     by_task = {name: read(claim, records, name) for name in tasks if name in claim["only"] or not claim["only"]}
-    if not all(by_task.values()):
-        return nothing | {"outcome": NOT_TOLD, "why": "It was not measured."}
     outcome = outcome_of(claim, *by_task.values())
     repeated = {name: read(claim, again, name) for name in again.conditions} if again else {}
     noise = read(claim, records, tasks[0], is_noise=True) if claim["noise"] else {}
@@ -233,7 +224,7 @@ def sides_of_seeds(records: Records) -> Iterator[Numbers]:
 def ties(records: Records) -> list[Numbers]:
     """Controls of which every trial collapsed: their rates were chosen among ties, and their norms follow from that."""
     facts = []
-    for control, task in CONTROLS.items() if set(CONTROLS) <= set(records.conditions) else ():
+    for control, task in CONTROLS.items():
         trials, finals = (list(map(has_collapsed, records.lines_in(control, stage))) for stage in ("trial", "final"))
         if trials and all(trials):
             counts = {"trials": len(trials), "finals": len(finals), "collapsed": sum(finals)}

@@ -44,19 +44,6 @@ def notes(records: Records) -> list[str]:
     return sentences + ([f"{dirty} of {len(records.lines)} runs are of code that was not committed."] if dirty else [])
 
 
-def not_begun(records: Records) -> list[str]:
-    """The tasks whose rates are not chosen yet, and the arms without one completed final run: nothing can be drawn."""
-    faults = []
-    for task in records.conditions:
-        done = {records.arm_of(line) for line in records.lines_in(task, "final") if line["status"] == "completed"}
-        if selection_of(records, task).missing:
-            faults.append(f"{task}: learning-rate trials are missing")
-        faults += [
-            f"{task}, {arm.name}: no final run is completed" for arm in records.protocol.arms if arm.name not in done
-        ]
-    return faults
-
-
 def selection_of(records: Records, condition: str) -> Selection:
     """The choice of the learning rates, made again from the trials' validation scores."""
     return select(records.protocol, condition, records.trial)

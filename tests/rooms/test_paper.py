@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from synthetic import directed, study
-from test_pages import check
 
 from analysis.__main__ import main
 from analysis.paper import directions, page, readings
@@ -19,6 +18,7 @@ from analysis.study.paper import theirs
 from analysis.study.records import Records
 from analysis.study.statistics import Interval
 from experiments.study import plan_of
+from lorax_lab.errors import ConfigError
 
 SEEDS, D, PAIRS = range(5), 384, 10
 TABLE_5_AND_6 = [claim for claim in page.claims() if claim["table"] in ("Table 5", "Tables 6, 15")]
@@ -210,11 +210,16 @@ def test_no_number_of_ours_is_typed_by_hand(claim: dict[str, Any]) -> None:
         assert not re.search(r"\d", ASKED.sub("", words)), words
 
 
-def test_the_page_of_what_is_not_there_is_the_golden_one() -> None:
+def test_the_page_is_refused_where_a_study_is_not_whole() -> None:
     records = dataclasses.replace(study(tasks=("sarcasm",)), name="paper_rank_by_loss")
     lines = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] != 0]
     incomplete = dataclasses.replace(records, lines=lines)
-    check("paper", page.write([incomplete], "study", {"paper_baselines": "its declaration is gone"}))
+    with pytest.raises(ConfigError) as refused:
+        page.fair([incomplete], {"paper_baselines": "its declaration is gone"})
+    reasons = str(refused.value)
+    assert "paper_rank_by_loss cannot be shown: sarcasm: full: final runs are missing: seeds 0; " in reasons
+    assert "paper_baselines cannot be shown: its declaration is gone" in reasons
+    assert "paper_which_rank cannot be shown: it has no published records" in reasons
 
 
 @pytest.mark.slow
