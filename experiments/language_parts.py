@@ -12,8 +12,8 @@ from lorax_lab.study.protocol import Arm, Protocol
 
 ATTENTION, FEED_FORWARD = (33, "q_proj,k_proj,v_proj,o_proj"), (20, "gate_proj,up_proj,down_proj")
 """The rank, and the matrices that are adapted."""
-LARGEST = 192
-"""The rank of the smallest matrices."""
+LARGEST_RANK = 192
+"""Keys and values have 192 rows, so no larger rank."""
 DIMENSIONS = (10_000, 100_000, 1_000_000)
 LOWEST_OF_SUBSPACES = (2.7e-3, 9e-4, 9e-4)
 
@@ -22,7 +22,7 @@ def plan() -> Plan:
     parts = {"attention": ATTENTION, "feed-forward": FEED_FORWARD}
     arms = (
         full(LOWEST_OF_FULL),
-        *(lora(rank, LOWEST_OF_LORA) for rank in (8, LARGEST)),
+        *(lora(rank, LOWEST_OF_LORA) for rank in (8, LARGEST_RANK)),
         *(
             lora(rank, LOWEST_OF_LORA, f"method.target_modules=[{matrices}]", name=f"{part} r={rank}")
             for part, (rank, matrices) in parts.items()
