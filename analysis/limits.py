@@ -27,6 +27,9 @@ LARGEST_RANK = 64
 """The rank of LoRA that is held against full fine-tuning: the largest that all cells have."""
 STUDY_OF_MATRICES = "paper_which_rank"
 """The study that adapts the feed-forward matrices alone, and the attention's alone, at several ranks."""
+STUDY_OF_PARTS, EQUAL_RANKS = "language_parts", (20, 33)
+"""The study that does so to a language model, and the feed-forward matrices' rank and the attention's that have as many
+parameters (its prediction is the rule)."""
 STUDY_OF_BATCHES, BATCH_MARGIN = "batch_sizes", 0.015
 """The study of batch sizes, and the growth of full fine-tuning's lead that it can tell (its rule was set before it)."""
 STUDY_OF_LANGUAGE, OTHER_TEXT = "language", "wikipedia"
@@ -70,6 +73,7 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         shares=shares_of_small_rank(by_name, of_cells),
         without_answer=[what for name, what in SEEK_THE_END.items() if name not in by_name],
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
+        parts=parts(by_name[STUDY_OF_PARTS]) if STUDY_OF_PARTS in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,
         forgets=forgets(forgetting.table(language), FORGETS_ON) if language else None,
         generators=searched(pd.read_csv(search)) if search.is_file() else [],
@@ -157,6 +161,13 @@ def matrices(records: Records) -> Numbers:
         "best": {"rank": best, "alone": between(records, task, *_arms(best, best)), "at_once": at_once[best]},
         "worst": {"rank": worst, "alone": between(records, task, *_arms(worst, worst))},
     }
+
+
+def parts(records: Records) -> Numbers:
+    """By how much the feed-forward matrices of a language model end below the attention's, with as many parameters."""
+    task = records.conditions[0]
+    gain = between(records, task, *_arms(*EQUAL_RANKS))
+    return {"task": task, "ranks": EQUAL_RANKS, "below": above(gain, 0)}
 
 
 def at_equal_parameters(fewer: Interval, more: Interval) -> Reading:

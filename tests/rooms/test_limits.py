@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t
-from synthetic import changed, lost, study, with_head
+from synthetic import changed, lost, mirrored, study, with_head
 from test_which_rank import cell
 
 from analysis import limits
@@ -93,6 +93,17 @@ def test_feed_forward_is_better_with_fewer_parameters_or_worse_with_more() -> No
     pairs = ((above, above), (maybe_above, above), (maybe_below, maybe_below), (below, maybe_above), (below, below))
     outcomes = [VERDICTS[at_equal_parameters(fewer, more).outcome] for fewer, more in pairs]
     assert outcomes == ["borne out", "open", "open", "open", "refuted"]
+
+
+@pytest.mark.parametrize(("lower", "outcome"), [(0.1, "borne out"), (0.0, "open"), (-0.1, "refuted")])
+def test_at_equal_parameters_a_language_models_loss_is_lower_higher_or_not_told(lower: float, outcome: str) -> None:
+    names = ("feed-forward r=20", "attention r=33")
+    arms = [Arm(name, ("method=lora", f"rank={name.partition('=')[2]}"), 1e-3) for name in names]
+    grids = Protocol((Arm("full", ("method=full",), 1e-4), *arms), extensions=0)
+    made = study(lambda cell: 0.5 + (lower if cell.arm == names[0] else 0.0), grids)
+    found = limits.parts(mirrored(made, "error", 1.0))
+    assert VERDICTS[found["below"].outcome] == outcome
+    assert found["below"].value.mean == pytest.approx(lower)
 
 
 def of_batches(by_rank: dict[int, float], of_seeds: float = 0.0) -> Records:
