@@ -1,13 +1,14 @@
 """`python -m experiments STUDY`: list what is recorded and what is missing, run the rest through ordinary sweeps.
 
-Every missing part is a command that a person could type (`--dry-run` prints them). Whatever stops the study, the same
-command continues it. The declaration is written before the first run. After each sweep the runs' records, without
-weights, are written to the study's file.
+Every missing part is a command that a person could type (`--dry-run` prints them), and all run as one sweep. Whatever
+stops the study, the same command continues it. The declaration is written before the first run. Each minute the records
+of runs that ended, without weights, are written to the study's file.
 """
 
 import argparse
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from experiments.study import (
     Progress,
     check_launch,
     name_of,
-    run_sweep,
+    run_together,
     sweeps,
     texts_of,
     typed,
@@ -99,29 +100,30 @@ def _list(records: StudyRecords, progress: Progress, launch: list[str], cost: st
 
 
 def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -> int:
-    """Run the missing runs, each sweep once: trials first, final runs once rates are chosen. Returns 0, or `WRONG`."""
-    tried: list[list[str]] = []
-    checked = set[Cell]()
+    """Run the missing runs, each once: trials first, final runs once rates are chosen. Returns 0, or `WRONG`."""
+    tried, checked = set[Cell](), set[Cell]()
     while True:
         progress = records.progress(progress.wanted)
         _show(progress)
         records.check(progress)
         records.declare(progress)
-        waiting = [sweep for sweep in sweeps(progress.plan, progress.missing) if sweep not in tried]
+        waiting = [cell for cell in progress.missing if cell not in tried]
         if not waiting:
             return 0
         # final runs are missing only once trials are done, and may have been recorded on another machine than these
         unchecked = [(cell, line) for cell, line in to_check(progress, records.of_cell) if cell not in checked]
         check_versions(progress.plan, unchecked, records.runs, launch)
         checked.update(cell for cell, _ in unchecked)
-        for sweep in waiting:
-            tried.append(sweep)
-            try:
-                status = run_sweep(typed(sweep, records.runs, launch, records.folder.name))
-            finally:
-                records.publish(progress.cells)
-            if status == WRONG:
-                return WRONG
+        tried.update(waiting)
+        publish = partial(records.publish, progress.cells)
+        try:
+            status = run_together(
+                sweeps(progress.plan, waiting), records.runs, launch, records.folder.name, meanwhile=publish
+            )
+        finally:
+            publish()
+        if status == WRONG:
+            return WRONG
 
 
 def _show(progress: Progress) -> None:

@@ -1,5 +1,5 @@
-"""A study under way: its runs, which are recorded, which are missing, and how each sweep of them is launched: a command
-that a person could type, in a process of its own.
+"""A study under way: its runs, which are recorded, which are missing, and how these are launched: by a command that a
+person could type, in a process of its own.
 
 A study is a module with `plan()`, and QUESTION, PREDICTION and COST until these are declared; from then on the
 declaration has them. A study that is whole, and has no `prepare`, `afterwards` or `shared`, needs no module: the
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -47,7 +50,8 @@ ALONE = "reference=false"
 """A study compares its runs itself: none is trained with a reference of its own."""
 WRONG, STOPPED = 2, 130
 """Exit codes of a sweep: a wrong input, and stopped by a person."""
-GRACE = 30.0
+GRACE, LOOK = 30.0, 60.0
+"""Seconds that a sweep which is stopped has to end, and after which one that goes on is looked at."""
 LAUNCH = (
     *("workers=", "hydra/launcher", "hydra.launcher.", "tracking="),
     *("checkpoint_seconds=", "time_limit_seconds="),
@@ -201,8 +205,7 @@ class Progress:
 
 def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:
     """The cells as sweeps, which are override lists of the command line. Seeds are joined first, then rates that have
-    the same seeds, then ranks where nothing else differs: the longer a sweep, the less its workers wait for its last
-    run."""
+    the same seeds, then ranks where nothing else differs."""
     listed = [plan.overrides(cell) for cell in cells]
     for key in ("seed=", "train.learning_rate=", "rank="):
         listed = _joined(listed, key)
@@ -249,6 +252,19 @@ def typed(sweep: list[str], runs: Path, launch: list[str], study: str) -> list[s
     return [sys.executable, "-m", "lorax_lab.run", *sweep, *places, *launch, "-m"]
 
 
+def run_together(
+    sweeps: list[list[str]], runs: Path, launch: list[str], study: str, meanwhile: Callable[[], None]
+) -> int:
+    """The exit code of these sweeps as one, so that no worker waits for the last run of each."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".sweep-", dir=runs.absolute()) as folder:  # a cluster's machines read it
+        experiment = Path(folder, "experiment")
+        experiment.mkdir()
+        grids = json.dumps({"hydra": {"sweeper": {"grids": sweeps}}})
+        (experiment / "missing.yaml").write_text(f"# @package _global_\n{grids}\n", encoding="utf-8")
+        return run_sweep(typed(["+experiment=missing", "--config-dir", folder], runs, launch, study), meanwhile)
+
+
 def with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[str]:
     """The launch overrides with a number of workers that leaves each run as many threads as the study's runs had, for
     other threads round differently; one thread in a new study."""
@@ -288,9 +304,10 @@ def trained_lines(sweep: list[str], folders: Iterable[Path], launch: list[str], 
     return lines
 
 
-def run_sweep(command: list[str]) -> int:
-    """The exit code of a sweep in a process of its own. A sweep that is stopped has half a minute to write its results.
-    A terminal's Ctrl-C reaches it directly; SIGTERM is passed on. Either ends in a `KeyboardInterrupt`."""
+def run_sweep(command: list[str], meanwhile: Callable[[], None] = lambda: None) -> int:
+    """The exit code of a sweep in a process of its own; `meanwhile` is called each minute. A sweep that is stopped has
+    half a minute to write its results. A terminal's Ctrl-C reaches it directly; SIGTERM is passed on. Either ends in a
+    `KeyboardInterrupt`."""
     child = subprocess.Popen(command)
 
     def pass_on(*_: object) -> None:
@@ -299,7 +316,9 @@ def run_sweep(command: list[str]) -> int:
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        if (status := child.wait()) == STOPPED:
+        while (status := _waited(child)) is None:
+            meanwhile()
+        if status == STOPPED:
             raise KeyboardInterrupt
         return status
     except KeyboardInterrupt:
@@ -310,3 +329,10 @@ def run_sweep(command: list[str]) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _waited(child: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a process that ends within a minute, else None."""
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(LOOK)
+    return None

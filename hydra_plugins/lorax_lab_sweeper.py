@@ -19,6 +19,7 @@ class LoraxLabSweeper(BasicSweeper):
     Args:
         max_batch_size: not used; it is an argument of every basic sweeper.
         params: lists of values by key, as an experiment's file has them.
+        grids: further overrides, of several grids whose runs make one sweep; None for one grid.
         dry_run: list the runs and train nothing.
         show: print the settings of the first run and do nothing.
     """
@@ -27,11 +28,12 @@ class LoraxLabSweeper(BasicSweeper):
         self,
         max_batch_size: int | None,
         params: dict[str, str] | None = None,
+        grids: list[list[str]] | None = None,
         dry_run: bool = False,
         show: bool = False,
     ) -> None:
         super().__init__(max_batch_size, params)
-        self.dry_run, self.show = dry_run, show
+        self.grids, self.dry_run, self.show = grids or [[]], dry_run, show
 
     def sweep(self, arguments: list[str]) -> None:
         """Carry out the sweep of these overrides; ends the program with the sweep's exit code unless it is 0."""
@@ -43,8 +45,10 @@ class LoraxLabSweeper(BasicSweeper):
         assert launcher is not None
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
-        parsed = OverridesParser.create(loader).parse_overrides([*spell_out(self._parse_config()), *arguments])
-        (jobs,) = self.split_arguments(parsed, None)
+        parser, jobs = OverridesParser.create(loader), list[list[str]]()
+        for grid in self.grids:
+            parsed = parser.parse_overrides([*spell_out([*self._parse_config(), *grid]), *arguments])
+            jobs += self.split_arguments(parsed, None)[0]
 
         @lru_cache
         def composed(choices: tuple[str, ...]) -> dict[str, Any]:
@@ -63,7 +67,8 @@ class LoraxLabSweeper(BasicSweeper):
             from lorax_lab.errors import ConfigError
 
             words = [str(override.input_line).lstrip("+") for override in parsed if override.is_sweep_override()]
-            raise ConfigError(f"{' '.join(words)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
+            grid = " ".join(words) if len(self.grids) == 1 else "this"
+            raise ConfigError(f"{grid} is a sweep of {len(jobs)} runs; type -m at the end to run it")
         is_basic = config.hydra.runtime.choices["hydra/launcher"] == "basic"
         if code := carry_out(configs, jobs, None if is_basic else launcher.launch, self.dry_run):
             sys.exit(code)

@@ -75,7 +75,7 @@ def test_ranks_share_a_sweep_only_where_nothing_else_tells_them_apart(task: str)
 def older(tmp_path: Path, named: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Words of a study whose every run was published by an older version of the code, under other names; nothing of it
     may be trained."""
-    monkeypatch.setattr("experiments.command.run_sweep", lambda command: pytest.fail(f"trained: {command}"))
+    monkeypatch.setattr("experiments.command.run_together", lambda sweeps, *_, **__: pytest.fail(f"trained: {sweeps}"))
     trials = Progress(PLAN, recorded([])).missing
     cells = [*trials, *Progress(PLAN, recorded(trials)).missing]
     study = tmp_path / "records" / "made"
@@ -123,7 +123,7 @@ def test_a_study_grows_and_only_its_new_cells_run(
     older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr("experiments.command.run_sweep", lambda command: started.append(command) or 1)
+    monkeypatch.setattr("experiments.command.run_together", lambda sweeps, *_, **__: started.extend(sweeps) or 1)
     monkeypatch.setattr("experiments.command.to_check", lambda progress, of_cell: [])
     monkeypatch.setattr("experiments.study_records.moved_settings", lambda before, now: [])
     protocol = dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, NEW_ARM))
@@ -202,7 +202,7 @@ def test_a_study_may_be_declared_ahead_so_that_it_shares_the_runs_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path)]
-    monkeypatch.setattr("experiments.command.run_sweep", lambda command: pytest.fail(f"trained: {command}"))
+    monkeypatch.setattr("experiments.command.run_together", lambda sweeps, *_, **__: pytest.fail(f"trained: {sweeps}"))
     monkeypatch.setattr("time.strftime", lambda *_: "2026-11-24T00:00:00Z")
     assert main(made(), [*where, "--declare"]) == 0
     assert read_declaration(tmp_path / "made").written == "2026-11-24T00:00:00Z"
@@ -440,7 +440,7 @@ def test_recorded_runs_of_a_stage_are_trained_again_when_its_runs_are_first_miss
         "to_check": lambda progress, of_cell: [(cell, {}) for cell in progress.missing],
         "check_versions": lambda plan, pairs, runs, launch: checked.append([cell.stage for cell, _ in pairs]),
         "sweeps": lambda plan, cells: [[cell.stage] for cell in cells],
-        "run_sweep": lambda sweep: 0,
+        "run_together": lambda *_, **__: 0,
         "_show": nothing,
     }
     for name, fake in fakes.items():

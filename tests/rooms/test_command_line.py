@@ -93,7 +93,8 @@ method: {alpha: 32}
 train: {learning_rate: 2e-3, epochs: 2}
 hydra:
   sweeper:
-    params: {rank: "4,8", seed: "0,1"}
+    params: {seed: "0,1"}
+    grids: [["rank=4"], ["rank=8", "method.alpha=32"], ["rank=4,8"]]
 """
 
 

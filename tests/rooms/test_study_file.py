@@ -1,5 +1,6 @@
 """A study that a YAML file declares."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from experiments.__main__ import main, read
 from lorax_lab.errors import ConfigError
+from lorax_lab.study.published import read_lines
 
 STUDY = """
 question: Does rank 1 do?
@@ -61,6 +63,21 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, says: str) 
 def test_records_of_a_file_go_beside_it(tmp_path: Path) -> None:
     assert main([str(file(tmp_path, STUDY)), "--declare"]) == 0
     assert (tmp_path / "records" / "mine" / "declaration.json").is_file()
+
+
+@pytest.mark.slow
+def test_all_missing_runs_of_a_study_are_one_sweep(
+    tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One of its trials, of both arms, and one of its final runs, of both arms and seeds."""
+    words = json.dumps([word for word in tiny if not word.startswith(("runs_dir=", "tracking=", "workers="))])
+    text = STUDY.replace("[task=tweets]", words).replace("rates: 2", "rates: 1\nextensions: 0")
+    study = str(file(tmp_path, text.replace("[3, 4, 5, 6, 7]", "[3, 4]")))
+    assert main([study, "--runs", str(tmp_path / "runs"), "tracking=disabled", "workers=1"]) == 0
+    printed = capfd.readouterr().out
+    assert [printed.count(place) for place in ("[2/2]", "[4/4]", "runs in ")] == [2, 2, 2]
+    assert len(read_lines(tmp_path / "records" / "mine")) == 6
+    assert not list((tmp_path / "runs").glob(".sweep-*"))
 
 
 def test_a_study_of_the_folder_is_one_with_a_module_or_one_that_is_declared(capsys: pytest.CaptureFixture[str]) -> None:
