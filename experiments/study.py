@@ -321,7 +321,9 @@ def run_sweep(command: list[str], meanwhile: Callable[[], None] = lambda: None) 
         if status == STOPPED:
             raise KeyboardInterrupt
         return status
-    except KeyboardInterrupt:
+    except BaseException as cause:
+        if not isinstance(cause, KeyboardInterrupt):  # such as a full disk where `meanwhile` writes
+            child.terminate()
         try:
             child.wait(GRACE)
         except subprocess.TimeoutExpired:

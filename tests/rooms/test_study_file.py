@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from experiments.__main__ import main, read
+from experiments.study import run_sweep
 from lorax_lab.errors import ConfigError
 from lorax_lab.study.published import read_lines
 
@@ -98,3 +100,17 @@ def test_help_has_a_whole_study(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert main(["--help"]) == 0
     example = "\n".join(line[4:] for line in capsys.readouterr().out.splitlines() if line.startswith("    "))
     assert read(file(tmp_path, example)).plan().protocol.arms[1].rank == 1
+
+
+def test_a_sweep_ends_where_its_records_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("experiments.study.LOOK", 0.1)
+    ended = tmp_path / "ended"
+    text = f"import signal, time\nsignal.signal(15, lambda *_: (open({str(ended)!r}, 'w'), exit(1)))\ntime.sleep(60)"
+
+    def full_disk() -> None:
+        time.sleep(1)  # until the process has its handler
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        run_sweep([sys.executable, "-c", text], full_disk)
+    assert ended.exists()
