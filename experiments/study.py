@@ -260,7 +260,7 @@ def run_together(
     with tempfile.TemporaryDirectory(prefix=".sweep-", dir=runs.absolute()) as folder:  # a cluster's machines read it
         experiment = Path(folder, "experiment")
         experiment.mkdir()
-        grids = json.dumps({"hydra": {"sweeper": {"grids": sweeps}}})
+        grids = json.dumps({"hydra": {"sweeper": {"grids": sweeps}}}, ensure_ascii=False)
         (experiment / "missing.yaml").write_text(f"# @package _global_\n{grids}\n", encoding="utf-8")
         return run_sweep(typed(["+experiment=missing", "--config-dir", folder], runs, launch, study), meanwhile)
 

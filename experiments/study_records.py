@@ -137,9 +137,10 @@ class StudyRecords:
         lines = [line for cell in cells if (line := self.line(cell)) and line["status"] in SETTLED]
         new = {str(line["run_id"]): line for line in lines if line is not self.published.get(str(line["run_id"]))}
         if new:
-            self.published |= new
-            published.write_lines(self.folder, self.published.values())
+            merged = self.published | new
+            published.write_lines(self.folder, merged.values())
             write_sums(self.folder.parent)
+            self.published = merged  # last: where the tables were not all written, the next call writes them
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of

@@ -9,6 +9,7 @@ import faulthandler
 import gc
 import io
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -40,9 +41,11 @@ PATIENCE = 15.0
 REMEMBERED = dict.fromkeys(("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"), "256")
 """How many products oneDNN, and torch in front of it, keep ready; both would keep 1,024. A product in bf16 takes half a
 megabyte, and each number of tokens has its own, so that a process would grow from run to run."""
-KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
-"""For glibc: what a step frees stays with the process until the run is over. Else each step gets the pages of its
-gradients anew, which took up to a third of the time of full fine-tuning."""
+LIBC, VERSION = platform.libc_ver()
+THRESHOLDS = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+KEPT = THRESHOLDS if LIBC == "glibc" and [*map(int, VERSION.split("."))] >= [2, 41] else {}
+"""What a step frees stays with the process until the run is over. Else each step gets the pages of its gradients anew,
+which took up to a third of the time of full fine-tuning. As tried: an older glibc may take the second threshold alone."""
 Variables = Mapping[str, str]
 """Of a worker's environment, beside those of this process: which cores or device it may use."""
 

@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from here import until
 
 from experiments.__main__ import main, read
 from experiments.study import run_sweep
@@ -104,11 +104,14 @@ def test_help_has_a_whole_study(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 def test_a_sweep_ends_where_its_records_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("experiments.study.LOOK", 0.1)
-    ended = tmp_path / "ended"
-    text = f"import signal, time\nsignal.signal(15, lambda *_: (open({str(ended)!r}, 'w'), exit(1)))\ntime.sleep(60)"
+    ready, ended = tmp_path / "ready", tmp_path / "ended"
+    text = f"""import signal, time
+signal.signal(15, lambda *_: (open({str(ended)!r}, "w"), exit(1)))
+open({str(ready)!r}, "w")
+time.sleep(60)"""
 
     def full_disk() -> None:
-        time.sleep(1)  # until the process has its handler
+        until(ready.exists)
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space"):
