@@ -45,7 +45,7 @@ LIBC, VERSION = platform.libc_ver()
 THRESHOLDS = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 KEPT = THRESHOLDS if LIBC == "glibc" and [*map(int, VERSION.split("."))] >= [2, 41] else {}
 """What a step frees stays with the process until the run is over. Else each step gets the pages of its gradients anew,
-which took up to a third of the time of full fine-tuning. As tried: an older glibc may take the second threshold alone."""
+which took up to a third of the time of full fine-tuning. An older glibc may take the second threshold alone."""
 Variables = Mapping[str, str]
 """Of a worker's environment, beside those of this process: which cores or device it may use."""
 
