@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from lorax_lab.launch.workers import KEPT
+from lorax_lab.launch.workers import MALLOC
 
 
 def timed(arguments: list[str], **variables: str) -> tuple[float, str]:
     """Seconds that Python takes with these arguments, and what it prints. Peers keep freed memory as our workers do."""
-    start, environment = time.perf_counter(), KEPT | os.environ | variables
+    start, environment = time.perf_counter(), MALLOC | os.environ | variables
     done = subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return time.perf_counter() - start, done.stdout
 

@@ -1,8 +1,8 @@
 """`python -m experiments STUDY`: list what is recorded and what is missing, run the rest through ordinary sweeps.
 
-Every missing part is a command that a person could type (`--dry-run` prints them), and all run as one sweep. Whatever
-stops the study, the same command continues it. The declaration is written before the first run. Each minute the records
-of runs that ended, without weights, are written to the study's file.
+`--dry-run` prints what is missing as commands that a person could type; all of it runs as one sweep. Whatever stops the
+study, the same command continues it. The declaration is written before the first run. Each minute the records of runs
+that ended, without weights, are written to the study's file.
 """
 
 import argparse

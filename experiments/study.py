@@ -1,5 +1,5 @@
-"""A study under way: its runs, which are recorded, which are missing, and how these are launched: by a command that a
-person could type, in a process of its own.
+"""A study under way: its runs, which are recorded, which are missing, and how these are launched: as one sweep, in a
+process of its own.
 
 A study is a module with `plan()`, and QUESTION, PREDICTION and COST until these are declared; from then on the
 declaration has them. A study that is whole, and has no `prepare`, `afterwards` or `shared`, needs no module: the
@@ -255,14 +255,12 @@ def typed(sweep: list[str], runs: Path, launch: list[str], study: str) -> list[s
 def run_together(
     sweeps: list[list[str]], runs: Path, launch: list[str], study: str, meanwhile: Callable[[], None]
 ) -> int:
-    """The exit code of these sweeps as one, so that no worker waits for the last run of each."""
-    runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sweep-", dir=runs.absolute()) as folder:  # a cluster's machines read it
-        experiment = Path(folder, "experiment")
-        experiment.mkdir()
-        grids = json.dumps({"hydra": {"sweeper": {"grids": sweeps}}}, ensure_ascii=False)
-        (experiment / "missing.yaml").write_text(f"# @package _global_\n{grids}\n", encoding="utf-8")
-        return run_sweep(typed(["+experiment=missing", "--config-dir", folder], runs, launch, study), meanwhile)
+    """The exit code of these sweeps as one, so that no worker waits for the last run of each. A file holds them, since
+    all may be too long for a command line."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "grids.json")
+        file.write_text(json.dumps(sweeps), encoding="utf-8")
+        return run_sweep(typed([f"hydra.sweeper.grids={quoted(str(file))}"], runs, launch, study), meanwhile)
 
 
 def with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[str]:

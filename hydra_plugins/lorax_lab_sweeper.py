@@ -3,8 +3,10 @@ all that is slow is imported once a sweep begins."""
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -19,7 +21,7 @@ class LoraxLabSweeper(BasicSweeper):
     Args:
         max_batch_size: not used; it is an argument of every basic sweeper.
         params: lists of values by key, as an experiment's file has them.
-        grids: further overrides, of several grids whose runs make one sweep; None for one grid.
+        grids: a JSON file with the overrides of several grids, whose runs make one sweep; studies write it.
         dry_run: list the runs and train nothing.
         show: print the settings of the first run and do nothing.
     """
@@ -28,12 +30,12 @@ class LoraxLabSweeper(BasicSweeper):
         self,
         max_batch_size: int | None,
         params: dict[str, str] | None = None,
-        grids: list[list[str]] | None = None,
+        grids: str | None = None,
         dry_run: bool = False,
         show: bool = False,
     ) -> None:
         super().__init__(max_batch_size, params)
-        self.grids, self.dry_run, self.show = grids or [[]], dry_run, show
+        self.grids, self.dry_run, self.show = grids, dry_run, show
 
     def sweep(self, arguments: list[str]) -> None:
         """Carry out the sweep of these overrides; ends the program with the sweep's exit code unless it is 0."""
@@ -46,7 +48,7 @@ class LoraxLabSweeper(BasicSweeper):
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         parser, jobs = OverridesParser.create(loader), list[list[str]]()
-        for grid in self.grids:
+        for grid in json.loads(Path(self.grids).read_text(encoding="utf-8")) if self.grids else [[]]:
             parsed = parser.parse_overrides([*spell_out([*self._parse_config(), *grid]), *arguments])
             jobs += self.split_arguments(parsed, None)[0]
 
@@ -67,8 +69,7 @@ class LoraxLabSweeper(BasicSweeper):
             from lorax_lab.errors import ConfigError
 
             words = [str(override.input_line).lstrip("+") for override in parsed if override.is_sweep_override()]
-            grid = " ".join(words) if len(self.grids) == 1 else "this"
-            raise ConfigError(f"{grid} is a sweep of {len(jobs)} runs; type -m at the end to run it")
+            raise ConfigError(f"{' '.join(words)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
         is_basic = config.hydra.runtime.choices["hydra/launcher"] == "basic"
         if code := carry_out(configs, jobs, None if is_basic else launcher.launch, self.dry_run):
             sys.exit(code)

@@ -41,9 +41,9 @@ PATIENCE = 15.0
 REMEMBERED = dict.fromkeys(("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"), "256")
 """How many products oneDNN, and torch in front of it, keep ready; both would keep 1,024. A product in bf16 takes half a
 megabyte, and each number of tokens has its own, so that a process would grow from run to run."""
-LIBC, VERSION = platform.libc_ver()
-THRESHOLDS = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
-KEPT = THRESHOLDS if LIBC == "glibc" and [*map(int, VERSION.split("."))] >= [2, 41] else {}
+_LIBC, _VERSION = platform.libc_ver()
+_KEEPS = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+MALLOC = _KEEPS if _LIBC == "glibc" and [*map(int, _VERSION.split("."))] >= [2, 41] else {}
 """What a step frees stays with the process until the run is over. Else each step gets the pages of its gradients anew,
 which took up to a third of the time of full fine-tuning. An older glibc may take the second threshold alone."""
 Variables = Mapping[str, str]
@@ -60,7 +60,7 @@ class Worker:
         handles = [theirs.fileno(), self.stacks.fileno()]
         words = [sys.executable, *PROGRAM, *map(str, handles)]
         with theirs:
-            environment = {**REMEMBERED, **KEPT, **os.environ, **variables}
+            environment = {**REMEMBERED, **MALLOC, **os.environ, **variables}
             self.process = subprocess.Popen(words, pass_fds=handles, env=environment)
 
     def begin(self, run: Run) -> None:

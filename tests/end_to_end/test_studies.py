@@ -212,6 +212,25 @@ def test_a_study_may_be_declared_ahead_so_that_it_shares_the_runs_of_another(
     assert len(later.progress(lambda cell: True).missing) == len(trials) - 2
 
 
+@pytest.mark.usefixtures("named")
+def test_records_whose_writing_was_cut_short_are_written_by_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell, *_), folder = Progress(PLAN, recorded([])).missing, tmp_path / "made"
+    records = StudyRecords(folder, tmp_path / "runs", PLAN, TEXTS)
+    monkeypatch.setattr(records, "line", recorded([cell]))
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lorax_lab.study.published.write_lines", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            records.publish([cell])
+    records.publish([cell])
+    assert len(read_lines(folder)) == 1
+
+
 STUDIES = studies()
 
 

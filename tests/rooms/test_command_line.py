@@ -1,6 +1,7 @@
 """Flags, files and the console command: what is listed, run again, refused; nothing here trains."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -93,8 +94,7 @@ method: {alpha: 32}
 train: {learning_rate: 2e-3, epochs: 2}
 hydra:
   sweeper:
-    params: {seed: "0,1"}
-    grids: [["rank=4"], ["rank=8", "method.alpha=32"], ["rank=4,8"]]
+    params: {rank: "4,8", seed: "0,1"}
 """
 
 
@@ -117,6 +117,16 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], tmp_path:
     shown = launched(*typed, "+experiment=mine", "--config-dir", str(folder), "--cfg=job")
     shown_config = OmegaConf.create(shown.stdout)
     assert (shown_config.method.alpha, shown_config.task.max_length) == (32, 128)
+
+
+def test_a_sweep_may_join_grids_of_a_file(small_run: list[str], tmp_path: Path) -> None:
+    """What is typed counts before what stands there, and a run of two grids is one."""
+    grids = tmp_path / "two grids.json"
+    grids.write_text(json.dumps([["rank=4,8", "train.epochs=9"], ["rank=8,${seed}"]]))
+    typed = ["train.epochs=2", "seed=3", "reference=false", f"hydra.sweeper.grids='{grids}'"]
+    done = ran(*small_run, *typed, "-m", "--dry-run")
+    runs = [line.split()[1].rpartition("-")[0] for line in done.splitlines() if line.startswith("missing")]
+    assert [run.partition("lora-")[2] for run in runs] == ["r4-s3", "r8-s3", "r3-s3"]
 
 
 @pytest.mark.parametrize(

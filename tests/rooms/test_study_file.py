@@ -79,7 +79,6 @@ def test_all_missing_runs_of_a_study_are_one_sweep(
     printed = capfd.readouterr().out
     assert [printed.count(place) for place in ("[2/2]", "[4/4]", "runs in ")] == [2, 2, 2]
     assert len(read_lines(tmp_path / "records" / "mine")) == 6
-    assert not list((tmp_path / "runs").glob(".sweep-*"))
 
 
 def test_a_study_of_the_folder_is_one_with_a_module_or_one_that_is_declared(capsys: pytest.CaptureFixture[str]) -> None:
