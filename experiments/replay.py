@@ -106,11 +106,12 @@ def moved(line: Line, again: Line) -> list[str]:
 
 def to_check(progress: Progress, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
     """One recorded run of each arm, the shortest, of what grows, where new runs would be of another version of code,
-    packages or processor, or would have other inputs. What is compared is a task's trials, and a task's final runs; so
-    either may be of another machine than the rest. A study without a factor `task` grows as one."""
+    packages or processor, or would have other inputs. What is compared is an arm's trials on a task, and the final runs
+    of all arms on it; so each may be of another machine than the rest. A study without a factor `task` grows as one."""
 
-    def comparison(cell: Cell) -> tuple[str | None, str]:
-        return progress.plan.levels[cell.condition].get("task"), cell.stage
+    def comparison(cell: Cell) -> tuple[str | None, ...]:
+        task = progress.plan.levels[cell.condition].get("task")
+        return (task, cell.stage, cell.arm) if cell.stage == "trial" else (task, cell.stage)
 
     growing, code = {comparison(cell) for cell in progress.missing}, code_sha256()
     here = versions(()) | {key: value for key, value in hardware().items() if key not in NOT_NUMERIC}
