@@ -545,7 +545,7 @@ def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
 def test_what_diverged_is_named_by_its_step_before_a_validation_where_losses_are_read_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(training.READ_AFTER, "cpu", 4)
+    monkeypatch.setitem(training.READ_AFTER, "cpu", 8)
     data, validated = batches(10), []
     data[2].inputs["y"].fill_(float("nan"))
     with pytest.raises(Diverged, match="training loss nan at step 3 of 10"):
