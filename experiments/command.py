@@ -122,6 +122,8 @@ def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -
             )
         finally:
             publish()
+        if status < 0:  # it could not say so itself, as where memory ran out
+            print(f"the sweep was ended by signal {-status}; the same command goes on with what is missing")
         if status == WRONG:
             return WRONG
 

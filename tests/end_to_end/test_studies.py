@@ -123,12 +123,14 @@ def test_a_study_grows_and_only_its_new_cells_run(
     older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr("experiments.command.run_together", lambda sweeps, *_, **__: started.extend(sweeps) or 1)
+    monkeypatch.setattr("experiments.command.run_together", lambda sweeps, *_, **__: started.extend(sweeps) or -9)
     monkeypatch.setattr("experiments.command.to_check", lambda progress, of_cell: [])
     monkeypatch.setattr("experiments.study_records.moved_settings", lambda before, now: [])
     protocol = dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, NEW_ARM))
     assert main(made(dataclasses.replace(PLAN, protocol=protocol, factors=TWO_TASKS)), older) == 1
-    assert "33 runs recorded, 30 missing and more once rates are chosen" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "33 runs recorded, 30 missing and more once rates are chosen" in said
+    assert said.count("ended by signal 9; the same command goes on") == 1
     assert all("method.alpha=64" in command or "task=tweets" in command for command in started)
     folder = tmp_path / "records" / "made"
     (entry,) = read_declaration(folder).history
