@@ -301,7 +301,7 @@ def main(arguments: list[str]) -> int:
     like += "for a number, 0 for a text. For instance: sarcasm; classification 24 2000"
     parser.add_argument("--task-like", nargs="+", metavar="WORD", help=like)
     options = parser.parse_args(arguments)
-    of_cells = cells(load_all(RECORDS)[0])
+    of_cells = cells(load_all(RECORDS))
     if words := options.task_like:
         print(most_like(of_cells, words).to_string(index=False, float_format="{:.4f}".format, na_rep="–"))
         return 0

@@ -80,8 +80,6 @@ def _carry_out(study: Any, arguments: list[str]) -> int:
     if progress.missing:
         return 1
     records.publish(progress.cells)
-    if plan.shared and not options.only:
-        records.share(progress)
     records.measure(progress)
     print(f"records: {records.folder}")
     return 0

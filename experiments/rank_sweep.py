@@ -14,5 +14,4 @@ def plan() -> Plan:
         factors={"task": {name: (f"task={name}",) for name in ("movie_reviews", "sarcasm")}},
         common=SIZES,
         final={FULL: ("measure=controls",)},
-        shared=True,
     )

@@ -38,7 +38,6 @@ def plan() -> Plan:
         factors={"task": tasks_of_the_second_edition()},
         common=("task.pooling=mean", "train.precision=bf16"),
         final={FULL: ("measure=controls",)},
-        shared=True,
         prepare=write_cloze,
     )
 

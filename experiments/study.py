@@ -2,7 +2,7 @@
 process of its own.
 
 A study is a module with `plan()`, and QUESTION, PREDICTION and COST until these are declared; from then on the
-declaration has them. A study that is whole, and has no `prepare`, `afterwards` or `shared`, needs no module: the
+declaration has them. A study that is whole, and has no `prepare` or `afterwards`, needs no module: the
 declaration is its plan. `experiments.command` carries it out.
 """
 
@@ -64,13 +64,11 @@ class Plan(Design):
     """A study's design, and how its runs are made.
 
     Attributes:
-        shared: whether the directions that full fine-tunes share are measured.
         afterwards: by the name of its table, what takes the completed final runs of one condition and gives rows
             (`lorax_lab.afterwards`).
         prepare: makes the files that the overrides name, if they do not exist yet.
     """
 
-    shared: bool = False
     afterwards: Mapping[str, Callable[[Runs], Iterable[dict[str, Any]]]] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
 

@@ -20,7 +20,6 @@ from experiments.study import DESIGN, SETTLED, Line, Plan, Progress, composed
 from lorax_lab.config.identity import plain, portable
 from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError
-from lorax_lab.record.folder import SPECTRA
 from lorax_lab.record.record import RECORD, DamagedRecord
 from lorax_lab.study import published
 from lorax_lab.study.declaration import (
@@ -35,15 +34,13 @@ from lorax_lab.study.declaration import (
     write_declaration,
 )
 from lorax_lab.study.protocol import Cell
-from lorax_lab.study.published import SHARED, Afterwards
-from lorax_lab.study.tables import read_table, write_sums, write_table
+from lorax_lab.study.published import Afterwards
+from lorax_lab.study.tables import write_sums
 from lorax_lab.tasks import KINDS
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Run
 
-PAIR = ("task", "seed", "other_task", "other_seed")
-"""Columns that name a pair of runs."""
 OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
@@ -141,26 +138,6 @@ class StudyRecords:
             published.write_lines(self.folder, merged.values())
             write_sums(self.folder.parent)
             self.published = merged  # last: where the tables were not all written, the next call writes them
-
-    def share(self, progress: Progress) -> None:
-        """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
-        two, into `shared.parquet`. Only pairs that it lacks are measured, and only if the runs folder has both spectra:
-        of a study that grew on another machine the earlier ones are gone."""
-        path, reference = self.folder / SHARED, self.plan.protocol.reference
-        rows = read_table(path) if path.is_file() else []
-        measured = {tuple(row[column] for column in PAIR) for row in rows}
-        full = {(c.condition, c.seed): c for c in progress.cells if c.stage == "final" and c.arm == reference}
-        alike = [(one, two) for one, two in combinations(full, 2) if one[0] == two[0] or one[1] == two[1]]
-        for one, two in alike:
-            if not measured.isdisjoint(((*one, *two), (*two, *one))):
-                continue
-            folders = [self.runs / self.plan.run_id(full[end]) for end in (one, two)]
-            if all((folder / SPECTRA).is_file() for folder in folders):
-                print(f"shared directions: {one} and {two}", flush=True)
-                pair = dict(zip(PAIR, (*one, *two), strict=True))
-                rows += [pair | row for row in published.shared_rows(*folders)]
-                write_table(path, rows)
-                write_sums(self.folder.parent)
 
     def measure(self, progress: Progress) -> None:
         """Measure what the plan asks for and a table lacks, condition by condition.

@@ -50,9 +50,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="the page (docs/paper.md)")
     parser.add_argument("--limits", type=Path, default=LIMITS, help="the page of others' claims (docs/limits.md)")
     options = parser.parse_args(arguments)
-    studies, damaged = load_all(options.records)
+    studies = load_all(options.records)
     figures = os.path.relpath(DOCS, options.out.absolute().parent)
-    write_text(options.out, write(fair(studies, damaged), figures))
+    write_text(options.out, write(fair(studies), figures))
     write_text(options.limits, limits.write(studies))
     print(options.out, options.limits, sep="\n")
     return 0
@@ -70,12 +70,8 @@ def studies_of_paper() -> list[str]:
     return list(dict.fromkeys(claim[key] for claim in claims() for key in ("study", "again") if claim[key]))
 
 
-def fair(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str, Records]:
+def fair(studies: Sequence[Records]) -> dict[str, Records]:
     """The studies of the paper by name, none of which lacks a run or breaks its protocol.
-
-    Args:
-        studies: that can be read; those that no claim names are not used.
-        damaged: why each other study cannot be read, by its name.
 
     Raises:
         ConfigError: one of them has no such records.
@@ -84,7 +80,7 @@ def fair(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str, Re
     faults = {}
     for name in studies_of_paper():
         if name not in by_name:
-            faults[name] = damaged.get(name, "it has no published records")
+            faults[name] = "it has no published records"
         elif found := breaches(by_name[name]):
             faults[name] = "; ".join(found)
     if faults:

@@ -11,11 +11,10 @@ from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.files import write_csv, write_text
 
 from .. import style
-from ..pages import render
 from . import page
 from .comparison import gains
 from .figures import FIGURES, figures_of
-from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
+from .records import RECORDS, Records, collapsed, load, names_in
 from .validator import breaches
 
 VERDICT = Path(__file__).parents[1] / "VERDICT.md"
@@ -56,18 +55,14 @@ def _parser() -> argparse.ArgumentParser:
 def _write(options: argparse.Namespace) -> int:
     is_own = options.records.resolve() == RECORDS.resolve()
     verdict = options.verdict or (VERDICT if is_own else options.out / PAGE)
-    studies, damaged = load_all(options.records)
+    studies = load_all(options.records)
     names = [study.name for study in studies]
     for name in options.names:
-        if name not in (*names, *damaged):
-            raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
+        if name not in names:
+            raise ConfigError(f"there are no records of a study {name}; {suggest(name, names)}")
     chosen = [study for study in studies if not options.names or study.name in options.names]
-    for name, reason in damaged.items():
-        print(f"{name} is left out: {reason}")
     if options.against:
         return _print_gains(chosen, options.against)
-    for name, reason in damaged.items():
-        write_text(options.out / name / PAGE, render("damaged.md", name=name, reason=reason))
     for study in chosen:
         if options.output == "verdict" and (faults := breaches(study)):
             heading = f"{study.name} has no verdict, since the comparison breaks its own protocol, or is not complete:"
@@ -79,11 +74,11 @@ def _write(options: argparse.Namespace) -> int:
         if options.output == "study":
             print(*_draw(study, options.out / study.name), sep="\n", flush=True)
     links = {name: os.path.relpath(options.out / name / PAGE, verdict.parent) for name in names}
-    write_text(verdict, page.write_all(studies, links, damaged))
+    write_text(verdict, page.write_all(studies, links))
     print(verdict)
     if is_own and options.out.resolve() == DOCS.resolve():
         _write_answer(studies)
-    return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in chosen))
+    return int(any(breaches(study) and not study.declared.control_of for study in chosen))
 
 
 def _print_gains(studies: list[Records], reference: str) -> int:
@@ -113,31 +108,23 @@ def _write_answer(studies: list[Records]) -> None:
         print(path)
 
 
-def load_all(folder: Path) -> tuple[list[Records], dict[str, str]]:
-    """Every published study that can be read, the first recorded first, each followed by its controls; and why each
-    other study cannot be read, by its name.
+def load_all(folder: Path) -> list[Records]:
+    """Every published study, the first recorded first, each followed by its controls.
 
     Raises:
-        ConfigError: none is there.
+        ConfigError: none is there, or one cannot be read.
     """
     there = names_in(folder)
     if not there:
         raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments rank_sweep")
-    studies, damaged = [], dict[str, str]()
-    for name in there:
-        try:
-            studies.append(load(folder / name))
-        except NoStudy as error:
-            damaged[name] = str(error)
-    if not studies:
-        raise ConfigError("; ".join(damaged.values()))
+    studies = [load(folder / name) for name in there]
     began = {study.name: page.began(study) for study in studies}
 
     def order(study: Records) -> tuple[str, str, str]:
         main = study.declared.control_of if study.declared.control_of in began else study.name
         return began[str(main)], "" if main == study.name else study.name, study.name
 
-    return sorted(studies, key=order), damaged
+    return sorted(studies, key=order)
 
 
 def _draw(records: Records, folder: Path) -> Iterator[object]:

@@ -51,20 +51,19 @@ def write(records: Records) -> str:
     return render("study.md", study=facts | {"source": _source(records), "limits": _limits(records)})
 
 
-def write_all(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
+def write_all(studies: Sequence[Records], links: Mapping[str, str]) -> str:
     """The page over all studies.
 
     Args:
         studies: the one of most conditions leads, of as many the one that began last, but those that name figures of
             their own follow those that have the standard ones; a control follows the study that it names.
         links: to each study's page, by its name.
-        damaged: why each study that is not here cannot be read, by its name.
     """
     names = {study.name for study in studies}
     main = sorted((s for s in studies if s.declared.control_of not in names), key=_leads, reverse=True)
     ordered = [one for s in main for one in (s, *(c for c in studies if c.declared.control_of == s.name))]
     shown = [numbers(study) for study in ordered]
-    return render("overview.md", studies=shown, lead=_answer(shown), links=links, damaged=damaged or {})
+    return render("overview.md", studies=shown, lead=_answer(shown), links=links)
 
 
 def write_why(studies: Sequence[Records], links: Mapping[str, str]) -> str:

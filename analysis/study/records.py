@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lorax_lab.errors import in_short, suggest
+from lorax_lab.errors import ConfigError, in_short, suggest
 from lorax_lab.record.direction import of_lines, scored_on
 from lorax_lab.study.declaration import DECLARATION, Declaration, read_declaration
 from lorax_lab.study.protocol import Cell, Protocol
@@ -25,10 +25,6 @@ BASE = "base"
 """The factor whose levels are compared with each other, task by task."""
 KEPT = 16
 """How many studies' results stay cached while their figures and pages are made."""
-
-
-class NoStudy(ValueError):
-    """There are no records of the named study, or a file of it is damaged or gone; the message says what to type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,13 +149,13 @@ def load(folder: Path) -> Records:
     named in `damages`.
 
     Raises:
-        NoStudy: no such folder, no run yet, or its declaration or its runs cannot be read.
+        ConfigError: no such folder, no run yet, or its declaration or its runs cannot be read.
     """
     if not (folder / RUNS).is_file():
         absent = f"there are no records of a study in {folder}"
         if (names := names_in(folder.parent)) and not (folder / DECLARATION).is_file():
-            raise NoStudy(f"{absent}; {suggest(folder.name, names)}")
-        raise NoStudy(f"{absent}; type: python -m experiments {folder.name}")
+            raise ConfigError(f"{absent}; {suggest(folder.name, names)}")
+        raise ConfigError(f"{absent}; type: python -m experiments {folder.name}")
     damages = altered(folder.parent, folder.name)
     try:
         heads = _heads(folder)
@@ -168,7 +164,7 @@ def load(folder: Path) -> Records:
         shared = pd.read_parquet(folder / SHARED) if (folder / SHARED).is_file() else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = "; ".join(damages) or in_short(error)
-        raise NoStudy(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None
+        raise ConfigError(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None
     records = Records(folder.name, declared, lines, damages, shared, heads=heads)
     for name, by_condition in measured.items():
         records.rows[name], faults = _of_published_runs(records, by_condition)

@@ -42,8 +42,6 @@ SIDES = {
 }
 KEYS = {"rank": RANK, "dimension": DIMENSION}
 """What sets the sizes of a side that has arms."""
-OF_PEFT = "method=peft/"
-"""Arms of PEFT's methods stand beside the subspaces, by the numbers that they train."""
 SEARCHED = (-20.0, 20.0)
 """Shares between which the ends of an interval are looked for."""
 HEAD, BEFORE = "head alone", "before training"
@@ -161,7 +159,6 @@ def scores(records: Records, condition: str, of_full: bool = False) -> Scores | 
         return None
     protocol = records.protocol
     names = {(side, arm.size(key) or 0): arm.name for side, key in KEYS.items() for arm in protocol.ranked(key)}
-    names |= _of_peft(records, condition)
     lines = {place: seeds_of(records, condition, name) for place, name in names.items()}
     lost = tuple(place for place, name in names.items() if is_lost(records, condition, name))
     arms = {place: of_arm for place, of_arm in lines.items() if of_arm and place not in lost}
@@ -191,16 +188,6 @@ def better_arm(records: Records, condition: str) -> str | None:
     trials = {arm: oriented(choices[arm].score, is_gain) for arm in by_arm if not is_lost(records, condition, arm)}
     best = max(trials, key=lambda arm: trials[arm], default=None)
     return best if best and by_arm[best].interval().oriented(higher).low > 0 else None
-
-
-def _of_peft(records: Records, condition: str) -> dict[tuple[str, int], str]:
-    """The arms of PEFT's methods that are alone of their kind, such as VeRA of one rank: each is a side of its own, of
-    the size that it trains."""
-    of_sides = {arm.name for key in KEYS.values() for arm in records.protocol.ranked(key)}
-    arms = [arm for arm in records.protocol.arms if any(o.startswith(OF_PEFT) for o in arm.overrides)]
-    lines = {arm.name: seeds_of(records, condition, arm.name) for arm in arms if arm.name not in of_sides}
-    firsts = {name: next(iter(by_seed.values())) for name, by_seed in lines.items() if by_seed}
-    return {(name, int(line["parameters"]["adapter"])): name for name, line in firsts.items()}
 
 
 def _zero(records: Records, condition: str) -> Zero | None:

@@ -36,11 +36,10 @@ COLLAPSED = "collapsed"
 SERIES = {"update": "matrices", "gaussian": "gaussian"}
 """A line's key of each series of matrices: the updates, and the Gaussian matrices that stood in for them."""
 SHARED = "shared.parquet"
-"""The table of the directions that full fine-tunes share; pairs of runs are measured one by one."""
+"""The table of the directions that full fine-tunes of early studies share."""
 HEADS = "converged_heads.parquet"
 """The table, beside the studies, of a head alone for each condition of them, trained to convergence."""
 NOT_AFTERWARDS = (RUNS, MATRICES, CUTS, SHARED)
-SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 RECORDED = "recorded"
 """What columns begin with that hold measures of matrices whose singular values were not published: there they are
 primary."""
@@ -169,27 +168,6 @@ def _line(row: Row) -> Line:
     config = json.loads(row["config"])
     identity = {"method": config["method"]["name"], "rank": config["rank"], "seed": config["seed"]}
     return nested(row) | {"config": config} | identity
-
-
-def shared_rows(first: Path, second: Path) -> list[Row]:
-    """φ(k, k) of two full updates' top k directions, columns and rows, matrix by matrix (Hu et al. 2021, sec. 7.2),
-    beside that of random subspaces, k / out and k / in."""
-    import torch
-
-    from lorax_lab.spectra import subspace_similarities
-
-    spectra = load_spectra(first), load_spectra(second)
-    rows = []
-    for name, matrix in read_record(first).completed.matrices.items():
-        out, into = matrix.shape
-        place = {"matrix": name, "module": matrix.module, "layer": matrix.layer}
-        U, V = ([torch.from_numpy(each[name][part]) for each in spectra] for part in ("U", "Vh"))
-        columns, lines = subspace_similarities(*U), subspace_similarities(*(part.T for part in V))
-        for k in (k for k in SHARED_RANKS if k <= min(U[0].shape[1], out, into)):
-            column, row = (similarities[k - 1, k - 1].item() for similarities in (columns, lines))
-            shares = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
-            rows.append(place | shares)
-    return rows
 
 
 @dataclass

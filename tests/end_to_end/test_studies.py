@@ -289,7 +289,6 @@ def tiny_study(words: list[str]) -> Any:
         protocol=dataclasses.replace(PROTOCOL, arms=arms, rates=2, selection_seeds=(100,), margin=0.05),
         factors={"task": {"local": data}},
         common=tuple(word for word in words if word.startswith(("model=", "train.device="))),
-        shared=True,
         afterwards={"similarities": lambda runs: similarities(runs, {"two seeds": ("full", "full")})},
     )
     texts = {"QUESTION": "Does it run?", "PREDICTION": "It does.", "COST": "A minute.", "__name__": "experiments.tiny"}
@@ -315,12 +314,11 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     records = load(tmp_path / "records" / "tiny")
     found = [breach for breach in breaches(records) if "the edge" not in breach]  # of so few rates
     assert found == []
-    assert len(records.shared["matrix"].unique()) == 12
     measured = records.rows["similarities"]
     assert {(row["condition"], row["pair"], row["side"]) for row in measured} == {
         ("local", "two seeds", side) for side in ("row", "column")
     }
-    assert {row["matrix"] for row in measured} == set(records.shared["matrix"])
+    assert len({row["matrix"] for row in measured}) == 12
     assert {len(row["each"]["8,8"]) for row in measured} == {10}
     assert update.is_on_test(records, "local")
     assert list(update.gains(records, "local", "shrunk")) == [50, 70, 80, 90]
@@ -397,19 +395,19 @@ def test_a_studys_runs_keep_their_threads(threads: int | None, workers: str, mon
     assert with_workers(["hydra/launcher=joblib"], lines) == ["hydra/launcher=joblib"]
 
 
-@pytest.mark.parametrize("name", ["declaration.json", "runs.parquet", SHARED])
-def test_a_damaged_study_gets_no_verdict_and_the_others_keep_theirs(
+@pytest.mark.parametrize("name", ["declaration.json", "runs.parquet"])
+def test_a_damaged_study_is_named_with_what_restores_it(
     name: str, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert judged(published) == 0
-    whole = (published / "out" / "other" / "VERDICT.md").read_bytes()
     path = published / "rank_sweep" / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x80
     path.write_bytes(data)
-    assert judged(published) == 1
-    assert (published / "out" / "other" / "VERDICT.md").read_bytes() == whole
-    assert name in (published / "out" / "rank_sweep" / "VERDICT.md").read_text() + capsys.readouterr().out
+    assert judged(published) == 2
+    said = capsys.readouterr().err
+    assert f"rank_sweep/{name}" in said
+    assert "restore it: git checkout -- " in said
+    assert not (published / "out").exists()
 
 
 # ---- published runs trained again

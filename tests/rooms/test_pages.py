@@ -8,7 +8,6 @@ import pytest
 from golden_page import check
 from synthetic import PROTOCOL, changed, in_nats, lost, present, shared, study, with_head, with_losses
 
-from analysis.pages import render
 from analysis.study import comparison, page, update
 from analysis.study.records import Records
 from analysis.study.share import Enough
@@ -82,7 +81,7 @@ def test_the_page_over_all_is_the_golden_one(monkeypatch: pytest.MonkeyPatch) ->
     assert page.began(special) > page.began(study())
     studies = [special, control_of_labels, unfair, replace(present(study()), name="general")]
     links = {records.name: f"{records.name}.md" for records in studies}
-    check("overview", page.write_all(studies, links, {"broken": "its declaration is gone"}))
+    check("overview", page.write_all(studies, links))
 
 
 def test_each_arm_tells_what_a_control_asks_where_sizes_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +113,6 @@ def test_the_form_may_be_most_of_what_is_brought_in_nats_alone(metric: str, monk
 
 def test_a_page_without_a_verdict_says_why() -> None:
     check("unfair", page.write(replace(study(), lines=study().lines[:-1])))
-    check("damaged", render("damaged.md", name="made", reason="its records are gone"))
 
 
 def test_k_star_is_decided_on_validation_where_a_seed_lacks_the_answers() -> None:

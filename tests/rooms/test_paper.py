@@ -215,10 +215,9 @@ def test_the_page_is_refused_where_a_study_is_not_whole() -> None:
     lines = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] != 0]
     incomplete = dataclasses.replace(records, lines=lines)
     with pytest.raises(ConfigError) as refused:
-        page.fair([incomplete], {"paper_baselines": "its declaration is gone"})
+        page.fair([incomplete])
     reasons = str(refused.value)
     assert "paper_rank_by_loss cannot be shown: sarcasm: full: final runs are missing: seeds 0; " in reasons
-    assert "paper_baselines cannot be shown: its declaration is gone" in reasons
     assert "paper_which_rank cannot be shown: it has no published records" in reasons
 
 

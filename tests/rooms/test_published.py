@@ -16,7 +16,7 @@ from lorax_lab.record.clusters import GROUPS
 from lorax_lab.record.folder import OUTPUTS, load_arrays
 from lorax_lab.record.measures import rows
 from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, by_example, cuts_by_example, with_groups
-from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
+from lorax_lab.study.published import line_of, read_lines, write_lines
 
 
 @pytest.fixture(scope="module")
@@ -136,17 +136,3 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
     else:
         assert one == other
-
-
-def test_what_two_seeds_have_in_common(store: Path) -> None:
-    one, other = folders(store, "controls")
-    rows = shared_rows(one, other)
-    spectra = load_spectra(one), load_spectra(other)
-    row = next(r for r in rows if r["k"] == 4 and r["module"] == "intermediate.dense")  # not square
-    (u_one, u_other), (v_one, v_other) = ([s[row["matrix"]][part] for s in spectra] for part in ("U", "Vh"))
-    column = np.linalg.norm(u_one[:, :4].astype(float).T @ u_other[:, :4]) ** 2 / 4
-    assert row["column"] == pytest.approx(column, rel=1e-4)
-    assert row["row"] == pytest.approx(np.linalg.norm(v_one[:4].astype(float) @ v_other[:4].T) ** 2 / 4, rel=1e-4)
-    assert (row["random_column"], row["random_row"]) == (4 / 64, 4 / 32)
-    assert {r["k"] for r in rows} == {k for k in SHARED_RANKS if k <= 32}
-    assert all(r["column"] == pytest.approx(1, abs=1e-4) for r in shared_rows(one, one))

@@ -57,7 +57,7 @@ def test_the_pages_over_all_are_what_the_records_give(path: Path, write: Callabl
     links = {study: os.path.relpath(DOCS / study / PAGE, path.parent) for study in STUDIES}
     text = path.read_text(encoding="utf-8")
     shown = text.partition(f"{BEGINS}\n\n")[2].partition(f"\n{ENDS}")[0] if path == README else text
-    assert write(load_all(RECORDS)[0], links) == shown
+    assert write(load_all(RECORDS), links) == shown
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_each_estimate_of_a_planted_rank_is_that_of_its_study() -> None:
 def test_what_a_card_says_of_random_labels_is_what_was_published() -> None:
     """Of every LoRA of rank 4 and more that was trained on them."""
     medians, ranks = [], set[int]()
-    for of_study in load_all(RECORDS)[0]:
+    for of_study in load_all(RECORDS):
         for name in of_study.conditions:
             is_random = name == "random labels" or name.removesuffix(" labels").isdecimal()
             for arm in of_study.protocol.ranked() if is_random else []:

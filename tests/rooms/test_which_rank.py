@@ -140,7 +140,7 @@ def test_the_cells_most_like_a_task_come_first() -> None:
 
 @pytest.mark.slow
 def test_the_table_and_the_page_are_what_the_records_give() -> None:
-    of_cells = which_rank.cells(load_all(RECORDS)[0])
+    of_cells = which_rank.cells(load_all(RECORDS))
     rows = which_rank.table(of_cells)
     assert all(
         (score < 0) == bool(c.unit) for c in of_cells for score in c.scores.values()

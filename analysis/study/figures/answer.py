@@ -66,8 +66,7 @@ def draw(table: pd.DataFrame) -> Figure:
     is_share = "share" in table
     for axes, side in zip(panels, sides, strict=True):
         of_side = table[table["side"] == side]
-        alone = table[~table["side"].isin(SIDES)] if side == "dimension" else table.iloc[:0]
-        _lines(axes, of_side, tasks, "share" if is_share else "difference", alone)
+        _lines(axes, of_side, tasks, "share" if is_share else "difference")
         axes.set_xlabel(SIDES[side])
     if is_share:
         highest = 100 * float(table["share"].max())
@@ -82,11 +81,11 @@ def draw(table: pd.DataFrame) -> Figure:
     return style.finish(figure, f"{text}; {over}", panels[0], columns=3)
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str, alone: pd.DataFrame) -> None:
-    """The lines of a side; `alone` are arms that are one point for each task."""
+def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str) -> None:
+    """The lines of a side."""
     scale = 100 if key == "share" else 1
     sizes = sorted({int(size) for size in rows["size"]})
-    least, most = (end([sizes[0 if end is min else -1], *alone["size"]]) for end in (min, max))
+    least, most = sizes[0], sizes[-1]
     beyond = max(MARGIN, (most / least) ** WIDE) if most / least > FAR else MARGIN
     axes.set_xscale("log", base=2)  # before the lines, which are moved in its units
     axes.set_xlim(least / beyond, most * beyond)
@@ -101,14 +100,6 @@ def _lines(axes: Axes, rows: pd.DataFrame, tasks: list[str], key: str, alone: pd
             low, high = (np.clip(ends, -FAR, FAR) for ends in (low, high))  # an end may be infinite
         look |= {"label": _named(task, points), "capsize": 1.5, "elinewidth": 0.7, "markersize": 3.5}
         style.bars(axes, points["size"], mean, low, high, shift=shift, **look)
-        single = alone[alone["task"] == task]
-        hollow = {"color": look["color"], "marker": look["marker"], "markersize": 4.5, "markerfacecolor": "white"}
-        axes.plot(single["size"], scale * single[key], linestyle="", zorder=3, **hollow)
-    for name, points in alone.groupby("side"):
-        place = (points["size"].iloc[0], 0.99)
-        axes.text(
-            *place, str(name), rotation=90, ha="center", va="top", transform=axes.get_xaxis_transform(), **style.halo()
-        )
     axes.axhline(scale if key == "share" else 0, color="0.3", linewidth=0.8, zorder=0)
     if key == "share":
         axes.axhline(100 * MOST, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
