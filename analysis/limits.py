@@ -46,10 +46,10 @@ higher (the rule of `experiments.language_search`)."""
 SHALLOW = "shallow"
 """The study whose limits the page names."""
 SEEK_THE_END = {
-    "many_classes": "more classes",
-    "capacity": "labels drawn at random",
-    STUDY_OF_LANGUAGE: "a language model",
-    SHALLOW: "a model of three layers",
+    "many_classes": "many_classes, of more classes",
+    "capacity": "capacity, of how many labels drawn at random a LoRA holds",
+    STUDY_OF_LANGUAGE: "language, of a language model",
+    SHALLOW: "shallow, of a model of three layers",
 }
 """What the declared studies try that look for the end of a small rank."""
 OTHER_BASES = {SHALLOW: "with three layers", STUDY_OF_LANGUAGE: "with SmolLM2", "language_answers": "with SmolLM2"}
@@ -263,8 +263,8 @@ def _share_of_rank(study: Records, condition: str, rank: int) -> Interval | None
 
 def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     """By how much more full fine-tuning raises the loss on other texts than LoRA of a small rank does, from the rows of
-    the figure `forgetting`: the outcome over all tasks, told once none is `missing`, and by task `as_trained` and
-    `at_norm`, that of LoRA's change, for which its own is taken `times`. None where there are no rows."""
+    the figure `forgetting`: the outcome over all tasks, told once none is `missing`, and by task `as_trained`, `at_norm`,
+    where the larger of both updates is shrunk, and which that is. None where there are no rows."""
     if table is None:
         return None
     rows = table[(table["text"] == OTHER_TEXT) & (table["arm"] == f"LoRA r={SMALL_RANK}")].set_index("task")
@@ -280,8 +280,10 @@ def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     is_more, is_less = (all(sure) for sure in zip(*((i.low > 0, i.high < 0) for i in as_trained.values()), strict=True))
     outcome = NOT_TOLD if missing else HOLDS if is_more else FAILS if is_less else NOT_TOLD
     times = rows.loc[rows["series"] == forgetting.FULL_AT, "factor"].to_dict()
-    by_task = {"as_trained": as_trained, "at_norm": by_series[forgetting.FULL_AT], "times": times}
-    return {"outcome": outcome, "missing": missing} | by_task
+    shrunk = {task: forgetting.FULL_AT if of_full <= 1 else forgetting.AT_FULLS for task, of_full in times.items()}
+    at_norm = {task: by_series[series][task] for task, series in shrunk.items()}
+    names = {task: "full's" if series == forgetting.FULL_AT else "LoRA's" for task, series in shrunk.items()}
+    return {"outcome": outcome, "missing": missing, "as_trained": as_trained, "at_norm": at_norm, "shrunk": names}
 
 
 # ---- problems that teach a language model

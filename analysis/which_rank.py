@@ -61,6 +61,7 @@ class Cell:
         unit: of the scores; empty for shares and correlations, which lie in [0, 1].
         classes: 1 where the answer is a number, 0 where it is a text.
         examples: of training.
+        alpha: LoRA's, which is divided by the rank.
         scores: on test by rank, means over seeds, oriented so that higher is better.
         adaptive: such a score of `ADAPTIVE` by name, and the parameters that it trains.
         parameters, seconds: by rank, those trained beside the head, and the median time of training.
@@ -75,6 +76,7 @@ class Cell:
     unit: str
     classes: int
     examples: int
+    alpha: float
     scores: dict[int, float]
     adaptive: dict[str, tuple[float, int]]
     parameters: dict[int, int]
@@ -147,7 +149,7 @@ def _cell(study: Records, condition: str) -> tuple[Cell, set[str]]:
     stable = [row["stable_rank"] for row in usual["matrices"].values()]
     cell = Cell(
         study.name, condition, task["name"], task["kind"], UNITS.get(study.metric(condition), ""), classes,
-        first["inputs"]["examples"]["train"],
+        first["inputs"]["examples"]["train"], first["config"]["method"].get("alpha", math.nan),
         scores={rank: score([*by_seed.values()], "test") for rank, by_seed in lines.items()},
         adaptive={
             name: (score(runs, "test"), runs[0]["parameters"]["adapter"])
@@ -367,6 +369,8 @@ def page(of_cells: Sequence[Cell], rows: pd.DataFrame) -> str:
         coarse=[cell for cell in repeated if set(cell.scores) == coarsest],
         short=[cell for cell in usual if cell.regret(USUAL) > CLOSE + ROUNDING],
         gaps=gaps,
+        alphas=sorted({cell.alpha for cell in usual if not math.isnan(cell.alpha)}),
+        examples=[cell.examples for cell in usual],
         share=np.median([cell.parameters[USUAL] / cell.shapes.prod(axis=1).sum() for cell in usual]),
         slower=[cell.seconds[64] / cell.seconds[USUAL] for cell in usual if 64 in cell.seconds],
         median=np.median,

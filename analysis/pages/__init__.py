@@ -87,11 +87,14 @@ def unsigned_zero(text: str) -> str:
 
 
 def span(interval: Interval, digits: int) -> str:
-    """A mean with its interval; in words where it has none; a dash where there is no mean.
+    """A mean with its interval, to more digits where an end would round to 0; in words where it has none; a dash where
+    there is no mean.
 
     >>> span(Interval(0.2, -0.01, 0.3, 5), 1), span(Interval(0.2, math.nan, math.nan, 1), 1)
-    ('0.2 [0.0, 0.3]', '0.2, without an interval')
+    ('0.20 [-0.01, 0.30]', '0.2, without an interval')
     """
+    are_told = (d for d in range(digits, digits + 3) if all(round(end, d) or not end for end in (interval.low, interval.high)))
+    digits = next(are_told, digits)
     mean, low, high = (unsigned_zero(fixed(end, digits)) for end in (interval.mean, interval.low, interval.high))
     if mean == NONE:
         return NONE

@@ -13,7 +13,7 @@ from test_which_rank import cell
 
 from analysis import limits
 from analysis.limits import VERDICTS, at_equal_parameters
-from analysis.study.figures.forgetting import AS_TRAINED, FULL_AT
+from analysis.study.figures.forgetting import AS_TRAINED, AT_FULLS, FULL_AT
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.statistics import Interval
 from lorax_lab.study.protocol import Arm, Cell, Protocol
@@ -172,8 +172,10 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
         ("LoRA r=8", "one", AS_TRAINED),
         ("LoRA r=8", "wikipedia", FULL_AT),
     ]
+    at_fulls = forgotten("LoRA r=8", "wikipedia", AT_FULLS, (1.0, 2.0), (3.0, 4.0))
     parts = [forgotten(*place, (-9.0, 5.0), (9.0, 6.0)) for place in others]
-    table = pd.concat([forgotten("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs), *parts])
+    table = pd.concat([forgotten("LoRA r=8", "wikipedia", AS_TRAINED, lows, highs), at_fulls, *parts])
+    table.loc[table["series"] == FULL_AT, "factor"] = [0.5, 1.5]
     with_a_third = limits.forgets(table, (*TASKS, "three"))
     assert (VERDICTS[with_a_third["outcome"]], with_a_third["missing"]) == ("open", ["three"])
     made = limits.forgets(table, TASKS)
@@ -184,7 +186,7 @@ def test_forgetting_is_decided_by_every_task_on_wikipedia_at_the_small_rank(
     page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
     row = next(line for line in page.splitlines() if line.startswith("| LoRA forgets"))
     assert f"**{verdict}**" in row
-    assert "at LoRA's norm 0.00 [-9.00, 9.00] (one, full's update times 1.50), 5.50 [5.00, 6.00] (two," in row
+    assert "shrunk to the other's norm 0.00 [-9.00, 9.00] (one, full's), 3.00 [2.00, 4.00] (two, LoRA's)" in row
     monkeypatch.setattr(limits, "FORGETS_ON", (*TASKS, "three"))
     page = limits.write([replace(study(tasks=(*TASKS, "three")), name=limits.STUDY_OF_LANGUAGE)])
     assert "| three, which the rule asks for too; larger models" in page
@@ -211,7 +213,7 @@ def test_without_its_records_every_claim_is_open(tmp_path: Path) -> None:
     assert "## Problems" not in page
     unfair = replace(study(), name="many_classes", lines=study().lines[1:])
     found = limits.write([study(), replace(study(), name="capacity"), unfair], tmp_path / "none.csv")
-    assert "Studies of more classes, a language model and a model of three layers are declared" in found
+    assert "Declared, without an answer yet: many_classes, of more classes; language, of a" in found
 
 
 def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:

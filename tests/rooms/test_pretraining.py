@@ -104,7 +104,8 @@ def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs(monk
     assert "Still to come: pretrained, tweets; random, tweets." in page.write(grows)
     assert "| tweets |" not in page.write(grows)
     text = page.write_why([grows], {"pretraining": "page"})
-    assert "Of 1 cases 0, 0 and 0 surely keep less than the pretrained base, at rank 4, 16 directions" in text
+    assert "share kept, 1 cases beside the pretrained base | surely less | surely more |" in text
+    assert "| rank 4 | 0 | 0 |\n| 16 directions | 0 | 0 |\n| d = 100,000 | 0 | 0 |" in text
     assert "| reviews | random | " in text
     assert "So the cause is open." in text
     rows = bases.rows_of_page(records)
@@ -112,8 +113,7 @@ def test_what_pretraining_changes_is_said_of_the_tasks_that_have_their_runs(monk
     rows[1]["k"] = {"difference_low": 0.1, "difference_high": 0.2}
     monkeypatch.setattr(bases, "rows_of_page", lambda _: rows)
     text = page.write_why([replace(records, heads=dict(records.heads))], {"pretraining": "page"})
-    assert "Of 1 cases 1, 0 and 0 surely keep less" in text
-    assert "In turn 0, 1 and 0 surely keep more." in text
+    assert "| rank 4 | 1 | 0 |\n| 16 directions | 0 | 1 |\n| d = 100,000 | 0 | 0 |" in text
     assert "A second task is to come." not in text
     assert "names training if two predictions hold" in text
     assert "So few directions" not in text  # no update was cut
@@ -131,8 +131,8 @@ def test_what_differs_on_every_task_answers_a_study_of_bases() -> None:
     assert bases.differing(rows[:3])["lower"] == {"effective_rank": ["wide"]}
     facts = {"differing": bases.differing(rows[:3]), "by_base": rows, "decided": bases.DECIDED}
     said = rendered("{% from 'parts.j2' import by_rule %}{{ by_rule(study) }}", study=facts)
-    lower = "On every task surely lower than with the first base (first): the effective rank (wide)."
-    assert said == f"{lower} Surely higher: the effective rank (deep) and the share at 16 directions (deep)."
+    lower = "On every task surely lower than that of first: the effective rank of wide."
+    assert said == f"{lower} Surely higher: the effective rank of deep and the share at 16 directions of deep."
 
 
 @pytest.mark.parametrize("stage", ["trial", "final"])

@@ -23,7 +23,7 @@ def cell(task: str, scores: dict[int, float], gap: float = 0.0, **changes: Any) 
     parameters = {rank: int(rank * MINILM.sum()) for rank in scores}
     place = {"study": "made", "condition": task, "task": task, "kind": "classification", "unit": "", "classes": 2}
     signals = dict.fromkeys(which_rank.SIGNALS, math.nan) | {which_rank.GAP: gap}
-    made = {"examples": 3000, "scores": scores, "adaptive": {}, "parameters": parameters, "seconds": {}}
+    made = {"examples": 3000, "alpha": 16.0, "scores": scores, "adaptive": {}, "parameters": parameters, "seconds": {}}
     return which_rank.Cell(**place | made | {"shapes": MINILM, "signals": signals} | changes)
 
 

@@ -30,30 +30,37 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     >>> rows = pd.DataFrame({"side": "rank", "size": 8, "share": [0.9, 1], "surely_80": [True, False]})
     >>> print(answer(rows.assign(task=["a", "b"])).replace(". ", ".\\n"))
     LoRA of rank 8 keeps 90 to 100 % of what fine-tuning brings in the mean.
-    From rank 8 on, 80 % is surely kept on 1 of 2 tasks
+    Rank 8 surely keeps 80 % on 1 of 2 tasks
     >>> single = rows.assign(task="a")
     >>> print(answer(single.tail(1)).partition(". ")[2])
-    From rank 8 on, 80 % is not surely kept
-    >>> print(answer(pd.concat([single.head(1), single.head(1).assign(side="k")])).partition(". ")[2])
-    From rank 8 on, 80 % is surely kept; it is so by the top 8 directions of the full update
+    Rank 8 does not surely keep 80 %
+    >>> larger = single.tail(1).assign(size=16)
+    >>> print(answer(pd.concat([single.head(1), larger, single.head(1).assign(side="k")])).partition(". ")[2])
+    Rank 8 surely keeps 80 %, but not every larger rank tried. The top 8 directions of the full update surely keep 80 %
     """
     if "share" not in table:
         return _matching(table)
     rows = table[~table["task"].str.contains(SAMPLE)]
     rank = _rank(rows.loc[(rows["side"] == "rank") & rows["share"].notna(), "size"])
-    at_rank = rows.loc[(rows["side"] == "rank") & (rows["size"] == rank), "share"]
-    text = f"LoRA of rank {rank} keeps {ends(100 * at_rank, '{:.0f}')} % of what fine-tuning brings in the mean. "
-    by_task = rows[(rows["side"] == "rank") & (rows["size"] >= rank)].groupby("task")[share.column(SURE)].all()
-    is_single = len(by_task) == 1
-    text += f"From rank {rank} on, {100 * SURE:.0f} % is {'not ' if is_single and not by_task.all() else ''}surely kept"
-    text += "" if is_single else f" on {by_task.sum()} of {len(by_task)} {word}s"
+    from_rank = rows[(rows["side"] == "rank") & (rows["size"] >= rank)]
+    at_rank = from_rank[from_rank["size"] == rank]
+    text = f"LoRA of rank {rank} keeps {ends(100 * at_rank['share'], '{:.0f}')} % of what fine-tuning brings in the mean. "
+    here, on = (part.groupby("task")[share.column(SURE)].all() for part in (at_rank, from_rank))
+    is_single, sure = len(on) == 1, f"{100 * SURE:.0f} %"
+    if is_single and not here.all():
+        text += f"Rank {rank} does not surely keep {sure}"
+    else:
+        text += f"Rank {rank} surely keeps {sure}" + ("" if is_single else f" on {here.sum()} of {len(on)} {word}s")
+    if here.any() and len(from_rank) > len(at_rank):
+        larger = "but not every larger rank tried" if is_single else f"every larger rank tried on {on.sum()}"
+        text += ", as every larger rank tried does" if on.sum() == here.sum() else f", {larger}"
     cuts = rows[rows["side"] == "k"].sort_values("size").groupby("task")
     smallest = [share.from_on(of_task["size"], of_task[share.column(SURE)]) for _, of_task in cuts]
     enough = [k for k in smallest if k is not None]
     if enough and len(enough) == len(smallest):
-        by_cuts = f"by the top {max(enough)} directions of the full update"
-        text += f"; it is so {by_cuts}" if is_single else f"; {by_cuts}, on all"
-    return text + _by_dimension(rows[rows["side"] == "dimension"], len(by_task), word)
+        whose = "" if is_single else f" on all {word}s"
+        text += f". The top {max(enough)} directions of the full update surely keep {sure}{whose}"
+    return text + _by_dimension(rows[rows["side"] == "dimension"], len(on), word)
 
 
 def _by_dimension(rows: pd.DataFrame, tasks: int, word: str = "task") -> str:
@@ -62,11 +69,11 @@ def _by_dimension(rows: pd.DataFrame, tasks: int, word: str = "task") -> str:
 
     >>> rows = pd.DataFrame({"task": ["a", "b"], "size": 100, "share": [0.9, 0.8], "share_high": 1, "surely_90": False})
     >>> for tried, tasks in ((rows, 2), (rows.head(1), 2), (rows.head(1), 1), (rows.tail(1), 2)):
-    ...     print(_by_dimension(tried, tasks).partition(" in the mean ")[2])
-    from 100 numbers on, on 1 of 2 tasks tried
-    from 100 numbers on, on a
-    from 100 numbers on
-    at no dimension, on b
+    ...     print(_by_dimension(tried, tasks).partition("In the mean ")[2])
+    100 numbers of a random subspace keep 90 %, on 1 of 2 tasks tried
+    100 numbers of a random subspace keep 90 %, on a
+    100 numbers of a random subspace keep 90 %
+    no number tried of a random subspace keeps 90 %, on b
     """
     if rows.empty:
         return ""
@@ -75,8 +82,8 @@ def _by_dimension(rows: pd.DataFrame, tasks: int, word: str = "task") -> str:
     where = f", on {min(by_task)}" if len(by_task) < tasks else ""
     if len(by_task) > 1:
         where = f", on {len(sizes)} of {len(by_task)} {word}s tried"
-    smallest = f"from {ends(sizes, '{:,.0f}')} numbers on" if sizes else "at no dimension"
-    return f". A random subspace keeps {100 * MOST:.0f} % in the mean {smallest}{where}"
+    smallest = f"{ends(sizes, '{:,.0f}')} numbers" if sizes else "no number tried"
+    return f". In the mean {smallest} of a random subspace keep{'' if sizes else 's'} {100 * MOST:.0f} %{where}"
 
 
 def _matching(table: pd.DataFrame) -> str:
