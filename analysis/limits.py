@@ -263,7 +263,7 @@ def _share_of_rank(study: Records, condition: str, rank: int) -> Interval | None
 
 def forgets(table: pd.DataFrame | None, tasks: Sequence[str]) -> Numbers | None:
     """By how much more full fine-tuning raises the loss on other texts than LoRA of a small rank does, from the rows of
-    the figure `forgetting`: the outcome over all tasks, told once none is `missing`, and by task `as_trained`, `at_norm`,
+    the figure `forgetting`: the outcome over all tasks, told once none is `missing`; by task `as_trained`, `at_norm`,
     where the larger of both updates is shrunk, and which that is. None where there are no rows."""
     if table is None:
         return None

@@ -93,8 +93,8 @@ def span(interval: Interval, digits: int) -> str:
     >>> span(Interval(0.2, -0.01, 0.3, 5), 1), span(Interval(0.2, math.nan, math.nan, 1), 1)
     ('0.20 [-0.01, 0.30]', '0.2, without an interval')
     """
-    are_told = (d for d in range(digits, digits + 3) if all(round(end, d) or not end for end in (interval.low, interval.high)))
-    digits = next(are_told, digits)
+    lost = [end for end in (interval.low, interval.high) if end and not round(end, digits)]
+    digits += next((more for more in (1, 2) if all(round(end, digits + more) for end in lost)), 0) if lost else 0
     mean, low, high = (unsigned_zero(fixed(end, digits)) for end in (interval.mean, interval.low, interval.high))
     if mean == NONE:
         return NONE

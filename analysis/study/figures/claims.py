@@ -44,7 +44,8 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     rank = _rank(rows.loc[(rows["side"] == "rank") & rows["share"].notna(), "size"])
     from_rank = rows[(rows["side"] == "rank") & (rows["size"] >= rank)]
     at_rank = from_rank[from_rank["size"] == rank]
-    text = f"LoRA of rank {rank} keeps {ends(100 * at_rank['share'], '{:.0f}')} % of what fine-tuning brings in the mean. "
+    means = ends(100 * at_rank["share"], "{:.0f}")
+    text = f"LoRA of rank {rank} keeps {means} % of what fine-tuning brings in the mean. "
     here, on = (part.groupby("task")[share.column(SURE)].all() for part in (at_rank, from_rank))
     is_single, sure = len(on) == 1, f"{100 * SURE:.0f} %"
     if is_single and not here.all():
