@@ -143,8 +143,9 @@ def _of_task(records: Records, task: str) -> Iterator[str]:
     yield from _same(records, completed, SAME)
     for seed in sorted({line["seed"] for line in completed}):
         yield from _same(records, [line for line in completed if line["seed"] == seed], SAME_OF_A_SEED)
-    for stage in ("trial", "final"):
-        compared = [line for name in records.on_all_bases(task) for line in records.lines_in(name, stage)]
+    of_arms = [[line for line in trials if records.arm_of(line) == arm.name] for arm in records.protocol.arms]
+    on_all_bases = [line for name in records.on_all_bases(task) for line in records.lines_in(name, "final")]
+    for compared in (*of_arms, on_all_bases):
         yield from _same(records, [line for line in compared if line["status"] == "completed"], SAME_IN_A_STAGE)
     yield from _one_test_split(records, completed)
     yield from _paired(records, both)
@@ -206,8 +207,8 @@ SAME: Checks = (
 )
 SAME_OF_A_SEED: Checks = (("training budget of a seed", BUDGET, lambda line: _budget(line, may_stop=False)),)
 SAME_IN_A_STAGE: Checks = (("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),)
-"""Of trials among each other, which choose a rate, and of final runs, on all bases of a task: final runs may be of
-another machine than trials."""
+"""Of an arm's trials, which choose its rate, and of final runs on all bases of a task: each may be of another machine
+than the rest."""
 MAY_DIFFER = ("train_examples", "max_length")
 """Settings of a task that leave the test examples as they are. Arms may differ in these alone. Columns are not among
 them, because rows with equal texts are kept in one split."""

@@ -213,7 +213,10 @@ def test_trials_may_be_of_another_machine_than_final_runs(made: Callable[..., Re
     for trial in trials(lines):
         trial["hardware"].update(processor="another")
     assert breaches(replace(records, lines=lines)) == []
-    trials(lines)[0]["hardware"].update(processor="a third")
+    for trial in trials(lines, rank=8):
+        trial["hardware"].update(processor="a third")
+    assert breaches(replace(records, lines=lines)) == []
+    trials(lines)[0]["hardware"].update(processor="a fourth")
     (breach,) = breaches(replace(records, lines=lines))
     assert "numeric settings" in breach
 
