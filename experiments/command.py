@@ -91,7 +91,7 @@ def _list(records: StudyRecords, progress: Progress, launch: list[str], cost: st
     print(f"cost, as declared: {' '.join(cost.split())}")
     records.check(progress)
     for cell, line in to_check(progress, records.of_cell):
-        print(f"# first trained again, as the code is another version: {line['run_id']} ({cell.arm})")
+        print(f"# first trained again, as the code or the machine is another: {line['run_id']} ({cell.arm})")
     for sweep in sweeps(progress.plan, progress.missing):
         print(shlex.join(["python", *typed(sweep, records.runs, launch, records.folder.name)[1:]]))
     return 0

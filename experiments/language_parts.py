@@ -1,5 +1,5 @@
 """Which part of a language model learns Turkish, at equal numbers, and how few numbers of a random subspace do? It is
-a control of `experiments.language`, whose settings its full fine-tuning and its LoRA of rank 8 have.
+a control of `experiments.language`; its full fine-tuning and its LoRA of rank 8 have that study's settings.
 
 The attention's matrices at rank 33 train as many numbers as the feed-forward ones at rank 20. In a subspace a weight
 changes by as much as a number of z (`method.scale=weight`).

@@ -94,7 +94,7 @@ def span(interval: Interval, digits: int) -> str:
     ('0.20 [-0.01, 0.30]', '0.2, without an interval')
     """
     lost = [end for end in (interval.low, interval.high) if end and not round(end, digits)]
-    digits += next((more for more in (1, 2) if all(round(end, digits + more) for end in lost)), 0) if lost else 0
+    digits += next((more for more in (1, 2) if any(round(end, digits + more) for end in lost)), 0)
     mean, low, high = (unsigned_zero(fixed(end, digits)) for end in (interval.mean, interval.low, interval.high))
     if mean == NONE:
         return NONE

@@ -395,7 +395,7 @@ def test_a_studys_runs_keep_their_threads(threads: int | None, workers: str, mon
     assert with_workers(["hydra/launcher=joblib"], lines) == ["hydra/launcher=joblib"]
 
 
-@pytest.mark.parametrize("name", ["declaration.json", "runs.parquet"])
+@pytest.mark.parametrize("name", ["declaration.json", "runs.parquet", SHARED])
 def test_a_damaged_study_is_named_with_what_restores_it(
     name: str, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

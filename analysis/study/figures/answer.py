@@ -1,5 +1,5 @@
 """The answer: how much LoRA of each rank keeps of what fine-tuning brings, the full update cut to k directions, and
-random subspaces of d numbers where a study has them. Beside these stand PEFT's methods, by the numbers that they train.
+random subspaces of d numbers where a study has them.
 
 Where nothing stands for the 0 of that share, the difference from full fine-tuning, or from the uncut update, is drawn.
 """

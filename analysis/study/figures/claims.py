@@ -59,7 +59,9 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     smallest = [share.from_on(of_task["size"], of_task[share.column(SURE)]) for _, of_task in cuts]
     enough = [k for k in smallest if k is not None]
     if enough and len(enough) == len(smallest):
-        whose = "" if is_single else f" on all {word}s"
+        whose = (
+            "" if is_single else f" on all {word}s" if len(smallest) == len(on) else f" on all {word}s that were cut"
+        )
         text += f". The top {max(enough)} directions of the full update surely keep {sure}{whose}"
     return text + _by_dimension(rows[rows["side"] == "dimension"], len(on), word)
 
@@ -71,10 +73,10 @@ def _by_dimension(rows: pd.DataFrame, tasks: int, word: str = "task") -> str:
     >>> rows = pd.DataFrame({"task": ["a", "b"], "size": 100, "share": [0.9, 0.8], "share_high": 1, "surely_90": False})
     >>> for tried, tasks in ((rows, 2), (rows.head(1), 2), (rows.head(1), 1), (rows.tail(1), 2)):
     ...     print(_by_dimension(tried, tasks).partition("In the mean ")[2])
-    100 numbers of a random subspace keep 90 %, on 1 of 2 tasks tried
-    100 numbers of a random subspace keep 90 %, on a
-    100 numbers of a random subspace keep 90 %
-    no number tried of a random subspace keeps 90 %, on b
+    90 % takes 100 numbers of a random subspace, on 1 of 2 tasks tried
+    90 % takes 100 numbers of a random subspace, on a
+    90 % takes 100 numbers of a random subspace
+    90 % takes more numbers than were tried of a random subspace, on b
     """
     if rows.empty:
         return ""
@@ -83,8 +85,8 @@ def _by_dimension(rows: pd.DataFrame, tasks: int, word: str = "task") -> str:
     where = f", on {min(by_task)}" if len(by_task) < tasks else ""
     if len(by_task) > 1:
         where = f", on {len(sizes)} of {len(by_task)} {word}s tried"
-    smallest = f"{ends(sizes, '{:,.0f}')} numbers" if sizes else "no number tried"
-    return f". In the mean {smallest} of a random subspace keep{'' if sizes else 's'} {100 * MOST:.0f} %{where}"
+    smallest = f"{ends(sizes, '{:,.0f}')} numbers" if sizes else "more numbers than were tried"
+    return f". In the mean {100 * MOST:.0f} % takes {smallest} of a random subspace{where}"
 
 
 def _matching(table: pd.DataFrame) -> str:
