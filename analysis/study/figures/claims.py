@@ -46,24 +46,30 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
     at_rank = from_rank[from_rank["size"] == rank]
     means = ends(100 * at_rank["share"], "{:.0f}")
     text = f"LoRA of rank {rank} keeps {means} % of what fine-tuning brings in the mean. "
-    here, on = (part.groupby("task")[share.column(SURE)].all() for part in (at_rank, from_rank))
-    is_single, sure = len(on) == 1, f"{100 * SURE:.0f} %"
-    if is_single and not here.all():
+    at_it, from_it = (part.groupby("task")[share.column(SURE)].all() for part in (at_rank, from_rank))
+    is_single, sure = len(from_it) == 1, f"{100 * SURE:.0f} %"
+    if is_single and not at_it.all():
         text += f"Rank {rank} does not surely keep {sure}"
     else:
-        text += f"Rank {rank} surely keeps {sure}" + ("" if is_single else f" on {here.sum()} of {len(on)} {word}s")
-    if here.any() and len(from_rank) > len(at_rank):
-        larger = "but not every larger rank tried" if is_single else f"every larger rank tried on {on.sum()}"
-        text += ", as every larger rank tried does" if on.sum() == here.sum() else f", {larger}"
+        text += f"Rank {rank} surely keeps {sure}" + (
+            "" if is_single else f" on {at_it.sum()} of {len(from_it)} {word}s"
+        )
+    if at_it.any() and len(from_rank) > len(at_rank):
+        larger = "but not every larger rank tried" if is_single else f"every larger rank tried on {from_it.sum()}"
+        text += ", as every larger rank tried does" if from_it.sum() == at_it.sum() else f", {larger}"
     cuts = rows[rows["side"] == "k"].sort_values("size").groupby("task")
     smallest = [share.from_on(of_task["size"], of_task[share.column(SURE)]) for _, of_task in cuts]
     enough = [k for k in smallest if k is not None]
     if enough and len(enough) == len(smallest):
         whose = (
-            "" if is_single else f" on all {word}s" if len(smallest) == len(on) else f" on all {word}s that were cut"
+            ""
+            if is_single
+            else f" on all {word}s"
+            if len(smallest) == len(from_it)
+            else f" on all {word}s that were cut"
         )
         text += f". The top {max(enough)} directions of the full update surely keep {sure}{whose}"
-    return text + _by_dimension(rows[rows["side"] == "dimension"], len(on), word)
+    return text + _by_dimension(rows[rows["side"] == "dimension"], len(from_it), word)
 
 
 def _by_dimension(rows: pd.DataFrame, tasks: int, word: str = "task") -> str:
