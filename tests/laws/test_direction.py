@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from recorded import run_record
 
 from analysis.figures import accuracy_vs_rank
@@ -13,7 +12,6 @@ from lorax_lab.record.record import read_record, write_record
 from lorax_lab.study.published import line_of
 
 
-@pytest.mark.parametrize("higher", [True, False])
 def test_a_record_and_its_published_line_carry_the_direction(higher: bool, tmp_path: Path) -> None:
     config = {"model": "tiny", "task": {"name": "local"}, "train": {}, "measure": "trial"}
     record = run_record(higher_is_better=higher, config=config)
@@ -24,7 +22,6 @@ def test_a_record_and_its_published_line_carry_the_direction(higher: bool, tmp_p
     assert of_line(line) is higher
 
 
-@pytest.mark.parametrize("higher", [True, False])
 def test_the_best_variant_of_a_rank_and_the_closing_table_know_the_direction(higher: bool, tmp_path: Path) -> None:
     for alpha, score in ((8.0, 0.4), (16.0, 0.6)):
         run = f"run-{alpha:g}"

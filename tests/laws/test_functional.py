@@ -134,7 +134,6 @@ def test_directions_that_are_rounding_are_not_the_bottom_ones() -> None:
     torch.testing.assert_close(placed, torch.diag(torch.tensor([0, 0, 4.0, 0, 0])))
 
 
-@pytest.mark.parametrize("higher", [True, False])
 @pytest.mark.parametrize("is_monotone", [True, False])
 def test_bisection_finds_what_the_whole_curve_says(is_monotone: bool, higher: bool) -> None:
     """Of a curve that rises and falls it finds a size that keeps enough between one that does not and one that does;

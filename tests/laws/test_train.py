@@ -487,6 +487,7 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
     assert torch.equal(model.weight, seen[-1])
 
 
+@pytest.mark.parametrize("later", [1, 8])
 @pytest.mark.parametrize(
     ("validations", "at", "message"),
     [
@@ -495,7 +496,10 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
         (0, 6, "parameters .* after step 6 of 6"), (0, 5, "training loss nan at step 6 of 6"),
     ],
 )  # fmt: skip
-def test_parameters_are_looked_at_before_a_validation_and_at_the_end(validations: int, at: int, message: str) -> None:
+def test_parameters_are_looked_at_before_a_validation_and_at_the_end(
+    validations: int, at: int, message: str, later: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(training.READ_AFTER, "cpu", later)
     model, config, validated = Line(), settings(validations=validations), list[int]()
 
     def spoil(step: int, steps: int) -> None:
@@ -540,17 +544,6 @@ def test_an_accelerator_is_waited_for_at_validations_and_after_some_steps_alone(
     assert later.history == at_once.history
     assert [len(list(group)) // 2 for event, group in itertools.groupby(events) if event == "step"] == waits
     assert beats == ["step"] * sum(waits)
-
-
-def test_what_diverged_is_named_by_its_step_before_a_validation_where_losses_are_read_later(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(training.READ_AFTER, "cpu", 8)
-    data, validated = batches(10), []
-    data[2].inputs["y"].fill_(float("nan"))
-    with pytest.raises(Diverged, match="training loss nan at step 3 of 10"):
-        run(Line(), settings(validations=2), data, validate=lambda: validated.append(1) or {})
-    assert not validated
 
 
 def test_checkpoints_take_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,11 +192,6 @@ def test_a_recorded_run_whose_reference_cannot_be_used_is_not_trained_again(tmp_
     recorded(run, reference=None)
     assert attempt(run, unseen) == NO_REFERENCE
     assert not trains
-
-
-def test_a_comparison_whose_process_died_is_not_tried_again(tmp_path: Path) -> None:
-    run = planned(tmp_path, "the-run", "the-reference")
-    recorded(run, reference=None)
     sweep = Sweep([run])
     assert sweep.uncompared == set(sweep.left) == {"the-run"}
     sweep._tried(run, "completed")

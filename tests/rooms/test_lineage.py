@@ -110,6 +110,8 @@ def test_two_checkpoints_of_one_base_are_measured_with_a_caution(
 ) -> None:
     assert audited("card", runs["full"], "--base", another, "--extract", "rank=1", out=tmp_path / "card") == 0
     assert lineage_of(tmp_path / "card" / "adapter-rank=1").base_weights == base_weights(str(another))
+    assert audited("card", runs["lora"], "--extract", "rank=1", out=tmp_path / "of_lora") == 0
+    assert lineage_of(tmp_path / "of_lora" / "adapter-rank=1") == lineage_of(runs["lora"])
     later = shutil.copytree(runs["full"], tmp_path / "later")
     with safe_open(later / MODEL, framework="pt") as opened:
         header = opened.metadata()
@@ -144,11 +146,6 @@ def test_of_a_foreign_adapter_it_is_said_that_nothing_proves_its_base(
         (tmp_path / "out" / "card.md").read_text().replace("\\", "").split()
     )
     assert lineage_of(tmp_path / "out" / "adapter-rank=1").base_weights == base_weights(str(another))
-
-
-def test_an_extract_says_what_it_was_cut_from(runs: dict[str, Path], tmp_path: Path) -> None:
-    assert audited("card", runs["lora"], "--extract", "rank=1", out=tmp_path / "out") == 0
-    assert lineage_of(tmp_path / "out" / "adapter-rank=1") == lineage_of(runs["lora"])
 
 
 @pytest.mark.parametrize("names_files", [False, True])

@@ -1,9 +1,7 @@
 """The share of what fine-tuning brings, and the README's first screen, which is made of published records."""
 
 import math
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +10,11 @@ import pytest
 from synthetic import PROTOCOL, changed, directed, in_nats, lost, present, study, with_head
 
 from analysis.study import ninety, share
-from analysis.study.command import VERDICT
 from analysis.study.figures import FIGURES, claims
 from analysis.study.page import tables
 from analysis.study.share import Enough, Scores, best_of_lora, column, enough, scores, table
 from lorax_lab.study.protocol import Arm, Cell
 
-ROOT = Path(__file__).parents[2]
 TASK = "reviews"
 HEADS = {TASK: {"metric": "accuracy", "metrics": {"test/accuracy": 0.6}}}
 
@@ -205,14 +201,3 @@ def test_a_pool_is_of_one_metric_and_counts_a_second_sample_once(higher: bool) -
     pooled, alone = (share.pooled_deficits(directed(each, higher))[8] for each in (both, replace(records, heads=HEADS)))
     assert pooled.mean == pytest.approx(-0.01, abs=2e-3)
     assert pooled.high - pooled.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.3)
-
-
-@pytest.mark.slow
-def test_the_first_screen_is_made_of_the_published_records() -> None:
-    """The table of the README is that of the verdict over all studies, and its answer is its claim."""
-    readme, verdict = (path.read_text(encoding="utf-8") for path in (ROOT / "README.md", VERDICT))
-    rows = [line for line in verdict.split("## ")[0].splitlines() if line.startswith("|")]
-    assert len(rows) > 2
-    assert "\n".join(rows) in readme
-    claim = re.search(r"\*\*(LoRA of rank .+?\.)\*\*", verdict)
-    assert claim[1] in " ".join(readme.split())

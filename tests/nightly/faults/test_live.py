@@ -87,17 +87,3 @@ def test_kills_while_runs_are_shown_change_no_run(
         arrived = [[step for step, _ in run.rows("train/loss")] for run in running.runs.values()]
     assert all(steps == list(range(1, len(steps) + 1)) for steps in arrived), "each step once, in order"
     print(f"{kills} kills, no run changed")
-
-
-def test_a_window_without_room_for_its_files_changes_no_run(
-    launchers: Launchers, words: list[str], expected: Any
-) -> None:
-    """A file stands where W&B's folder belongs."""
-    store = store_of(words)
-    store.mkdir(parents=True, exist_ok=True)
-    (store / "wandb").write_text("")
-    with wandb_server() as running:
-        launch = start(launchers, words, running.url)
-        assert launch.wait() == 0, launch.output.read_text()
-        assert completed(store, *RESULTS) == expected
-        assert "sync" in launch.output.read_text()
