@@ -16,7 +16,7 @@ import pandas as pd
 
 from lorax_lab.console import bar
 from lorax_lab.memory.ledger import CATEGORIES, record_step
-from lorax_lab.memory.predict import Step, plain_accelerator
+from lorax_lab.memory.predict import Step
 from lorax_lab.record.files import write_csv
 from lorax_lab.train import make_optimizer
 
@@ -68,7 +68,7 @@ def _step(model: str, rank: int | None, batch: int, sequence: int, checkpointing
 def _cell(step: Step) -> dict[str, Any]:
     predicted, model = step.predict().ledger, step.build().train()
     optimizer = make_optimizer(model, step.optimizer, 0.0, 0.0)
-    real = record_step(model, optimizer, step.make_batch(), plain_accelerator(mixed=False)).ledger()
+    real = record_step(model, optimizer, step.make_batch(), step.autocast).ledger()
     row = {"predicted": predicted.peak_bytes, "measured": real.peak_bytes, "phase": real.phase}
     row |= {f"predicted.{c}": predicted.by_category[c] for c in CATEGORIES}
     return row | {f"measured.{c}": real.by_category[c] for c in CATEGORIES}

@@ -24,7 +24,6 @@ from lorax_lab.models import base_weights, head_modules, load_base, select
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
 from lorax_lab.streams import generator
-from lorax_lab.study.tables import write_sums
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.frozen_head import fitted_head
 from lorax_lab.tasks.kind import Task
@@ -67,7 +66,6 @@ def _write(folder: Path, names: list[str]) -> int:
     for file, rows in ((CUTS, cuts), (FEATURES, features)):
         write_csv(folder / file, pd.DataFrame(rows))
         print(folder / file)
-    write_sums(folder)
     return 0
 
 

@@ -15,7 +15,7 @@ from lorax_lab.study.answers import answers_of
 from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import HEADS, Line, read_lines
-from lorax_lab.study.tables import Row, write_sums, write_table
+from lorax_lab.study.tables import Row, write_table
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.frozen_head import fitted_head
 from lorax_lab.tasks.split import encode
@@ -47,7 +47,6 @@ def _write(records: Path) -> int:
             rows.append({"study": study, "condition": cell.condition} | of_task[key])
             on_done(done, len(cells))
     write_table(records / HEADS, rows)
-    write_sums(records)
     print(records / HEADS)
     return 0
 

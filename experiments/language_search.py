@@ -36,7 +36,6 @@ from lorax_lab.errors import answer
 from lorax_lab.launch.plan import run_of
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
-from lorax_lab.study.tables import write_sums
 
 FILE, FORM = "language_search.csv", "-form"
 KINDS = {
@@ -82,7 +81,6 @@ def _write(records: Path, runs: Path) -> int:
         for done, name in enumerate(missing, 1):
             rows.append({"kind": KINDS[name], "name": name} | row(*_trained(name, runs)))
             write_csv(table, pd.DataFrame(rows))
-            write_sums(records)
             on_done(done, len(missing))
     print(pd.DataFrame(rows).to_string(index=False))
     print(table)

@@ -26,7 +26,6 @@ from lorax_lab.measure.truncation import Decomposition, cuts_at, seen_under
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.redact import guard
 from lorax_lab.streams import generator
-from lorax_lab.study.tables import write_sums
 
 NAME = "planted_everywhere"
 MODEL = "minilm"
@@ -70,7 +69,6 @@ def _write(folder: Path) -> int:
             on_done(done, len(cells))
     path = folder / f"{NAME}.csv"
     write_csv(path, pd.DataFrame(rows))
-    write_sums(folder)
     print(path)
     return 0
 

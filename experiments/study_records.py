@@ -35,7 +35,6 @@ from lorax_lab.study.declaration import (
 )
 from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import Afterwards
-from lorax_lab.study.tables import write_sums
 from lorax_lab.tasks import KINDS
 
 if TYPE_CHECKING:
@@ -126,7 +125,6 @@ class StudyRecords:
         declared = declaration_of(self.plan, self.texts, self.before)
         if declared != self.before:
             write_declaration(self.folder, declared)
-            write_sums(self.folder.parent)
         self.before = declared
 
     def publish(self, cells: Iterable[Cell]) -> None:
@@ -136,7 +134,6 @@ class StudyRecords:
         if new:
             merged = self.published | new
             published.write_lines(self.folder, merged.values())
-            write_sums(self.folder.parent)
             self.published = merged  # last: where the tables were not all written, the next call writes them
 
     def measure(self, progress: Progress) -> None:
@@ -171,7 +168,6 @@ class StudyRecords:
                         on_done(len(rows), None)
                 measured[condition] = Afterwards(ids, rows)
                 published.write_rows(self.folder, name, measured)
-                write_sums(self.folder.parent)
 
     def _completed(self, progress: Progress, cells: Iterable[Cell]) -> dict[tuple[str, int], Run]:
         from lorax_lab.afterwards.trained import Run

@@ -49,7 +49,6 @@ from lorax_lab.record.files import write_csv
 from lorax_lab.record.folder import HEAD_ON_VALIDATION
 from lorax_lab.record.redact import guard
 from lorax_lab.record.share import from_where, needed
-from lorax_lab.study.tables import write_sums
 
 FILE = "trajectory.csv"
 FULL, LORA = "full", "LoRA r=8"
@@ -97,7 +96,6 @@ def _write(folder: Path) -> int:
         overrides = (*tasks[task], *SIZES, *METHODS[method], *COMMON, UNGROUPED, f"seed={seed}")
         rows += [place | row for row in trajectory(overrides, f"{task}, {method}, seed {seed}")]
         write_csv(path, pd.DataFrame(rows))
-        write_sums(folder)
     print(path)
     return 0
 

@@ -31,6 +31,7 @@ from lorax_lab.record import folder as files
 from lorax_lab.record import provenance
 from lorax_lab.record.checkpoints import FOLDER, Checkpoints
 from lorax_lab.record.direction import oriented, scored_on
+from lorax_lab.record.progress import Sink
 from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import DamagedRecord, Record, read_record, write_record
 from lorax_lab.record.result import Comparison, Inputs, Memory, Parameters, Probe, Result, Scoring, Time
@@ -42,8 +43,6 @@ from lorax_lab.tasks.probes import probes_of
 from lorax_lab.tasks.split import Split, encode
 from lorax_lab.train import Batch, Loss, TrainResult, make_accelerator, make_optimizer
 
-Sink = Callable[[int, int, Mapping[str, float]], None]
-"""Called after each training step as `sink(step, steps, metrics)`."""
 OF_BATCH_NORMS = ("running_mean", "running_var", "num_batches_tracked")
 """How buffers end that a batch norm changes when it trains."""
 
@@ -256,7 +255,7 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
     loss_of = _loss(METHODS[config.method.name], split.task)
     running = {key: buffer.clone() for key, buffer in model.named_buffers() if key.endswith(OF_BATCH_NORMS)}
     with global_stream(config.seed, "memory"):
-        ledger = memory.record_step(model, optimizer, batch, accelerator, loss_of).ledger()
+        ledger = memory.record_step(model, optimizer, batch, accelerator.autocast, loss_of).ledger()
     for key, buffer in running.items():
         model.get_buffer(key).copy_(buffer)
     return ledger

@@ -18,6 +18,7 @@ from lorax_lab.config.checks import require_choice
 from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.pulse import PULSE
 from lorax_lab.record.checkpoints import Checkpoints, Position, load_trained, trained_tensors
+from lorax_lab.record.progress import Sink
 from lorax_lab.streams import global_stream
 
 Metrics = dict[str, float]
@@ -207,7 +208,7 @@ def train(
     accelerator: Any,
     validate: Callable[[], Metrics],
     score_of: Callable[[Metrics], float],
-    sinks: Sequence[Callable[[int, int, Metrics], None]],
+    sinks: Sequence[Sink],
     checkpoints: Checkpoints,
     after_step: Callable[[int, int], None] | None = None,
 ) -> TrainResult:
@@ -287,6 +288,7 @@ def train(
     if at.best:
         load_trained(model, at.best)
     kept_step = at.best_step if at.best else at.step
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it goes on in training's precision wherever it is
     return TrainResult(at.step, kept_step, at.seconds, at.examples, at.tokens, at.history, before)
 
 

@@ -20,7 +20,6 @@ from lorax_lab.study.answers import CORRECT, CUT_ANSWERS, LOSSES, PSEUDO_VALUES
 from lorax_lab.study.declaration import Declaration, Pair, Settings, decisive, write_declaration
 from lorax_lab.study.protocol import Arm, Cell, Protocol, finals, select
 from lorax_lab.study.published import NOT_RECORDED, RECORDED, Measured, write_lines
-from lorax_lab.study.tables import write_sums
 
 PROTOCOL = Protocol(
     arms=(
@@ -222,7 +221,6 @@ def publish(folder: Path, lines: list[dict[str, Any]], declared: Declaration | N
     write_lines(folder, map(as_published, lines))
     if declared:
         write_declaration(folder, declared)
-    write_sums(folder.parent)
 
 
 def as_published(made: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lorax_lab.record.direction import of_lines, scored_on
 from lorax_lab.study.declaration import DECLARATION, Declaration, read_declaration
 from lorax_lab.study.protocol import Cell, Protocol
 from lorax_lab.study.published import COLLAPSED, HEADS, RUNS, SHARED, Afterwards, Line, names_of, read_lines, read_rows
-from lorax_lab.study.tables import altered, read_table
+from lorax_lab.study.tables import read_table
 
 from ..scores import SCORED, UNIT, UNITS, directed
 
@@ -156,15 +156,15 @@ def load(folder: Path) -> Records:
         if (names := names_in(folder.parent)) and not (folder / DECLARATION).is_file():
             raise ConfigError(f"{absent}; {suggest(folder.name, names)}")
         raise ConfigError(f"{absent}; type: python -m experiments {folder.name}")
-    damages = altered(folder.parent, folder.name)
     try:
         heads = _heads(folder)
         declared, lines = read_declaration(folder), read_lines(folder)
         measured = {name: read_rows(folder, name) for name in names_of(folder)}
         shared = pd.read_parquet(folder / SHARED) if (folder / SHARED).is_file() else None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = "; ".join(damages) or in_short(error)
-        raise ConfigError(f"{folder.name} cannot be read: {reason}; restore it: git checkout -- {folder}") from None
+        more = f"{in_short(error)}; restore it: git checkout -- {folder}"
+        raise ConfigError(f"{folder.name} cannot be read: {more}") from None
+    damages: list[str] = []
     records = Records(folder.name, declared, lines, damages, shared, heads=heads)
     for name, by_condition in measured.items():
         records.rows[name], faults = _of_published_runs(records, by_condition)

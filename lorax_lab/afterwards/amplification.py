@@ -44,9 +44,8 @@ def amplifications(runs: Runs, ranks: Mapping[str, Sequence[int]]) -> Iterator[d
                 norm = float(update_svd[1][:r].norm())
                 in_update = _in_top(update_svd, base[matrix], base_sigma[matrix], r, norm)
                 in_noise = _in_top(noise_svd, base[matrix], base_sigma[matrix], r, norm)
-                numbers = {key: _six_digits(value) for key, value in dataclasses.asdict(in_update).items()}
-                row = place | {"layer": layer_number(matrix), "r": r} | numbers
-                yield row | {"gaussian_factor": _six_digits(in_noise.factor)}
+                row = place | {"layer": layer_number(matrix), "r": r} | dataclasses.asdict(in_update)
+                yield row | {"gaussian_factor": in_noise.factor}
 
 
 def _in_top(
@@ -56,7 +55,3 @@ def _in_top(
     projected = U[:, :r].T @ base.double() @ Vh[:r].T
     shape = (int(base.shape[0]), int(base.shape[1]))
     return amplification(norm, projected, float(base_sigma.norm()), base_sigma, shape)
-
-
-def _six_digits(value: float) -> float:
-    return float(f"{value:.6g}")

@@ -54,12 +54,15 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
     base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     check_planned(config, run.folder.name, base.sha256, task.data_sha256)
     model = base.model
-    use_kernel(model, read_record(run.folder).hardware.get("kernel", "torch"))
+    record = read_record(run.folder)
+    use_kernel(model, record.hardware.get("kernel", "torch"))
     original = base_weights(model, select(model, ["all-linear"]))
     decompositions = decompose(method.saved_updates(run.folder, model, original))
     method.load(model, run.folder)
     test = Split.encoded(task, task.test, base.processor)
-    test = replace(test, autocast=make_accelerator(config.train).autocast)
+    scoring = record.completed.scoring
+    if scoring is None or scoring.precision != "fp32":
+        test = replace(test, autocast=make_accelerator(config.train).autocast)
 
     def right(tuned: Any) -> np.ndarray:
         return test.answered(test.outputs(tuned).numpy())["correct"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,6 +185,8 @@ def _change(split: Split, uncut: tuple[float, Answers], cut: tuple[float, Answer
     from scipy.stats import norm, t
 
     seen = [answers[key] for _, answers in (uncut, cut)]
+    if np.isin(seen, (0, 1)).all():  # right or wrong, as an exact match is
+        seen = [each.astype(bool) for each in seen]
     mean, error = paired(*seen)
     one, two = (float(norm.isf(p)) * error for p in (P_ONE, P_TWO))
     if split.groups is not None:
@@ -232,13 +234,15 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         if lacking := [name for name in names if plain_name(f"{name}.weight") not in tensors]:
             more = f"{', '.join(lacking[:NAMED])} ({len(lacking)}) of its model, or has it fused or quantized"
             raise ConfigError(f"--task: {tuned.name} lacks {more}; it cannot be scored, so leave --task out")
+        _check_tied(model, (), tensors, tuned.name)
         _load(model, tensors, f"the checkpoint {tuned.name}")
         _check_head(model, {plain_name(name) for name in tuned.tensors}, updates)
         changed: Mapping[str, Update] = full.updates(model, original)
     else:
         places, saved = _places(model, updates.adapter)
         original = base_weights(model, list(places))
-        _check_tied(model, places, saved, updates.adapter.name)
+        unsaved = {plain_name(name): parameter for name, parameter in model.named_parameters(remove_duplicate=False)}
+        _check_tied(model, places, unsaved | saved, updates.adapter.name)
         _load(model, saved, f"the adapter {updates.adapter.name}")
         _check_head(model, set(saved), updates)
         changed = {name: updates.adapter.updates[module].update(original[name]) for name, module in places.items()}
@@ -279,16 +283,16 @@ def _places(model: nn.Module, adapter: Adapter) -> tuple[dict[str, str], dict[st
     return places, {plain_name(name): tensor for name, tensor in saved.items()}
 
 
-def _check_tied(model: nn.Module, places: Mapping[str, str], saved: Mapping[str, Tensor], adapter: str) -> None:
+def _check_tied(model: nn.Module, places: Container[str], tensors: Mapping[str, Tensor], source: str) -> None:
     """Refuse a change of one name of a tied weight: written into the model, it would be that of all of its names."""
     names: dict[int, list[str]] = defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names[id(parameter)].append(name)
     for tied in (group for group in names.values() if len(group) > 1):
-        weights = [saved.get(plain_name(name), model.get_parameter(name)).float() for name in tied]
+        weights = [tensors[plain_name(name)].float() for name in tied if plain_name(name) in tensors]
         is_adapted = any(name.removesuffix(".weight") in places for name in tied)
         if is_adapted or not all(torch.equal(weights[0], weight) for weight in weights):
-            raise ConfigError(f"--task: {adapter} changes one of {', '.join(tied)}, which are tied; leave --task out")
+            raise ConfigError(f"--task: {source} changes one of {', '.join(tied)}, which are tied; leave --task out")
 
 
 @torch.no_grad()

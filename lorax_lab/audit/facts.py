@@ -146,7 +146,8 @@ def _layers(rows: pd.DataFrame) -> Facts:
     middle = size.groupby(rows["module"]).transform("median")
     alone = rows["module"].map(rows["module"].value_counts()) < 2
     middle[alone | (middle == 0)] = size[size > 0].median()  # a type that did not move is held against others
-    layers = (size / middle).groupby(rows["matrix"].map(layer_of), sort=False).median().dropna()
+    of_layer = rows["matrix"].str.replace(r"((?:^|\.)\d+)\..*", r"\1", regex=True)  # its name up to the first number
+    layers = (size / middle).groupby(of_layer, sort=False).median().dropna()
     return {
         "unit": "‖ΔW‖ / ‖W0‖" if relative else "root mean square entry of ΔW",
         "moved": bool((size > 0).any()),
@@ -155,17 +156,6 @@ def _layers(rows: pd.DataFrame) -> Facts:
         "least": min(zip(layers, layers.index, strict=True)) if len(layers) else None,
         "matrices": rows[["matrix", "module"]].assign(size=size).to_dict("records"),
     }
-
-
-def layer_of(name: str) -> str:
-    """A matrix's layer: its dotted name up to the first number; the whole name where it has none.
-
-    >>> layer_of("bert.encoder.layer.3.output.dense.weight"), layer_of("classifier.weight")
-    ('bert.encoder.layer.3', 'classifier.weight')
-    """
-    parts = name.split(".")
-    first = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
-    return ".".join(parts[: first + 1])
 
 
 # ---- whether an update is told from noise, module type by module type, each against a null that is valid for it

@@ -25,6 +25,8 @@ ATTENTION = ("flash", "sdpa", "eager")
 flash, or all scores where attention has dropout, as in BERT and GPT-2."""
 ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attn_pdrop", "attention_dropout", "attn_dropout"}
 HEADS = ("auto", "classifier", "lm")
+SHIFTED = ("roberta", "camembert", "mpnet")
+"""Types of model, or parts of their names, whose positions begin after that of padding, two later."""
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -87,7 +89,8 @@ class Architecture:
     def longest(self) -> int | None:
         """The longest sequence that the positions allow; None where there is no such limit."""
         positions = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_positions", None)
-        return positions - 2 if self.config.model_type == "roberta" and positions else positions
+        is_shifted = any(kin in self.config.model_type for kin in SHIFTED)
+        return positions - 2 if is_shifted and positions else positions
 
 
 @lru_cache(maxsize=64)

@@ -20,6 +20,7 @@ import resource
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -132,7 +133,7 @@ def record_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
-    accelerator: Any,
+    autocast: Callable[[], AbstractContextManager[Any]],
     loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = lambda model, batch: model(**batch).loss,
 ) -> Recorder:
     """Every storage of one whole training step, the second: Adam's states appear at the end of the first, which is
@@ -144,7 +145,7 @@ def record_step(
         recorder.see(_state_tensors(optimizer), "optimizer_states")
         recorder.see(batch.values(), "activations")
         recorder.enter("forward")
-        with accelerator.autocast():
+        with autocast():
             loss = loss_of(model, batch)
         recorder.enter("backward")
         loss.backward()  # not scaled, as in fp16: an overflow would leave NaN in the weights

@@ -8,8 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -51,12 +49,6 @@ def _gathered(model: nn.Module) -> int:
     inside = {id(tensor) for layer in layers for tensor in held(layer)}
     outside = sum(tensor.nbytes for tensor in held(model) if id(tensor) not in inside)
     return outside + 2 * max((sum(tensor.nbytes for tensor in held(layer)) for layer in layers), default=0)
-
-
-def plain_accelerator(mixed: bool) -> Any:
-    """What `record_step` needs of an accelerator, for one device; products are in bf16 if the step is mixed."""
-    autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=mixed)
-    return SimpleNamespace(autocast=autocast)
 
 
 NF4 = "nf4"
@@ -161,6 +153,10 @@ class Step:
         labels = tokens.clone() if shape.head == "lm" else labels
         return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass: products are in bf16 if the step is mixed."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16")
+
     def predict(self) -> Prediction:
         """What the step takes. No weight is made: it takes seconds and a few megabytes for any model."""
         from torch._subclasses.fake_tensor import FakeTensorMode
@@ -169,7 +165,7 @@ class Step:
             model, batch = self.build().train(), self.make_batch()
             trained = [p for p in model.parameters() if p.requires_grad]
             optimizer = make_optimizer(model, self.optimizer, 0.0, 0.0)
-            recorder = record_step(model, optimizer, batch, plain_accelerator(self.precision == "bf16"))
+            recorder = record_step(model, optimizer, batch, self.autocast)
             ledger = recorder.ledger()
             count, stored = sum(p.numel() for p in trained), sum(p.nbytes for p in trained)
             return Prediction(ledger, recorder.moments(STATIC), _gathered(model), count, stored)

@@ -145,18 +145,6 @@ def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
     return {name: layer.delta() for name, layer in lora_layers(model).items()}
 
 
-def merge(model: nn.Module) -> None:
-    """Merge every LoRA layer of the model."""
-    for layer in lora_layers(model).values():
-        layer.merge()
-
-
-def unmerge(model: nn.Module) -> None:
-    """Undo `merge`, to the bit."""
-    for layer in lora_layers(model).values():
-        layer.unmerge()
-
-
 def export(model: Any, settings: LoraConfig, base_name: str) -> dict[str, dict[str, Any]]:
     """The adapter's two files in PEFT's format by name: tensors for the weights, plain values for the settings. No path
     is written: `base_name` is the base's public name."""
@@ -253,6 +241,8 @@ def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> di
 
 METHOD = Method(
     LoraConfig, WEIGHTS, attach, updates, export, load, saved_updates,
-    check=check, check_base=check_base, merge=merge, unmerge=unmerge, multiplies_only=True,
+    check=check, check_base=check_base, multiplies_only=True,
+    merge=lambda model: [layer.merge() for layer in lora_layers(model).values()],
+    unmerge=lambda model: [layer.unmerge() for layer in lora_layers(model).values()],  # to the bit
     most_rank=lambda settings, rank, shape: min(max(rank or 0, *(own for _, own in settings.own_ranks), 0), *shape),
 )  # fmt: skip

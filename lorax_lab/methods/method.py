@@ -68,8 +68,8 @@ class Method(Generic[Settings]):
     saved_updates: Callable[[Path, nn.Module, dict[str, Tensor]], Mapping[str, Update]]
     check: Callable[[Settings, int | None, Shapes], None] = _nothing
     check_base: Callable[[Settings, nn.Module, list[str]], Any] = _nothing
-    merge: Callable[[nn.Module], None] = _nothing
-    unmerge: Callable[[nn.Module], None] = _nothing
+    merge: Callable[[nn.Module], Any] = _nothing
+    unmerge: Callable[[nn.Module], Any] = _nothing
     penalty: Callable[[nn.Module], Tensor] | None = None
     stepped: Callable[[nn.Module, int, int], None] | None = None
     start: str = "zero"

@@ -1,8 +1,7 @@
-"""Tables of published records, as Parquet with zstd, and their checksums: `sha256sum -c SHA256SUMS`. A row is a flat
-dictionary; a part that it lacks is null in its column, and a list of numbers is a numpy array."""
+"""Tables of published records, as Parquet with zstd. A row is a flat dictionary; a part that it lacks is null in its
+column, and a list of numbers is a numpy array."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lorax_lab.record.files import sha256_of, write_text, write_whole
+from lorax_lab.record.files import write_whole
 
-SUMS = "SHA256SUMS"
 ARRAYS = (pa.bool_(), pa.float16(), pa.float32(), pa.int32())
 """What lists have that are read as arrays: answers, losses, singular values, groups. Other lists are short."""
 ABOUT = b"about"
@@ -73,13 +71,8 @@ def nested(row: Mapping[str, Any]) -> Row:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    if not any(isinstance(value, np.ndarray) for value in values):
-        return pa.array([None if isinstance(v, float) and math.isnan(v) else v for v in values])
-    lengths = [0 if value is None else len(value) for value in values]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    missing = pa.array([value is None for value in values])
-    arrays = [value for value in values if value is not None]  # some may be lists, as they were read
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(arrays)), mask=missing)
+    has_arrays = any(isinstance(value, np.ndarray) for value in values)
+    return pa.array(values, from_pandas=not has_arrays)  # NaN is null, but not inside an array
 
 
 def _leaf(name: str, kind: pa.DataType) -> str:
@@ -90,24 +83,3 @@ def _leaf(name: str, kind: pa.DataType) -> str:
 def _values(column: pa.ChunkedArray) -> Iterable[Any]:
     is_array = pa.types.is_list(column.type) and column.type.value_type in ARRAYS
     return column.to_numpy() if is_array else column.to_pylist()
-
-
-def write_sums(folder: Path) -> None:
-    """Write the checksums of all files under a folder of studies."""
-    files = sorted(path for path in folder.rglob("[!.]*") if path.is_file() and path.name != SUMS)
-    write_text(folder / SUMS, "".join(f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files))
-
-
-def altered(folder: Path, study: str) -> list[str]:
-    """The files of a study that are not what was written, or gone, a sentence each."""
-    path = folder / SUMS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    damages = []
-    for checksum, name in (line.split("  ", 1) for line in lines):
-        if not name.startswith(f"{study}/"):
-            continue
-        if not (folder / name).is_file():
-            damages.append(f"{name}: it is gone")
-        elif sha256_of(folder / name) != checksum:
-            damages.append(f"{name}: it is not what was written: its checksum differs")
-    return damages

@@ -33,7 +33,7 @@ def sync(runs_dir: Path, mode: str, typed: dict[str, Any]) -> int:
         tracking = TrackingConfig(**over[folder].config["tracking"] | typed | {"mode": mode})
         show(folder, tracking, print)
         close()
-        is_shown = bool(shown_in(folder, mode))
+        is_shown = shown_in(folder, mode).get("mode") == mode  # the mark of before may be of another mode
         outcome = f"{DONE[mode]}, {tracking.project}" if is_shown else f"not {DONE[mode]}"
         failed += not is_shown
         print(f"[{number}/{len(lacking)}] {folder.name}: {outcome}", flush=True)

@@ -25,7 +25,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.study.declaration import decisive, read_declaration, write_declaration
 from lorax_lab.study.protocol import Arm, Cell
 from lorax_lab.study.published import SHARED, read_lines
-from lorax_lab.study.tables import write_sums, write_table
+from lorax_lab.study.tables import write_table
 
 ROOT = Path(__file__).parents[2]
 PLAN = Plan(
@@ -82,7 +82,6 @@ def older(tmp_path: Path, named: None, monkeypatch: pytest.MonkeyPatch) -> list[
     publish(study, map(line_of, cells))
     declared = declaration(PROTOCOL, ("movie_reviews",), common=PLAN.common, final=dict(PLAN.final))
     write_declaration(study, dataclasses.replace(declared, texts=TEXTS))
-    write_sums(study.parent)
     return ["--runs", str(tmp_path / "runs"), "--records", str(study.parent)]
 
 
@@ -351,7 +350,6 @@ def published(tmp_path: Path) -> Path:
     for name in ("rank_sweep", "other"):
         publish(tmp_path / name, made.lines, made.declared)
         write_table(tmp_path / name / SHARED, shared(tasks).to_dict("records"))
-    write_sums(tmp_path)
     return tmp_path
 
 
@@ -405,8 +403,8 @@ def test_a_damaged_study_is_named_with_what_restores_it(
     path.write_bytes(data)
     assert judged(published) == 2
     said = capsys.readouterr().err
-    assert f"rank_sweep/{name}" in said
-    assert "restore it: git checkout -- " in said
+    assert "rank_sweep cannot be read: " in said
+    assert f"restore it: git checkout -- {published / 'rank_sweep'}" in said
     assert not (published / "out").exists()
 
 

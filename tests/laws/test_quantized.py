@@ -59,7 +59,7 @@ def test_lora_trains_on_the_rounded_base_which_stays_as_it_is(kind: str, bits: i
         assert float(update.dense().norm()) > 0
         torch.testing.assert_close(update.dense(), expected[name].dense(), atol=1e-4, rtol=0)
     with pytest.raises(ConfigError, match=f"{bits} bits"):
-        lora.merge(model)
+        lora.METHOD.merge(model)
 
 
 @needs_bitsandbytes

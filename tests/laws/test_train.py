@@ -511,6 +511,15 @@ def test_parameters_are_looked_at_before_a_validation_and_at_the_end(
     assert len(validated) == (validations == 2 and at > 3)
 
 
+def test_a_model_that_was_trained_in_bf16_is_not_in_bf16_afterwards() -> None:
+    model, x = Line(), torch.full((1, 3), 1.001)
+    run(model, settings(precision="bf16"), batches(2))
+    exact = x @ model.weight.detach()
+    assert torch.equal(model.eval()(x), exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(model(x).float(), exact)
+
+
 class Reads(TorchDispatchMode):
     """Notes each number that is read from a tensor, which waits for its device."""
 

@@ -322,6 +322,13 @@ def test_a_cut_is_judged_over_the_groups_of_examples_and_of_one_group_not_at_all
     assert of_one.difference == over_groups.difference == pytest.approx(-0.1)
 
 
+def test_exact_matches_that_do_not_differ_have_an_interval_with_a_width() -> None:
+    task = Namespace(metric="exact_match", higher_is_better=True)
+    same = (1.0, {"pseudo_values": np.ones(50)})
+    change = cuts._change(Namespace(task=task, groups=None), same, same)
+    assert change.low == -change.high < -0.02
+
+
 def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(
     tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -371,11 +378,12 @@ def test_a_change_of_one_name_of_a_tied_weight_is_refused() -> None:
     model = nn.ModuleDict({"embed_tokens": nn.Embedding(5, 3), "lm_head": nn.Linear(3, 5, bias=False)})
     model["lm_head"].weight = model["embed_tokens"].weight
     other = torch.ones(5, 3)
-    cuts._check_tied(model, {}, {}, "it")
-    cuts._check_tied(model, {}, {"embed_tokens.weight": other, "lm_head.weight": other}, "it")
-    for places, saved in (({"lm_head": "lm_head"}, {}), ({}, {"embed_tokens.weight": other})):
+    named = dict(model.named_parameters(remove_duplicate=False))
+    for tensors in (named, {"embed_tokens.weight": other}, {"embed_tokens.weight": other, "lm_head.weight": other}):
+        cuts._check_tied(model, (), tensors, "it")
+    for places, tensors in ((("lm_head",), named), ((), named | {"embed_tokens.weight": other})):
         with pytest.raises(ConfigError, match=r"embed_tokens\.weight, lm_head"):
-            cuts._check_tied(model, places, saved, "it")
+            cuts._check_tied(model, places, tensors, "it")
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

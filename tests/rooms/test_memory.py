@@ -14,10 +14,9 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.memory import __main__ as entry
 from lorax_lab.memory.architectures import architecture, skeleton
 from lorax_lab.memory.ledger import CATEGORIES, Ledger, record_step
-from lorax_lab.memory.predict import GIB, Prediction, Step, gpus_needed, plain_accelerator, sharded_peak
+from lorax_lab.memory.predict import GIB, Prediction, Step, gpus_needed, sharded_peak
 from lorax_lab.train import OPTIMIZERS, make_optimizer
 
-ACCELERATOR = SimpleNamespace(backward=lambda loss: loss.backward(), autocast=nullcontext)
 IN, HIDDEN, ROWS = 1000, 500, 100
 
 
@@ -37,7 +36,7 @@ def test_two_layers_by_hand(frozen: bool) -> None:
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=0.0, weight_decay=0.1, fused=True)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    measured = record_step(model, optimizer, {"x": torch.randn(ROWS, IN)}, ACCELERATOR).ledger()
+    measured = record_step(model, optimizer, {"x": torch.randn(ROWS, IN)}, nullcontext).ledger()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     by_category = measured.by_category
     assert list(by_category) == list(CATEGORIES)
@@ -100,7 +99,7 @@ def test_the_prediction_is_what_a_real_step_takes(folder: Path, kind: str, rank:
     asked = step(str(folder / kind), rank, **({"sequence": None} if kind == "vit" else {}) | more)
     model = asked.build().train()
     optimizer = make_optimizer(model, asked.optimizer, 0.0, 0.0)
-    real = record_step(model, optimizer, asked.make_batch(), plain_accelerator(asked.precision == "bf16")).ledger()
+    real = record_step(model, optimizer, asked.make_batch(), asked.autocast).ledger()
     assert asked.predict().ledger == real
 
 

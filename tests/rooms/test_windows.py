@@ -256,6 +256,12 @@ def test_sync_shows_what_is_lacking_and_says_what_is_damaged(
     assert list(synced) == []
 
 
+def test_an_upload_that_failed_is_said_to_have_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark(recorded(tmp_path, "a"), "offline")
+    monkeypatch.setattr(command, "show", lambda *words: None)
+    assert command.main(["sync", str(tmp_path)]) == 1
+
+
 def test_sync_shows_a_run_as_its_sweep_would_have(tmp_path: Path, synced: dict[str, TrackingConfig]) -> None:
     tracking = {"mode": "disabled", "project": "mine", "entity": "team", "artifacts": True, "study": "planted"}
     for words, project in (([], "mine"), (["--project", "other"], "other")):
