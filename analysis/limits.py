@@ -47,7 +47,6 @@ SHALLOW = "shallow"
 """The study whose limits the page names."""
 SEEK_THE_END = {
     "many_classes": "many_classes, of more classes",
-    "capacity": "capacity, of how many labels drawn at random a LoRA holds",
     STUDY_OF_LANGUAGE: "language, of a language model",
     SHALLOW: "shallow, of a model of three layers",
 }
