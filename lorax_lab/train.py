@@ -288,8 +288,16 @@ def train(
     if at.best:
         load_trained(model, at.best)
     kept_step = at.best_step if at.best else at.step
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it goes on in training's precision wherever it is
+    _unwrap(model)
     return TrainResult(at.step, kept_step, at.seconds, at.examples, at.tokens, at.history, before)
+
+
+def _unwrap(model: nn.Module) -> None:
+    """Undo what `prepare_model` did, else the model goes on in training's precision. Accelerate's own `unwrap_model`
+    takes the library's decorators of `forward` away too."""
+    vars(model).pop("_is_accelerate_prepared", None)
+    if forward := vars(model).pop("_original_forward", None):
+        model.forward = forward
 
 
 def _are_finite(parameters: list[nn.Parameter]) -> bool:

@@ -35,7 +35,7 @@ class Records:
         name: that of its folder, as `rank_sweep`.
         declared: the declaration beside the runs: question, prediction, grid, arms, protocol.
         lines: its runs.
-        damages: what is wrong with its files, a sentence each.
+        damages: what is wrong with its rows, a sentence each.
         shared: the table of directions that full fine-tunes have in common, None where there is none.
         rows: what was measured of its final runs afterwards, by name.
         heads: by condition, the line of a head alone that was trained to convergence.
@@ -145,8 +145,8 @@ class Records:
 
 
 def load(folder: Path) -> Records:
-    """The study in `<records>/<name>`, with what was declared beside its runs. Files that are not what was written are
-    named in `damages`.
+    """The study in `<records>/<name>`, with what was declared beside its runs. Rows of no published run are named in
+    `damages`.
 
     Raises:
         ConfigError: no such folder, no run yet, or its declaration or its runs cannot be read.
@@ -160,7 +160,8 @@ def load(folder: Path) -> Records:
         heads = _heads(folder)
         declared, lines = read_declaration(folder), read_lines(folder)
         measured = {name: read_rows(folder, name) for name in names_of(folder)}
-        shared = pd.read_parquet(folder / SHARED) if (folder / SHARED).is_file() else None
+        path = folder / SHARED
+        shared = pd.read_parquet(path, page_checksum_verification=True) if path.is_file() else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         more = f"{in_short(error)}; restore it: git checkout -- {folder}"
         raise ConfigError(f"{folder.name} cannot be read: {more}") from None

@@ -234,8 +234,8 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         if lacking := [name for name in names if plain_name(f"{name}.weight") not in tensors]:
             more = f"{', '.join(lacking[:NAMED])} ({len(lacking)}) of its model, or has it fused or quantized"
             raise ConfigError(f"--task: {tuned.name} lacks {more}; it cannot be scored, so leave --task out")
-        _check_tied(model, (), tensors, tuned.name)
         _load(model, tensors, f"the checkpoint {tuned.name}")
+        _check_tied(model, (), tensors, tuned.name)
         _check_head(model, {plain_name(name) for name in tuned.tensors}, updates)
         changed: Mapping[str, Update] = full.updates(model, original)
     else:

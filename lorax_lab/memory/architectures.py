@@ -25,7 +25,10 @@ ATTENTION = ("flash", "sdpa", "eager")
 flash, or all scores where attention has dropout, as in BERT and GPT-2."""
 ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attn_pdrop", "attention_dropout", "attn_dropout"}
 HEADS = ("auto", "classifier", "lm")
-SHIFTED = ("roberta", "camembert", "mpnet")
+SHIFTED = (
+    "roberta", "camembert", "mpnet", "data2vec-text", "ibert", "longformer", "lilt", "layoutlmv3", "luke", "markuplm",
+    "xmod",
+)  # fmt: skip
 """Types of model, or parts of their names, whose positions begin after that of padding, two later."""
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 

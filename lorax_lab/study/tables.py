@@ -31,7 +31,7 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], shared: Mapping[s
     repeated = [_leaf(name, column.type) for name, column in columns.items() if column.type != HALVES]
     # What is compressed at once is large, since arrays of one run repeat in another's.
     options = {"use_dictionary": repeated, "use_byte_stream_split": halves, "data_page_size": 2**26}
-    options |= {"compression": "zstd", "compression_level": 19, "write_statistics": False}
+    options |= {"compression": "zstd", "compression_level": 19, "write_statistics": False, "write_page_checksum": True}
     write_whole(path, lambda scratch: pq.write_table(table, scratch, **options))
 
 
@@ -41,7 +41,7 @@ def read_table(path: Path) -> list[Row]:
     Raises:
         FileNotFoundError: there is none. OSError, ValueError: it is damaged.
     """
-    table = pq.ParquetFile(path).read()
+    table = pq.ParquetFile(path, page_checksum_verification=True).read()
     columns = [_values(column) for column in table.columns]
     return [
         {name: value for name, value in zip(table.column_names, values, strict=True) if value is not None}
@@ -72,7 +72,7 @@ def nested(row: Mapping[str, Any]) -> Row:
 
 def _column(values: list[Any]) -> pa.Array:
     has_arrays = any(isinstance(value, np.ndarray) for value in values)
-    return pa.array(values, from_pandas=not has_arrays)  # NaN is null, but not inside an array
+    return pa.array(values, from_pandas=not has_arrays)  # NaN is null, but not inside a column of arrays
 
 
 def _leaf(name: str, kind: pa.DataType) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic import PROTOCOL, declaration, line, publish, shared, study
@@ -25,7 +26,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.study.declaration import decisive, read_declaration, write_declaration
 from lorax_lab.study.protocol import Arm, Cell
 from lorax_lab.study.published import SHARED, read_lines
-from lorax_lab.study.tables import write_table
+from lorax_lab.study.tables import read_table, write_table
 
 ROOT = Path(__file__).parents[2]
 PLAN = Plan(
@@ -391,6 +392,16 @@ def test_a_studys_runs_keep_their_threads(threads: int | None, workers: str, mon
     assert with_workers(["tracking=disabled"], lines) == ["tracking=disabled", workers]
     assert with_workers(["workers=3"], lines) == ["workers=3"]
     assert with_workers(["hydra/launcher=joblib"], lines) == ["hydra/launcher=joblib"]
+
+
+def test_every_flipped_bit_of_a_tables_values_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "values.parquet"
+    write_table(path, [{"losses": np.random.default_rng(0).normal(size=2000).astype("f4")}])
+    whole = path.read_bytes()
+    for place in range(500, 7500, 500):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises((OSError, ValueError)):
+            read_table(path)
 
 
 @pytest.mark.parametrize("name", ["declaration.json", "runs.parquet", SHARED])

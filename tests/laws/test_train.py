@@ -492,6 +492,7 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
     ("validations", "at", "message"),
     [
         (2, 3, "parameters .* after step 3 of 6"), (2, 2, "training loss nan at step 3 of 6"),
+        (2, 1, "training loss nan at step 2 of 6"),
         (2, 6, "parameters .* after step 6 of 6"), (2, 4, "training loss nan at step 5 of 6"),
         (0, 6, "parameters .* after step 6 of 6"), (0, 5, "training loss nan at step 6 of 6"),
     ],
@@ -514,6 +515,7 @@ def test_parameters_are_looked_at_before_a_validation_and_at_the_end(
 def test_a_model_that_was_trained_in_bf16_is_not_in_bf16_afterwards() -> None:
     model, x = Line(), torch.full((1, 3), 1.001)
     run(model, settings(precision="bf16"), batches(2))
+    assert model.forward == Line.forward.__get__(model)
     exact = x @ model.weight.detach()
     assert torch.equal(model.eval()(x), exact)
     with torch.autocast("cpu", torch.bfloat16):

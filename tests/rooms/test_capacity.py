@@ -66,7 +66,7 @@ def test_a_planted_constant_is_found_and_the_law_that_does_not_hold_errs_on_othe
 def test_the_figure_and_the_page_say_what_was_found() -> None:
     memorised = load(RECORDS / "memorised")
     records = replace(memorised, declared=replace(memorised.declared, figures=("capacity", "trials")))
-    figure, found = FIGURES["capacity"], "2 bits a number tell in 6 of 9 cells what is held"
+    figure, found = FIGURES["capacity"], "The rule of 2 bits a number is right in 6 of 9 cells"
     table = figure.table(records)
     assert figure.draw(table).get_suptitle().startswith(found)
     assert f"**{found}" in page.write(records)

@@ -378,12 +378,22 @@ def test_a_change_of_one_name_of_a_tied_weight_is_refused() -> None:
     model = nn.ModuleDict({"embed_tokens": nn.Embedding(5, 3), "lm_head": nn.Linear(3, 5, bias=False)})
     model["lm_head"].weight = model["embed_tokens"].weight
     other = torch.ones(5, 3)
-    named = dict(model.named_parameters(remove_duplicate=False))
-    for tensors in (named, {"embed_tokens.weight": other}, {"embed_tokens.weight": other, "lm_head.weight": other}):
-        cuts._check_tied(model, (), tensors, "it")
-    for places, tensors in ((("lm_head",), named), ((), named | {"embed_tokens.weight": other})):
+    embedding, head = {"embed_tokens.weight": other}, {"lm_head.weight": other}
+    scored = Namespace(title="it", base=None)
+
+    def adapter_of(updates: dict[str, Any], saved: dict[str, Tensor]) -> Any:
+        return Namespace(**vars(scored), adapter=Namespace(name="it", updates=updates, unplaced=[], saved=saved))
+
+    tuned = Namespace(name="it", tensors=embedding | {"lm_head.weight": other + 1})
+    update = Namespace(shape=(5, 3))
+    for updates, checkpoint in (
+        (Namespace(**vars(scored), adapter=None), tuned),
+        (adapter_of({}, embedding), None),
+        (adapter_of({"lm_head": update}, {}), None),
+    ):
         with pytest.raises(ConfigError, match=r"embed_tokens\.weight, lm_head"):
-            cuts._check_tied(model, places, tensors, "it")
+            cuts.put_together(model, updates, checkpoint)
+    cuts.put_together(model, adapter_of({}, embedding | head), None)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
