@@ -1,21 +1,14 @@
 """How much memory is free, and sizes for people."""
 
-import os
 from pathlib import Path
+
+import psutil
 
 
 def free_bytes() -> int:
     """How many bytes the system and the limit of the process's container still allow."""
-    container = container_bytes()
-    return _available_bytes() if container is None else min(_available_bytes(), container)
-
-
-def _available_bytes() -> int:
-    """What the system can still give, as Linux says; all memory where the system does not say."""
-    try:
-        return int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024
-    except (OSError, IndexError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    system, container = psutil.virtual_memory().available, container_bytes()
+    return system if container is None else min(system, container)
 
 
 def container_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
