@@ -45,12 +45,6 @@ BELOW_FORM, MORE_EXACT = 0.3, 0.2
 higher (the rule of `experiments.language_search`)."""
 SHALLOW = "shallow"
 """The study whose limits the page names."""
-SEEK_THE_END = {
-    "many_classes": "many_classes, of more classes",
-    STUDY_OF_LANGUAGE: "language, of a language model",
-    SHALLOW: "shallow, of a model of three layers",
-}
-"""What the declared studies try that look for the end of a small rank."""
 OTHER_BASES = {SHALLOW: "with three layers", STUDY_OF_LANGUAGE: "with SmolLM2", "language_answers": "with SmolLM2"}
 """Studies that look for it on another base, and what that is."""
 Numbers = dict[str, Any]
@@ -70,7 +64,6 @@ def write(studies: Sequence[Records], search: Path = SEARCH) -> str:
         rates=rates(by_name, of_cells) if of_cells else None,
         learned=learned(by_name, of_cells) if of_cells else None,
         shares=shares_of_small_rank(by_name, of_cells),
-        without_answer=[what for name, what in SEEK_THE_END.items() if name not in by_name],
         matrices=matrices(by_name[STUDY_OF_MATRICES]) if STUDY_OF_MATRICES in by_name else None,
         parts=parts(by_name[STUDY_OF_PARTS]) if STUDY_OF_PARTS in by_name else None,
         batches=batches(by_name[STUDY_OF_BATCHES]) if STUDY_OF_BATCHES in by_name else None,

@@ -35,11 +35,11 @@ def rendered(text: str, **numbers: Any) -> str:
 def flowed(text: str) -> str:
     r"""One line for each paragraph, item of a list and row of a table, one empty line between blocks.
 
-    >>> flowed("a\n b\n, c\n\n\n- d\n  e\n- f\n")
-    'a b, c\n\n- d e\n- f\n'
+    >>> flowed("a\n b\n, c\n\n\n- d\n  .5\n- f\n")
+    'a b, c\n\n- d .5\n- f\n'
     """
     blocks = [block for block in re.split(r"\n\s*\n", text) if block.strip()]
-    lines = [re.sub(r"\s*\n\s*+(?=[,;:.)])", "", block.strip()) for block in blocks]
+    lines = [re.sub(r"\s*\n\s*+(?=[,;:)]|\.(?!\d))", "", block.strip()) for block in blocks]
     lines = [re.sub(r"\s*\n\s*+(?!- |\|)", " ", block) for block in lines]
     return "\n\n".join("\n".join(" ".join(line.split()) for line in block.splitlines()) for block in lines) + "\n"
 

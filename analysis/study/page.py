@@ -48,7 +48,8 @@ def write(records: Records) -> str:
     facts = facts | {"figure": figure, "title": FIGURES[figure].title if figure else ""}
     forgotten = FIGURES[FORGOTTEN].table(records) if FORGOTTEN in figures_of(records) else None
     facts |= {"forgets": None if forgotten is None else FIGURES[FORGOTTEN].claim(forgotten)}
-    return render("study.md", study=facts | {"source": _source(records), "limits": _limits(records)})
+    facts |= {"outcome": records.outcome, "source": _source(records), "limits": _limits(records)}
+    return render("study.md", study=facts)
 
 
 def write_all(studies: Sequence[Records], links: Mapping[str, str]) -> str:
@@ -139,8 +140,7 @@ def began(records: Records) -> str:
 @lru_cache(maxsize=KEPT * 2)
 def numbers(records: Records) -> Numbers:
     """What both pages say of a study; of one that is not fair, what is wrong with it."""
-    texts = {key: " ".join(text.split()) for key, text in records.declared.texts.items()}
-    facts: Numbers = {"name": records.name, "texts": texts, "faults": breaches(records)}
+    facts: Numbers = {"name": records.name, "texts": records.declared.texts, "faults": breaches(records)}
     facts |= {"word": records.condition_word, "reference": records.protocol.reference, "margin": records.margin}
     facts |= {"by_loss": records.protocol.chosen_by_loss is not None}
     facts |= {"has_cuts": update.has_cuts(records)}

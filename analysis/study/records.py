@@ -21,6 +21,8 @@ RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 
 NAMED = 3
 """Up to so many models are named in a caption."""
+OUTCOME = "outcome.md"
+"""What came out of the prediction, in words, in the folder of the records."""
 BASE = "base"
 """The factor whose levels are compared with each other, task by task."""
 KEPT = 16
@@ -39,6 +41,7 @@ class Records:
         shared: the table of directions that full fine-tunes have in common, None where there is none.
         rows: what was measured of its final runs afterwards, by name.
         heads: by condition, the line of a head alone that was trained to convergence.
+        outcome: what came out of the prediction, as Markdown for the study's page; empty where nobody wrote it.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Records:
     shared: pd.DataFrame | None = None
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     heads: dict[str, Line] = field(default_factory=dict)
+    outcome: str = ""
 
     @property
     def protocol(self) -> Protocol:
@@ -162,11 +166,12 @@ def load(folder: Path) -> Records:
         measured = {name: read_rows(folder, name) for name in names_of(folder)}
         path = folder / SHARED
         shared = pd.read_parquet(path, page_checksum_verification=True) if path.is_file() else None
+        outcome = (folder / OUTCOME).read_text(encoding="utf-8") if (folder / OUTCOME).is_file() else ""
     except (OSError, ValueError, KeyError, TypeError) as error:
         more = f"{in_short(error)}; restore it: git checkout -- {folder}"
         raise ConfigError(f"{folder.name} cannot be read: {more}") from None
     damages: list[str] = []
-    records = Records(folder.name, declared, lines, damages, shared, heads=heads)
+    records = Records(folder.name, declared, lines, damages, shared, heads=heads, outcome=outcome)
     for name, by_condition in measured.items():
         records.rows[name], faults = _of_published_runs(records, by_condition)
         damages += [f"{folder.name}/{name}: {text}" for text in faults]

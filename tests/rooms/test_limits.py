@@ -207,9 +207,6 @@ def test_without_its_records_every_claim_is_open(tmp_path: Path) -> None:
     assert len(rows) == 6
     assert all("**open** | — |" in row for row in rows)
     assert "## Problems" not in page
-    unfair = replace(study(), name="many_classes", lines=study().lines[1:])
-    found = limits.write([study(), replace(study(), name=limits.SHALLOW), unfair], tmp_path / "none.csv")
-    assert "Declared, without an answer yet: many_classes, of more classes; language, of a" in found
 
 
 def test_the_feed_forwards_gain_is_that_of_the_raw_answers() -> None:
