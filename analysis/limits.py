@@ -225,7 +225,7 @@ def learned(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> Numbers
 
 
 def shares_of_small_rank(by_name: Mapping[str, Records], of_cells: Sequence[Cell]) -> list[Numbers]:
-    """What a small rank keeps of what fine-tuning brings, by cell and on other bases: the `task`, the `study`, and
+    """What a small rank keeps of what fine-tuning brings, by cell and on other bases: `task`, `condition`, `study`, and
     `share`, the mean with its interval, that of the largest rank, `most`, and whether it `is_on_another_base`. First
     the one whose interval ends lowest.
     """
@@ -237,7 +237,7 @@ def shares_of_small_rank(by_name: Mapping[str, Records], of_cells: Sequence[Cell
     for study, condition, task in places:
         of_small, of_largest = (_share_of_rank(study, condition, rank) for rank in (SMALL_RANK, LARGEST_RANK))
         if of_small is not None:
-            row = {"task": task, "study": study.name, "share": of_small, "most": of_largest}
+            row = {"task": task, "condition": condition, "study": study.name, "share": of_small, "most": of_largest}
             rows.append(row | {"is_on_another_base": study.name in OTHER_BASES})
     return sorted(rows, key=lambda row: row["share"].high)
 

@@ -104,7 +104,25 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
     chosen |= {"conditions": list(dict.fromkeys(name for facts in used for name in facts["conditions"]))}
     chosen |= {"beaten": [task for facts in used for task in facts["beaten"] if source.get(task) == facts["name"]]}
     chosen |= {"has_subspaces": any(facts["has_subspaces"] for facts in used)}
+    chosen |= {"ends": _ends(shown, chosen["tasks"])}
     return max(newest_first, key=lambda facts: len(facts["tasks"])) | chosen
+
+
+def _ends(shown: Sequence[Numbers], tasks: Sequence[Numbers]) -> list[Numbers]:
+    """Where the directions that surely keep `SURE` on all of these tasks surely keep less: the studies' names, their
+    tasks and shares."""
+    smallest = [task["k"][share.SURE].surely for task in tasks if task["k"]]
+    if not smallest or None in smallest:
+        return []
+    ends = []
+    for facts in shown:
+        if facts["tasks"]:
+            of_study = facts["shares"]
+            rows = of_study[(of_study["side"] == "k") & (of_study["size"] == max(smallest))]
+            for row in rows[rows["share_high"] < share.SURE].to_dict("records"):
+                interval = Interval(row["share"], row["share_low"], row["share_high"], row["seeds"])
+                ends.append({"study": facts["name"], "task": row["task"], "k": row["size"], "share": interval})
+    return ends
 
 
 def _spectral_of(used: Sequence[Numbers], source: Mapping[str, str]) -> Numbers:
