@@ -206,7 +206,7 @@ def sign_of_the_task(task: Interval, control: Interval) -> str:
 
 def sides_of_seeds(records: Records) -> Iterator[Numbers]:
     """What two seeds share beyond chance on a task and on its control, of A the top direction and else all 64; and how
-    much more of the query than of the value."""
+    much more of the query's top 8 than of the value's."""
     for control, task in CONTROLS.items():
         for name, (pair, side) in SIDES.items():
             k, conditions = 1 if side == FACTOR else MANY, (task, control)
