@@ -110,7 +110,7 @@ def _answer(shown: Sequence[Numbers]) -> Numbers | None:
 
 def _ends(shown: Sequence[Numbers], tasks: Sequence[Numbers]) -> list[Numbers]:
     """Where the directions that surely keep `SURE` on all of these tasks surely keep less: the studies' names, their
-    tasks and shares."""
+    tasks, those shares, and what LoRA of rank `TOLD` keeps there (None where it was not tried)."""
     smallest = [task["k"][share.SURE].surely for task in tasks if task["k"]]
     if not smallest or None in smallest:
         return []
@@ -119,10 +119,16 @@ def _ends(shown: Sequence[Numbers], tasks: Sequence[Numbers]) -> list[Numbers]:
         if facts["tasks"]:
             of_study = facts["shares"]
             rows = of_study[(of_study["side"] == "k") & (of_study["size"] == max(smallest))]
+            of_lora = of_study[(of_study["side"] == "rank") & (of_study["size"] == claims.TOLD)]
+            kept = {row["task"]: _interval(row) for row in of_lora.to_dict("records")}
             for row in rows[rows["share_high"] < share.SURE].to_dict("records"):
-                interval = Interval(row["share"], row["share_low"], row["share_high"], row["seeds"])
-                ends.append({"study": facts["name"], "task": row["task"], "k": row["size"], "share": interval})
+                place = {"study": facts["name"], "task": row["task"], "k": row["size"]}
+                ends.append(place | {"share": _interval(row), "of_lora": kept.get(row["task"])})
     return ends
+
+
+def _interval(row: Mapping[Any, Any]) -> Interval:
+    return Interval(row["share"], row["share_low"], row["share_high"], row["seeds"])
 
 
 def _spectral_of(used: Sequence[Numbers], source: Mapping[str, str]) -> Numbers:

@@ -64,7 +64,7 @@ def answer(table: pd.DataFrame, word: str = "task") -> str:
         whose = (
             ""
             if is_single
-            else f" on all {word}s"
+            else f" on {len(smallest)} of {len(smallest)} {word}s"
             if len(smallest) == len(from_it)
             else f" on all {word}s that were cut"
         )
