@@ -10,7 +10,7 @@ from synthetic import PROTOCOL, changed, in_nats, lost, present, shared, study, 
 
 from analysis.study import comparison, page, update
 from analysis.study.records import Records
-from analysis.study.share import Enough
+from analysis.study.share import SURE, Enough
 from analysis.study.statistics import holm
 from lorax_lab.study.answers import CUT_ANSWERS, LOSSES
 from lorax_lab.study.protocol import Arm
@@ -63,6 +63,18 @@ def test_low_rank_holds_or_is_refuted_by_the_share_that_the_third_edition_declar
     of_tasks = [{"task": task, "r90": r90} for task, r90 in smallest.items()]
     made = page._of_low_rank(pd.DataFrame(rows, columns=columns), of_tasks, 24)
     assert made == {"holds": ["holds"], "refuted": ["short"], "kept": ["holds", "open"]}
+
+
+def test_where_the_answers_directions_are_not_enough_is_found_in_other_studies() -> None:
+    columns = ["task", "side", "size", "share", "share_low", "share_high", "seeds"]
+    rows = [("short", "k", 24, 0.5, 0.4, 0.79, 5), ("open", "k", 24, 0.7, 0.6, 0.81, 5)]
+    rows += [("short", "k", 16, 0.2, 0.1, 0.3, 5), ("short", "rank", 8, 0.9, 0.7, 1.1, 5)]
+    other = {"name": "other", "tasks": ["short", "open"], "shares": pd.DataFrame(rows, columns=columns)}
+    enough = [{"k": {SURE: Enough(4, 4, size)}} for size in (8, 24)]
+    (end,) = page._ends([other, {"tasks": []}], [*enough, {"k": None}])
+    assert (end["study"], end["task"], end["k"]) == ("other", "short", 24)
+    assert (end["share"].high, end["of_lora"].mean) == (0.79, 0.9)
+    assert page._ends([other], [*enough, {"k": {SURE: Enough(4, 4, None)}}]) == []
 
 
 @pytest.mark.parametrize("name", STUDIES)
