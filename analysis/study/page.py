@@ -120,10 +120,10 @@ def _ends(shown: Sequence[Numbers], tasks: Sequence[Numbers]) -> list[Numbers]:
             of_study = facts["shares"]
             rows = of_study[(of_study["side"] == "k") & (of_study["size"] == max(smallest))]
             of_lora = of_study[(of_study["side"] == "rank") & (of_study["size"] == claims.TOLD)]
-            kept = {row["task"]: _interval(row) for row in of_lora.to_dict("records")}
+            share_of_lora = {row["task"]: _interval(row) for row in of_lora.to_dict("records")}
             for row in rows[rows["share_high"] < share.SURE].to_dict("records"):
                 place = {"study": facts["name"], "task": row["task"], "k": row["size"]}
-                ends.append(place | {"share": _interval(row), "of_lora": kept.get(row["task"])})
+                ends.append(place | {"share": _interval(row), "of_lora": share_of_lora.get(row["task"])})
     return ends
 
 
