@@ -1,5 +1,7 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
+import os
+
 from lorax_lab.models.base import Base, check_base, load_base, load_processor
 from lorax_lab.models.coverage import Census, census, coverage, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, preset_named, resolve
@@ -31,3 +33,6 @@ from lorax_lab.models.skeleton import (
     vocabulary,
     without_weights,
 )
+
+# transformers 5.25 replaces a model's layers by compiled code that it fetches from a hub, unless it is told not to
+os.environ["USE_HUB_KERNELS"] = "0"
