@@ -74,8 +74,10 @@ def _with_zeros(update: Update, rank: int) -> Update:
 
 
 def lacks_comparison(folder: Path, reference: str | None) -> bool:
-    """Whether a completed run is still to be compared with its reference; None wants no comparison."""
-    return reference is not None and read_record(folder).completed.reference is None
+    """Whether a run has its result and is still to be compared with its reference; None wants no comparison."""
+    if reference is None or status_of(folder) != "completed":
+        return False
+    return read_record(folder).completed.reference is None
 
 
 def why_unusable(reference: Path) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import launched
+from here import store_of
 from recorded import run_record
 
 from lorax_lab.config.identity import plain
@@ -35,7 +36,7 @@ from lorax_lab.launch.runs import (
 )
 from lorax_lab.launch.sweep import Sweep, carry_out
 from lorax_lab.launch.workers import Workers, cause
-from lorax_lab.record import record
+from lorax_lab.record import load_runs, record
 from lorax_lab.record.lease import is_leased, lease
 
 
@@ -315,3 +316,14 @@ def test_a_store_that_cannot_be_written_is_named_before_anything_trains(small_ru
     done = launched(*small_run, "runs_dir=/proc", "reference=false")
     assert done.returncode == 2
     assert "runs_dir=/proc cannot be written" in done.stdout
+
+
+def test_a_run_that_diverges_hurts_no_neighbour_and_is_named(tiny: list[str]) -> None:
+    """At the defaults: each run has its reference."""
+    done = launched(*tiny, "rank=2", "train.learning_rate=1e30,1e-3,2e-3", "-m")
+    assert done.returncode == 1, done.stdout + done.stderr
+    frame = load_runs(store_of(tiny))
+    by_rate = frame[frame["method"] == "lora"].set_index("config.train.learning_rate")
+    assert dict(by_rate["status"]) == {1e30: "diverged", 1e-3: "completed", 2e-3: "completed"}
+    assert by_rate.loc[[1e-3, 2e-3], "reference"].notna().all()
+    assert "1 failed" in done.stdout
