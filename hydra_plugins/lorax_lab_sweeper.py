@@ -71,5 +71,5 @@ class LoraxLabSweeper(BasicSweeper):
             words = [str(override.input_line).lstrip("+") for override in parsed if override.is_sweep_override()]
             raise ConfigError(f"{' '.join(words)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
         is_basic = config.hydra.runtime.choices["hydra/launcher"] == "basic"
-        if code := carry_out(configs, jobs, None if is_basic else launcher.launch, self.dry_run):
+        if code := carry_out(configs, None if is_basic else launcher, self.dry_run):
             sys.exit(code)

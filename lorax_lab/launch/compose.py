@@ -4,7 +4,7 @@ types of the dataclasses, and their `__post_init__` checks the rest. What is wro
 import copy
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import lru_cache, reduce
@@ -277,21 +277,30 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     path = path / "config.yaml" if path.is_dir() else path
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
-        task, method = content.pop("task"), content.pop("method")
+        content["task"], content["method"]
     except Exception as error:  # what is no YAML, or no mapping, has no common error
         raise ConfigError(f"--config {path} is no run's configuration ({error}); name the config.yaml of one") from None
-    chosen = {override.partition("=")[0] for override in typed_too}
-    dropped = {"force", *(("rank", "train.learning_rate") if "method" in chosen else ())}  # a method's file sets these
-    settings = {key: value for key, value in flat(content).items() if key not in dropped}
+    content.pop("force", None)
+    replaced = {override.partition("=")[0] for override in typed_too} & {"task", "method"}
+    if "method" in replaced:  # a method's file sets these
+        content.pop("rank", None)
+        content.get("train", {}).pop("learning_rate", None)
     if (path.parent / "record.json").exists():
-        settings["runs_dir"] = str(path.resolve().parent.parent)
-    choices = []
-    if "task" not in chosen:
+        content["runs_dir"] = str(path.resolve().parent.parent)
+    return [*as_overrides({key: value for key, value in content.items() if key not in replaced}), *typed_too]
+
+
+def as_overrides(content: Mapping[str, Any]) -> list[str]:
+    """A plain configuration as the overrides that compose it, whatever the files of `conf/` say."""
+    content = dict(content)
+    task, method = content.pop("task", None), content.pop("method", None)
+    choices, settings = [], flat(content)
+    if task is not None:
         preset = "hub" if task.get("source") == "hub" else "local"
         choices.append(f"task={task['name'] if task.get('name') in presets('task') else preset}")
         settings |= LEFT_OUT | {f"task.{key}": value for key, value in task.items()}
-    if "method" not in chosen:
+    if method is not None:
         choices.append(f"method={method['name']}")
         settings |= LEFT_OUT_OF_METHODS.get(method["name"], {})
         settings |= {f"method.{key}": value for key, value in method.items()}
-    return [*choices, *(f"++{key}={quoted(value)}" for key, value in settings.items()), *typed_too]
+    return [*choices, *(f"++{key}={quoted(value)}" for key, value in settings.items())]

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -67,25 +68,37 @@ def for_hydra(words: list[str]) -> list[str]:
 
 
 def job(config: DictConfig) -> float:
-    """A job of Hydra's, as every sweeper and launcher may start one: the run of its configuration, and before it the
-    full fine-tune that it is compared with. What is recorded is not trained again. Returns the score on validation.
+    """A job of Hydra's, as every sweeper and launcher may start one: the run of its configuration. Where another
+    sweeper than the lab's starts it, the full fine-tune that the run is compared with comes before it. What is recorded
+    is not trained again, and what another job trains is not waited for. Returns the score on validation.
 
     Raises:
         RuntimeError: the run has no result.
     """
+    from hydra.core.hydra_config import HydraConfig
+
+    from lorax_lab.comparison import why_unusable
     from lorax_lab.distributed import check_joined
     from lorax_lab.launch.plan import check, run_of, with_reference
     from lorax_lab.launch.runs import is_settled
     from lorax_lab.launch.sweep import Sweep
+    from lorax_lab.record.lease import is_leased
     from lorax_lab.record.record import read_record
 
     check_joined()
-    sweep = Sweep(with_reference(run_of(typed(config))))
+    *references, run = with_reference(run_of(typed(config)))
+    if HydraConfig.get().sweeper._target_.endswith(".LoraxLabSweeper"):  # it has a job for each run, and compares later
+        if is_leased(run.folder):
+            raise RuntimeError(f"{run.run_id} is trained by another process")
+        if references and why_unusable(references[0].folder):
+            run = replace(run, reference=None)
+        references = []
+    sweep = Sweep([*references, run])
+    *_, run = sweep.runs
     if sweep.waiting:
         check(sweep.waiting)
-        if sweep.train([{}]):
+        if sweep.train([{}], goal=run):
             raise KeyboardInterrupt
-    *_, run = sweep.runs
     if not is_settled(run):
         raise RuntimeError(f"{run.run_id} has no result; its record says why")
     return read_record(run.folder).completed.score("validation")

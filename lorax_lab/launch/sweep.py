@@ -6,19 +6,20 @@ import hashlib
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lorax_lab import distributed, windows
 from lorax_lab.comparison import lacks_comparison, why_unusable
 from lorax_lab.config import AUTO, RunConfig
+from lorax_lab.config.identity import plain
 from lorax_lab.console import WorkerBars, console, say
 from lorax_lab.data.assets import NotFetched, offline
 from lorax_lab.errors import ConfigError, in_one_line
+from lorax_lab.launch.compose import as_overrides
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
 from lorax_lab.launch.plan import check, check_together, each_once, run_of, with_reference
@@ -43,28 +44,30 @@ from lorax_lab.launch.runs import (
 )
 from lorax_lab.launch.table import Row, table
 from lorax_lab.launch.workers import Variables, Workers
-from lorax_lab.record.lease import is_leased
+from lorax_lab.record.lease import is_leased, lease
 from lorax_lab.record.record import Record, read_record, status_of
 
-Launch = Callable[..., Sequence[Any]]
-"""A launcher of Hydra's: called with the overrides of each job."""
+if TYPE_CHECKING:
+    from hydra.plugins.launcher import Launcher
+
+HERE = ("JoblibLauncher", "LocalLauncher")
+"""Launchers of Hydra's, by class, whose jobs run on this machine."""
 
 
-def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch | None, dry_run: bool) -> int:
+def carry_out(configs: list[RunConfig], launcher: Launcher | None, dry_run: bool) -> int:
     """Check every run, train those that are missing, and print the closing table; or say what would be done. Without a
-    launcher, which would start the jobs, worker processes of our own train. Returns the exit code: 0 all completed, 1
-    some not, 130 interrupted."""
+    launcher of Hydra's, which would start the jobs, worker processes of our own train. Returns the exit code: 0 all
+    completed, 1 some not, 130 interrupted."""
     distributed.join(configs[0].train.device)
     if not distributed.is_first():
         return follow()
     with distributed.leading():
-        return _carry_out(configs, jobs, launcher, dry_run)
+        return _carry_out(configs, launcher, dry_run)
 
 
-def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch | None, dry_run: bool) -> int:
+def _carry_out(configs: list[RunConfig], launcher: Launcher | None, dry_run: bool) -> int:
     with offline() if dry_run else nullcontext():
-        grid = [with_reference(run_of(config)) for config in configs]
-        sweep = Sweep(each_once(grid))
+        sweep = Sweep(each_once([with_reference(run_of(config)) for config in configs]))
         if distributed.processes() > 1:
             check_together(sweep.waiting, launcher is not None)
         workers, unmeasured = _outlook(sweep)
@@ -72,7 +75,7 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
         for run in sweep.runs:
             clear_checkpoints(run.folder)
         if sweep.waiting:
-            _make_store(sweep.runs_dir)
+            _make_store(sweep.waiting[0])
     lacking = f", {len(sweep.uncompared)} of them not compared with the reference" if sweep.uncompared else ""
     say(f"{sum(map(is_settled, sweep.runs))} of {len(sweep.runs)} already recorded in {sweep.runs_dir}{lacking}")
     if configs[0].train.precision == AUTO:
@@ -83,25 +86,43 @@ def _carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch
         for line in dry_run_lines(sweep.runs, max(len(workers), 1)):
             say(line)
         return 0
-    if launcher and sweep.waiting:
-        overrides = {runs[-1].run_id: job for runs, job in zip(grid, jobs, strict=True)}
-        # what `auto` stands for is settled here: another machine of the cluster might choose otherwise
-        pending = [
-            [*overrides[run.run_id], f"train.precision={run.config.train.precision}"]
-            for run in sweep.waiting
-            if run.run_id in overrides
-        ]
-        try:
-            launcher(pending, initial_job_idx=0)
-        except Exception as error:  # such as a worker that the system has killed: the sweep goes on without it
-            say(f"the launcher ended early ({in_one_line(error)}); the rest is trained here")
+    if launcher:
+        _start_jobs(sweep, launcher)
     train = sweep.train_together if distributed.processes() > 1 else partial(sweep.train, workers)
-    interrupted = bool(sweep.waiting) and train()
+    interrupted = bool(sweep.left) and train()
     complete = sweep.close()
     if interrupted:
         say("interrupted; the same command goes on with what is missing")
         return 130
     return 0 if complete else 1
+
+
+def _start_jobs(sweep: Sweep, launcher: Launcher) -> None:
+    """Have a launcher of Hydra's try every run without a result: each is a job of its own, references first, and none
+    waits for another. What is left to this process are comparisons and, where a launcher of this machine ended early,
+    as with a worker that the system killed, the rest.
+
+    Raises:
+        ConfigError: the launcher ended before it had started a run.
+    """
+    runs = [run for run in sweep.left.values() if not is_settled(run)]
+    if not runs:
+        return
+    failure, trains_here = "", type(launcher).__name__ in HERE
+    try:
+        # with all that is settled here, such as what `auto` stands for: another machine might choose otherwise
+        launcher.launch([as_overrides(plain(run.config)) for run in runs], initial_job_idx=0)
+    except Exception as error:
+        failure = in_one_line(error)
+    if failure and not any(map(is_recorded_since, runs)):
+        instead = "leave hydra/launcher out to train on this machine"
+        raise ConfigError(f"hydra/launcher: {type(launcher).__name__} started no job ({failure}); {instead}")
+    sweep.look_again()
+    if failure:
+        rest = "the rest is trained here" if trains_here else "the same command goes on with what is missing"
+        say(f"the launcher ended early ({failure}); {rest}")
+    if not (failure and trains_here):
+        sweep.left = {run_id: run for run_id, run in sweep.left.items() if is_settled(run)}
 
 
 def _outlook(sweep: Sweep) -> tuple[list[Variables], list[str]]:
@@ -116,13 +137,15 @@ def _outlook(sweep: Sweep) -> tuple[list[Variables], list[str]]:
         return [{}], []
 
 
-def _make_store(runs_dir: Path) -> None:
-    """Make the folder of the records, and try whether a file can be written there, before hours are spent."""
+def _make_store(run: Run) -> None:
+    """Make the folder of the records, and try whether a file can be written and locked there, before hours are spent."""
     try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=runs_dir).close()
+        run.runs_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=run.runs_dir).close()
+        with lease(run.folder):
+            pass
     except OSError as error:
-        unwritten = f"runs_dir={runs_dir} cannot be written ({error.strerror})"
+        unwritten = f"runs_dir={run.runs_dir} cannot be written ({error.strerror})"
         raise ConfigError(f"{unwritten}; name another folder, as in runs_dir=runs") from None
 
 
@@ -143,15 +166,20 @@ class Sweep:
         self.runs = [replace(run, group=f"sweep-{digest[:8]}", since=time.time()) for run in runs]
         self.runs_dir = runs[0].runs_dir
         self.places = {run.run_id: f"[{n}/{len(runs)}] {run.title}" for n, run in enumerate(runs, 1)}
+        self.failed: dict[str, str] = {}
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Find out which runs are recorded by now."""
         self.waiting = [run for run in self.runs if not is_done(run)]
-        references = {run.reference for run in runs}
+        references = {run.reference for run in self.runs}
         self.left = {run.run_id: run for run in sorted(self.waiting, key=lambda run: run.run_id not in references)}
         self.uncompared = {run.run_id for run in self.waiting if is_settled(run)}
-        self.failed: dict[str, str] = {}
 
-    def train(self, shares: list[Variables]) -> bool:
-        """Give the runs to workers, and wait for those that another launcher trains. A run that begins before its
-        reference is there is compared with it afterwards. Returns whether the sweep was interrupted."""
+    def train(self, shares: list[Variables], goal: Run | None = None) -> bool:
+        """Give the runs to workers, and wait for those that another launcher trains: for all, or until the `goal` has
+        its result. A run that begins before its reference is there is compared with it afterwards. Returns whether the
+        sweep was interrupted."""
         interrupt_once()
         workers = Workers(shares)
         ended_by: signal.Signals | None = signal.SIGTERM
@@ -168,6 +196,8 @@ class Sweep:
                         for run, status in workers.over(bars):
                             bars.end(run.run_id)
                             self._tried(run, status)
+                    elif goal and is_settled(goal):
+                        break
                     else:
                         for run_id in self.left.keys() - waited_for:
                             say(f"  waiting for {run_id}, which another launcher trains")

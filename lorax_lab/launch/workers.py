@@ -167,12 +167,16 @@ class Workers:
         worker.close()
         self.shares.append(worker.variables)
         run = worker.run
-        with lease(run.folder) as mine:
-            if not mine:
-                return ELSEWHERE
-            if is_settled(run):
-                return "completed"
-            record_status(run, status, reason, stacks or None)
+        try:
+            with lease(run.folder) as mine:
+                if not mine:
+                    return ELSEWHERE
+                if is_settled(run):
+                    return "completed"
+                record_status(run, status, reason, stacks or None)
+        except OSError as error:  # such as a full disk: the other runs may still end
+            say(f"{run.title}: {status}: {reason}; {run.runs_dir} cannot be written: {error}")
+            return status
         say(f"{run.title}: {status}: {reason}" + (f"; the stacks are in {run.folder / RECORD}" if stacks else ""))
         return status
 

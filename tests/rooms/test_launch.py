@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import launched
-from here import store_of
+from conftest import launched, ran
+from here import store_of, without_workers
 from recorded import run_record
 
 from lorax_lab.config.identity import plain
@@ -22,6 +23,7 @@ from lorax_lab.launch import room
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import seconds_of
+from lorax_lab.launch.plan import run_of, with_reference
 from lorax_lab.launch.runs import (
     ELSEWHERE,
     ENDING,
@@ -53,17 +55,79 @@ def unseen(*_: Any) -> None:
     """Show nothing."""
 
 
-def test_jobs_of_a_launcher_have_the_precision_that_auto_stands_for_here(small_run: list[str]) -> None:
-    words, received = [*small_run, "train.precision=auto", "reference=false"], []
+class JoblibLauncher:
+    """A launcher of Hydra's, of this machine, which has an end of its own."""
 
-    def launcher(jobs: list[list[str]], initial_job_idx: int) -> None:
-        received.extend(jobs)
-        raise SystemExit
+    def __init__(self, end: Callable[[list[list[str]]], None]) -> None:
+        self.end = end
 
+    def launch(self, jobs: list[list[str]], initial_job_idx: int) -> None:
+        self.end(jobs)
+
+
+class SlurmLauncher(JoblibLauncher):
+    """One of another machine."""
+
+
+def test_a_launcher_gets_each_run_once_references_first_as_it_was_planned_here(small_run: list[str]) -> None:
+    words, received = [*small_run, "train.precision=auto", "rank=2", "train.learning_rate=0.001"], []
+    carry_out([compose([*words, f"seed={seed}"]) for seed in (0, 1)], JoblibLauncher(received.extend), dry_run=False)
+    configs = [compose(job) for job in received]
+    assert [(config.method.name, config.seed) for config in configs] == [*product(("full", "lora"), (0, 1))]
+    assert {config.train.precision for config in configs} == {precision_of(compose(words).train)}
+    planned = [run for seed in (0, 1) for run in with_reference(run_of(compose([*words, f"seed={seed}"])))]
+    assert {run_of(config).run_id for config in configs} == {run.run_id for run in planned}
+
+
+@pytest.mark.parametrize("kind", [JoblibLauncher, SlurmLauncher])
+def test_a_launcher_that_starts_no_job_trains_nothing(kind: type, small_run: list[str]) -> None:
+    def refuses(jobs: list[list[str]]) -> None:
+        raise RuntimeError('Could not detect "srun"')
+
+    with pytest.raises(ConfigError, match=r"hydra/launcher.*srun"):
+        carry_out([compose([*small_run, "rank=2"])], kind(refuses), dry_run=False)
+    assert record.scan(store_of(small_run)) == ({}, [])
+
+
+@pytest.mark.parametrize("kind", [JoblibLauncher, SlurmLauncher])
+def test_a_worker_that_dies_leaves_the_rest_to_this_process_where_the_launcher_is_of_this_machine(
+    kind: type, tiny: list[str]
+) -> None:
+    words = [*tiny, "rank=2", "train.max_steps=2"]
     config = compose(words)
-    with pytest.raises(SystemExit):
-        carry_out([config], [words], launcher, dry_run=False)
-    assert received == [[*words, f"train.precision={precision_of(config.train)}"]]
+
+    def dies(jobs: list[list[str]]) -> None:
+        record_status(run_of(compose(jobs[0])), "running")
+        raise RuntimeError("a worker was killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        without_workers(patch)
+        code = carry_out([config], kind(dies), dry_run=False)
+    ends = {found.method: found.status for found in record.scan(store_of(tiny))[0].values()}
+    is_here = kind is JoblibLauncher
+    assert ends == ({"full": "completed", "lora": "completed"} if is_here else {"full": "running"})
+    assert code == (0 if is_here else 1)
+
+
+def test_a_slurm_that_is_not_here_is_said_before_anything_trains(small_run: list[str]) -> None:
+    done = launched(*small_run, "rank=2,4", "hydra/launcher=slurm", "hydra.launcher.partition=gpu", "-m")
+    assert done.returncode == 2, done.stdout
+    assert "srun" in done.stdout
+    assert record.scan(store_of(small_run)) == ({}, [])
+
+
+@pytest.mark.parametrize("sweeper", ["basic", "lorax_lab"])
+def test_a_job_does_not_wait_for_the_reference_that_another_trains(sweeper: str, tiny: list[str]) -> None:
+    """The process that was typed, or the next one, compares them."""
+    words = [*tiny, "rank=2", "train.max_steps=2"]
+    reference, run = with_reference(run_of(compose(words)))
+    with lease(reference.folder):
+        if sweeper == "basic":
+            ran(*words, "hydra/sweeper=basic", "hydra/launcher=basic")
+        else:
+            launched(*words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "-m")
+    assert record.read_record(run.folder).completed.reference is None
+    assert f"compared with {reference.run_id}" in " ".join(ran(*words).split())
 
 
 @pytest.fixture

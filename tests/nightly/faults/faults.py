@@ -32,23 +32,25 @@ def die_at_write(number: int) -> None:
     _count_writes(number, lambda: os._exit(137), ("fsync", "replace", "unlink", "rmdir"))
 
 
-def disk_full_at_write(number: int) -> None:
-    """From the n-th fsync or rename on, one fails for want of space."""
+def disk_full_at_write(number: int, ever_after: bool = False) -> None:
+    """The n-th fsync or rename fails for want of space, or all from it on."""
 
     def fail() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    _count_writes(number, fail)
+    _count_writes(number, fail, ever_after=ever_after)
 
 
-def _count_writes(number: int, act: Callable[[], None], names: tuple[str, ...] = ("fsync", "replace")) -> None:
+def _count_writes(
+    number: int, act: Callable[[], None], names: tuple[str, ...] = ("fsync", "replace"), ever_after: bool = False
+) -> None:
     seen = 0
 
     def counted(inner: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal seen
             seen += 1
-            if seen == number:
+            if seen == number or (ever_after and seen > number):
                 print(f"write {number} is the one", flush=True)
                 act()
             return inner(*args, **kwargs)
@@ -94,18 +96,30 @@ def folder_at_name(number: int) -> None:
 
 
 def by_seed(**ends: str) -> None:
-    """The run of a seed ends in its own way, one of `ENDS`, when its training would begin."""
+    """The run of a method and a seed, such as `lora_s3`, ends in its own way, one of `ENDS`, when its training would
+    begin."""
     from lorax_lab import train
 
     inner = train.train
 
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        end = ends.get(f"s{inspect.signature(inner).bind(*args, **kwargs).arguments['seed']}")
-        if end:
-            ENDS[end](args[0])
-        return inner(*args, **kwargs)
+    def wrapped(model: Any, *args: Any, **kwargs: Any) -> Any:
+        seed = inspect.signature(inner).bind(model, *args, **kwargs).arguments["seed"]
+        method = "full" if all(p.requires_grad for p in model.parameters()) else "lora"
+        if end := ends.get(f"{method}_s{seed}"):
+            ENDS[end](model)
+        return inner(model, *args, **kwargs)
 
     train.train = wrapped
+
+
+def no_locks() -> None:
+    """The file system locks nothing."""
+    import fcntl
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fcntl.flock = fail
 
 
 def impatient(seconds: float) -> None:

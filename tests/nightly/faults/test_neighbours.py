@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,43 +35,70 @@ ENDS = {
     3: ("os._exit", "failed", "its process ended with status 0 and left no record"),
     4: ("segfault", "failed", "its process was ended by SIGSEGV"),
     5: ("sigkill", "killed", "its process was ended by SIGKILL"), 6: ("memory", "oom", "memory"),
-    7: ("hang", "failed", "it did not end within time_limit_seconds=120"), 8: ("inf", "diverged", "training loss"),
+    7: ("hang", "failed", "it did not end within time_limit_seconds=90"), 8: ("inf", "diverged", "training loss"),
 }  # fmt: skip
 
 
-def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
-    overrides = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
-    faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
-    done = lab(*overrides, "workers=2", "time_limit_seconds=120", "-m", faults=faults, OMP_NUM_THREADS="2")
-    assert done.returncode == 1
-    frame = load_runs(store_of(overrides)).set_index("seed")
+CASES = {"LoRA": ("lora", []), "the reference": ("full", []), "LoRA without reference": ("lora", ["reference=false"])}
+"""Which runs a fault is in, and what is typed beside the defaults."""
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def case(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str], case: Any) -> None:
+    method, more = case
+    overrides = [*small_run, *more, "rank=1", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
+    faults = {"by_seed": {f"{method}_s{seed}": end for seed, (end, _, _) in ENDS.items()}}
+    done = lab(*overrides, "workers=2", "time_limit_seconds=90", "-m", faults=faults, OMP_NUM_THREADS="2")
+    assert done.returncode == 1, done.stdout + done.stderr
+    every = load_runs(store_of(overrides))
+    frame = every[every["method"] == method].set_index("seed")
     shown = " ".join(done.stdout.split())
     for seed, (_, status, reason) in ENDS.items():
         assert frame.loc[seed, "status"] == status, seed
         assert reason in frame.loc[seed, "reason"]
-        assert f"] lora r=1 seed={seed} {status}" in shown
+        assert re.search(rf"\] {method}( r=1)? seed={seed} {status}", shown)
         assert reason in shown
     assert set(frame.loc[[0, 9], "status"]) == {"completed"}
     assert set(frame.loc[[0, 9], "hardware.threads"]) == {1}, "each worker has its share of the two"
+    assert set(every.loc[every["method"] != method, "status"]) <= {"completed"}, "no neighbour is hurt"
     assert "8 failed" in done.stdout
     again = lab(*overrides, "-m")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "2 of 10 already recorded" in again.stdout
-    assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
+    assert f"{2 if more else 12} of {10 if more else 20} already recorded" in again.stdout
+    every = load_runs(store_of(overrides))
+    assert set(every["status"]) == {"completed"}
+    assert more or every.loc[every["method"] == "lora", "reference"].notna().all()
 
 
-def test_a_run_whose_step_does_not_end_is_ended_with_its_stacks(small_run: list[str]) -> None:
-    overrides = [*small_run, "rank=1", "reference=false", "seed=0,1,2,3", "train.max_steps=3", "workers=1", "-m"]
-    ends = {"s0": "hang in a step", "s1": "stop in a step", "s2": "hang in a batch"}
+def test_a_run_whose_step_does_not_end_is_ended_with_its_stacks(small_run: list[str], case: Any) -> None:
+    method, more = case
+    overrides = [*small_run, *more, "rank=1", "seed=0,1,2,3", "train.max_steps=3", "workers=1", "-m"]
+    ends = {f"{method}_s0": "hang in a step", f"{method}_s1": "stop in a step", f"{method}_s2": "hang in a batch"}
     done = lab(*overrides, faults={"by_seed": ends, "impatient": {"seconds": 5.0}})
     assert done.returncode == 1, done.stdout + done.stderr
-    frame = load_runs(store_of(overrides)).set_index("seed")
+    every = load_runs(store_of(overrides))
+    frame = every[every["method"] == method].set_index("seed")
     assert dict(frame["status"]) == {0: "hung", 1: "hung", 2: "hung", 3: "completed"}, done.stdout
+    assert set(every.loc[every["method"] != method, "status"]) <= {"completed"}, "no neighbour is hurt"
     assert all("did not end within 5 s" in frame.loc[seed, "reason"] for seed in (0, 1, 2))
     assert "in _accumulate" in frame.loc[0, "error"]
     assert "in outputs" in frame.loc[2, "error"]
     assert not any(is_leased(Path(folder)) for folder in frame["folder"])
     assert lab(*overrides).returncode == 0
+
+
+def test_a_worker_without_locks_or_room_ends_no_sweep(small_run: list[str]) -> None:
+    """Nothing can be recorded of its runs; the closing table names them."""
+    for fault in ({"no_locks": {}}, {"disk_full_at_write": {"number": 1, "ever_after": True}}):
+        done = lab(*small_run, "rank=1,2", "train.max_steps=2", "-m", faults=fault)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        assert "3 runs in" in done.stdout
+    assert lab(*small_run, "rank=1,2", "train.max_steps=2", "-m").returncode == 0
 
 
 def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: list[str], tmp_path: Path) -> None:
@@ -91,9 +119,10 @@ def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: 
         assert {name: one.files[name] for name in weights} == {name: other.files[name] for name in weights}
 
 
-def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: list[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["reference=false"]], ids=["", "without reference"])
+def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: list[str], more: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background would ignore it
-    overrides = [*small_run, "rank=2", "seed=0,1,2,3", "reference=false", "train.epochs=40", "checkpoint_seconds=0"]
+    overrides = [*small_run, *more, "rank=2", "seed=0,1,2,3", "train.epochs=40", "checkpoint_seconds=0"]
     command = [sys.executable, "-m", "lorax_lab.run", *overrides, "workers=2", "-m"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     store, kept = store_of(overrides), dict[str, bytes]()
