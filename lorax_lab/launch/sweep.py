@@ -9,7 +9,6 @@ import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab import distributed, windows
@@ -138,7 +137,7 @@ def _outlook(sweep: Sweep) -> tuple[list[Variables], list[str]]:
 
 
 def _make_store(run: Run) -> None:
-    """Make the folder of the records, and try whether a file can be written and locked there, before hours are spent."""
+    """Make the folder of the records, and try whether a file is written and locked there, before hours are spent."""
     try:
         run.runs_dir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=run.runs_dir).close()

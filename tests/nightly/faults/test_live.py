@@ -27,8 +27,8 @@ RESULTS = ("*.safetensors", "*.npz", "metrics.jsonl")
 
 @pytest.fixture
 def words(tiny: list[str]) -> list[str]:
-    """Three runs, without their windows."""
-    return [*(word for word in tiny if not word.startswith("tracking")), "rank=1,2,3", "reference=false", "-m"]
+    """Three runs with their reference, without their windows."""
+    return [*(word for word in tiny if not word.startswith("tracking")), "rank=1,2,3", "-m"]
 
 
 def records(store: Path) -> dict[str, bytes]:
@@ -42,7 +42,7 @@ def expected(launchers: Launchers, words: list[str]) -> dict[str, dict[str, str]
     launch = launchers.run([*words, "tracking=disabled"])
     assert launch.exit_code == 0, launch.output.read_text()
     found = completed(store_of(words), *RESULTS)
-    assert len(found) == 3
+    assert len(found) == 4
     shutil.rmtree(store_of(words))
     return found
 
@@ -80,7 +80,7 @@ def test_kills_while_runs_are_shown_change_no_run(
             else:
                 launch.kill()
             assert before.items() <= records(store).items(), "a finished run was lost or changed"
-            if len(records(store)) == 3:
+            if len(records(store)) == 4:
                 shutil.rmtree(store, ignore_errors=True)
         assert start(launchers, words, running.url).wait() == 0
         assert completed(store, *RESULTS) == expected
