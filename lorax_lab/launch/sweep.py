@@ -277,6 +277,8 @@ class Sweep:
     def _outcome(self, run: Run) -> tuple[Record | None, str]:
         """A run's record, where it has a result, and its status in words."""
         status = status_of(run.folder)
+        if status in (None, "damaged", "running") and run.run_id in self.failed:
+            return None, f"{self.failed[run.run_id]}: its record could not be written"
         if status in (None, "damaged"):
             return None, status or "not run"
         record = read_record(run.folder)

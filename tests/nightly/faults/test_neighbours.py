@@ -97,7 +97,7 @@ def test_a_worker_without_locks_or_room_ends_no_sweep(small_run: list[str]) -> N
         done = lab(*small_run, "rank=1,2", "train.max_steps=2", "-m", faults=fault)
         assert done.returncode == 1, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
-        assert "3 runs in" in done.stdout
+        assert done.stdout.count("its record could not be written") == 3
     assert lab(*small_run, "rank=1,2", "train.max_steps=2", "-m").returncode == 0
 
 
