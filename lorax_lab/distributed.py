@@ -1,4 +1,4 @@
-"""One run in several processes, which `torchrun` or `accelerate launch` starts: each computes its part of every batch.
+"""One run in several processes, which `torchrun` starts: each computes its part of every batch.
 
 Order, batches and the weights of losses are those of one process. Losses and gradients are sums over the processes, so
 the run ends in the weights of one process but for rounding. It ends in others where a model drops values at random, by
@@ -77,7 +77,7 @@ def launched() -> int:
 
 def check_joined() -> None:
     """Refuse to train as one of several processes that have not joined, with a ConfigError that says what to type:
-    Accelerate would join them, whatever they train, and average their gradients."""
+    they would write the same files."""
     if (count := launched()) > 1 and not _joined:
         only = "only lorax_lab.run, without a sweeper or launcher of Hydra's, trains in several processes"
         raise ConfigError(f"WORLD_SIZE={count} is set, and {only}; start this command without torchrun")

@@ -41,7 +41,7 @@ from lorax_lab.tasks.collapse import signs
 from lorax_lab.tasks.frozen_head import fitted_head
 from lorax_lab.tasks.probes import probes_of
 from lorax_lab.tasks.split import Split, encode
-from lorax_lab.train import Batch, Loss, TrainResult, make_accelerator, make_optimizer
+from lorax_lab.train import Batch, Loss, TrainResult, autocast_of, device_of, make_optimizer
 
 OF_BATCH_NORMS = ("running_mean", "running_var", "num_batches_tracked")
 """How buffers end that a batch norm changes when it trains."""
@@ -70,7 +70,6 @@ class Prepared:
     splits: dict[str, Split]
     method: Method[Any]
     model: nn.Module
-    accelerator: Any
     base_name: str
     base_sha256: str
     base_weights: str
@@ -136,6 +135,7 @@ def take_part(config: RunConfig, run_id: str, folder: Path, kernel: str) -> None
 
 def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None, kernel: str) -> Prepared:
     """Load data and base, score the bare base, attach the method, and measure what a training step holds."""
+    distributed.check_joined()
     started, fresh_peak = time.monotonic(), memory.reset_peak()
     task = load_task(config.task)
     base = models.load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
@@ -150,13 +150,13 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     census = models.census(base.model, names)
     comparison, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
-    accelerator = make_accelerator(config.train)
-    inputs = [base.sha256, repr(config.task), kernel, accelerator.device.type]
+    device = device_of(config.train)
+    inputs = [base.sha256, repr(config.task), kernel, device.type]
     of_base, of_head = (partial(_cached, config, folder.parent, splits, of) for of in ([*inputs, head], inputs))
-    before = distributed.by_first(lambda: _before(config, model, splits, accelerator.device, of_base))
+    before = distributed.by_first(lambda: _before(config, model, splits, device, of_base))
     baselines = _flat({name: task.score(outputs, splits["test"].labels) for name, outputs in before.items()})
-    head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, accelerator.device, of_head))
-    splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
+    head_alone = distributed.by_first(lambda: _head_alone(config, model, splits, device, of_head))
+    splits = {name: dataclasses.replace(split, autocast=autocast_of(config.train)) for name, split in splits.items()}
     for split, outputs in (head_alone or {}).items():
         name = files.HEAD_ALONE if split == "test" else files.HEAD_ON_VALIDATION
         baselines |= _flat({name: task.score(outputs, splits[split].labels)})
@@ -170,12 +170,11 @@ def prepare(config: RunConfig, run_id: str, folder: Path, reference: Path | None
         frozen = {name: models.mapped(before.pop(name), folder) for name in list(before) if distributed.is_first()}
     if config.train.checkpointing:
         models.checkpoint_layers(model)
-    distributed.spread(model, accelerator.device, config.train.parallel)
-    ledger = _ledger(config, model, splits["train"], accelerator)
+    distributed.spread(model, device, config.train.parallel)
+    ledger = _ledger(config, model, splits["train"])
     return Prepared(
-        config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, accelerator, base.name,
-        base.sha256, weights, original, frozen, census, head, full_update, comparison, baselines, zeros, ledger,
-        started, fresh_peak,
+        config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, base.name, base.sha256,
+        weights, original, frozen, census, head, full_update, comparison, baselines, zeros, ledger, started, fresh_peak,
     )  # fmt: skip
 
 
@@ -245,17 +244,17 @@ def _cached(
     return outputs
 
 
-def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> memory.Ledger:
+def _ledger(config: RunConfig, model: nn.Module, split: Split) -> memory.Ledger:
     """What one training step of this process on the largest batch holds; the weights keep their bits (the rate is 0),
     and so do the running means of batch norms. Of a model in shares nothing is known before it has trained."""
-    batch = split.largest_batch(config.train.batch_size).mine(split.task.kind.weight).to(accelerator.device).inputs
+    batch = split.largest_batch(config.train.batch_size).mine(split.task.kind.weight).to(device_of(config.train)).inputs
     if distributed.is_spread(model):
         return memory.uncategorized(0, tuple(next(iter(batch.values())).shape))
     optimizer = make_optimizer(model.train(), config.train.optimizer, 0.0, config.train.weight_decay)
     loss_of = _loss(METHODS[config.method.name], split.task)
     running = {key: buffer.clone() for key, buffer in model.named_buffers() if key.endswith(OF_BATCH_NORMS)}
     with global_stream(config.seed, "memory"):
-        ledger = memory.record_step(model, optimizer, batch, accelerator.autocast, loss_of).ledger()
+        ledger = memory.record_step(model, optimizer, batch, split.autocast, loss_of).ledger()
     for key, buffer in running.items():
         model.get_buffer(key).copy_(buffer)
     return ledger
@@ -286,7 +285,7 @@ def train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
         return oriented(validation[run.task.metric], run.task.higher_is_better)
 
     trained = training.train(
-        run.model, epoch, _loss(run.method, run.task), budget, config.seed, run.accelerator,
+        run.model, epoch, _loss(run.method, run.task), budget, config.seed,
         lambda: distributed.seen(run.model, run.splits["validation"].score), score_of, sinks, checkpoints,
         partial(run.method.stepped, run.model) if run.method.stepped else None,
     )  # fmt: skip

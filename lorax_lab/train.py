@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -120,28 +121,30 @@ def check_machine(config: TrainConfig) -> None:
     names the key, its value, and what to type instead."""
     require_choice("train.optimizer", config.optimizer, tuple(OPTIMIZERS))
     require_choice("train.schedule", config.schedule, tuple(SCHEDULES))
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if not here.get(config.device, True):
-        raise ConfigError(f"train.device={config.device} is not on this machine; type train.device=auto")
-    device = next(name for name in here if here[name]) if config.device == "auto" else config.device
+    device = device_of(config).type
     if config.precision == "fp16" and device == "cpu":
         raise ConfigError("train.precision=fp16 is not possible on a cpu; type train.precision=bf16 or fp32")
     if config.precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         raise ConfigError("train.precision=bf16 is not possible on this GPU; type train.precision=fp16 or fp32")
 
 
-def make_accelerator(config: TrainConfig) -> Any:
-    """An Accelerator for the configured device and precision; fp32 weights stay the master copy."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+def device_of(config: TrainConfig) -> torch.device:
+    """The device of `train.device`; for `auto` a GPU, else Apple's Metal, else the processor.
 
-    distributed.check_joined()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    precision = "no" if config.precision == "fp32" else config.precision
-    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
-    if config.device not in ("auto", accelerator.device.type):
-        raise ConfigError(f"train.device={config.device} is not on this machine; type train.device=auto")
-    return accelerator
+    Raises:
+        ConfigError: it is not on this machine.
+    """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    device = next(name for name in here if here[name]) if config.device == "auto" else config.device
+    if not here[device]:
+        raise ConfigError(f"train.device={device} is not on this machine; type train.device=auto")
+    return torch.device(device)
+
+
+def autocast_of(config: TrainConfig) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes the context in which a model computes in `train.precision`; fp32 weights stay the master copy."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
+    return partial(torch.autocast, device_of(config).type, dtype) if dtype else nullcontext
 
 
 class Muon(torch.optim.Optimizer):
@@ -205,7 +208,6 @@ def train(
     loss_of: Loss,
     config: TrainConfig,
     seed: int,
-    accelerator: Any,
     validate: Callable[[], Metrics],
     score_of: Callable[[Metrics], float],
     sinks: Sequence[Sink],
@@ -232,13 +234,15 @@ def train(
     steps = plan_steps(config, len(batches))
     pauses = {round(steps * (i + 1) / config.validations) for i in range(config.validations)}
     optimizer = make_optimizer(model, config.optimizer, config.learning_rate, config.weight_decay)
-    optimizer = accelerator.prepare_optimizer(optimizer)
-    model = accelerator.prepare_model(model, evaluation_mode=True)  # else DDP, whose gradients are means
+    device, autocast = device_of(config), autocast_of(config)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")  # else its calls do nothing
+    if isinstance(optimizer, torch.optim.SGD):  # torch's fused one moves its momentum in a step that is skipped
+        vars(optimizer)["_step_supports_amp_scaling"] = False
     parameters = [p for p in model.parameters() if p.requires_grad]
     patience = config.patience or math.inf
     model.train()
     with global_stream(seed, f"dropout-{distributed.rank()}" if distributed.rank() else "dropout"):
-        at = checkpoints.load(model, optimizer, accelerator.scaler) or Position()
+        at = checkpoints.load(model, optimizer, scaler) or Position()
         batches = epoch_batches(at.epoch) if at.epoch else batches
         before, start = at.seconds, time.perf_counter()
         unread: list[tuple[int, list[Tensor], Tensor, float]] = []  # step, losses, norm of the gradients, learning rate
@@ -251,15 +255,17 @@ def train(
             rate = config.learning_rate * learning_rate_factor(at.step, steps, config.warmup, config.schedule)
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
-            losses = _accumulate(model, group, loss_of, accelerator)
+            losses = _accumulate(model, group, loss_of, device, autocast, scaler)
             distributed.sum_gradients(parameters)
-            norm = distributed.full(accelerator.clip_grad_norm_(parameters, config.clip_norm))
+            scaler.unscale_(optimizer)
+            norm = distributed.full(nn.utils.clip_grad_norm_(parameters, config.clip_norm))
             unread.append((at.step + 1, losses, norm, rate))
             saves = distributed.agreed(checkpoints.due())
             settles = saves or at.step + 1 in pauses or at.step + 1 == steps
-            reads = settles or len(unread) >= READ_AFTER.get(accelerator.device.type, READ_LATER)
-            rows = [_read(*values, steps, accelerator.scaler is None) for values in unread] if reads else []
-            optimizer.step()
+            reads = settles or len(unread) >= READ_AFTER.get(device.type, READ_LATER)
+            rows = [_read(*values, steps, not scaler.is_enabled()) for values in unread] if reads else []
+            scaler.step(optimizer)
+            scaler.update()
             if after_step is not None:
                 after_step(at.step + 1, steps)
             optimizer.zero_grad()
@@ -280,7 +286,7 @@ def train(
             at.seconds = before + time.perf_counter() - start
             if saves:
                 PULSE.rest()
-                checkpoints.save(model, optimizer, accelerator.scaler, at)
+                checkpoints.save(model, optimizer, scaler, at)
             for row in rows:
                 for sink in sinks:
                     sink(int(row["step"]), steps, row)
@@ -288,16 +294,7 @@ def train(
     if at.best:
         load_trained(model, at.best)
     kept_step = at.best_step if at.best else at.step
-    _unwrap(model)
     return TrainResult(at.step, kept_step, at.seconds, at.examples, at.tokens, at.history, before)
-
-
-def _unwrap(model: nn.Module) -> None:
-    """Undo what `prepare_model` did, else the model goes on in training's precision. Accelerate's own `unwrap_model`
-    takes the library's decorators of `forward` away too."""
-    vars(model).pop("_is_accelerate_prepared", None)
-    if forward := vars(model).pop("_original_forward", None):
-        model.forward = forward
 
 
 def _are_finite(parameters: list[nn.Parameter]) -> bool:
@@ -314,14 +311,22 @@ def _compare(model: nn.Module, at: Position, score: float, keep: bool) -> None:
         at.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in trained_tensors(model).items()}
 
 
-def _accumulate(model: nn.Module, group: list[Batch], loss_of: Loss, accelerator: Any) -> list[Tensor]:
+def _accumulate(
+    model: nn.Module,
+    group: list[Batch],
+    loss_of: Loss,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    scaler: torch.amp.GradScaler,
+) -> list[Tensor]:
     """Gradients of the group's mean loss Σ wᵢ lossᵢ / Σ wᵢ; returns its terms, which nothing waits for."""
     total_weight = sum(batch.weight for batch in group)
     terms = []
     for batch in group:
-        loss = loss_of(model, batch.to(accelerator.device).inputs) * (batch.weight * batch.share / total_weight)
+        with autocast():
+            loss = loss_of(model, batch.to(device).inputs).float() * (batch.weight * batch.share / total_weight)
         terms.append(loss.detach())
-        accelerator.backward(loss)
+        scaler.scale(loss).backward()
     return terms
 
 

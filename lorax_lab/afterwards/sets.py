@@ -20,7 +20,7 @@ from lorax_lab.record.folder import check_file
 from lorax_lab.record.record import read_record
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split
-from lorax_lab.train import make_accelerator
+from lorax_lab.train import autocast_of
 
 WHOLE = "whole"
 """Stands for k where nothing is cut."""
@@ -62,7 +62,7 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
     test = Split.encoded(task, task.test, base.processor)
     scoring = record.completed.scoring
     if scoring is None or scoring.precision != "fp32":
-        test = replace(test, autocast=make_accelerator(config.train).autocast)
+        test = replace(test, autocast=autocast_of(config.train))
 
     def right(tuned: Any) -> np.ndarray:
         return test.answered(test.outputs(tuned).numpy())["correct"]

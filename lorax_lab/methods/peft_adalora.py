@@ -38,7 +38,8 @@ def penalty(model: Any) -> Tensor:
     """orth_reg_weight · mean ‖P Pᵀ − I‖_F over the factors lora_A and, turned, lora_B (eq. 4): a scalar."""
     named = list(model.named_parameters())
     factors = [p for name, p in named if ".lora_A." in name] + [p.T for name, p in named if ".lora_B." in name]
-    terms = [(P @ P.T - torch.eye(len(P), device=P.device)).norm() for P in factors]
+    with torch.autocast(factors[0].device.type, enabled=False):  # near orthogonal, P Pᵀ − I is bf16's rounding
+        terms = [(P @ P.T - torch.eye(len(P), device=P.device)).norm() for P in factors]
     weight: float = model.peft_attached.wrapper.active_peft_config.orth_reg_weight
     return weight * torch.stack(terms).mean()
 

@@ -79,7 +79,9 @@ class Checkpoints:
         passed, most = time.monotonic() - self.last, MOST_OF_THE_TIME
         return self.seconds is not None and (not self.seconds or passed >= max(self.seconds, self.took / most))
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, position: Position) -> None:
+    def save(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, position: Position
+    ) -> None:
         """Write a checkpoint whole, then remove all but the last two; an `OSError` leaves those before it untouched."""
         start = time.monotonic()
         target = self.folder / f"step-{position.step:06d}"
@@ -87,7 +89,7 @@ class Checkpoints:
         if distributed.is_first():
             shutil.rmtree(scratch, ignore_errors=True)
         state = {key: value for key, value in vars(position).items() if key != "best"}
-        state |= {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
+        state |= {"identity": self.identity, "scaler": scaler.state_dict()}
         best = {f"best/{name}": tensor for name, tensor in position.best.items()}
         tensors = _tensors(model, optimizer) | best
         if distributed.processes() > 1:
@@ -106,7 +108,7 @@ class Checkpoints:
         self.last = time.monotonic()
         self.took = self.last - start
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any) -> Position | None:
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Position | None:
         """Load the newest whole checkpoint into a model, its optimizer and torch's random streams; None where there is
         none. A damaged checkpoint is reported and removed, and the one before it is used."""
         for folder in distributed.from_first(self._all()):
@@ -127,8 +129,7 @@ class Checkpoints:
                 self.tell(f"a checkpoint is damaged and removed: {folder}: {error}")
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
-            if scaler and state["scaler"]:
-                scaler.load_state_dict(state["scaler"])
+            scaler.load_state_dict(state["scaler"])
             return position
         return None
 

@@ -21,7 +21,7 @@ HOME = Path(__file__).parents[1]
 ROOMS = ("data", "tasks", "models", "methods", "memory", "measure", "spectra")
 FILES = ("execute.py", "train.py", "distributed.py", "findings.py", "comparison.py", "streams.py")
 """The rooms and files whose code decides a record's numbers; the others plan, store and show."""
-PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy")
+PACKAGES = ("lorax_lab", "torch", "transformers", "safetensors", "numpy", "scipy")
 
 
 def new_record(config: RunConfig, run_id: str, status: Status, kernel: str, **outcome: Any) -> Record:

@@ -27,7 +27,7 @@ from lorax_lab.serve.exchange import Exchange
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.kind import Kind
 from lorax_lab.tasks.split import Split
-from lorax_lab.train import make_accelerator
+from lorax_lab.train import device_of
 
 ROUNDING = 1e-4
 """Largest difference, relative to the largest output, that fp32 and another order of sums can make."""
@@ -49,7 +49,8 @@ def open_served(folders: list[Path]) -> Served:
     configs = {folder.name: _config(folder) for folder in folders}
     first = next(iter(configs.values()))
     base = _bare(first)
-    base.model.to(make_accelerator(first.train).device)
+    model: nn.Module = base.model
+    model.to(device_of(first.train))
     exchange, tests = Exchange(base), {}
     for folder, config in zip(folders, configs.values(), strict=True):
         exchange.add(folder.name, folder)

@@ -20,7 +20,7 @@ from lorax_lab.record import load_truncation, read_record
 from lorax_lab.record.checkpoints import Checkpoints
 from lorax_lab.record.folder import OUTPUTS, load_arrays, read_history
 from lorax_lab.streams import generator
-from lorax_lab.train import make_accelerator, train
+from lorax_lab.train import train
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_the_losses_are_those_of_peft_and_trainer(kind: str, method: str, tmp_pa
     if rank:
         drawn = {name: model.get_submodule(name).lora_A.detach().clone() for name in names}
     config, never = replace(CONFIG, learning_rate=rate), Checkpoints(tmp_path / "run", {}, None, print)
-    result = train(model, lambda _: batches, KIND.loss, config, 0, make_accelerator(config), dict, len, (), never)
+    result = train(model, lambda _: batches, KIND.loss, config, 0, dict, len, (), never)
     losses, theirs = losses_of_trainer(kind, drawn, [batch.inputs for batch in batches], rate, tmp_path)
     assert [row["train/loss"] for row in result.history] == pytest.approx(losses, rel=1e-5)
     assert losses[2] < losses[0]

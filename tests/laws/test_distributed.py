@@ -15,10 +15,8 @@ from torch.distributed import checkpoint
 
 from lorax_lab import distributed
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import check_together
 from lorax_lab.record import read_record
-from lorax_lab.train import make_accelerator
 
 METHODS = {"full": ["method=full"], "lora": ["method=lora", "rank=2", "reference=false"]}
 RAGGED = ("train.batch_size=7", "train.gradient_accumulation=2", "train.max_steps=8", "train.epochs=2")
@@ -90,7 +88,7 @@ def test_variables_of_a_launcher_that_is_gone_are_refused_before_anything_is_pla
     assert f"{name}=2 is set" in done.stdout
     assert f"unset {name}" in done.stdout
     with pytest.raises(ConfigError, match=f"{name}=2 is set"):
-        make_accelerator(compose(small_run).train)
+        distributed.check_joined()
 
 
 def test_processes_that_do_not_come_are_not_waited_for(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +100,7 @@ def test_processes_that_do_not_come_are_not_waited_for(small_run: list[str], mon
     done = launched(*small_run, "rank=2")
     assert (done.returncode, "WORLD_SIZE=2 is set, and the others do not come" in done.stdout) == (2, True)
     with pytest.raises(ConfigError, match="start this command without torchrun"):
-        make_accelerator(compose(small_run).train)
+        distributed.check_joined()
 
 
 @pytest.mark.parametrize(

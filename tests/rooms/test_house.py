@@ -19,7 +19,7 @@ DOORS = {
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"}, "jinja2": {"analysis", "lorax_lab/audit", "lorax_lab/export"},
-    "datasets": {"lorax_lab/data"}, "accelerate": {"lorax_lab/train"}, "onnx": {"lorax_lab/models"},
+    "datasets": {"lorax_lab/data"}, "onnx": {"lorax_lab/models"},
 }  # fmt: skip
 OURS = ("lorax_lab", "analysis", "experiments")
 ANALYSIS_READS = {"record", "study", "spectra", "streams", "errors"}

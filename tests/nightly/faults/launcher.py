@@ -15,7 +15,7 @@ import pytest
 
 from lorax_lab.record import record
 
-HEAVY = ["transformers.models.bert.modeling_bert", "transformers.models.auto.modeling_auto", "accelerate", "hydra"]
+HEAVY = ["transformers.models.bert.modeling_bert", "transformers.models.auto.modeling_auto", "hydra"]
 OURS = ["execute", "memory", "methods", "models", "tasks", "train", "launch.entry"]
 
 
