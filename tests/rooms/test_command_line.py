@@ -98,6 +98,13 @@ hydra:
 """
 
 
+def test_a_configuration_that_aliases_make_endless_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))]
+    (tmp_path / "config.yaml").write_text("\n".join([*lines, "task: {}", "method: {}"]))
+    done = launched("--config", str(tmp_path), "--dry-run")
+    assert (done.returncode, "aliases" in done.stdout) == (2, True)
+
+
 def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "my conf"
     words = [word.removeprefix("task.") for word in small_run if word.startswith("task.")]
