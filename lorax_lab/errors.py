@@ -78,8 +78,9 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-OF_A_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP)
-"""Errors that another file or folder helps against, also where the system names none: a full disk, a bad name."""
+OF_A_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT)
+"""Errors that another file or folder helps against, also where the system names none: a full disk, a bad name, a folder
+that was removed under the shell."""
 
 
 def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None = None) -> int:
@@ -101,5 +102,7 @@ def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None 
         if error.filename is None and error.errno not in OF_A_PLACE:
             raise
         wrong, cure = error, "; name another file or folder"
+        if error.filename is None and error.errno == errno.ENOENT:  # as of os.getcwd
+            wrong, cure = ConfigError("the folder that this was typed in is gone"), "; cd to one that is there"
     print(f"error: {in_one_line(wrong)}{cure}", file=stream or sys.stderr)
     return 2

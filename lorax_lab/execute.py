@@ -236,12 +236,18 @@ def _cached(
         for part in (*split.rows, split.labels):
             digest.update(pickle.dumps(part))
     name = f"{digest.hexdigest()[:16]}.npz"
-    with suppress(FileNotFoundError, DamagedRecord):
-        if not config.force:
-            return files.load_arrays(store / files.CACHE, name)[baseline]
+
+    def checked(outputs: Outputs) -> dict[str, np.ndarray]:
+        sums = hashlib.sha256(b"".join(key.encode() + outputs[key].tobytes() for key in sorted(outputs)))
+        return {"sha256": np.array(sums.hexdigest())}
+
+    with suppress(FileNotFoundError, DamagedRecord, KeyError):  # KeyError: of a version that kept no hash
+        kept = files.load_arrays(store / files.CACHE, name)
+        if not config.force and kept["hash"] == checked(kept[baseline]):
+            return kept[baseline]
     outputs = compute()
     if outputs is not None:
-        files.save_arrays(store / files.CACHE / name, {baseline: outputs})
+        files.save_arrays(store / files.CACHE / name, {baseline: outputs, "hash": checked(outputs)})
     return outputs
 
 

@@ -130,6 +130,11 @@ def in_our_words() -> Iterator[None]:
             reason = refused(name) if group == "method" else None
             unknown = f"{group}={name}: there is no such {group}; {suggest(name, presets(group))}"
             raise ConfigError(reason or unknown) from None
+        except RuntimeError as error:
+            if not str(error).startswith(("Invalid plugin", "Unknown plugin class")):
+                raise
+            chosen = "launchers and sweepers are chosen by name, as in hydra/launcher=joblib"
+            raise ConfigError(f"{error} (_target_); {chosen}") from None
         except ConfigCompositionException as error:
             if not (key := re.match(r"Could not override '([^']+)'", str(error))):
                 raise

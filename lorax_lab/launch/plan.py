@@ -14,6 +14,8 @@ from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import reference_of
 from lorax_lab.launch.runs import Run
 from lorax_lab.methods import METHODS
+from lorax_lab.record.checkpoints import FOLDER as CHECKPOINTS
+from lorax_lab.record.redact import redact
 from lorax_lab.tasks import kind_of, load_task
 from lorax_lab.tasks.split import check_unlike, encode
 from lorax_lab.train import check_machine
@@ -64,6 +66,7 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
             a matrix's smaller side, weights that are not those of the model's configuration, data that cannot be used.
     """
     for run in runs:
+        _check_folder(run)
         _check_settings(run.config)
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
     sizes = {}
@@ -97,6 +100,18 @@ def check_together(runs: Sequence[Run], has_launcher: bool = False) -> None:
         if train.parallel == SHARD and (train.precision == "fp16" or train.optimizer == "muon"):
             setting = "train.precision=fp16" if train.precision == "fp16" else "train.optimizer=muon"
             raise ConfigError(f"train.parallel=shard with {setting} is not possible; type train.parallel=data")
+
+
+def _check_folder(run: Run) -> None:
+    """Whether the run's files are its own, and its name is one that is shown."""
+    for path in (run.folder, run.folder / CHECKPOINTS):
+        if path.is_symlink():
+            behind = "a run removes old files in its folder, and those behind it may be another's"
+            raise ConfigError(f"{path} is a link: {behind}; remove the link, or type another runs_dir")
+    name = f"{run.run_id} {run.config.task.name}"
+    if redact(name) != name:
+        shown = "the run's folder is named after it, or after the model, and holds no key or password"
+        raise ConfigError(f"task.name={run.config.task.name} is not possible: {shown}; for instance task.name=mine")
 
 
 def _check_settings(config: RunConfig) -> None:
