@@ -1,6 +1,7 @@
 """What can go wrong that is the user's fault, and what to type instead; how every entry ends."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,9 +79,8 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-OF_A_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT)
-"""Errors that another file or folder helps against, also where the system names none: a full disk, a bad name, a folder
-that was removed under the shell."""
+OF_A_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors that another file or folder helps against, also where the system names none: a full disk, a bad name."""
 
 
 def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None = None) -> int:
@@ -92,6 +92,8 @@ def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None 
     """
     cure = ""
     try:
+        if not os.stat(os.curdir).st_nlink:
+            raise ConfigError("the folder that this was typed in is gone; cd to one that is there")
         return work()
     except KeyboardInterrupt:
         print(f"\nstopped{after_stop}", file=stream or sys.stderr)
@@ -102,7 +104,5 @@ def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None 
         if error.filename is None and error.errno not in OF_A_PLACE:
             raise
         wrong, cure = error, "; name another file or folder"
-        if error.filename is None and error.errno == errno.ENOENT:  # as of os.getcwd
-            wrong, cure = ConfigError("the folder that this was typed in is gone"), "; cd to one that is there"
     print(f"error: {in_one_line(wrong)}{cure}", file=stream or sys.stderr)
     return 2

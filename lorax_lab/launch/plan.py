@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from lorax_lab import models
 from lorax_lab.config import SHARD, RunConfig
@@ -29,9 +30,13 @@ def run_of(config: RunConfig) -> Run:
     stands for here. It ends in `?` where they may not be fetched.
 
     Raises:
-        ConfigError: a model or data set that cannot be found.
+        ConfigError: a model or data set that cannot be found, or whose name holds a key or password.
     """
     config = fastest.settled(config)
+    names = f"{Path(config.model).name} {config.task.name}"
+    if redact(names) != names:
+        shown = "the run's folder is named after task and model, and one of the two holds a key or password"
+        raise ConfigError(f"task.name={config.task.name} is not possible: {shown}; for instance task.name=mine")
     try:
         return Run(config, run_id(config, models.model_sha256(config.model), data_sha256(config.task)))
     except NotFetched:
@@ -66,7 +71,9 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
             a matrix's smaller side, weights that are not those of the model's configuration, data that cannot be used.
     """
     for run in runs:
-        _check_folder(run)
+        for path in filter(Path.is_symlink, (run.folder, run.folder / CHECKPOINTS)):
+            behind = "a run removes what is old there, and it may be another's"
+            raise ConfigError(f"{path} is a link: {behind}; remove the link, or type another runs_dir")
         _check_settings(run.config)
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
     sizes = {}
@@ -100,18 +107,6 @@ def check_together(runs: Sequence[Run], has_launcher: bool = False) -> None:
         if train.parallel == SHARD and (train.precision == "fp16" or train.optimizer == "muon"):
             setting = "train.precision=fp16" if train.precision == "fp16" else "train.optimizer=muon"
             raise ConfigError(f"train.parallel=shard with {setting} is not possible; type train.parallel=data")
-
-
-def _check_folder(run: Run) -> None:
-    """Whether the run's files are its own, and its name is one that is shown."""
-    for path in (run.folder, run.folder / CHECKPOINTS):
-        if path.is_symlink():
-            behind = "a run removes old files in its folder, and those behind it may be another's"
-            raise ConfigError(f"{path} is a link: {behind}; remove the link, or type another runs_dir")
-    name = f"{run.run_id} {run.config.task.name}"
-    if redact(name) != name:
-        shown = "the run's folder is named after it, or after the model, and holds no key or password"
-        raise ConfigError(f"task.name={run.config.task.name} is not possible: {shown}; for instance task.name=mine")
 
 
 def _check_settings(config: RunConfig) -> None:

@@ -179,11 +179,9 @@ def test_what_a_run_would_harm_or_show_is_refused_before_it_begins(
     foreign = tmp_path / "foreign"
     for name in ("step-000001", "step-000002", "step-000003"):
         (foreign / name).mkdir(parents=True)
-    words = [*small_run, "rank=2", *[typed] * ("=" in typed)]
-    (_, run) = plan(words)
-    if "=" not in typed:
-        link(run.folder / typed, foreign)
-    done = launched(*words, "force=true")
+    words = [*small_run, "rank=2", "force=true"]
+    link(plan(words)[1].folder / typed, foreign)
+    done = launched(*words, *[typed] * ("=" in typed))
     assert (done.returncode, named in done.stdout) == (2, True), done.stdout
     assert len([*foreign.iterdir()]) == 3
 
