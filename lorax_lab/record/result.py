@@ -13,11 +13,10 @@ MODEL = ConfigDict(extra="forbid", cache_strings=False)
 """Of each class of a record: its types are checked when it is made and when it is read, and it has no other keys. A
 cache of texts would take a quarter of a mebibyte at the first reading, and end a process that has no room."""
 Count = NonNegativeInt
-RANGES = (
-    dict.fromkeys(("accuracy", "f1", "exact_match"), (0.0, 1.0))
-    | dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0))
-    | dict.fromkeys(("log_loss", "nats", "word_error_rate"), (0.0, math.inf))
-)
+RANGES = {
+    "accuracy": (0, 1), "f1": (0, 1), "exact_match": (0, 1), "matthews": (-1, 1), "pearson": (-1, 1),
+    "spearman": (-1, 1), "log_loss": (0, math.inf), "nats": (0, math.inf), "word_error_rate": (0, math.inf),
+}  # fmt: skip
 """Between which numbers a score lies, by its name; one of another name may be any number."""
 ROUNDED = 1e-9
 """By so much may rounding take a score out of its range."""
