@@ -1,6 +1,7 @@
 """What can go wrong that is the user's fault, and what to type instead; how every entry ends."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,6 +92,8 @@ def answer(work: Callable[[], int], after_stop: str = "", stream: TextIO | None 
     """
     cure = ""
     try:
+        if not os.stat(os.curdir).st_nlink:
+            raise ConfigError("the folder that this was typed in is gone; cd to one that is there")
         return work()
     except KeyboardInterrupt:
         print(f"\nstopped{after_stop}", file=stream or sys.stderr)

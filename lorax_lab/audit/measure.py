@@ -31,6 +31,8 @@ from lorax_lab.streams import generator
 
 WANTED = 1e-6
 """Relative to σ_1: smaller values need no digits, since all m of them move no measure by more than m · 1e-6."""
+LARGEST = 1e150
+"""A matrix's norm at most: fp64 holds its square, and the sum of those of all matrices."""
 DRAWN = "nulls_drawn"
 SHOWN = 10
 """How many notes of one kind are printed."""
@@ -103,6 +105,8 @@ def measure_all(
             before = _load(folder, index, matrix.name)
             try:
                 measured = before or measure(matrix, device)
+                if (size := measured.row["frobenius_norm"]) > LARGEST:
+                    raise ValueError(f"its norm is {size:.0e}, and at most {LARGEST:.0e} is measured: a bad file")
                 if nulls and DRAWN not in measured.row:
                     measured = Measured(measured.row | _nulls(matrix, measured.sigma, device), measured.sigma)
             except (ValueError, ArithmeticError) as error:

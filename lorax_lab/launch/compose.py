@@ -27,6 +27,8 @@ VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]
 """How an override begins that only sets a value: it chooses no file, adds or deletes no key, is none of Hydra's, and is
 no mapping, which Hydra merges."""
 
+LARGEST = 100_000
+"""Letters of a configuration at most; a recorded one has about 2,000."""
 FORMS = {
     "int": ("a whole number", "8"),
     "float": ("a number", "0.01"),
@@ -128,6 +130,11 @@ def in_our_words() -> Iterator[None]:
             reason = refused(name) if group == "method" else None
             unknown = f"{group}={name}: there is no such {group}; {suggest(name, presets(group))}"
             raise ConfigError(reason or unknown) from None
+        except RuntimeError as error:
+            if not str(error).startswith(("Invalid plugin", "Unknown plugin class")):
+                raise
+            chosen = "launchers and sweepers are chosen by name, as in hydra/launcher=joblib"
+            raise ConfigError(f"{error} (_target_); {chosen}") from None
         except ConfigCompositionException as error:
             if not (key := re.match(r"Could not override '([^']+)'", str(error))):
                 raise
@@ -271,12 +278,16 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     Raises:
         ConfigError: no such file, or one that is no configuration.
     """
+    import yaml
     from omegaconf import OmegaConf
 
     path, typed_too = path.expanduser(), typed_too or []
     path = path / "config.yaml" if path.is_dir() else path
     try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+        text = path.read_text(encoding="utf-8")
+        if len(text) > LARGEST or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError(f"it has over {LARGEST:,} letters, or YAML aliases (*name), which may stand for millions")
+        content: Any = OmegaConf.to_container(OmegaConf.create(text))
         content["task"], content["method"]
     except Exception as error:  # what is no YAML, or no mapping, has no common error
         raise ConfigError(f"--config {path} is no run's configuration ({error}); name the config.yaml of one") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from lorax_lab import models
 from lorax_lab.config import SHARD, RunConfig
@@ -14,6 +15,8 @@ from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import reference_of
 from lorax_lab.launch.runs import Run
 from lorax_lab.methods import METHODS
+from lorax_lab.record.checkpoints import FOLDER as CHECKPOINTS
+from lorax_lab.record.redact import redact
 from lorax_lab.tasks import kind_of, load_task
 from lorax_lab.tasks.split import check_unlike, encode
 from lorax_lab.train import check_machine
@@ -27,9 +30,13 @@ def run_of(config: RunConfig) -> Run:
     stands for here. It ends in `?` where they may not be fetched.
 
     Raises:
-        ConfigError: a model or data set that cannot be found.
+        ConfigError: a model or data set that cannot be found, or whose name holds a key or password.
     """
     config = fastest.settled(config)
+    names = f"{Path(config.model).name} {config.task.name}"
+    if redact(names) != names:
+        shown = "the run's folder is named after task and model, and one of the two holds a key or password"
+        raise ConfigError(f"task.name={config.task.name} is not possible: {shown}; for instance task.name=mine")
     try:
         return Run(config, run_id(config, models.model_sha256(config.model), data_sha256(config.task)))
     except NotFetched:
@@ -64,6 +71,9 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
             a matrix's smaller side, weights that are not those of the model's configuration, data that cannot be used.
     """
     for run in runs:
+        for path in filter(Path.is_symlink, (run.folder, run.folder / CHECKPOINTS)):
+            behind = "a run removes what is old there, and it may be another's"
+            raise ConfigError(f"{path} is a link: {behind}; remove the link, or type another runs_dir")
         _check_settings(run.config)
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
     sizes = {}

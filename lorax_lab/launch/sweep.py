@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import tempfile
 import time
@@ -57,6 +58,9 @@ def carry_out(configs: list[RunConfig], launcher: Launcher | None, dry_run: bool
     """Check every run, train those that are missing, and print the closing table; or say what would be done. Without a
     launcher of Hydra's, which would start the jobs, worker processes of our own train. Returns the exit code: 0 all
     completed, 1 some not, 130 interrupted."""
+    if (count := distributed.launched()) > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        left_over = "unset it where no launcher started this one"
+        say(f"WORLD_SIZE={count} is set: waiting for the other processes for two minutes at most; {left_over}")
     distributed.join(configs[0].train.device)
     if not distributed.is_first():
         return follow()

@@ -62,6 +62,8 @@ GROUP = "a part of a MergedLinear"
 MERGE = "merge it on the base it was trained on (merge_and_unload), and give the merged model with its base"
 MATRIX = (2, 3, 4, 5)
 """Sides of a factor: a matrix, or a kernel of a convolution."""
+LARGEST = 1e38
+"""PEFT scales in fp32, which ends a little above."""
 RANKNUM_EPS = 1e-5
 """PEFT's AdaLoRA adds this to the rank before it divides by it."""
 CONVOLUTION = re.compile(r"(^|\.)(conv\d*|conv\d?d|downsample)(\.|$)", re.IGNORECASE)
@@ -202,9 +204,11 @@ def read_settings(folder: Path) -> Settings:
 
 
 def number(key: str, value: object) -> float:
-    """The setting's value, if it is a finite number and for a rank a whole one, else a `ConfigError`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{key}={value!s:.80} is not possible: it is a finite number, for instance {key}=16")
+    """The setting's value, if it is a number that fp32 holds and for a rank a whole one, else a `ConfigError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        raise ConfigError(
+            f"{key}={value!s:.80} is not possible: it is a number below {LARGEST:g}; for instance {key}=16"
+        )
     is_possible = key not in ("r", "init_r") or (value >= 1 and value == int(value))
     require(is_possible, key, value, f"it is a whole number from 1 on, for instance {key}=16")
     return value
@@ -269,10 +273,11 @@ def _peft(name: str, settings: Settings, tensors: dict[str, Tensor]) -> Adapter:
         raise ConfigError(f"{odd} is not a name that PEFT saves; it expects for instance layer.lora_A.weight")
     if not modules:
         raise ConfigError("none of its tensors is a lora_A or lora_B")
+    stated = {key: _stated_for(settings, key, list(modules)) for key in PATTERNS} if method == "LORA" else {}
     updates = {}
     for module, parts in modules.items():
         with named(module):
-            updates[module] = _peft_update(module, parts, settings)
+            updates[module] = _peft_update(module, parts, settings | {key: stated[key][module] for key in stated})
     biases, tokens = ([key for key in rest if key.endswith(end)] for end in (LORA_BIAS, TRAINED_TOKENS))
     saved = {key: tensor for key, tensor in rest.items() if key not in (*biases, *tokens)}
     notes = {
@@ -296,7 +301,7 @@ def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
         product = _adalora(name, B, A, _factor(parts, "lora_E"), parts.get("ranknum"), settings)
         return AdapterUpdate(name, "adalora", product, embedding=embedding)
     start = "" if embedding else _start_of(settings)
-    rank, alpha = number_for(settings, "r", name), number_for(settings, "lora_alpha", name)
+    rank, alpha = number("r", settings.get("r")), number("lora_alpha", settings.get("lora_alpha"))
     # a start that is cut from W0 has at most min(out, in) directions, whatever the rank set
     _check_rank(len(A), max(1, min(rank, len(B), A.shape[1])) if start else rank)
     product = LowRank(B, A, scaling_of(alpha, int(rank), rslora))
@@ -337,22 +342,28 @@ def _check_rank(rows: int, rank: float) -> None:
         raise ConfigError(f"its factors have rank {rows}, but the settings give {rank}")
 
 
-def number_for(settings: Settings, key: str, name: str) -> float:
-    """`r` or `lora_alpha` for the module `name`: the value of the first pattern that matches, else the setting itself.
+def _stated_for(settings: Settings, key: str, names: list[str]) -> dict[str, Any]:
+    """`r` or `lora_alpha` of each module: the value of the first pattern that matches, else the setting itself.
 
-    A pattern is a regular expression for the whole name or for its end after a dot, as in PEFT's `get_pattern_key`.
+    A pattern is a regular expression for the whole name or for its end after a dot, as in PEFT's `get_pattern_key`. A
+    file of others may hold one for which Python's `re` would take years; RE2, which pyarrow brings, takes linear time.
 
     >>> settings = {"r": 8, "rank_pattern": {r"layers.[01].q": 4}}
-    >>> [number_for(settings, "r", f"model.layers.{i}.q") for i in range(3)]
-    [4, 4, 8]
+    >>> _stated_for(settings, "r", ["model.layers.1.q", "model.layers.2.q"])
+    {'model.layers.1.q': 4, 'model.layers.2.q': 8}
     """
-    patterns = _patterns(settings, PATTERNS[key])
+    from pyarrow import array
+    from pyarrow.compute import match_substring_regex
+
+    values, patterns = dict.fromkeys(names, settings.get(key)), _patterns(settings, PATTERNS[key])
     try:
-        fitting = [value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
-    except (re.error, OverflowError, RecursionError) as error:
-        expected = f"expected numbers by regular expression: {error}"
+        for pattern, value in reversed(patterns.items()):
+            fits = match_substring_regex(array(names), rf"^(?:(.*\.)?({pattern})$)").to_pylist()
+            values |= {name: value for name, fit in zip(names, fits, strict=True) if fit}
+    except ValueError as error:
+        expected = f"expected numbers by regular expression, without look-around or references: {error}"
         raise ConfigError(f"{PATTERNS[key]}={patterns!s:.200}: {expected}") from error
-    return number(key, fitting[0] if fitting else settings.get(key))
+    return values
 
 
 def _patterns(settings: Settings, key: str) -> dict[str, Any]:

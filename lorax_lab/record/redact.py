@@ -11,23 +11,30 @@ from typing import Any
 
 HIDDEN = "[hidden]"
 SECRET_NAME = re.compile(
-    r"(?i)token(?:_|$)|secret|passw(?:or)?d|credential|(?:^|_)(?:api_?key|key|pass|pat)(?:_|$)|_pwd$"
+    r"(?i)token(?:_|$)|secret|passw(?:or)?d|credential|(?:^|_)(?:api_?key|key|pass|pat|jwt|cookie)(?:_|$)|_pwd$"
 )
 """A variable of such a name holds a secret: `HF_TOKEN`, `PGPASSWORD`, but not `TOKENIZERS_PARALLELISM`."""
 SHORTEST = 8
 """Shorter values are words, such as `true`, that may stand anywhere."""
 TOKENS = re.compile(
-    r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)|\b(?:hf_|wandb_v\d_|gh[oprsu]_|github_pat_|npm_|gsk_)\w{20,}"
-    r"|\b(?:glpat-|sk-(?=[\w-]*\d)|pypi-|AIza)[\w-]{20,}|\bxox[a-z]-[\w-]{10,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"(?<=://)(?:[^/\s:@'\"]*:[^/\s@'\"]+|[^/\s:@'\"]{20,})(?=@)"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^\"-]|-(?!----))*(?:-----END [A-Z ]*-----)?"
+    r"|\beyJ[\w-]+\.eyJ[\w-]+\.[\w-]*|\bxox[a-z]-[\w-]{10,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|\b(?:hf_|api_org_|wandb_v\d_|gh[oprsu]_|github_pat_|npm_|gsk_|[rs]k_(?:live|test)_|whsec_|dckr_pat_|lsv2_pt_"
+    r"|shpat_|pcsk_|tgp_v1_|dop_v1_|r8_(?=[a-zA-Z0-9]{37}\b))\w{20,}"
+    r"|\b(?:gl[a-z]{1,3}t-|(?:sk|xai|pplx)-(?=[\w-]*\d)|nvapi-|pypi-|xapp-|AIza|GOCSPX-|SG\.|ya29\.|hvs\.|\d{8,10}:AA)"
+    r"[\w.-]{20,}"
+    r"|(?:(?<=Bearer )|(?<=access_token=)|(?<=[?&]token=)|(?<=api_key=)|(?<=Signature=)|(?<=[?&]sig=)|(?<=AccountKey=)"
+    r"|(?<=hooks\.slack\.com/services/))[\w.~+/=%-]{20,}"
 )
-"""Tokens of well-known services, and a name and password in an address."""
+"""Tokens of well-known services, private keys, and what an address or a header has to sign in with."""
 
 
 def redact(text: str) -> str:
     """`text` without the values of secret environment variables and without anything like a token.
 
-    >>> redact("https://me:pass@host/file, hf_0123456789abcdefghijklmn")
-    'https://[hidden]@host/file, [hidden]'
+    >>> redact("https://me:pass@host/file?sig=0123456789abcdefghij&a=b, hf_0123456789abcdefghijklmn")
+    'https://[hidden]@host/file?sig=[hidden]&a=b, [hidden]'
     """
     values = _values(frozenset(os.environ.items()))
     return TOKENS.sub(HIDDEN, values.sub(HIDDEN, text) if values else text)

@@ -13,6 +13,13 @@ MODEL = ConfigDict(extra="forbid", cache_strings=False)
 """Of each class of a record: its types are checked when it is made and when it is read, and it has no other keys. A
 cache of texts would take a quarter of a mebibyte at the first reading, and end a process that has no room."""
 Count = NonNegativeInt
+RANGES = {
+    "accuracy": (0, 1), "f1": (0, 1), "exact_match": (0, 1), "matthews": (-1, 1), "pearson": (-1, 1),
+    "spearman": (-1, 1), "log_loss": (0, math.inf), "nats": (0, math.inf), "word_error_rate": (0, math.inf),
+}  # fmt: skip
+"""Between which numbers a score lies, by its name; one of another name may be any number."""
+ROUNDED = 1e-9
+"""By so much may rounding take a score out of its range."""
 UNDEFINED = "undefined"
 """The key of a row of measures that says why some have no value; a row has it only if some have none."""
 
@@ -44,7 +51,7 @@ class Parameters:
     trainable: Count
     adapter: Count
     head: Count
-    total: Count
+    total: PositiveInt
 
 
 @dataclass(frozen=True, config=MODEL)
@@ -84,11 +91,11 @@ class Memory:
     from the run's begin to the end of its training (`phase` = `run`), which has no categories.
     """
 
-    peak_bytes: Count
+    peak_bytes: PositiveInt
     by_category: dict[str, Count]
     phase: str
-    batch_shape: list[Count]
-    process_peak_bytes: Count
+    batch_shape: list[PositiveInt]
+    process_peak_bytes: PositiveInt
     process_peak_covers: str
     device_peak_bytes: Count | None
 
@@ -227,6 +234,14 @@ class Result:
     scoring: Scoring | None = None
     probes: list[Probe] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        probes = {f"probe {probe.name}/{self.metric}": probe.score for probe in self.probes}
+        for row in (self.metrics, self.baselines, probes, *(self.truncation or [])):
+            for key, score in row.items():
+                low, high = RANGES.get(key.rpartition("/")[2], (-math.inf, math.inf))
+                if isinstance(score, int | float) and (score < low - ROUNDED or score > high + ROUNDED):  # not NaN
+                    raise ValueError(f"{key} is {score:g}, and it lies between {low:g} and {high:g}")
 
     def score(self, split: str) -> float:
         """The primary metric on a split; NaN where it is not finite or was not taken."""

@@ -99,6 +99,7 @@ def test_processes_that_do_not_come_are_not_waited_for(small_run: list[str], mon
     monkeypatch.setattr(distributed, "JOINING", timedelta(seconds=1))
     done = launched(*small_run, "rank=2")
     assert (done.returncode, "WORLD_SIZE=2 is set, and the others do not come" in done.stdout) == (2, True)
+    assert "waiting for the other processes" in done.stdout
     with pytest.raises(ConfigError, match="start this command without torchrun"):
         distributed.check_joined()
 

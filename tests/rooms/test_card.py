@@ -173,7 +173,8 @@ def test_an_update_that_stayed_zero_may_have_the_largest_rank() -> None:
     tensors = factors(1, even)
     tensors["h.3.attn.q.lora_A"] = torch.randn(4 * RANK, 48)
     tensors["h.3.attn.q.lora_B"] = torch.zeros(64, 4 * RANK)
-    facts = card(adapter(tensors, rank_pattern={"h.3.attn.q": 4 * RANK}))
+    hangs_re = "(" * 12 + "[a-z.0-9]+" + ")+" * 12 + "!"
+    facts = card(adapter(tensors, rank_pattern={"h.3.attn.q": 4 * RANK, hangs_re: 1}))
     assert [len(module["curve"]) for module in facts["modules"]] == [RANK, RANK]
 
 
@@ -244,6 +245,8 @@ def test_a_wrong_input_is_refused_by_name_and_nothing_is_written(capsys: pytest.
     ]:
         assert named in refused(capsys, *words)
         assert not Path("out").exists()
+    too_large = {name: t.double() * 1e200 for name, t in tensors.items() if name.endswith("A")}
+    assert "its norm is" in refused(capsys, adapter(tensors | too_large, "large"))
 
 
 def test_names_from_a_file_stay_text_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

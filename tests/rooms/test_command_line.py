@@ -98,6 +98,13 @@ hydra:
 """
 
 
+def test_a_configuration_that_aliases_make_endless_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))]
+    (tmp_path / "config.yaml").write_text("\n".join([*lines, "task: {}", "method: {}"]))
+    done = launched("--config", str(tmp_path), "--dry-run")
+    assert (done.returncode, "aliases" in done.stdout) == (2, True)
+
+
 def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "my conf"
     words = [word.removeprefix("task.") for word in small_run if word.startswith("task.")]
@@ -135,6 +142,7 @@ def test_a_sweep_may_join_grids_of_a_file(small_run: list[str], tmp_path: Path) 
         (["rank=2,4"], "type -m"), (["method=lora,lroa", "-m"], "method=lroa"), (["+experiment=mine"], "experiment"),
         (["hydra/launcher=jobli"], "hydra/launcher"), (["--config", "/no/such.yaml"], "/no/such.yaml"),
         (["--config-dir", "/no/such", "rank=2"], "/no/such"), (["rank"], "rank"), (["--dry"], "--dry"),
+        (["hydra.launcher._target_=os.system", "rank=2"], "hydra/launcher=joblib"),
         (["--resolve"], "--resolve"), (["--cfg=job", "rnak=8"], "rnak"), (["nowhere=1"], "there is no key nowhere"),
         (["--rank", "8"], "type rank=8"), (["--lora_alpha=16"], "type method.alpha=16"),
         (["train.lr=1e-3"], "did you mean train.learning_rate?"), (["train.dropout=no"], "method.dropout"),
@@ -146,6 +154,36 @@ def test_a_slip_or_a_word_of_another_trainer_is_answered(typed: list[str], named
     assert done.returncode == 2, shown
     assert named in shown
     assert "Traceback" not in shown
+
+
+def test_a_working_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = launched("rank=2", "--dry-run")
+    assert (done.returncode, "is gone; cd to" in done.stdout) == (2, True)
+
+
+def link(path: Path, to: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(to)
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"), [("", "is a link"), ("checkpoints", "is a link"), ("task.name=hf_" + "a1" * 10, "task.name=")]
+)
+def test_what_a_run_would_harm_or_show_is_refused_before_it_begins(
+    typed: str, named: str, small_run: list[str], tmp_path: Path
+) -> None:
+    """A linked folder or checkpoints, behind which are those of another; a key in the folder's name."""
+    foreign = tmp_path / "foreign"
+    for name in ("step-000001", "step-000002", "step-000003"):
+        (foreign / name).mkdir(parents=True)
+    words = [*small_run, "rank=2", "force=true"]
+    link(plan(words)[1].folder / typed, foreign)
+    done = launched(*words, *[typed] * ("=" in typed))
+    assert (done.returncode, named in done.stdout) == (2, True), done.stdout
+    assert len([*foreign.iterdir()]) == 3
 
 
 def test_of_the_processes_of_a_machine_one_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

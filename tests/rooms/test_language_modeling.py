@@ -268,11 +268,14 @@ def test_the_untrained_model_is_scored_once_for_all_runs_on_the_same_data(tmp_pa
 
     first = untrained("seed=0")
     (file,) = tmp_path.glob(f"runs/{CACHE}/*.npz")
-    ((name, outputs),) = load_arrays(file.parent, file.name).items()
-    save_arrays(file, {name: {part: array * [2, 1] for part, array in outputs.items()}})
-    assert untrained("seed=1", "rank=2") == pytest.approx(2 * first)
+    written = file.stat().st_mtime_ns
+    assert untrained("seed=1", "rank=2") == first
+    assert file.stat().st_mtime_ns == written
+    ((title, outputs),) = load_arrays(file.parent, file.name).items()
+    save_arrays(file, {title: {part: array * [2, 1] for part, array in outputs.items()}})  # they are not believed
+    assert untrained("seed=2", "rank=2") == first
     assert untrained("seed=1", "rank=4", "task.few_shot=0") == pytest.approx(first)
-    assert untrained("seed=1", "task.split_seed=1") != pytest.approx(2 * first)  # other test examples
+    assert untrained("seed=1", "task.split_seed=1") != pytest.approx(first)  # other test examples
     assert len([*file.parent.glob("*.npz")]) == 3
 
 

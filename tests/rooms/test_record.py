@@ -65,6 +65,10 @@ def test_damage_is_named_left_out_and_warned_about(damage: Callable[[bytes], byt
         (lambda r: r["result"]["matrices"]["m"].update(rank=2.5), "rank"),
         (lambda r: r.update(rank=10**30), "rank"), (lambda r: r.update(seed=-1), "seed"),
         (lambda r: r["result"]["time"].update(train_seconds=-1.0), "train_seconds"),
+        (lambda r: r["result"]["metrics"].update({"test/accuracy": 7.0}), "test/accuracy is 7"),
+        (lambda r: r["result"].update(baselines={"head/log_loss": -0.1}), "head/log_loss is -0.1"),
+        (lambda r: r["result"]["truncation"][0].update(accuracy=1.1), "accuracy is 1.1"),
+        (lambda r: r["result"]["memory"].update(peak_bytes=0), "peak_bytes"),
     ],
 )  # fmt: skip
 def test_what_is_no_record_is_refused_with_its_place(change: Callable[[Any], Any], key: str, tmp_path: Path) -> None:

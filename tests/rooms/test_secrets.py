@@ -31,7 +31,9 @@ SECRETS = {
 TOKENS = [
     "hf_" + "Zz09" * 8, "wandb_v1_" + "a1" * 15, "ghp_" + "c3D4" * 9, "github_pat_" + "a1" * 20,
     "sk-proj-" + "Ab1_" * 9, "glpat-" + "Ab_-" * 5, "xoxb-1234567890-abcdef", "AIza" + "x" * 35,
-    "ASIA" + "ABCD1234" * 2,
+    "ASIA" + "ABCD1234" * 2, f"eyJ{'a1' * 9}.eyJ{'b2' * 9}.{'c3-_' * 9}", "sk_live_" + "a1B2" * 6, "SG." + "Ab1_." * 12,
+    f"-----BEGIN RSA PRIVATE KEY-----\n{'MIIE+/09' * 8}\n-----END RSA PRIVATE KEY-----", "ya29." + "Ab1_" * 9,
+    "r8_" + "a" * 37, "nvapi-" + "Ab1_" * 9, "12345678:AA" + "Ab-_" * 8,
 ]  # fmt: skip
 
 
