@@ -19,6 +19,7 @@ import pandas as pd
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.files import write_csv, write_text
 from lorax_lab.record.folder import OUTPUTS, load_arrays
+from lorax_lab.record.statistics import Interval, crossed
 from lorax_lab.study.answers import Line, answers_of, with_groups
 
 from . import style
@@ -29,7 +30,6 @@ from .study.comparison import NONE, added
 from .study.figures import answer as figure
 from .study.records import score_of
 from .study.share import Zero
-from .study.statistics import Interval, crossed
 from .variants import REFERENCE
 
 HEAD = "head"
