@@ -15,12 +15,13 @@ from rich.text import Text
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
-from lorax_lab.record.answer import Arm, answers, gain, longer
+from lorax_lab.record.answer import answers, gain, longer
 from lorax_lab.record.comparable import comparable, key_of, settings_of
 from lorax_lab.record.direction import labelled, scored_on
 from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
 from lorax_lab.record.probes import probe_lines
 from lorax_lab.record.record import Record
+from lorax_lab.record.result import Result
 from lorax_lab.record.share import difference, reference_of, share_kept
 
 DIFFERENCE, SHARE = "from full", "share kept"
@@ -28,6 +29,8 @@ DIFFERENCE, SHARE = "from full", "share kept"
 full fine-tuning brings over the head alone."""
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
+Runs = dict[int, tuple[Path, Result]]
+"""The folder and the result of each run of an arm, by seed."""
 Cells = dict[str, str]
 """What a row of the table has under each heading."""
 
@@ -110,7 +113,7 @@ def _result(row: Row, kinds: set[str], runs_dir: Path) -> Cells:
 def _intervals(rows: list[Row], settings: list[Cells], runs_dir: Path) -> list[str]:
     """The difference of each arm of several seeds from full fine-tuning with its interval, and the answer of all runs
     of the store that may be compared with these."""
-    by_arm: dict[str, tuple[Arm, Arm]] = {}
+    by_arm: dict[str, tuple[Runs, Runs]] = {}
     groups: dict[str, Record] = {}
     for row, dials in zip(rows, settings, strict=True):
         if (done := row.done) is None or done.is_trial:
@@ -142,13 +145,9 @@ def _next(rows: list[Row], runs_dir: Path) -> list[str]:
     runs = "" if runs_dir == Path("runs") else f" --runs {runs_dir}"
     seeds = len({row.config.seed for row in rows if row.done})
     more = "seed=0,1,2 for intervals"
-    short = [
-        row.done
-        for row in rows
-        if row.done and (full := reference_of(row.done, runs_dir)) and difference(row.done, full) is None
-    ]
-    if short:
-        more = f"{longer(short[0].config)} (full fine-tuning does not beat the linear probe)"
+    compared = [(row.done, full) for row in rows if row.done and (full := reference_of(row.done, runs_dir))]
+    if any(difference(run, full) is None for run, full in compared):
+        more = f"{longer(compared[0][0].config)} (full fine-tuning does not beat the linear probe)"
     elif seeds > 1:
         more = f"python -m analysis compare {runs_dir} (shares; intervals over examples too)"
     return [f"next: python -m analysis report{runs} (one page of all runs); {more}"]
