@@ -31,7 +31,7 @@ from lorax_lab.record.folder import (
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import Result
 from lorax_lab.record.share import MOST, from_where, needed
-from lorax_lab.record.statistics import Interval, crossed
+from lorax_lab.record.statistics import NOTHING, Interval, crossed
 
 Arm = Mapping[int, tuple[Path, Result]]
 """The folder and the result of each run of an arm, by seed."""
@@ -156,7 +156,7 @@ def _of_ranks(who: str, by_rank: Mapping[int, Arm], full: Arm, head: Arm | None,
     contrasts = [crossed(arm - MOST * ones - (1 - MOST) * zeros).interval().oriented(higher) for arm in of_ranks]
     by_size = dict(zip(by_rank, contrasts, strict=True))
     said["low"] = next((rank for rank, contrast in by_size.items() if contrast.high >= 0), None)
-    said["mean"] = from_where({rank: contrast.mean for rank, contrast in by_size.items()}, 0.0, True)
+    said["mean"] = from_where({rank: contrast.mean for rank, contrast in by_size.items()}, -NOTHING, True)
     said["surely"] = from_where({rank: contrast.low for rank, contrast in by_size.items()}, 0.0, True)
     ends = ("surely", "surely"), ("mean", "on average"), ("low", "inconclusive")
     return SENTENCES[next((name for end, name in ends if said[end] is not None), "short")].format_map(said)

@@ -140,7 +140,7 @@ def test_functional_rank_holds_cuts_and_trained_ranks(study: Store) -> None:
         (
             {},
             {0: 0.5, 4: 0.79, 16: 0.8},
-            "The top 4 of 16 directions of the full update retain 90 % of its gain over k",
+            "The top 4 of 16 directions of the full update retain 90 % of its gain ov",
         ),
     ],
 )
