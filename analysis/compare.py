@@ -229,7 +229,7 @@ def _shares(
 
 
 def _enough(shares: pd.DataFrame | None) -> list[dict[str, Any]]:
-    if shares is None:
+    if shares is None or shares["seeds"].max() < 2:  # one seed is not enough to tell
         return []
     return [
         {"variant": variant, "side": side, "sizes": {s: share.enough(rows, s) for s in share.SHARES}}

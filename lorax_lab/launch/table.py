@@ -17,7 +17,7 @@ from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
 from lorax_lab.record.answer import answers, gain, longer
 from lorax_lab.record.comparable import comparable, key_of, settings_of
-from lorax_lab.record.direction import labelled, scored_on
+from lorax_lab.record.direction import labelled, oriented, scored_on
 from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
 from lorax_lab.record.probes import probe_lines
 from lorax_lab.record.record import Record
@@ -27,6 +27,8 @@ from lorax_lab.record.share import difference, reference_of, share_kept
 DIFFERENCE, SHARE = "from full", "share kept"
 """The headings of a run's difference from full fine-tuning, above 0 is better, and of the share that it keeps of what
 full fine-tuning brings over the head alone."""
+LINEAR, BAG = "linear probe", "bag of words"
+"""What a task scores without fine-tuning: a head that was fitted alone, and the strongest of the leak probes."""
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
 Runs = dict[int, tuple[Path, Result]]
@@ -164,13 +166,22 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _baselines(rows: list[Row]) -> list[str]:
-    """What the models of the sweep score on the test split before training, and a head that is fitted alone, a line for
-    each model and task."""
+    """What the models of the sweep score on the test split before training, and a linear probe of them, a line for each
+    model and task; and the stronger of that probe and of a bag of words, below which no fine-tuning counts."""
     lines: dict[str, None] = {}
     for row in rows:
-        if row.done and (baselines := row.done.completed.baselines):
-            of_test = {key: value for key, value in baselines.items() if not key.startswith(HEAD_ON_VALIDATION)}
-            names = {key: key.replace(f"{HEAD_ALONE}/", "head alone ").replace("/", " ") for key in of_test}
-            scores = ", ".join(f"{names[key]} {_number(value)}" for key, value in of_test.items())
-            lines[f"the frozen {Path(row.config.model).name} on {row.config.task.name}: {scores}"] = None
+        if not row.done or not (baselines := row.done.completed.baselines):
+            continue
+        result, task = row.done.completed, row.config.task.name
+        of_test = {key: value for key, value in baselines.items() if not key.startswith(HEAD_ON_VALIDATION)}
+        names = {key: key.replace(f"{HEAD_ALONE}/", f"{LINEAR} ").replace("/", " ") for key in of_test}
+        scores = ", ".join(f"{names[key]} {_number(value)}" for key, value in of_test.items())
+        lines[f"the frozen {Path(row.config.model).name} on {task}: {scores}"] = None
+        zeros = {probe.name: probe.score for probe in result.probes if probe.name == BAG}
+        head = baselines.get(f"{HEAD_ALONE}/{result.metric}")
+        if zeros and head is not None:
+            zeros[LINEAR] = head
+            best, other = sorted(zeros, key=lambda name: oriented(-zeros[name], result.higher_is_better))
+            stronger = f"{best} {zeros[best]:.3f}, before {other} {zeros[other]:.3f}"
+            lines[f"the best on {task} without fine-tuning: {stronger} (test {result.metric})"] = None
     return list(lines)

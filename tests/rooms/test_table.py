@@ -15,6 +15,7 @@ from lorax_lab.launch.table import DIFFERENCE, SHARE, Row, table
 from lorax_lab.record import measures
 from lorax_lab.record.folder import HEAD_ALONE
 from lorax_lab.record.record import write_record
+from lorax_lab.record.result import Probe
 
 DIALS = {
     "model=smollm2": "model", "task=boolq": "task", "method=full": "method", "rank=16": "rank", "seed=1": "seed",
@@ -111,6 +112,15 @@ def test_a_run_has_its_share_of_what_full_fine_tuning_brings_over_the_head_alone
     cells = {str(column.header): str(next(column.cells)) for column in shown.renderables[0].columns}
     assert (cells[DIFFERENCE], SHARE in cells) == ("—", False)
     assert "train.epochs=4, and for the rate method=full" in str(shown.renderables[-1])
+
+
+@pytest.mark.parametrize(
+    ("bag", "best"), [(0.778, "bag of words 0.778, before linear"), (0.7, "linear probe 0.754, be")]
+)
+def test_the_stronger_of_linear_probe_and_bag_of_words_is_the_zero_and_is_named(bag: float, best: str) -> None:
+    probes = [Probe("majority class", 0.525, 0.5), Probe("token", 0.6, 0.5), Probe("bag of words", bag, 0.7)]
+    full = row("method=full", "task=sarcasm", baselines={f"{HEAD_ALONE}/accuracy": 0.754}, probes=probes)
+    assert any(f"the best on sarcasm without fine-tuning: {best}" in line for line in printed([full]))
 
 
 def test_an_arm_of_several_seeds_has_an_interval_of_its_difference(tmp_path: Path) -> None:
