@@ -55,7 +55,8 @@ def known_keys() -> tuple[str, ...]:
 
 def spell_out(overrides: list[str], folder: Path = CONF) -> list[str]:
     """Overrides that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`. A
-    setting that not every method or kind of task has is added where it is missing; `typed` then checks its name.
+    setting that not every method or kind of task has is added where it is missing; `typed` then checks its name. A
+    budget that is typed counts: the least number of steps of `task=local` is then left out.
 
     Raises:
         ConfigError: a task that looks like a misspelt preset.
@@ -71,6 +72,10 @@ def spell_out(overrides: list[str], folder: Path = CONF) -> list[str]:
         if similar and "/" not in task and not Path(task).exists():
             raise ConfigError(f"task={task} is not a preset; did you mean {' or '.join(similar)}? or a data set id")
         spelled += ["task=hub", f"++task.path={quoted(task)}", f"++task.name={quoted(task)}"]
+    keys = {override.partition("=")[0].lstrip("+") for override in spelled}
+    typed_budget = keys & {"train.epochs", "train.max_steps", "task.train_examples"}
+    if "task=local" in spelled and typed_budget and "task.least_steps" not in keys:
+        spelled.append("++task.least_steps=null")
     return spelled
 
 
@@ -281,6 +286,7 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     except Exception as error:  # what is no YAML, or no mapping, has no common error
         raise ConfigError(f"--config {path} is no run's configuration ({error}); name the config.yaml of one") from None
     content.pop("force", None)
+    content["task"].pop("least_steps", None)  # its epochs are recorded
     replaced = {override.partition("=")[0] for override in typed_too} & {"task", "method"}
     if "method" in replaced:  # a method's file sets these
         content.pop("rank", None)
