@@ -27,6 +27,8 @@ VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]
 """How an override begins that only sets a value: it chooses no file, adds or deletes no key, is none of Hydra's, and is
 no mapping, which Hydra merges."""
 
+BUDGET = {"train.epochs", "train.max_steps", "task.train_examples"}
+"""What a person types who chooses how long to train."""
 FORMS = {
     "int": ("a whole number", "8"),
     "float": ("a number", "0.01"),
@@ -73,8 +75,7 @@ def spell_out(overrides: list[str], folder: Path = CONF) -> list[str]:
             raise ConfigError(f"task={task} is not a preset; did you mean {' or '.join(similar)}? or a data set id")
         spelled += ["task=hub", f"++task.path={quoted(task)}", f"++task.name={quoted(task)}"]
     keys = {override.partition("=")[0].lstrip("+") for override in spelled}
-    typed_budget = keys & {"train.epochs", "train.max_steps", "task.train_examples"}
-    if "task=local" in spelled and typed_budget and "task.least_steps" not in keys:
+    if "task=local" in spelled and keys & BUDGET and "task.least_steps" not in keys:
         spelled.append("++task.least_steps=null")
     return spelled
 
@@ -286,8 +287,10 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     except Exception as error:  # what is no YAML, or no mapping, has no common error
         raise ConfigError(f"--config {path} is no run's configuration ({error}); name the config.yaml of one") from None
     content.pop("force", None)
-    content["task"].pop("least_steps", None)  # its epochs are recorded
-    replaced = {override.partition("=")[0] for override in typed_too} & {"task", "method"}
+    keys = {override.partition("=")[0] for override in typed_too}
+    replaced = keys & {"task", "method"}
+    if keys & BUDGET:
+        content["task"].pop("least_steps", None)
     if "method" in replaced:  # a method's file sets these
         content.pop("rank", None)
         content.get("train", {}).pop("learning_rate", None)
