@@ -17,20 +17,21 @@ import numpy as np
 import pandas as pd
 
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.record.direction import oriented
 from lorax_lab.record.files import write_csv, write_text
 from lorax_lab.record.folder import OUTPUTS, load_arrays
+from lorax_lab.record.statistics import Interval, crossed
 from lorax_lab.study.answers import Line, answers_of, with_groups
 
-from . import style
-from .groups import FIRST, RUNS, Group, command, is_input, load
+from . import gaps, style
+from .groups import FIRST, RUNS, Group, command, load
 from .pages import render
 from .study import share
 from .study.comparison import NONE, added
 from .study.figures import answer as figure
 from .study.records import score_of
 from .study.share import Zero
-from .study.statistics import Interval, crossed
-from .variants import REFERENCE
+from .variants import COLLAPSED, REFERENCE, collapsed
 
 HEAD = "head"
 """The method that trains the head alone."""
@@ -48,7 +49,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder of page, tables and figures")
     options = parser.parse_args(arguments)
     out = options.out
-    compared = [compare(group, options.against) for group in groups(options.folder)]
+    compared, without = [], list[ConfigError]()
+    for group in groups(options.folder):
+        try:
+            compared.append(compare(group, options.against))
+        except ConfigError as no_such_arm:
+            without.append(no_such_arm)
+            print(f"left out: {' '.join(group.shared)}: {no_such_arm}")
+    if not compared:
+        raise without[0]
     for facts in compared:
         write_csv(out / f"{facts['name']}.csv", facts["table"])
         if (rows := facts["shares"]) is not None:
@@ -61,19 +70,25 @@ def main(arguments: list[str]) -> int:
 
 
 def groups(runs_dir: Path) -> list[Group]:
-    """The completed runs of a folder by model, task and data, of which there are two arms or more.
+    """The groups of comparable runs of a folder, as the report has them, of which there are two arms or more.
 
     Raises:
         ConfigError: no such folder, or no two arms to compare.
     """
-    recorded = load(runs_dir, is_input)
+    recorded = load(runs_dir)
     for damage in recorded.damages:
         print(f"left out: {damage}")
-    comparable = [group for group in recorded.groups if len(set(group.runs["arm_key"])) > 1]
-    if not comparable:
+    groups: list[Group] = []
+    for group in recorded.groups:
+        if len(set(group.runs["arm_key"])) > 1:
+            groups.append(group)
+        else:
+            print(f"left out: {group.runs['arm'].iloc[0]}, the only arm of {' '.join(group.shared)}")
+    if not groups:
         typed = command(FIRST, runs_dir)
-        raise ConfigError(f"{runs_dir} has no two arms of one model and task; type {typed}, or name another folder")
-    return comparable
+        alike = "two arms of one model, task and budget"
+        raise ConfigError(f"{runs_dir} has no {alike}; type {typed}, or name another folder")
+    return groups
 
 
 def compare(group: Group, against: str | None = None) -> dict[str, Any]:
@@ -93,12 +108,28 @@ def compare(group: Group, against: str | None = None) -> dict[str, Any]:
     reference = _reference(group, list(arms), against)
     is_full = runs[reference]["method"].iloc[0] == REFERENCE
     zero = _zero(group, arms, reference) if is_full else None
+    unfair = _unfair(group, runs[reference], arms[reference], zero)
     table = pd.DataFrame([_row(group, runs[arm], arms[arm], arms[reference], zero) for arm in arms])
+    if unfair:
+        table = table.loc[:, ~table.columns.str.startswith(("difference", "share"))]
     shares = _shares(group, runs, arms, arms[reference], zero)
     facts: dict[str, Any] = {"name": group.name, "title": group.title, "metric": group.metric, "reference": reference}
     facts |= {"zero": zero and zero[0], "table": table, "shares": shares, "enough": _enough(shares)}
+    facts |= {"answer": group.answer, "collapsed": collapsed(group.runs).strip(), "versions": gaps.versions(group)}
+    facts |= {"settings": {key: sorted(set(group.runs[key]) - {""}) for key in group.dials}}
     single = table.loc[(table["arm"] != reference) & (table.get("paired", pd.Series(0, table.index)) < 2), "arm"]
-    return facts | {"single": list(single), "why": _why(is_full, zero, table)}
+    return facts | {"single": list(single), "why": unfair or _why(is_full, zero, table)}
+
+
+def _unfair(group: Group, runs: pd.DataFrame, reference: Lines, zero: Zero | None) -> str:
+    """Why nothing is learned from a difference from the reference, in words; empty where it is."""
+    if runs[COLLAPSED].all():
+        return "every run of the reference collapsed, so there are no differences from it"
+    if zero is None:
+        return ""
+    full, nothing = (np.mean([score_of(line, "test") for line in of.values()]) for of in (reference, zero[1]))
+    brings = oriented(float(full - nothing), group.higher_is_better)
+    return "" if brings > 0 else f"full fine-tuning does not beat the {zero[0]}, so there are no differences from it"
 
 
 def _why(is_full: bool, zero: object, table: pd.DataFrame) -> str:
@@ -150,8 +181,13 @@ def _zero(group: Group, arms: Mapping[str, Lines], reference: str) -> Zero | Non
 
 def _row(group: Group, runs: pd.DataFrame, arm: Lines, reference: Lines, zero: Zero | None) -> dict[str, Any]:
     first, scores = runs.iloc[0], [score_of(line, "test") for line in arm.values()]
-    row = {"arm": first["arm"], "rank": first["rank"], "seeds": len(scores), "score": float(np.mean(scores))}
-    row |= {"trainable": int(first["parameters.trainable"])}
+    row: dict[str, Any] = {
+        "arm": first["arm"],
+        "rank": first["rank"],
+        "seeds": len(scores),
+        "score": float(np.mean(scores)),
+    }
+    row |= {"trainable": int(first["parameters.trainable"]), "collapsed": int(runs[COLLAPSED].sum())}
     if arm is reference:
         return row
     gain = _gain(arm, reference, group.higher_is_better)
@@ -193,7 +229,7 @@ def _shares(
 
 
 def _enough(shares: pd.DataFrame | None) -> list[dict[str, Any]]:
-    if shares is None:
+    if shares is None or shares["seeds"].max() < 2:  # one seed is not enough to tell
         return []
     return [
         {"variant": variant, "side": side, "sizes": {s: share.enough(rows, s) for s in share.SHARES}}

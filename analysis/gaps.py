@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from lorax_lab.record import record, variation
+from lorax_lab.record.comparable import config_of, hashes_of, settings_of
 from lorax_lab.record.record import Record
 
-from .groups import Group, Recorded, command, config_of, hashes_of, settings_of
+from .groups import Group, Recorded, command
 from .variants import METHOD_NAMES, REFERENCE
 
 TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ import pandas as pd
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.record import variation
+from lorax_lab.record.answer import answers
+from lorax_lab.record.comparable import config_of, is_shared, key_of, settings_of
 from lorax_lab.record.direction import oriented, scored_on
 from lorax_lab.record.record import Record, scan
 from lorax_lab.record.tables import load_matrices, load_runs, load_truncation
@@ -117,6 +119,11 @@ class Group:
         return self.runs[(self.runs["method"] != REFERENCE) | self.runs["best"]]
 
     @property
+    def answer(self) -> str:
+        """What its runs say of the rank, in sentences; empty where no full fine-tune is recorded."""
+        return " ".join(answers({Path(run["folder"]): self.records[run["run_id"]] for _, run in self.runs.iterrows()}))
+
+    @property
     def measures(self) -> pd.DataFrame:
         """The mean of each measure of `spectra.MEASURES` over a run's matrices, by run id, and that of noise under
         `null.…`; NaN where one of them has none. Empty where no update was measured."""
@@ -143,19 +150,9 @@ class Recorded(NamedTuple):
     doubles: dict[str, str]
 
 
-def is_shared(key: str) -> bool:
-    """Whether runs must agree in a setting to be in one group: inputs, task and budget."""
-    return is_input(key) or (key.startswith("train.") and not variation.of_method(key))
-
-
-def is_input(key: str) -> bool:
-    """Whether a setting, or the key of an override, is the model, the task or its data."""
-    return key in ("task", *variation.INPUTS) or key.startswith(("inputs.", "task."))
-
-
-def load(runs_dir: Path, agree: Callable[[str], bool] = is_shared) -> Recorded:
-    """Read a folder of runs; those of a group agree in the settings that `agree` is true of. Trials of learning rates
-    are in no group: they are scored on validation alone.
+def load(runs_dir: Path) -> Recorded:
+    """Read a folder of runs, those of a group being comparable. Trials of learning rates are in no group: they are
+    scored on validation alone.
 
     Raises:
         ConfigError: there is no such folder.
@@ -163,9 +160,6 @@ def load(runs_dir: Path, agree: Callable[[str], bool] = is_shared) -> Recorded:
     if not runs_dir.is_dir():
         typed = command(FIRST, runs_dir)
         raise ConfigError(f"there is no folder {runs_dir}; type {typed} or say where the runs are: --runs FOLDER")
-
-    def key(settings: Settings) -> str:
-        return json.dumps({name: value for name, value in settings.items() if agree(name)}, sort_keys=True)
 
     records, damages = scan(runs_dir)
     by_id = {record.run_id: record for record in records.values()}
@@ -175,30 +169,13 @@ def load(runs_dir: Path, agree: Callable[[str], bool] = is_shared) -> Recorded:
     members: dict[str, dict[Path, Record]] = {}
     for folder, record in done.items():
         if record.run_id not in doubles:
-            members.setdefault(key(settings[record.run_id]), {})[folder] = record
+            members.setdefault(key_of(settings[record.run_id]), {})[folder] = record
     groups = sorted((_group_of(runs, settings, runs_dir) for runs in members.values()), key=lambda group: group.name)
-    homes = {key(settings_of(record, by_name=True)): group for group in groups for record in group.records.values()}
+    homes = {key_of(settings_of(record, by_name=True)): group for group in groups for record in group.records.values()}
     for record in (record for record in by_id.values() if not record.result and not record.is_trial):
-        if home := homes.get(key(settings_of(record, by_name=True))):
+        if home := homes.get(key_of(settings_of(record, by_name=True))):
             home.unfinished.append(record)
     return Recorded(by_id, groups, damages, doubles)
-
-
-def config_of(record: Record) -> dict[str, Any]:
-    """A record's configuration, with the rank and the seed that the record says."""
-    return record.config | {"rank": record.rank, "seed": record.seed}
-
-
-def settings_of(record: Record, by_name: bool = False) -> Settings:
-    """What decides a run's training; hashes stand for the names of its inputs unless `by_name`."""
-    hashes = hashes_of(record) if record.result and not by_name else None
-    return variation.training(variation.settings(config_of(record), hashes))
-
-
-def hashes_of(record: Record) -> dict[str, Any]:
-    """The hashes of a completed run's inputs, as settings."""
-    inputs = record.completed.inputs
-    return {"inputs.model_sha256": inputs.model_sha256, "inputs.data_sha256": inputs.data_sha256}
 
 
 def command(overrides: Sequence[str], runs_dir: Path) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorax_lab.record.statistics import Interval, crossed, t_interval
+
 from .pages import render
 from .paper.readings import FAILS, HOLDS, NOT_TOLD, Reading, above, between, within
 from .study import comparison, share
 from .study.figures import forgetting
 from .study.records import RECORDS, Records
-from .study.statistics import Interval, crossed, t_interval
 from .study.validator import breaches, selection_of
 from .which_rank import Cell, cells
 

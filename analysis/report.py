@@ -24,7 +24,7 @@ from lorax_lab.record.probes import probe_lines
 from lorax_lab.record.record import Record
 
 from . import gaps, style
-from .figures import FIGURES, functional_rank
+from .figures import FIGURES
 from .groups import FIRST, NULL, RUNS, CannotDraw, Group, Recorded, command, load
 from .pages import environment
 from .variants import METHOD_NAMES
@@ -100,19 +100,11 @@ def _varied(group: Group) -> Row:
 
 def _group(group: Group, runs_dir: Path) -> Row:
     return _varied(group) | {
-        "finding": _finding(group),
+        "finding": group.answer,
         "missing": gaps.missing(group),
         "unlike": gaps.versions(group),
         "figures": [_figure(name, group, runs_dir) for name in FIGURES],
     }
-
-
-def _finding(group: Group) -> str:
-    """What the answer figure shows, in a sentence; nothing where it cannot be drawn."""
-    try:
-        return f"{functional_rank.finding(functional_rank.table(group))}."
-    except CannotDraw:
-        return ""
 
 
 def _figure(name: str, group: Group, runs_dir: Path) -> Row:

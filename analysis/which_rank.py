@@ -19,6 +19,7 @@ import pandas as pd
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.files import write_csv, write_text
+from lorax_lab.record.statistics import LEVEL, Interval, t_interval
 
 from .pages import render
 from .scores import UNITS
@@ -27,7 +28,6 @@ from .study.command import load_all
 from .study.comparison import seeds_of
 from .study.figures.capacity import BITS_A_NUMBER, COUNTING_FACTOR
 from .study.records import RECORDS, Records, score_of
-from .study.statistics import LEVEL, Interval, t_interval
 from .study.validator import breaches
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -7,20 +7,17 @@ shows the effect of these alone.
 
 import math
 from itertools import cycle
-from statistics import median
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lorax_lab.record.direction import oriented
 from lorax_lab.record.folder import HEAD_ON_VALIDATION
-from lorax_lab.record.share import MOST, from_where, needed
 
 from .. import constant, scores, style
 from ..groups import CannotDraw, Group
-from ..variants import COLLAPSED, REFERENCE, best_of, collapsed, of_collapsed, shared
+from ..variants import REFERENCE, best_of, collapsed, of_collapsed, shared
 
 TITLE = "validation score of the full update cut at k, and of LoRA trained at rank k: the answer"
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -29,6 +26,8 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ZERO = "head_alone"
 """The column of what a head that was fitted alone scores on validation, by seed. A table has it where that is known."""
+ANSWER = "answer"
+"""The column of what all runs of the group say, on test (`record.answer`)."""
 WHOLE = "whole update: W₀ + ΔW"
 
 
@@ -36,7 +35,7 @@ def table(group: Group) -> pd.DataFrame:
     """One row per seed, part and k: `cut` and `remainder` of the full update, and `trained` at rank k. A search scores
     other cuts of each seed.
 
-    Columns: model, task, settings, metric, examples, those of `group.columns`, part, k, score.
+    Columns: model, task, settings, metric, answer, examples, those of `group.columns`, part, k, score.
 
     Raises:
         CannotDraw: there is no completed full fine-tune.
@@ -51,7 +50,7 @@ def table(group: Group) -> pd.DataFrame:
     trained = trained.assign(part="trained", k=trained["rank"].astype(int))
     columns = [*group.columns, "part", "k", "score"]
     rows = pd.concat([part[columns] for part in (cuts, trained) if len(part)], ignore_index=True)
-    same: dict[str, Any] = {**group.title, "metric": group.metric}
+    same: dict[str, Any] = {**group.title, "metric": group.metric, ANSWER: group.answer}
     same["examples"] = int(full["inputs.examples.validation"].iloc[0])
     rows = rows.astype({"rank": "Int64"}).assign(**same)[[*same, *columns]]
     rows = rows.assign(**{scores.SCORED: split}) if (split := group.scored_on("")) else rows
@@ -60,49 +59,6 @@ def table(group: Group) -> pd.DataFrame:
     if column in full and full[column].notna().all():
         rows[ZERO] = rows["seed"].map(full.set_index("seed")[column])
     return scores.directed(rows, group.higher_is_better)
-
-
-def finding(table: pd.DataFrame) -> str:
-    """What the figure shows, in a sentence: the smallest k and rank from which on all keep `MOST` of what fine-tuning
-    brings over the head alone or, where none was fitted, over k = 0; k of each seed's own cuts, the rank of means.
-    Nothing is told where nothing is brought, and by a full fine-tune that collapsed."""
-    cuts = table[table["part"] == "cut"]
-    if COLLAPSED in cuts and cuts[COLLAPSED].all():
-        return "every full fine-tune collapsed, so its cuts say nothing of the rank"
-    full, higher = int(cuts["k"].max()), scores.higher_is_better(table)
-    all_directions = cuts[cuts["k"] == full]
-    uncut = float(all_directions["score"].mean())
-    zero = float((all_directions[ZERO] if ZERO in cuts else cuts.loc[cuts["k"] == 0, "score"]).mean())
-    if (enough := needed(zero, uncut, higher)) is None:
-        nothing = "a head alone" if ZERO in cuts else "k = 0"
-        return f"full fine-tuning brings nothing: {uncut:.3f}, where {nothing} has {zero:.3f}"
-    needs = _directions_needed(cuts, higher)
-    top = f"{median(needs):,g}"
-    if len(set(needs)) > 1:
-        top += f" ({min(needs):,} to {max(needs):,} over {len(needs)} seeds)"
-    first = f"the top {top} of each matrix's {full:,} directions keep" if any(needs) else "all else as trained keeps"
-    first += f" {MOST:.0%} of what fine-tuning brings".replace("%", " %") + ("" if ZERO in cuts else " over k = 0")
-    trained = table[table["part"] == "trained"]
-    if trained.empty:
-        return first
-    by_variant = oriented(trained.groupby(["k", "variant"])["score"].mean(), higher).groupby("k").max()
-    names = list(dict.fromkeys(trained["variant"]))
-    who = names[0] if len(names) == 1 else "the best variant trained at each rank"
-    by_rank: dict[Any, float] = oriented(by_variant, higher).to_dict()
-    rank = from_where(by_rank, enough, higher)
-    return f"{first}; {who} does " + (f"from rank {rank:,}" if rank else f"not up to rank {trained['k'].max():,}")
-
-
-def _directions_needed(cuts: pd.DataFrame, higher_is_better: bool) -> list[int]:
-    """Of each seed whose full update brings anything, the smallest k that keeps `MOST` of it."""
-    needs = []
-    for _, of_seed in cuts.groupby("seed"):
-        by_k: dict[Any, float] = of_seed.set_index("k")["score"].to_dict()
-        zero = of_seed[ZERO].iloc[0] if ZERO in of_seed else by_k[0]
-        enough = needed(zero, by_k[max(by_k)], higher_is_better)
-        k = None if enough is None else from_where(by_k, enough, higher_is_better)
-        needs += [] if k is None else [k]
-    return needs
 
 
 @style.styled
@@ -130,7 +86,7 @@ def draw(table: pd.DataFrame) -> Figure:
     one = "\n95 % interval over the examples" if has_error else ""
     over = "\nmean and range of seeds" if len(set(table["seed"])) > 1 else one
     axes.set(ylabel=scores.score_label(f"{scores.split_label('validation', table)} {first['metric']}", table) + over)
-    heading = f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}"
+    heading = f"{first['model']} on {first['task']}: {first[ANSWER]}{shared(table)}"
     if chosen := best_of(cuts):
         heading += f"\nthe update is that of {cuts['arm'].iloc[0]}{chosen}"
     heading += scores.without_interval(table) + collapsed(table, scores.CROSSED)

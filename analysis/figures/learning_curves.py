@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lorax_lab.record.comparable import settings_of
 from lorax_lab.record.folder import read_history
 from lorax_lab.record.progress import PROGRESS, Reader
 from lorax_lab.record.record import Record
 
 from .. import constant, style
-from ..groups import CannotDraw, Group, settings_of, spread
+from ..groups import CannotDraw, Group, spread
 from ..variants import COLLAPSED, METHOD_NAMES, collapsed, shared
 
 TITLE = "what was logged while the runs trained: loss, validation score, learning rate"

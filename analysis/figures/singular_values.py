@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lorax_lab.record import load_spectra, variation
+from lorax_lab.record.comparable import config_of
 
 from .. import style
-from ..groups import CannotDraw, Group, command, config_of, representative, spread
+from ..groups import CannotDraw, Group, command, representative, spread
 from ..variants import COLLAPSED, REFERENCE, choice, collapsed, of_collapsed, shared
 
 TITLE = "singular values of the update in a few matrices, against noise of the same shape"

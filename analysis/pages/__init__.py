@@ -15,8 +15,8 @@ import jinja2
 
 from lorax_lab.record.redact import redact
 from lorax_lab.record.share import MOST, SURE
+from lorax_lab.record.statistics import Interval
 
-from ..study.statistics import Interval
 from ..study.words import SAMPLE, ends, listed
 
 NONE = "—"

@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from lorax_lab.record.statistics import Interval, t_interval
+
 from ..study.figures.directions import LORA, is_lora
 from ..study.records import Records
-from ..study.statistics import Interval, t_interval
 from .directions import LOW, MANY
 from .readings import Readings, above
 

@@ -7,9 +7,10 @@ from itertools import combinations, permutations
 
 import numpy as np
 
+from lorax_lab.record.statistics import Interval, t_interval
+
 from ..study.figures.directions import EVERY, MODULES
 from ..study.records import Records
-from ..study.statistics import Interval, t_interval
 from .readings import Readings, above, within
 
 FEWEST = 3

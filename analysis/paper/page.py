@@ -14,6 +14,7 @@ import numpy as np
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.record.files import write_text
+from lorax_lab.record.statistics import Interval
 
 from .. import limits
 from ..pages import render, rendered
@@ -22,7 +23,6 @@ from ..study.command import DOCS, load_all
 from ..study.figures.arms import mean_losses
 from ..study.figures.directions import EVERY, LORA
 from ..study.records import RECORDS, Records, has_collapsed, hours_of
-from ..study.statistics import Interval
 from ..study.validator import breaches
 from . import amplification, directions, readings
 from .amplification import by_update, median

@@ -11,9 +11,10 @@ from itertools import product
 
 import numpy as np
 
+from lorax_lab.record.statistics import Interval, crossed
+
 from ..study import comparison
 from ..study.records import Records
-from ..study.statistics import Interval, crossed
 
 HOLDS, FAILS, NOT_TOLD = "holds", "fails", "not told"
 OPPOSITE = {HOLDS: FAILS, FAILS: HOLDS, NOT_TOLD: NOT_TOLD}

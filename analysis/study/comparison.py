@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from lorax_lab.record.statistics import Crossed, Interval, Smallest, crossed, holm, power, smallest, t_interval
 from lorax_lab.study.answers import CORRECT, LOSSES, PSEUDO_VALUES, by_example, cuts_by_example
 from lorax_lab.study.published import Line
 
 from ..variants import COLLAPSED
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
-from .statistics import Crossed, Interval, Smallest, crossed, holm, power, smallest, t_interval
 from .validator import failed_seeds, selection_of
 from .words import listed
 

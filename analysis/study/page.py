@@ -11,13 +11,13 @@ import pandas as pd
 
 from lorax_lab.record.clusters import GROUPS
 from lorax_lab.record.direction import TRAINING
+from lorax_lab.record.statistics import Interval, Smallest
 from lorax_lab.study.protocol import DIMENSION
 
 from ..pages import render
 from . import comparison, ninety, share, update
 from .figures import FIGURES, bases, capacity, claims, figures_of
 from .records import KEPT, Records, collapsed, every, hours_of
-from .statistics import Interval, Smallest
 from .validator import breaches, marked, notes
 from .verdict import low_rank, of_tasks, rule, rulings
 from .words import listed

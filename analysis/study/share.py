@@ -22,13 +22,13 @@ from lorax_lab.record.clusters import GROUPS
 from lorax_lab.record.direction import oriented
 from lorax_lab.record.folder import HEAD_ALONE, UNTRAINED
 from lorax_lab.record.share import MOST, SURE, from_where
+from lorax_lab.record.statistics import Interval, crossed
 from lorax_lab.study.answers import OF_CUTS
 from lorax_lab.study.protocol import DIMENSION, RANK
 from lorax_lab.study.published import Line
 
 from .comparison import added, added_by_cuts, compared, head_arm, is_lost, seeds_of
 from .records import KEPT, Records, score_of
-from .statistics import Interval, crossed
 from .update import is_on_test
 from .validator import selection_of
 from .words import SAMPLE

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorax_lab.record.statistics import Interval, Smallest, crossed, smallest, t_interval
 from lorax_lab.spectra import NULLS, tells_spikes
 from lorax_lab.study.answers import CUT_PARTS
 from lorax_lab.study.published import Line
 
 from .comparison import added, added_by_cuts, seeds_of
 from .records import KEPT, Records, score_of
-from .statistics import Interval, Smallest, crossed, smallest, t_interval
 
 MEASURES = (
     *("effective_rank", "stable_rank", "participation_ratio"),

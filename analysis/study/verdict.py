@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from lorax_lab.record.statistics import Smallest
+
 from . import comparison, update
 from .records import KEPT, Records
-from .statistics import Smallest
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 

@@ -61,6 +61,7 @@ class TaskConfig:
     drop_unlabeled: bool = field(default=False, metadata={"neutral": False})
     memorise: bool = field(default=False, metadata={"neutral": False})
     group_near_duplicates: bool = field(default=False, metadata={"neutral": False})
+    least_steps: int | None = field(default=None, metadata=NO_RESULT | POSITIVE | {"neutral": None})
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "task.name", self.name, "it names the task; for instance task.name=mine")

@@ -29,6 +29,8 @@ no mapping, which Hydra merges."""
 
 LARGEST = 100_000
 """Letters of a configuration at most; a recorded one has about 2,000."""
+BUDGET = {"train.epochs", "train.max_steps", "task.train_examples"}
+"""What a person types who chooses how long to train."""
 FORMS = {
     "int": ("a whole number", "8"),
     "float": ("a number", "0.01"),
@@ -57,7 +59,8 @@ def known_keys() -> tuple[str, ...]:
 
 def spell_out(overrides: list[str], folder: Path = CONF) -> list[str]:
     """Overrides that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`. A
-    setting that not every method or kind of task has is added where it is missing; `typed` then checks its name.
+    setting that not every method or kind of task has is added where it is missing; `typed` then checks its name. A
+    budget that is typed counts: the least number of steps of `task=local` is then left out.
 
     Raises:
         ConfigError: a task that looks like a misspelt preset.
@@ -73,6 +76,9 @@ def spell_out(overrides: list[str], folder: Path = CONF) -> list[str]:
         if similar and "/" not in task and not Path(task).exists():
             raise ConfigError(f"task={task} is not a preset; did you mean {' or '.join(similar)}? or a data set id")
         spelled += ["task=hub", f"++task.path={quoted(task)}", f"++task.name={quoted(task)}"]
+    keys = {override.partition("=")[0].lstrip("+") for override in spelled}
+    if "task=local" in spelled and keys & BUDGET and "task.least_steps" not in keys:
+        spelled.append("++task.least_steps=null")
     return spelled
 
 
@@ -292,7 +298,10 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     except Exception as error:  # what is no YAML, or no mapping, has no common error
         raise ConfigError(f"--config {path} is no run's configuration ({error}); name the config.yaml of one") from None
     content.pop("force", None)
-    replaced = {override.partition("=")[0] for override in typed_too} & {"task", "method"}
+    keys = {override.partition("=")[0] for override in typed_too}
+    replaced = keys & {"task", "method"}
+    if keys & BUDGET:
+        content["task"].pop("least_steps", None)
     if "method" in replaced:  # a method's file sets these
         content.pop("rank", None)
         content.get("train", {}).pop("learning_rate", None)

@@ -1,5 +1,6 @@
 """The runs that are asked for: each once, references first; and the check of all of them before the first trains."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from lorax_lab import models
 from lorax_lab.config import SHARD, RunConfig
 from lorax_lab.config.identity import run_id
 from lorax_lab.console import say
-from lorax_lab.data import SOURCES, data_sha256
+from lorax_lab.data import SOURCES, data_sha256, source_of
 from lorax_lab.data.assets import NotFetched
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
@@ -19,7 +20,7 @@ from lorax_lab.record.checkpoints import FOLDER as CHECKPOINTS
 from lorax_lab.record.redact import redact
 from lorax_lab.tasks import kind_of, load_task
 from lorax_lab.tasks.split import check_unlike, encode
-from lorax_lab.train import check_machine
+from lorax_lab.train import check_machine, plan_steps
 
 LONG = 128
 """The size of the longest input that is assumed of a task whose data are not here."""
@@ -32,7 +33,7 @@ def run_of(config: RunConfig) -> Run:
     Raises:
         ConfigError: a model or data set that cannot be found, or whose name holds a key or password.
     """
-    config = fastest.settled(config)
+    config = _with_least_steps(fastest.settled(config))
     names = f"{Path(config.model).name} {config.task.name}"
     if redact(names) != names:
         shown = "the run's folder is named after task and model, and one of the two holds a key or password"
@@ -41,6 +42,30 @@ def run_of(config: RunConfig) -> Run:
         return Run(config, run_id(config, models.model_sha256(config.model), data_sha256(config.task)))
     except NotFetched:
         return Run(config, f"{run_id(config, '', '')[:-10]}?")
+
+
+def _with_least_steps(config: RunConfig) -> RunConfig:
+    """The configuration with as many epochs as make `task.least_steps` where the table is small: one epoch of 400 texts
+    leaves full fine-tuning below a linear probe. What is wrong with the data is told by `check`."""
+    task, train, least = config.task, config.train, config.task.least_steps
+    if least is None or train.max_steps is not None:
+        return config
+    a_step = train.batch_size * train.gradient_accumulation
+    try:
+        source = source_of(task)
+        if len(source.read(task).train) * train.epochs > 4 * least * a_step:  # enough, whatever is set aside
+            return config
+        key = (source.sha256(task), repr(task))
+        if key not in _trained_on:
+            _trained_on[key] = len(load_task(task).train)
+    except ConfigError:
+        return config
+    epochs = math.ceil(least / plan_steps(replace(train, epochs=1), math.ceil(_trained_on[key] / train.batch_size)))
+    return replace(config, train=replace(train, epochs=max(train.epochs, epochs)))
+
+
+_trained_on: dict[tuple[str, str], int] = {}
+"""How many training examples a table has, by its hash and the task's settings: to find twins takes seconds."""
 
 
 def with_reference(run: Run) -> list[Run]:

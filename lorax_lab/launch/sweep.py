@@ -83,6 +83,9 @@ def _carry_out(configs: list[RunConfig], launcher: Launcher | None, dry_run: boo
     say(f"{sum(map(is_settled, sweep.runs))} of {len(sweep.runs)} already recorded in {sweep.runs_dir}{lacking}")
     if configs[0].train.precision == AUTO:
         say(f"note: train.precision=auto is train.precision={precision_of(configs[0].train)} here")
+    for epochs in {run.config.train.epochs for run in sweep.runs} - {config.train.epochs for config in configs}:
+        least = f"train.epochs={epochs}, which makes about {configs[0].task.least_steps} steps of a small table"
+        say(f"note: task={configs[0].task.name}: {least}; to train less, type train.epochs={configs[0].train.epochs}")
     for line in [*shares_in_words([] if launcher else workers), *unmeasured]:
         say(line)
     if dry_run:

@@ -5,7 +5,6 @@ Runs that were scored on different splits or by different metrics are not put un
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Literal
 
 import pandas as pd
@@ -16,18 +15,24 @@ from rich.text import Text
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
+from lorax_lab.record.answer import answers, gain, longer
+from lorax_lab.record.comparable import comparable, key_of, settings_of
 from lorax_lab.record.direction import labelled, oriented, scored_on
 from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
 from lorax_lab.record.probes import probe_lines
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import Result
-from lorax_lab.record.share import MOST, from_where, needed, reference_of, share_kept
+from lorax_lab.record.share import difference, reference_of, share_kept
 
 DIFFERENCE, SHARE = "from full", "share kept"
 """The headings of a run's difference from full fine-tuning, above 0 is better, and of the share that it keeps of what
 full fine-tuning brings over the head alone."""
+LINEAR, BAG = "linear probe", "bag of words"
+"""What a task scores without fine-tuning: a head that was fitted alone, and the strongest of the leak probes."""
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
+Runs = dict[int, tuple[Path, Result]]
+"""The folder and the result of each run of an arm, by seed."""
 Cells = dict[str, str]
 """What a row of the table has under each heading."""
 
@@ -66,7 +71,7 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
         notes += [f"{name}, {row.status}"] if ":" in row.status else []
         notes += [f"{name}, collapsed: {'; '.join(row.collapsed)}"] if row.collapsed else []
     probes = probe_lines(row.done for row in rows if row.done)
-    lines = [*_baselines(rows), *probes, *_directions(rows), *_intervals(rows, settings, runs_dir), *notes]
+    lines = [*_baselines(rows), *probes, *_intervals(rows, settings, runs_dir), *notes]
     lines += _next(rows, runs_dir)
     return Group(shown, *(Text(line, overflow="fold") for line in lines))
 
@@ -101,52 +106,34 @@ def _result(row: Row, kinds: set[str], runs_dir: Path) -> Cells:
         }
     if full := reference_of(record, runs_dir):
         share = share_kept(record, full)
-        cells[DIFFERENCE] = f"{_difference(record, full):+.3f}"
+        from_full = difference(record, full)
+        cells[DIFFERENCE] = "—" if from_full is None else f"{from_full:+.3f}"
         cells |= {} if share is None else {SHARE: _percent(share)}
     return cells
 
 
-def _difference(record: Record, full: Result) -> float:
-    return oriented(record.completed.score("test") - full.score("test"), full.higher_is_better)
-
-
 def _intervals(rows: list[Row], settings: list[Cells], runs_dir: Path) -> list[str]:
-    """The difference of each arm of several seeds from full fine-tuning, with Student's 95 % interval over these."""
-    from scipy.stats import t
-
-    by_arm: dict[str, list[float]] = {}
+    """The difference of each arm of several seeds from full fine-tuning with its interval, and the answer of all runs
+    of the store that may be compared with these."""
+    by_arm: dict[str, tuple[Runs, Runs]] = {}
+    groups: dict[str, Record] = {}
     for row, dials in zip(rows, settings, strict=True):
-        if row.done and (full := reference_of(row.done, runs_dir)):
-            arm = ", ".join(f"{heading} {value}" for heading, value in dials.items() if value and heading != "seed")
-            by_arm.setdefault(arm, []).append(_difference(row.done, full))
-    lines = []
-    for arm, gains in by_arm.items():
-        if (seeds := len(gains)) > 1:
-            middle, half = mean(gains), float(t.isf(0.025, seeds - 1)) * stdev(gains) / seeds**0.5
-            interval = f"{middle:+.3f} [{middle - half:+.3f}, {middle + half:+.3f}]"
-            lines.append(f"{arm}: {interval} from full fine-tuning, 95 % over {seeds} seeds alone")
-    return lines
-
-
-def _directions(rows: list[Row]) -> list[str]:
-    """How many directions of each full update keep 90 % of what it brings, on validation, over the head alone or, where
-    none was fitted, as of a language model, over the cut at k = 0."""
-    lines = []
-    for row in rows:
-        result = row.done.completed if row.done else None
-        if result is None or not result.truncation:
+        if (done := row.done) is None or done.is_trial:
             continue
-        cuts = [cut for cut in result.truncation if cut["part"] == "cut" and cut.get("module") is None]
-        by_k = {cut["k"]: cut[result.metric] for cut in cuts}
-        head = result.baselines.get(f"{HEAD_ON_VALIDATION}/{result.metric}")
-        zero, over = (by_k[0], "k = 0") if head is None else (head, "the head alone")
-        sentence = f"full fine-tuning brings nothing over {over}"
-        if (enough := needed(zero, by_k[max(by_k)], result.higher_is_better)) is not None:
-            k = from_where(by_k, enough, result.higher_is_better)
-            share = f"{_percent(MOST)} of what its update brings over {over}"
-            sentence = f"the top {k} of {max(by_k)} directions keep {share}"
-        lines.append(f"method full, seed {row.config.seed}: {sentence} (validation)")
-    return lines
+        groups.setdefault(key_of(settings_of(done)), done)
+        if (full := reference_of(done, runs_dir)) and difference(done, full) is not None:
+            arm = ", ".join(f"{heading} {value}" for heading, value in dials.items() if value and heading != "seed")
+            runs, references = by_arm.setdefault(arm, ({}, {}))
+            runs[done.seed] = runs_dir / done.run_id, done.completed
+            references[done.seed] = runs_dir / str(done.completed.reference), full
+    lines = []
+    for arm, (runs, references) in by_arm.items():
+        if len(runs) > 1:
+            of_arm = gain(runs, references)
+            over = f"{of_arm.count} seeds" + (f" and {of_arm.examples:,} examples" if of_arm.examples else " alone")
+            interval = f"{of_arm.mean:+.3f} [{of_arm.low:+.3f}, {of_arm.high:+.3f}]"
+            lines.append(f"{arm}: {interval} from full fine-tuning, 95 % over {over}")
+    return lines + [sentence for record in groups.values() for sentence in answers(comparable(record, runs_dir))]
 
 
 def _percent(share: float | None) -> str:
@@ -160,7 +147,10 @@ def _next(rows: list[Row], runs_dir: Path) -> list[str]:
     runs = "" if runs_dir == Path("runs") else f" --runs {runs_dir}"
     seeds = len({row.config.seed for row in rows if row.done})
     more = "seed=0,1,2 for intervals"
-    if seeds > 1:
+    compared = [(row.done, full) for row in rows if row.done and (full := reference_of(row.done, runs_dir))]
+    if any(difference(run, full) is None for run, full in compared):
+        more = f"{longer(compared[0][0].config)} (full fine-tuning does not beat the linear probe)"
+    elif seeds > 1:
         more = f"python -m analysis compare {runs_dir} (shares; intervals over examples too)"
     return [f"next: python -m analysis report{runs} (one page of all runs); {more}"]
 
@@ -176,13 +166,22 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _baselines(rows: list[Row]) -> list[str]:
-    """What the models of the sweep score on the test split before training, and a head that is fitted alone, a line for
-    each model and task."""
+    """What the models of the sweep score on the test split before training, and a linear probe of them, a line for each
+    model and task; and the stronger of that probe and of a bag of words, below which no fine-tuning counts."""
     lines: dict[str, None] = {}
     for row in rows:
-        if row.done and (baselines := row.done.completed.baselines):
-            of_test = {key: value for key, value in baselines.items() if not key.startswith(HEAD_ON_VALIDATION)}
-            names = {key: key.replace(f"{HEAD_ALONE}/", "head alone ").replace("/", " ") for key in of_test}
-            scores = ", ".join(f"{names[key]} {_number(value)}" for key, value in of_test.items())
-            lines[f"the frozen {Path(row.config.model).name} on {row.config.task.name}: {scores}"] = None
+        if not row.done or not (baselines := row.done.completed.baselines):
+            continue
+        result, task = row.done.completed, row.config.task.name
+        of_test = {key: value for key, value in baselines.items() if not key.startswith(HEAD_ON_VALIDATION)}
+        names = {key: key.replace(f"{HEAD_ALONE}/", f"{LINEAR} ").replace("/", " ") for key in of_test}
+        scores = ", ".join(f"{names[key]} {_number(value)}" for key, value in of_test.items())
+        lines[f"the frozen {Path(row.config.model).name} on {task}: {scores}"] = None
+        zeros = {probe.name: probe.score for probe in result.probes if probe.name == BAG}
+        head = baselines.get(f"{HEAD_ALONE}/{result.metric}")
+        if zeros and head is not None:
+            zeros[LINEAR] = head
+            best, other = sorted(zeros, key=lambda name: oriented(-zeros[name], result.higher_is_better))
+            stronger = f"{best} {zeros[best]:.3f}, before {other} {zeros[other]:.3f}"
+            lines[f"the best on {task} without fine-tuning: {stronger} (test {result.metric})"] = None
     return list(lines)

@@ -22,6 +22,10 @@ HEAD_ALONE, HEAD_ON_VALIDATION = "head", "head_validation"
 UNTRAINED = "untrained"
 """The baseline of `Kind.baselines` that is the model as it was. In the outputs of full fine-tuning its answers to test
 stand as `untrained/0`, and those of a head alone as `head/0`, as those of a cut do."""
+CORRECT, PSEUDO_VALUES = "correct", "pseudo_values"
+"""The parts of a test split's outputs that say what each example adds to the score: whether its answer is right, (n,)
+bool, where one is right or wrong; and where the metric has them (`tasks.kind.Metric`) numbers whose mean is the score,
+(n,)."""
 CACHE = ".cache"
 """The store's folder of the outputs of bases that nothing, or only a head, has trained: one file for all runs of the
 same base and data."""

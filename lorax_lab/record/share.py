@@ -37,12 +37,24 @@ def from_where(scores: Mapping[int, float], score: float, higher_is_better: bool
 def share_kept(record: Record, full: Result) -> float | None:
     """(score − head) / (full − head) of a completed run on the test split; None for a trial, where no head was fitted
     alone, and where full fine-tuning brings nothing. `full` is of the run's reference."""
-    result = record.completed
-    head = full.baselines.get(f"{HEAD_ALONE}/{result.metric}")
-    if head is None or record.is_trial:
+    brings = _brings(full)
+    if brings is None or not brings > 0 or record.is_trial:
         return None
-    brings = oriented(full.score("test") - head, full.higher_is_better)
-    return oriented(result.score("test") - head, full.higher_is_better) / brings if brings > 0 else None
+    return 1 + oriented(record.completed.score("test") - full.score("test"), full.higher_is_better) / brings
+
+
+def difference(record: Record, full: Result) -> float | None:
+    """What a completed run scores more on test than full fine-tuning, its reference: above 0 is better. None where full
+    fine-tuning does not beat the head alone: who trains too little would learn nothing from it."""
+    brings = _brings(full)
+    if brings is not None and not brings > 0:
+        return None
+    return oriented(record.completed.score("test") - full.score("test"), full.higher_is_better)
+
+
+def _brings(full: Result) -> float | None:
+    head = full.baselines.get(f"{HEAD_ALONE}/{full.metric}")
+    return None if head is None else oriented(full.score("test") - head, full.higher_is_better)
 
 
 def reference_of(record: Record, runs_dir: Path) -> Result | None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config import LEFT_OUT, LEFT_OUT_OF_METHODS, RunConfig, TrainConfig
+from lorax_lab.config import LEFT_OUT, LEFT_OUT_OF_METHODS, RunConfig, TaskConfig, TrainConfig
 from lorax_lab.config.defaults import defaults, flat, task_preset
 from lorax_lab.config.measured import CURVE, CUT, K90, MEASURED, current
 from lorax_lab.config.overrides import quoted, values_of
@@ -29,11 +29,12 @@ MAIN = ("model", "task.name", "method.name", "rank")
 """The dials that come first wherever several are shown."""
 INPUTS = ("model", "task.name", "task.path")
 """Settings that name a run's inputs. Where hashes of the inputs are known, they replace the names."""
-DECLARED = [("", field) for field in fields(RunConfig)] + [("train.", field) for field in fields(TrainConfig)]
+SECTIONS = {"": RunConfig, "task.": TaskConfig, "train.": TrainConfig}
+DECLARED = [(section, field) for section, kind in SECTIONS.items() for field in fields(kind)]
 PLACES = tuple(
     f"{section}{field.name}."
     for section, field in DECLARED
-    if field.metadata.get("decides_result") is False and field.name not in INPUTS
+    if field.metadata.get("decides_result") is False and f"{section}{field.name}" not in INPUTS
 )
 """How keys begin, each with a dot behind it, that decide no result: of places, windows and switches."""
 OWNERS = {"task.": "task.name"} | dict.fromkeys(("method.", "rank", "train.learning_rate", MEASURE), "method.name")

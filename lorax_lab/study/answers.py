@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 
 from lorax_lab.record.clusters import GROUPS, pooled
+from lorax_lab.record.folder import CORRECT, PSEUDO_VALUES
 
 Line = dict[str, Any]
 """A run as it is published."""
-CORRECT = "correct"
-"""The key of the right answers, (n,) bool. A run has none where an answer is more or less right."""
 LOSSES = "log_losses"
 """The key of the log loss of each test example in nats, (n,) fp16. Older runs lack it."""
-PSEUDO_VALUES = "pseudo_values"
-"""The key of what each test example adds to the score (`tasks.kind.Metric`), (n,) fp16; their mean is the score. A run
-has them where its metric does."""
 CUT_PARTS = ("cut", "remainder")
 CUT_ANSWERS, CUT_PSEUDO_VALUES = "functional_correct", "functional_pseudo_values"
 OF_CUTS = {CORRECT: CUT_ANSWERS, PSEUDO_VALUES: CUT_PSEUDO_VALUES}

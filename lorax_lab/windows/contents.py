@@ -13,12 +13,14 @@ import numpy as np
 from lorax_lab.config.defaults import flat
 from lorax_lab.config.identity import portable
 from lorax_lab.record import variation
+from lorax_lab.record.answer import answers
+from lorax_lab.record.comparable import comparable
 from lorax_lab.record.files import write_json
 from lorax_lab.record.folder import SPECTRA, load_arrays
 from lorax_lab.record.palette import SEQUENTIAL
 from lorax_lab.record.record import Record, read_record
 from lorax_lab.record.redact import redact, redacted
-from lorax_lab.record.share import reference_of, share_kept
+from lorax_lab.record.share import difference, reference_of, share_kept
 
 Spectra = dict[str, dict[str, np.ndarray]]
 LONGEST = 64
@@ -26,7 +28,7 @@ LONGEST = 64
 UPDATE = ".update.json"
 """The file in a run's folder by which the process that trained hands its child what needs torch."""
 SUMMARY = (
-    "status", "status/why", "collapsed", "collapsed/why", "score", "score/split", "test/{metric}",
+    "status", "status/why", "collapsed", "collapsed/why", "answer", "score", "score/split", "test/{metric}",
     "validation/{metric}", "reference/score", "difference/score", "share/kept", "parameters/trainable",
     "parameters/adapter", "memory/peak_bytes", "time/train_seconds", "time/total_seconds", "update/effective_rank",
     "update/noise_share", "update/captured/column_share", "update/captured/random_column_share",
@@ -74,9 +76,12 @@ def record_values(record: Record, runs_dir: Path) -> dict[str, Any]:
     values |= {key.replace(".", "/"): value for key, value in flat(parts).items()}
     values |= {"collapsed": bool(result.collapsed), "collapsed/why": "; ".join(result.collapsed)}
     values |= {"score": score, "score/split": record.split}
+    if not record.is_trial:
+        values["answer"] = " ".join(answers(comparable(record, runs_dir))) or None
     if (full := reference_of(record, runs_dir)) and score is not None:
         values |= {"reference/score": full.score(record.split), "share/kept": share_kept(record, full)}
-        values["difference/score"] = score - values["reference/score"]
+        if difference(record, full) is not None:
+            values["difference/score"] = score - values["reference/score"]
     return dict(redacted({key: value for key, value in values.items() if not isinstance(value, list | None)}))
 
 

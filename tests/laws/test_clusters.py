@@ -4,8 +4,8 @@ groups holds the truth."""
 import numpy as np
 import pytest
 
-from analysis.study.statistics import Crossed, crossed
 from lorax_lab.record.clusters import numbered, pooled
+from lorax_lab.record.statistics import Crossed, crossed
 
 UNEQUAL = (73, 56, 28, 24, *range(20, 0, -2), 3, 2, 2, 1, 1)
 """Examples of each group, as of speeches."""

@@ -8,9 +8,10 @@ import pytest
 from scipy.stats import t
 from synthetic import MODULES, PROTOCOL, changed, directed, of_one_seed, renewed, study, with_head, with_losses
 
-from analysis.study import comparison, statistics, update
-from analysis.study.statistics import Crossed, Interval, Smallest, crossed, smallest, t_interval
+from analysis.study import comparison, update
 from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, low_rank, of_tasks, rule, rulings
+from lorax_lab.record import statistics
+from lorax_lab.record.statistics import Crossed, Interval, Smallest, crossed, smallest, t_interval
 from lorax_lab.study.protocol import Cell
 
 TASK = "reviews"

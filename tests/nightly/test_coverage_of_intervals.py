@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from analysis.study.statistics import crossed, t_interval
+from lorax_lab.record.statistics import crossed, t_interval
 
 MARGIN = 0.02
 DIFFICULTY = 2.0

@@ -21,7 +21,7 @@ import pytest
 from scipy.stats import binomtest, norm
 
 from analysis.study.share import HEAD, Scores, column, enough
-from analysis.study.statistics import crossed
+from lorax_lab.record.statistics import crossed
 
 RANKS = (1, 2, 4, 8, 16, 24, 32, 64, 128)
 FULL, ZERO, SHARE = 0.874, 0.780, 0.9

@@ -15,7 +15,7 @@ from analysis import limits
 from analysis.limits import VERDICTS, at_equal_parameters
 from analysis.study.figures.forgetting import AS_TRAINED, AT_FULLS, FULL_AT
 from analysis.study.records import RECORDS, Records, load
-from analysis.study.statistics import Interval
+from lorax_lab.record.statistics import Interval
 from lorax_lab.study.protocol import Arm, Cell, Protocol
 from lorax_lab.study.published import read_lines
 

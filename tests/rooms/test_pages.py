@@ -11,7 +11,7 @@ from synthetic import PROTOCOL, changed, in_nats, lost, present, shared, study, 
 from analysis.study import comparison, page, update
 from analysis.study.records import Records
 from analysis.study.share import SURE, Enough
-from analysis.study.statistics import holm
+from lorax_lab.record.statistics import holm
 from lorax_lab.study.answers import CUT_ANSWERS, LOSSES
 from lorax_lab.study.protocol import Arm
 

@@ -16,9 +16,9 @@ from analysis.paper.readings import CONTROLS, FAILS, HOLDS, NOT_TOLD, Reading, a
 from analysis.study.figures.directions import EVERY
 from analysis.study.paper import theirs
 from analysis.study.records import Records
-from analysis.study.statistics import Interval
 from experiments.study import plan_of
 from lorax_lab.errors import ConfigError
+from lorax_lab.record.statistics import Interval
 
 SEEDS, D, PAIRS = range(5), 384, 10
 TABLE_5_AND_6 = [claim for claim in page.claims() if claim["table"] in ("Table 5", "Tables 6, 15")]

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import launched, tiny_model
+from conftest import launched, ran, tiny_model
 
 from lorax_lab import tasks
 from lorax_lab.errors import ConfigError
 from lorax_lab.execute import execute
-from lorax_lab.launch.compose import compose
+from lorax_lab.launch import plan
+from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.launch.plan import run_of
 from lorax_lab.models import matrix_shapes, shapes_of
+from lorax_lab.record.record import scan
 
 CANNOT = {
     "a rank above the matrices": (["rank=2,500,4", "-m"], "rank=500 is above min(out, in) = 32 of"),
@@ -72,3 +74,23 @@ def test_a_table_that_changes_after_the_run_was_planned_or_while_it_is_read_is_r
     monkeypatch.setattr(tasks, "source_of", lambda config: changing)
     with pytest.raises(ConfigError, match=r"mine\.csv changed while it was read"):
         tasks.load_task(config.task)
+
+
+def test_a_small_table_is_trained_for_200_steps_unless_a_budget_is_typed(
+    small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [word for word in small_run if "_examples=" not in word]
+    said = ran(*words, "rank=2")
+    records, _ = scan(tmp_path / "runs")
+    assert [record.completed.time.steps for record in records.values()] == [200, 200]  # 320 texts, 20 steps an epoch
+    assert "train.epochs=10, which makes about 200 steps of a small table; to train less, type train.epochs=1" in said
+    again = next(folder for folder, record in records.items() if record.method == "lora") / "config.yaml"
+    assert run_of(compose(recorded(again))).run_id == again.parent.name
+    for typed in ("train.epochs=1", "train.max_steps=3", "task.train_examples=null"):
+        assert run_of(compose([*words, typed])).config.train.epochs == 1
+    assert run_of(compose(recorded(again, ["train.epochs=1"]))).config.train.epochs == 1
+    pools = tasks.source_of(compose(words).task).read(compose(words).task)
+    large = replace(pools, train=pools.train * 50)
+    monkeypatch.setattr(plan, "source_of", lambda task: replace(tasks.source_of(task), read=lambda task: large))
+    of_large, without = run_of(compose(words)), run_of(compose([*words, "train.epochs=1"]))
+    assert of_large.run_id == without.run_id

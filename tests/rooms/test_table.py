@@ -13,8 +13,9 @@ from rich.console import Console
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.table import DIFFERENCE, SHARE, Row, table
 from lorax_lab.record import measures
-from lorax_lab.record.folder import HEAD_ALONE, HEAD_ON_VALIDATION
+from lorax_lab.record.folder import HEAD_ALONE
 from lorax_lab.record.record import write_record
+from lorax_lab.record.result import Probe
 
 DIALS = {
     "model=smollm2": "model", "task=boolq": "task", "method=full": "method", "rank=16": "rank", "seed=1": "seed",
@@ -107,24 +108,19 @@ def test_a_run_has_its_share_of_what_full_fine_tuning_brings_over_the_head_alone
     assert (cells[DIFFERENCE], cells[SHARE]) == ("-0.020", "90 %")
     better = {"baselines": {f"{HEAD_ALONE}/accuracy": 0.95}}
     write_record(tmp_path / "full", run_record("full", method="full", rank=None, **scores | better))
-    assert SHARE not in [str(column.header) for column in table([run], tmp_path).renderables[0].columns]
+    shown = table([run], tmp_path)
+    cells = {str(column.header): str(next(column.cells)) for column in shown.renderables[0].columns}
+    assert (cells[DIFFERENCE], SHARE in cells) == ("—", False)
+    assert "train.epochs=4, and for the rate method=full" in str(shown.renderables[-1])
 
 
 @pytest.mark.parametrize(
-    ("head", "sentence"),
-    [
-        (0.5, "the top 4 of 16 directions keep 90 % of what its update brings over the head alone (validation)"),
-        (0.9, "full fine-tuning brings nothing over the head alone (validation)"),
-        (None, "the top 4 of 16 directions keep 90 % of what its update brings over k = 0 (validation)"),
-    ],
+    ("bag", "best"), [(0.778, "bag of words 0.778, before linear"), (0.7, "linear probe 0.754, be")]
 )
-def test_each_full_update_says_how_many_directions_it_needs_or_that_it_brings_nothing(
-    head: float | None, sentence: str
-) -> None:
-    cuts = [{"part": "cut", "k": k, "accuracy": score} for k, score in ((0, 0.5), (4, 0.89), (16, 0.9))]
-    baselines = {} if head is None else {f"{HEAD_ON_VALIDATION}/accuracy": head}
-    full = row("method=full", truncation=cuts, baselines=baselines)
-    assert f"method full, seed 0: {sentence}" in printed([full])
+def test_the_stronger_of_linear_probe_and_bag_of_words_is_the_zero_and_is_named(bag: float, best: str) -> None:
+    probes = [Probe("majority class", 0.525, 0.5), Probe("token", 0.6, 0.5), Probe("bag of words", bag, 0.7)]
+    full = row("method=full", "task=sarcasm", baselines={f"{HEAD_ALONE}/accuracy": 0.754}, probes=probes)
+    assert any(f"the best on sarcasm without fine-tuning: {best}" in line for line in printed([full]))
 
 
 def test_an_arm_of_several_seeds_has_an_interval_of_its_difference(tmp_path: Path) -> None:

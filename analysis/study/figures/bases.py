@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lorax_lab.record.share import MOST
+from lorax_lab.record.statistics import Interval, crossed, t_interval
 
 from ... import style
 from .. import share
 from ..comparison import seeds_of
 from ..records import BASE, Records
 from ..share import Scores
-from ..statistics import Interval, crossed, t_interval
 
 TITLE = "the share that each base keeps by rank, by directions and by dimension"
 LIMITS = (-20, 140)

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lorax_lab.record.statistics import t_interval
 from lorax_lab.study.answers import LOSSES
 
 from ... import style
 from ..comparison import is_lost, seeds_of
 from ..records import Records, models_of, score_of
-from ..statistics import t_interval
 
 TITLE = "how much of labels drawn at random LoRA learns, against two rules of thumb"
 BITS, COUNTING = "bits_per_number", "counting"

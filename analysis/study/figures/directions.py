@@ -10,10 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lorax_lab.record.statistics import t_interval
+
 from ... import style
 from ..paper import theirs
 from ..records import Records, models_of, with_model
-from ..statistics import t_interval
 from ..words import listed
 
 LAYERS_TITLE = "what runs share beyond chance, in every layer and type of matrix (Figures 6 and 7 of the LoRA paper)"

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, StrMethodFormatter
 
 from lorax_lab.record.clusters import GROUPS, pooled
+from lorax_lab.record.statistics import crossed
 
 from ... import style
 from ..comparison import NONE
 from ..records import Records
-from ..statistics import crossed
 
 TITLE = "what fine-tuning does to the loss on other texts, as trained and at another norm"
 NAME = "forgetting"

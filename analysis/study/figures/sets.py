@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lorax_lab.record.clusters import GROUPS, pooled
+from lorax_lab.record.statistics import Interval, crossed, smallest
 
 from ... import style
 from ...scores import intervals_over, score_label, worse_by_margin
 from .. import comparison
 from ..records import Records, models_of
-from ..statistics import Interval, crossed, smallest
 
 TITLE = "LoRA in some matrices over its rank, and the full update cut in the same (Tables 6 and 15 of the LoRA paper)"
 NAME = "sets"
