@@ -109,7 +109,7 @@ def _groups_of(examples: list[Example], classes: Sequence[str]) -> tuple[list[st
     for root in {groups.sets[i] for i, _ in groups.joined}:
         for i in groups.sets.subset(root):
             names[i] = f"alike {root}"
-    pairs = [(examples[i], examples[j], groups.sets[i]) for i, j in groups.joined]
+    pairs = [(examples[i], examples[j], groups.sets[i]) for i, j in sorted(groups.joined)]
     return names, _said(pairs, len(set(chain.from_iterable(groups.joined))), groups.refused, classes)
 
 
@@ -198,23 +198,23 @@ def _join_texts(texts: Sequence[str], groups: Groups) -> None:
             for key in keys:
                 groups.join(first.setdefault(key, i), i)
 
-    hasher = FeatureHasher(2**20, input_type="string", alternate_sign=False, dtype=np.float32)
+    hasher = FeatureHasher(2**31 - 1, input_type="string", alternate_sign=False, dtype=np.float32)
     for i, j in _alike(hasher.transform(shingles())):
         groups.join(*sorted((compared[i], compared[j])))
 
 
-def _alike(shingles: Any) -> np.ndarray:
+def _alike(hashed: Any) -> np.ndarray:
     """The pairs of rows, (pairs, 2), of near duplicates, those that share the most first.
 
     Args:
-        shingles: (texts, shingles), sparse; a shingle's weight is log(texts / texts that have it), so that what all
+        hashed: (texts, hashes of shingles), sparse; a shingle's weight is log(texts / texts that have it), so that what all
             have, such as a template's words, counts nothing.
     """
-    sizes, having = np.diff(shingles.indptr), np.bincount(shingles.indices, minlength=shingles.shape[1])
-    weight = np.log(np.maximum(len(sizes), 1) / np.maximum(having, 1)).astype(np.float32)
-    shingles.data = weight[shingles.indices]
-    totals = np.asarray(shingles.sum(axis=1)).ravel()
-    shingles.data[having[shingles.indices] < 2] = 0  # no pair shares it
+    _, columns, having = np.unique(hashed.indices, return_inverse=True, return_counts=True)
+    weight = np.log(hashed.shape[0] / having).astype(np.float32)
+    shingles = type(hashed)((weight[columns], columns, hashed.indptr), (hashed.shape[0], len(having)))
+    sizes, totals = np.diff(shingles.indptr), np.asarray(shingles.sum(axis=1)).ravel()
+    shingles.data[having[shingles.indices] == 1] = 0  # no pair shares it
     shingles.eliminate_zeros()
     having_it = shingles.T.tocsr()
     having_it.data = np.ones_like(having_it.data)
