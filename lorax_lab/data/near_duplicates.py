@@ -1,24 +1,33 @@
 """Near duplicates: examples that differ in nothing that a person would call another example, kept in one split.
 
-Texts are compared by their words, whatever their order, case, punctuation, HTML entities and invisible signs; images by
+Texts are compared by their words and pieces of words, whatever their markup, accents, digits and misprints; images by
 a perceptual hash, then by their pixels. Recordings, and images that are turned or cut out, are not compared.
 """
 
+import hashlib
 import html
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from lorax_lab.data.assets import cache_folder
 from lorax_lab.data.leaks import LOOKALIKES
 from lorax_lab.data.source import Example, Pools, content_key
 from lorax_lab.data.table import printable
+from lorax_lab.record.files import write_json
+from lorax_lab.record.provenance import code_sha256
 
+RULES = 2
+"""Version of the rules for texts. It is a part of the data's hash, so that runs under other rules are other runs."""
 SAME, ALIKE, INSIDE = 0.88, 0.7, 0.9
 """What near duplicates share at least, by the weights of their shingles: of both texts (Dice's index), where one is
 short; of both, where none is, so that misprints are allowed; of the smaller one, which may be a part of the other."""
@@ -28,8 +37,8 @@ LETTERS = 4
 """Letters of a shingle. None reaches over the end of a word, so the order of words does not count."""
 READ = 1000
 """Letters from the beginning of a text that have shingles; equal words are looked for in all of it."""
-RAREST, SHARED, BLOCK = 8, 2, 1024
-"""Two texts are compared where one has so many of the rarest shingles of the other; texts that are looked up at once."""
+RAREST, SHARED, BLOCK = 8, 2, 128
+"""Two texts are compared where so many of the rarest of one are in the other; texts that are looked up at once."""
 MARKUP = re.compile(r"</?[a-z!][^<>]*>|(?:https?://|www\.)\S+", re.IGNORECASE)
 SPACE, THOUSANDS = re.compile(r"(?<!\d) | (?!\d)"), re.compile(r"(?<=\d) (?=\d{3}\b)")
 """A space that is not between digits, and one that was a separator of thousands."""
@@ -74,43 +83,48 @@ class Groups:
             self.joined.append((i, j))
 
 
-def grouped(pools: Pools, key: object) -> tuple[Pools, str]:
+def grouped(pools: Pools) -> tuple[Pools, str]:
     """The same pools, where near duplicates have one group, and what is to be said of them; nothing where there are
     none. Groups that are there are kept whole.
 
     Of exact copies the first counts, in the order test, validation, train: no other one gets into a split. The others
     get its group, so that they are left out with it.
-
-    Args:
-        key: of all that decides the pools; the last answer is kept, since the runs of a sweep mostly share it.
     """
     listed = {role: getattr(pools, role) for role in ("test", "validation", "train")}
     first: dict[tuple[str, ...], Example] = {}
     for example in chain.from_iterable(pool or [] for pool in listed.values()):
         first.setdefault(content_key(example), example)
-    if key not in _last:
-        _last.clear()
-        _last[key] = _groups_of(list(first.values()), pools.classes)
-    names, note = _last[key]
-    name_of = dict(zip(first, names, strict=True))
-    for role, pool in listed.items():
-        listed[role] = pool and [replace(example, group=name_of[content_key(example)]) for example in pool]
-    return replace(pools, **listed), note
-
-
-_last: dict[object, tuple[list[str | None], str]] = {}
-
-
-def _groups_of(examples: list[Example], classes: Sequence[str]) -> tuple[list[str | None], str]:
-    """The group of each example, a new one where near duplicates were joined, and what is to be said of them."""
+    examples = list(first.values())
     groups = Groups([example.group for example in examples], max(SMALL, int(LARGEST * len(examples))))
-    _join_alike(examples, groups)
+    digest = hashlib.sha256(code_sha256().encode())
+    for key, example in first.items():
+        digest.update(repr((key, example.group)).encode(errors="surrogatepass"))
+    _join_once(examples, groups, cache_folder() / "near_duplicates" / f"{digest.hexdigest()[:32]}.json")
     names = [example.group for example in examples]
     for root in {groups.sets[i] for i, _ in groups.joined}:
         for i in groups.sets.subset(root):
             names[i] = f"alike {root}"
+    name_of = dict(zip(first, names, strict=True))
+    for role, pool in listed.items():
+        listed[role] = pool and [replace(example, group=name_of[content_key(example)]) for example in pool]
     pairs = [(examples[i], examples[j], groups.sets[i]) for i, j in sorted(groups.joined)]
-    return names, _said(pairs, len(set(chain.from_iterable(groups.joined))), groups.refused, classes)
+    count = len(set(chain.from_iterable(groups.joined)))
+    return replace(pools, **listed), _said(pairs, count, groups.refused, pools.classes)
+
+
+def _join_once(examples: Sequence[Example], groups: Groups, path: Path) -> None:
+    """Join near duplicates, as this file says: the process that plans a sweep writes it, and its workers read it."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # a file that was cut short is as none
+        kept = json.loads(path.read_bytes())
+        pairs = np.array(kept["joined"], np.int64).reshape(-1, 2)
+        if not ((pairs < 0) | (pairs >= len(examples))).any():
+            for i, j in pairs.tolist():
+                groups.join(i, j)
+            groups.refused = int(kept["refused"])
+            return
+    _join_alike(examples, groups)
+    with suppress(OSError):
+        write_json(path, {"joined": groups.joined, "refused": groups.refused})
 
 
 def _said(pairs: list[tuple[Example, Example, int]], count: int, refused: int, classes: Sequence[str]) -> str:
@@ -207,7 +221,7 @@ def _alike(hashed: Any) -> np.ndarray:
     """The pairs of rows, (pairs, 2), of near duplicates, those that share the most first.
 
     Args:
-        hashed: (texts, hashes of shingles), sparse; a shingle's weight is log(texts / texts that have it), so that what all
+        hashed: (texts, hashes of shingles), sparse. A shingle's weight is log(texts / texts that have it): what all
             have, such as a template's words, counts nothing.
     """
     _, columns, having = np.unique(hashed.indices, return_inverse=True, return_counts=True)
