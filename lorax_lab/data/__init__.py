@@ -34,7 +34,7 @@ def source_of(config: TaskConfig) -> Source:
     require_choice("task.source", config.source, tuple(SOURCES))
     source = SOURCES[config.source]
     columns = source.chosen(config)
-    for key in ("path", "subset", "group", "label", *config.inputs, "drop_unlabeled"):
+    for key in ("path", "subset", "group", "label", *config.inputs, "drop_unlabeled", "classes"):
         value = getattr(config, key)
         if value not in (None, False) and key not in columns:
             unused = f"task={config.name} does not read task.{key}, and it is set to {value}"

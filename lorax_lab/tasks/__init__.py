@@ -8,7 +8,7 @@ import numpy as np
 from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import require_choice
 from lorax_lab.data import Pools, source_of, under_rules
-from lorax_lab.data.leaks import notes_of
+from lorax_lab.data.leaks import notes_of, require_learnable
 from lorax_lab.data.near_duplicates import grouped
 from lorax_lab.data.splits import split as split_pools
 from lorax_lab.errors import ConfigError, suggest
@@ -70,6 +70,7 @@ def load_task(config: TaskConfig) -> Task:
     elif not config.memorise and not source.is_built_in:
         of_near_duplicates = UNGROUPED_NOTE
     splits, dropped = split_pools(pools, config, sha256)
+    require_learnable(pools, splits, config)
     kind, notes = KINDS[config.kind], tuple(filter(None, (of_near_duplicates, *notes_of(pools, splits, config))))
     return Task(config, kind, pools.classes, metric, *splits, under_rules(sha256, config), dropped, notes)
 
