@@ -59,6 +59,7 @@ class TaskConfig:
     test_examples: int | None = field(metadata=POSITIVE)
     split_seed: int = field(metadata=FROM_ZERO)
     drop_unlabeled: bool = field(default=False, metadata={"neutral": False})
+    classes: list[str] | None = field(default=None, metadata={"neutral": None})
     memorise: bool = field(default=False, metadata={"neutral": False})
     group_near_duplicates: bool = field(default=False, metadata={"neutral": False})
     least_steps: int | None = field(default=None, metadata=NO_RESULT | POSITIVE | {"neutral": None})
@@ -67,6 +68,9 @@ class TaskConfig:
         require(bool(self.name.strip()), "task.name", self.name, "it names the task; for instance task.name=mine")
         require_path("task.path", self.path, "my.csv")
         check_fields(self, "task.")
+        if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
+            named = ",".join(self.classes)
+            raise ConfigError(f"task.classes=[{named}] must name two or more, each once, such as task.classes=[-1,0,1]")
         if self.memorise:
             self._check_memorise()
 

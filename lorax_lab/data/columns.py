@@ -24,6 +24,8 @@ LONGEST = 200
 """Most characters of a class's name."""
 LARGEST = 1e18
 """Largest number that is learned: the squares of larger ones have no sum in fp32."""
+NO_LABEL = frozenset(("-1", "-1.0"))
+"""What stands for no label in data sets whose test labels are hidden."""
 MEND = "mend it or leave the row out"
 
 Tables = Mapping[str, Table]
@@ -37,11 +39,12 @@ def to_pools(where: str, tables: Tables, config: TaskConfig, names: Sequence[str
         ConfigError: a missing column; a row whose inputs, group or label cannot be used; a column that tells the label.
     """
     label = str(config.label)
-    unlabeled = sum(is_missing(cell) for table in tables.values() for cell in table.column("label", label))
-    tables = labeled(tables, config)
+    rows = sum(len(table.column("label", label)) for table in tables.values())
+    tables = labeled(tables, config, names)
+    unlabeled = rows - sum(len(table.column("label", label)) for table in tables.values())
     classes: tuple[str, ...] = ()
     if config.labels == "classes":
-        classes = tuple(names or _class_names(tables, label))
+        classes = tuple(config.classes or names or _class_names(tables, label))
     labels = _read(tables, label, _index_in(classes) if classes else LABELS[config.labels])
     read = {role: _examples(table, config, labels[role]) for role, table in tables.items()}
     leaks.refuse(where, tables, config)
@@ -50,14 +53,27 @@ def to_pools(where: str, tables: Tables, config: TaskConfig, names: Sequence[str
     return Pools(where, classes, filled["train"], filled.get("validation"), filled.get("test"), blank, unlabeled)
 
 
-def labeled(tables: Tables, config: TaskConfig) -> Tables:
-    """The tables, with `task.drop_unlabeled=true` without the rows that have no label."""
+def labeled(tables: Tables, config: TaskConfig, names: Sequence[str] | None = None) -> Tables:
+    """The tables, with `task.drop_unlabeled=true` without the rows that have no label. Beside two other classes, none
+    of them a negative number, -1 is none, as in GLUE, until it is named: a ConfigError says how."""
+    label = str(config.label)
+    cells = {role: table.column("label", label) for role, table in tables.items()}
+    if config.labels == "classes" and not (config.classes or names):
+        found = {str(cell).strip() for of_table in cells.values() for cell in of_table if not is_missing(cell)}
+        others = in_order(found - NO_LABEL)
+        if len(others) > 1 and found & NO_LABEL and not any(name.startswith("-") for name in others):
+            cells = {role: [None if str(c).strip() in NO_LABEL else c for c in cells[role]] for role in cells}
+            if not config.drop_unlabeled:
+                listed = ",".join(map(printable, others[:5])) + (",…" if len(others) > 5 else "")
+                unclear = f"{tables['train'].where}: task.label={label} has -1 beside {listed}: it may be no label"
+                cure = f"type task.classes=[-1,{listed}] if it is a class, or task.drop_unlabeled=true to leave it out"
+                raise ConfigError(f"{unclear}; {cure}")
     if not config.drop_unlabeled:
         return tables
-    used = {}
-    for role, table in tables.items():
-        cells = table.column("label", str(config.label))
-        used[role] = replace(table, rows=[row for row, cell in enumerate(cells) if not is_missing(cell)])
+    used = {
+        role: replace(table, rows=[row for row, cell in enumerate(cells[role]) if not is_missing(cell)])
+        for role, table in tables.items()
+    }
     if not used["train"].rows:
         no_label = f"task.label={config.label}: no row has a label in {tables['train'].where}"
         raise ConfigError(f"{no_label}; name another column")

@@ -6,6 +6,7 @@ a code of it. An input that gives the answer away in other words, or in a pictur
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ FEWEST = 20
 """Rows from which on what holds in every row is taken for no chance."""
 COPIES = 0.9
 """Share of the rows from which on an input that equals the label is its copy."""
+TELLING = 6
+"""Test examples from which on a difference can be significant: if all of five agree, a sign test has p = .0625."""
 INPUT = "the answer would be read off, not learned; name another column for"
 GROUP = "a class would be in one split alone; leave out"
 LOOKALIKES = str.maketrans("асеорхуіјѕԁһвкмнтαβεηικνορτυχ", "aceopxyijsdhbkmhtabehikvoptyx")
@@ -95,11 +98,26 @@ def _plain(cell: Any) -> str:
         return "" if is_missing(cell) else str(cell).strip().casefold()
 
 
+def require_learnable(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> None:
+    """A ConfigError names a class of one's own data that test examples have and no training example has."""
+    train, _, test = splits
+    lacking = Counter(example.label for example in test)
+    for example in train:
+        lacking.pop(example.label, None)
+    if pools.classes and config.path is not None and lacking:
+        (label, count), few = lacking.most_common(1)[0], config.train_examples is not None
+        nobody = f"{pools.where}: no training example has the label {printable(pools.classes[int(label)])!r}"
+        cure = "type task.train_examples=null for all rows" if few else "add such rows to training"
+        raise ConfigError(f"{nobody} of {count} test examples, so it cannot be learned; {cure}, or leave them out")
+
+
 def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> tuple[str, ...]:
     """What is to be said: that training examples are scored, and of data of one's own, which classes look alike or like
     no label, and which a split lacks."""
     notes = [MEMORISED] if config.memorise else []
     notes += [] if config.path is None else _notes_of_labels(pools.classes)
+    if config.path is not None and not config.memorise and len(splits[2]) < TELLING:
+        notes.append(f"{len(splits[2])} test examples: with fewer than {TELLING} no difference can be significant")
     names = [] if config.path is None else ["train"] if config.memorise else ["train", "validation", "test"]
     for name, examples in zip(names, splits, strict=False):
         present = {example.label for example in examples}

@@ -1,35 +1,47 @@
 """Near duplicates: examples that differ in nothing that a person would call another example, kept in one split.
 
-Texts are compared by their words, whatever their order, case, punctuation, HTML entities and invisible signs; images by
+Texts are compared by their words and pieces of words, whatever their markup, accents, digits and misprints; images by
 a perceptual hash, then by their pixels. Recordings, and images that are turned or cut out, are not compared.
 """
 
+import hashlib
 import html
+import json
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 from PIL import Image
 
+from lorax_lab.data.assets import cache_folder
+from lorax_lab.data.leaks import LOOKALIKES
 from lorax_lab.data.source import Example, Pools, content_key
 from lorax_lab.data.table import printable
+from lorax_lab.record.files import write_json
+from lorax_lab.record.provenance import code_sha256
 
-ALIKE = 0.8
-"""Share of the shingles of two texts, all of them and the rare ones, that near duplicates have in common at least."""
+RULES = 2
+"""Version of the rules for texts. It is a part of the data's hash, so that runs under other rules are other runs."""
+SAME, ALIKE, INSIDE = 0.88, 0.7, 0.9
+"""What near duplicates share at least, by the weights of their shingles: of both texts (Dice's index), where one is
+short; of both, where none is, so that misprints are allowed; of the smaller one, which may be a part of the other."""
+SHORT, CONTAINED = 20, 0.4
+"""Shingles of a text from which on it is not short; how small a part may be."""
 LETTERS = 4
 """Letters of a shingle. None reaches over the end of a word, so the order of words does not count."""
 READ = 1000
 """Letters from the beginning of a text that have shingles; equal words are looked for in all of it."""
-COMMON = 0.1
-"""Share of the texts from which on a shingle is not rare: it is of a template, or of the language."""
-BANDS, ROWS = 12, 5
-"""Of MinHash: two texts that share 80 % of their shingles are compared with a probability of .99."""
+RAREST, SHARED, BLOCK = 8, 2, 128
+"""Two texts are compared where so many of the rarest of one are in the other; texts that are looked up at once."""
+MARKUP = re.compile(r"</?[a-z!][^<>]*>|(?:https?://|www\.)\S+", re.IGNORECASE)
+SPACE, THOUSANDS = re.compile(r"(?<!\d) | (?!\d)"), re.compile(r"(?<=\d) (?=\d{3}\b)")
+"""A space that is not between digits, and one that was a separator of thousands."""
 BITS = 10
 """Of the 64 bits of a perceptual hash, how many may differ before pixels are compared."""
 THUMBNAIL = 16
@@ -71,43 +83,48 @@ class Groups:
             self.joined.append((i, j))
 
 
-def grouped(pools: Pools, key: object) -> tuple[Pools, str]:
+def grouped(pools: Pools) -> tuple[Pools, str]:
     """The same pools, where near duplicates have one group, and what is to be said of them; nothing where there are
     none. Groups that are there are kept whole.
 
     Of exact copies the first counts, in the order test, validation, train: no other one gets into a split. The others
     get its group, so that they are left out with it.
-
-    Args:
-        key: of all that decides the pools; the last answer is kept, since the runs of a sweep mostly share it.
     """
     listed = {role: getattr(pools, role) for role in ("test", "validation", "train")}
     first: dict[tuple[str, ...], Example] = {}
     for example in chain.from_iterable(pool or [] for pool in listed.values()):
         first.setdefault(content_key(example), example)
-    if key not in _last:
-        _last.clear()
-        _last[key] = _groups_of(list(first.values()), pools.classes)
-    names, note = _last[key]
-    name_of = dict(zip(first, names, strict=True))
-    for role, pool in listed.items():
-        listed[role] = pool and [replace(example, group=name_of[content_key(example)]) for example in pool]
-    return replace(pools, **listed), note
-
-
-_last: dict[object, tuple[list[str | None], str]] = {}
-
-
-def _groups_of(examples: list[Example], classes: Sequence[str]) -> tuple[list[str | None], str]:
-    """The group of each example, a new one where near duplicates were joined, and what is to be said of them."""
+    examples = list(first.values())
     groups = Groups([example.group for example in examples], max(SMALL, int(LARGEST * len(examples))))
-    _join_alike(examples, groups)
+    digest = hashlib.sha256(code_sha256().encode())
+    for key, example in first.items():
+        digest.update(repr((key, example.group)).encode(errors="surrogatepass"))
+    _join_once(examples, groups, cache_folder() / "near_duplicates" / f"{digest.hexdigest()[:32]}.json")
     names = [example.group for example in examples]
     for root in {groups.sets[i] for i, _ in groups.joined}:
         for i in groups.sets.subset(root):
             names[i] = f"alike {root}"
-    pairs = [(examples[i], examples[j], groups.sets[i]) for i, j in groups.joined]
-    return names, _said(pairs, len(set(chain.from_iterable(groups.joined))), groups.refused, classes)
+    name_of = dict(zip(first, names, strict=True))
+    for role, pool in listed.items():
+        listed[role] = pool and [replace(example, group=name_of[content_key(example)]) for example in pool]
+    pairs = [(examples[i], examples[j], groups.sets[i]) for i, j in sorted(groups.joined)]
+    count = len(set(chain.from_iterable(groups.joined)))
+    return replace(pools, **listed), _said(pairs, count, groups.refused, pools.classes)
+
+
+def _join_once(examples: Sequence[Example], groups: Groups, path: Path) -> None:
+    """Join near duplicates, as this file says: the process that plans a sweep writes it, and its workers read it."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # a file that was cut short is as none
+        kept = json.loads(path.read_bytes())
+        pairs = np.array(kept["joined"], np.int64).reshape(-1, 2)
+        if not ((pairs < 0) | (pairs >= len(examples))).any():
+            for i, j in pairs.tolist():
+                groups.join(i, j)
+            groups.refused = int(kept["refused"])
+            return
+    _join_alike(examples, groups)
+    with suppress(OSError):
+        write_json(path, {"joined": groups.joined, "refused": groups.refused})
 
 
 def _said(pairs: list[tuple[Example, Example, int]], count: int, refused: int, classes: Sequence[str]) -> str:
@@ -146,55 +163,100 @@ def _join_alike(examples: Sequence[Example], groups: Groups) -> None:
 
 
 class _Signs(dict[int, Any]):
-    """For `str.translate`: invisible signs, such as a soft hyphen, are nothing, and punctuation is a space."""
+    """For `str.translate`, after NFKD: marks such as accents and what nobody sees, such as a soft hyphen, are nothing;
+    punctuation is a space, and a digit of any script is ours."""
 
     def __missing__(self, code: int) -> Any:
         category, name = unicodedata.category(chr(code)), unicodedata.name(chr(code), "")
-        self[code] = "" if category == "Cf" or INVISIBLE.match(name) else " " if category[0] in "PZC" else code
+        unseen = category in ("Cf", "Mn") or INVISIBLE.match(name)
+        digit = str(unicodedata.decimal(chr(code), code))
+        self[code] = "" if unseen else " " if category[0] in "PZC" else digit if category == "Nd" else code
         return self[code]
 
 
 _SIGNS = _Signs()
 
 
-def words(text: str) -> tuple[str, ...]:
-    """The words of a text by the alphabet; signs such as + or an emoji are words.
+def words(text: str) -> list[str]:
+    """The words of a text in their order, without tags and links; signs such as + or an emoji are words.
 
-    >>> words("Good&nbsp;film, a “GOOD” fi\\u00adlm!") == words("film a good film good")
-    True
+    >>> words("<b>Good</b>&nbsp;film, a “GOOD” fi\\u00adlm of 1,000 cafés! https://a.com/b")
+    ['good', 'film', 'a', 'good', 'film', 'of', '1000', 'cafes']
     """
-    plain = unicodedata.normalize("NFKC", html.unescape(text)).translate(_SIGNS)
-    return tuple(sorted(plain.casefold().split()))
+    plain = unicodedata.normalize("NFKD", MARKUP.sub(" ", html.unescape(text))).translate(_SIGNS)
+    return THOUSANDS.sub("", plain.casefold().translate(LOOKALIKES)).split()
 
 
-def _shingles(of_words: Sequence[str]) -> frozenset[str]:
-    bounded = {f" {word} " for word in of_words}
-    return frozenset(word[i : i + LETTERS] for word in bounded for i in range(max(1, len(word) - LETTERS + 1)))
+def _pieces(of_words: Iterable[str]) -> set[str]:
+    """The shingles of the words; a number, which has no misprints, is one."""
+    bounded = {word if word.isdecimal() else f" {word} " for word in of_words}
+    whole = {word for word in bounded if len(word) <= LETTERS or word.isdecimal()}
+    return whole.union(word[i : i + LETTERS] for word in bounded - whole for i in range(len(word) - LETTERS + 1))
 
 
 def _join_texts(texts: Sequence[str], groups: Groups) -> None:
-    """Join texts of the same words, then those that MinHash finds and whose shingles are surely alike."""
-    from datasketch import MinHash, MinHashLSH
+    """Join texts of the same words in any order, or of the same letters; then those that share most of their shingles,
+    the most alike first."""
+    from sklearn.feature_extraction import FeatureHasher
 
-    first: dict[tuple[str, ...], int] = {}
-    for i, text in enumerate(texts):
-        if of_text := words(text):
-            groups.join(first.setdefault(of_text, i), i)
-    shingles = {i: _shingles(words(texts[i][:READ])) for i in first.values()}
-    counts = Counter(chain.from_iterable(shingles.values()))
-    most = max(len(shingles) * COMMON, 5)
-    rare = {i: frozenset(s for s in of_text if counts[s] <= most) for i, of_text in shingles.items()}
-    encoded = ([shingle.encode() for shingle in of_text] for of_text in rare.values())
-    hashes = MinHash.generator(encoded, num_perm=BANDS * ROWS, hashfunc=crc32, scheme="affine32")
-    index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
-    for i, minhash in zip(rare, hashes, strict=True):
-        if not rare[i]:
-            continue
-        for j in sorted(index.query(minhash)):
-            pairs = ((of_text[i], of_text[j]) for of_text in (rare, shingles))
-            if not groups.sets.connected(i, j) and all(len(a & b) / len(a | b) >= ALIKE for a, b in pairs):
-                groups.join(j, i)
-        index.insert(i, minhash)
+    first: dict[int, int] = {}
+    compared: list[int] = []
+
+    def shingles() -> Iterator[set[str]]:
+        for i, text in enumerate(texts):
+            of_text = words(text)
+            keys = [hash(" ".join(sorted(of_text))), hash(SPACE.sub("", " ".join(of_text)))] if of_text else []
+            if not any(key in first for key in keys):
+                compared.append(i)
+                yield _pieces(" ".join(of_text)[:READ].split())
+            for key in keys:
+                groups.join(first.setdefault(key, i), i)
+
+    hasher = FeatureHasher(2**31 - 1, input_type="string", alternate_sign=False, dtype=np.float32)
+    for i, j in _alike(hasher.transform(shingles())):
+        groups.join(*sorted((compared[i], compared[j])))
+
+
+def _alike(hashed: Any) -> np.ndarray:
+    """The pairs of rows, (pairs, 2), of near duplicates, those that share the most first.
+
+    Args:
+        hashed: (texts, hashes of shingles), sparse. A shingle's weight is log(texts / texts that have it): what all
+            have, such as a template's words, counts nothing.
+    """
+    _, columns, having = np.unique(hashed.indices, return_inverse=True, return_counts=True)
+    weight = np.log(hashed.shape[0] / having).astype(np.float32)
+    shingles = type(hashed)((weight[columns], columns, hashed.indptr), (hashed.shape[0], len(having)))
+    sizes, totals = np.diff(shingles.indptr), np.asarray(shingles.sum(axis=1)).ravel()
+    shingles.data[having[shingles.indices] == 1] = 0  # no pair shares it
+    shingles.eliminate_zeros()
+    having_it = shingles.T.tocsr()
+    having_it.data = np.ones_like(having_it.data)
+    roots = shingles.sqrt()
+    found = []
+    for start in range(0, len(sizes), BLOCK):
+        rarest = _rarest(shingles[start : start + BLOCK], having)
+        shared = (rarest @ having_it).tocoo()
+        enough = shared.data >= np.minimum(SHARED, np.diff(rarest.indptr)[shared.row])
+        i, j = shared.row[enough] + start, shared.col[enough]
+        smaller, larger = np.minimum(totals[i], totals[j]), np.maximum(totals[i], totals[j])
+        likely = (i != j) & (smaller >= CONTAINED * larger)
+        i, j, smaller, larger = i[likely], j[likely], smaller[likely], larger[likely]
+        common = np.asarray(roots[i].multiply(roots[j]).sum(axis=1)).ravel()
+        both = 2 * common / (smaller + larger)
+        long = np.minimum(sizes[i], sizes[j]) >= SHORT
+        near = (both >= SAME) | long & ((both >= ALIKE) | (common >= INSIDE * smaller))
+        found.append(np.column_stack([common / smaller, i, j])[near])
+    pairs = np.concatenate([np.empty((0, 3)), *found])
+    return pairs[np.argsort(-pairs[:, 0], kind="stable"), 1:].astype(int)
+
+
+def _rarest(shingles: Any, having: np.ndarray) -> Any:
+    """Of each row the shingles that the fewest texts have, as ones."""
+    rows = np.repeat(np.arange(shingles.shape[0]), np.diff(shingles.indptr))
+    order = np.lexsort((having[shingles.indices], rows))
+    kept = order[np.arange(len(order)) - shingles.indptr[rows] < RAREST]
+    return type(shingles)((np.ones(len(kept), np.float32), (rows[kept], shingles.indices[kept])), shingles.shape)
 
 
 # ---- images

@@ -113,7 +113,8 @@ class Source:
 
     def chosen(self, config: TaskConfig) -> tuple[str, ...]:
         """The keys of the configuration that choose what is read."""
-        return (*self.keys, *config.inputs, "label", "drop_unlabeled") if self.columns else self.keys
+        of_labels = ("label", "drop_unlabeled", *(("classes",) if config.labels == "classes" else ()))
+        return (*self.keys, *config.inputs, *of_labels) if self.columns else self.keys
 
     def needed(self, config: TaskConfig) -> tuple[str, ...]:
         """Those of the `chosen` keys that cannot be null."""

@@ -16,6 +16,9 @@ from lorax_lab.errors import ConfigError
 SHARE = 0.1
 """Share of the rows that test and validation each get where their numbers are not set."""
 
+FEWEST = 2
+"""Test examples of one's own data, at least: a score of one has no interval."""
+
 Unit = list[Example]
 
 
@@ -48,7 +51,16 @@ def split(
         maker = f"task.group={config.group}" if config.group else f"task={config.name}"
         too_large = f"{maker} makes groups too large to fill three splits of {pools.where}"
         raise ConfigError(f"{too_large}; ask for more in task.test_examples and task.validation_examples")
+    if config.path is not None and len(parts["test"]) < FEWEST:
+        enough = f"{round((FEWEST - 0.5) / SHARE)} rows or more" if pools.test is None else "more test rows"
+        one = f"{pools.where} has {len(pools.train)} rows for training, and one for test{_after(dropped)}"
+        raise ConfigError(f"{one}; the score of one example has no interval; give it {enough}")
     return (train, parts["validation"], parts["test"]), dropped
+
+
+def _after(dropped: dict[str, int]) -> str:
+    lost = sum(dropped.values())
+    return f" after {lost} unlabeled, blank, duplicate, conflicting or overlapping rows are left out" if lost else ""
 
 
 def _source(pools: Pools, role: str) -> str:
@@ -121,8 +133,6 @@ def carve(units: list[Unit], count: int) -> tuple[list[Example], list[Unit]]:
 
 
 def _require_rows(pools: Pools, config: TaskConfig, dropped: dict[str, int]) -> None:
-    lost = sum(dropped.values())
-    after = f" after {lost} unlabeled, blank, duplicate, conflicting or overlapping rows are left out" if lost else ""
     roles = ("train",) if config.memorise else ("train", "test", "validation")
     for pool in roles:
         sizes = {role: getattr(config, f"{role}_examples") for role in roles if _source(pools, role) == pool}
@@ -130,5 +140,5 @@ def _require_rows(pools: Pools, config: TaskConfig, dropped: dict[str, int]) -> 
         if rows < sum(size or 1 for size in sizes.values()):
             wanted = " ".join(f"task.{role}_examples={size or 'null'}" for role, size in sizes.items())
             everything = " ".join(f"task.{role}_examples=null" for role in sizes)
-            too_few = f"{pools.where} has {rows} rows for {pool}{after}, too few for {wanted}"
+            too_few = f"{pools.where} has {rows} rows for {pool}{_after(dropped)}, too few for {wanted}"
             raise ConfigError(f"{too_few}; type smaller numbers, or {everything} for all rows")

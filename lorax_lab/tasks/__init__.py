@@ -7,8 +7,8 @@ import numpy as np
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import require_choice
-from lorax_lab.data import Pools, source_of
-from lorax_lab.data.leaks import notes_of
+from lorax_lab.data import Pools, source_of, under_rules
+from lorax_lab.data.leaks import notes_of, require_learnable
 from lorax_lab.data.near_duplicates import grouped
 from lorax_lab.data.splits import split as split_pools
 from lorax_lab.errors import ConfigError, suggest
@@ -66,13 +66,13 @@ def load_task(config: TaskConfig) -> Task:
     _require_variety(pools, next(iter(config.inputs)))
     of_near_duplicates = ""
     if config.group_near_duplicates and not config.memorise:
-        chosen = [getattr(config, key) for key in source.chosen(config)]
-        pools, of_near_duplicates = grouped(pools, (sha256, config.source, config.kind, *chosen))
+        pools, of_near_duplicates = grouped(pools)
     elif not config.memorise and not source.is_built_in:
         of_near_duplicates = UNGROUPED_NOTE
     splits, dropped = split_pools(pools, config, sha256)
-    notes = (of_near_duplicates, *notes_of(pools, splits, config))
-    return Task(config, KINDS[config.kind], pools.classes, metric, *splits, sha256, dropped, tuple(filter(None, notes)))
+    require_learnable(pools, splits, config)
+    kind, notes = KINDS[config.kind], tuple(filter(None, (of_near_duplicates, *notes_of(pools, splits, config))))
+    return Task(config, kind, pools.classes, metric, *splits, under_rules(sha256, config), dropped, notes)
 
 
 def _primary_metric(config: TaskConfig) -> str:

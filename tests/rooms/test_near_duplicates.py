@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 from collections.abc import Callable
 from itertools import cycle, product
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from published import settings
 
 from lorax_lab.config.identity import plain
-from lorax_lab.data import Example, Pools
+from lorax_lab.data import Example, Pools, data_sha256, near_duplicates
 from lorax_lab.data.leaks import notes_of
 from lorax_lab.data.near_duplicates import LARGEST, grouped
 from lorax_lab.data.source import content_key
@@ -26,16 +27,27 @@ from lorax_lab.tasks import UNGROUPED_NOTE, Task, load_task
 PARTS = ("bdfgklmprt", "aeiou", ("nto", "rsk", "vel", "dax", "gum", "pish", "zor", "quel"))
 NOUNS = ["".join(parts) for parts in product(*PARTS)]
 TWINS: dict[str, Callable[[str], str]] = {
+    "tags": lambda text: " ".join(f"<b class='x'>{word}</b>" for word in text.split()),
+    "no spaces": lambda text: text.replace(" ", ""),
+    "separators of thousands": lambda text: re.sub(r"\d+", lambda number: f"{int(number[0]):,}", text),
+    "accents": lambda text: text.translate(str.maketrans("aeiou", "áèîöũ")),
+    "Arabic digits": lambda text: text.translate(str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")),
+    "the first 70 %": lambda text: text[: len(text) * 7 // 10],
+    "a sentence before": lambda text: f"Sent from my phone while I was on the way. {text}",
+    "Cyrillic letters": lambda text: text.translate(str.maketrans("aeopx", "аеорх")),
+    "misprints": lambda text: " ".join(word[1:] if i % 5 == 0 else word for i, word in enumerate(text.split())),
+    "a link": lambda text: f"{text} https://example.com/{text[:9].replace(' ', '')}",
     "signs without a shape": lambda text: "".join(map("".join, zip(text, cycle("\u034f\u3164\ufe0f\u2800")))),
     "order of words": lambda text: " ".join(reversed(text.split())),
-    "a letter": lambda text: f"{text[:-1]}y",
+    "a letter": lambda text: f"y{text[1:]}",
 }
+pytestmark = pytest.mark.usefixtures("cache")
 OFF = "task.group_near_duplicates=false"
 
 
 def sentences(count: int) -> list[str]:
     draw = random.Random(0)
-    return [" ".join(draw.sample(NOUNS, 14)) for _ in range(count)]
+    return [" ".join([*draw.sample(NOUNS, 14), str(draw.randrange(10**4, 10**7))]) for _ in range(count)]
 
 
 def table(path: Path, twin: Callable[[str], str], opposite: bool) -> list[str]:
@@ -93,13 +105,29 @@ def test_the_note_counts_and_shows_the_twins_and_not_what_else_their_writers_wro
     texts = sentences(60)
     rows = [Example({"text": text}, 0, str(i // 10)) for i, text in enumerate(texts)]
     rows += [Example({"text": f"{texts[7]}!"}, 1, "5"), *(Example({"text": text}, 0) for text in sentences(900)[60:])]
-    pools, said = grouped(Pools("them", ("a", "b"), rows), object())
+    pools, said = grouped(Pools("them", ("a", "b"), rows))
     assert len({e.group for e in pools.train[:10]} | {e.group for e in pools.train[50:61]}) == 1
     assert said.startswith("2 examples are near duplicates and stay together, in 1 groups, 1 of them with different")
     assert said.count(texts[7][:40]) == 2
     learned = [Example({}, text) for text in (*texts, f"{texts[7]}!")]
-    said = grouped(Pools("them", (), learned), object())[1]
+    said = grouped(Pools("them", (), learned))[1]
     assert said.startswith("2 examples are near duplicates and stay together, in 1 groups; such as")
+
+
+def test_near_duplicates_are_looked_for_once_and_make_another_run(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = table(tmp_path / "t.jsonl", TWINS["tags"], False)
+    task = load_task(settings(*words))
+    assert task.data_sha256 == data_sha256(task.config) != data_sha256(settings(*words, OFF))
+    (kept,) = (cache / "near_duplicates").iterdir()
+    content = kept.read_text()
+    kept.write_text(content[:-9])
+    assert load_task(settings(*words)).splits == task.splits
+    assert kept.read_text() == content
+    monkeypatch.setattr(near_duplicates, "_join_alike", None)
+    again = load_task(settings(*words))
+    assert (again.splits, again.notes) == (task.splits, task.notes)
 
 
 def one_pixel(image: np.ndarray) -> np.ndarray:
@@ -115,7 +143,7 @@ def as_jpeg(image: np.ndarray) -> np.ndarray:
 
 
 def groups_of(examples: list[Example]) -> list[str | None]:
-    pools, _ = grouped(Pools("them", ("a", "b"), examples), object())
+    pools, _ = grouped(Pools("them", ("a", "b"), examples))
     return [example.group for example in pools.train]
 
 
@@ -137,6 +165,7 @@ def test_images_that_differ_in_a_pixel_or_were_written_again_are_twins(
         [f"The film number {i} is good, and that is all that I have to say of it." for i in range(600)],
         [f"What is {i // 24} plus {1000 + i % 24}?" for i in range(600)],
         [f"{a} {b}" for a in NOUNS for b in NOUNS[:6] if a < b],
+        [text for noun in NOUNS for text in (noun, f"{noun} is what I bought")],
     ],
 )
 def test_short_texts_and_templates_are_no_twins(texts: list[str]) -> None:
@@ -146,7 +175,7 @@ def test_short_texts_and_templates_are_no_twins(texts: list[str]) -> None:
 def test_a_chain_ends_before_it_holds_the_whole_table() -> None:
     chain = [" ".join(NOUNS[i : i + 30]) for i in range(60)]
     rest = sentences(600)
-    pools, said = grouped(Pools("them", ("a",), [Example({"text": text}, 0) for text in [*chain, *rest]]), object())
+    pools, said = grouped(Pools("them", ("a",), [Example({"text": text}, 0) for text in [*chain, *rest]]))
     sizes = [sum(e.group == group for e in pools.train) for group in {e.group for e in pools.train} - {None}]
     assert 1 < max(sizes) <= LARGEST * 660
     assert "stay apart" in said
