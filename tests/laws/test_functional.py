@@ -80,6 +80,7 @@ def test_the_controls_are_what_they_are_called() -> None:
         *(("shrunk", k) for k in (50, 70, 80, 90)),
     }
     assert {key[1:] for key in at if key[0] == "cut"} == {(k, short_name(name)) for name in base for k in (0, *ranks)}
+    of_random: list[int] = []
     for name, d in directions.items():
         delta = tuned[name].double() - base[name].double()
         placed = {key: value[name].double() - base[name].double() for key, value in at.items()}
@@ -97,6 +98,7 @@ def test_the_controls_are_what_they_are_called() -> None:
                 torch.testing.assert_close(norm, d.sigma[:k].norm(), atol=1e-6, rtol=1e-5)
             own = (along["random_at_norm", k, None].abs() > 1e-2).nonzero().flatten()
             assert len(own) == k
+            of_random += own.tolist()
             one = (along["random_at_norm", 1, None].abs() > 1e-2).nonzero().flatten()
             assert set(one.tolist()) <= set(own.tolist())
             bottom = (along["bottom_at_norm", k, None].abs() > 1e-2).nonzero().flatten()
@@ -106,6 +108,7 @@ def test_the_controls_are_what_they_are_called() -> None:
         for module in {short_name(other) for other in base}:
             cut = at["cut", 0, module][name]
             assert torch.equal(cut, base[name] if module == short_name(name) else tuned[name])
+    assert sum(of_random) / len(of_random) == pytest.approx(31 / 2, abs=3)  # neither the top ones nor the last
 
 
 def test_the_largest_values_over_all_matrices_are_as_many_as_those_of_each() -> None:

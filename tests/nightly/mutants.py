@@ -165,7 +165,10 @@ class Trials:
 
         The tests are those that call what changed; those that saw most mutations come first.
         """
-        changed = replace_functions(self.functions, file, mutated)
+        try:
+            changed = replace_functions(self.functions, file, mutated)
+        except Exception as error:  # the module cannot be imported
+            return repr(error)
         items = [item for item in self.session.items if self.called[item.nodeid] & changed]
         items.sort(key=lambda item: (-self.kills[item.nodeid], self.seconds[item.nodeid]))
         for item, run in self.runs(items):
@@ -223,7 +226,7 @@ def place(code: CodeType) -> Place:
 def replace_functions(old: list[FunctionType], file: str, mutated: CodeType) -> set[Place]:
     """Give the functions of a file the code that they have in its mutated text, whoever holds them; the places of those
     that this changes."""
-    names = dict(vars(sys.modules[".".join(Path(file).with_suffix("").parts)]))
+    names = dict(vars(sys.modules[".".join(Path(file).with_suffix("").parts).removesuffix(".__init__")]))
     exec(mutated, names)
     new = {place(function.__code__): function for function in functions({mutated.co_filename})}
     changed = set()
@@ -231,8 +234,25 @@ def replace_functions(old: list[FunctionType], file: str, mutated: CodeType) -> 
         other = new.get(place(function.__code__), function)
         if _parts(function) != _parts(other):
             changed.add(place(function.__code__))
-            function.__code__, function.__defaults__, function.__kwdefaults__ = _parts(other)
+            is_alike = other.__code__.co_freevars == function.__code__.co_freevars
+            parts = _parts(other if is_alike else _as(function, other))
+            function.__code__, function.__defaults__, function.__kwdefaults__ = parts
     return changed
+
+
+def _as(function: FunctionType, other: FunctionType) -> FunctionType:
+    """A function with the free variables of one, which calls another: a closure cannot be given code with others."""
+    free = function.__code__.co_freevars
+    cells = dict(zip(other.__code__.co_freevars, other.__closure__ or (), strict=True))
+    cells |= dict(zip(free, function.__closure__ or (), strict=True))
+    closure = tuple(cells[name] for name in other.__code__.co_freevars)
+    called = FunctionType(other.__code__, function.__globals__, other.__name__, other.__defaults__, closure)
+    called.__kwdefaults__ = other.__kwdefaults__
+    name, names = f"_mutated_{id(called)}", ", ".join(free)
+    function.__globals__[name] = called
+    text = f"lambda {names}: lambda *args, **keys: ([{names}], {name}(*args, **keys))[1]"
+    through: FunctionType = eval(text)(*free)
+    return through
 
 
 def _parts(function: FunctionType) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@ its figure."""
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from synthetic import PROTOCOL, study
 
 from analysis.study.figures import FIGURES
 from analysis.study.figures.forgetting import AS_TRAINED, AT_FULLS, FULL_AT, MATRICES_AT
+from lorax_lab.afterwards import forgetting as module
 from lorax_lab.afterwards.forgetting import (
     AT_NORM,
     BASE,
@@ -25,7 +27,6 @@ from lorax_lab.afterwards.forgetting import (
     WITHOUT_INTRUDERS,
     _base,
     _change,
-    _norm,
     _rows,
     forgetting,
     random_like,
@@ -71,15 +72,42 @@ def test_before_and_after_are_what_the_runs_recorded(runs: Any, rows: Any) -> No
     assert set(rows) == {(BASE, BEFORE)} | of_full | {(arm, change) for arm in (FULL, LORA) for change in changes}
 
 
-def test_an_update_is_brought_to_the_norm_of_the_other_arm(rows: Any) -> None:
-    of_full, of_lora = rows[FULL, AT_NORM], rows[LORA, AT_NORM]
-    assert (of_full["norm_of"], of_lora["norm_of"]) == (LORA, FULL)
-    assert of_full["factor"] * of_lora["factor"] == pytest.approx(1)
-    assert of_full["factor"] != pytest.approx(1, abs=1e-3)
-    less, more = sorted((of_full, of_lora), key=lambda row: row["factor"])
-    before = nats(rows[BASE, BEFORE])
-    assert nats(rows[less["arm"], TRAINED]) < nats(less) < before  # a part of the way
-    assert nats(more) != pytest.approx(nats(rows[more["arm"], TRAINED]), abs=1e-4)
+NORMS = {(FULL, 0): 3.0, (LORA, 0): 1.0, (FROZEN, 0): 2.0, (FULL, 1): 5.0, (LORA, 1): 8.0}
+"""Planted norms of the updates of two seeds, of which four fifths are the matrix's."""
+
+
+class Norm:
+    """A text whose loss is how far the model is from its start, in its matrix and in its bias."""
+
+    groups = None
+
+    def outputs(self, model: torch.nn.Module) -> torch.Tensor:
+        moved = [model.q.weight - torch.eye(4), model.q.bias]
+        return torch.tensor([[float(part.norm()), 1.0] for part in moved])
+
+
+def test_an_update_is_brought_to_the_norm_of_each_other_arm_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.ModuleDict({"q": torch.nn.Linear(4, 4)}).requires_grad_(False)
+    start = {"q.weight": torch.eye(4), "q.bias": torch.zeros(4)}
+    base = SimpleNamespace(model=model, start=start, left={"q.weight": torch.eye(4).double()}, splits={"made": Norm()})
+    monkeypatch.setattr(module, "_base", lambda *_: base)
+    monkeypatch.setattr(module, "_intruders", lambda *_: {})
+    shares = {"q.weight": 0.8 * torch.eye(4) / 2, "q.bias": 0.6 * torch.ones(4) / 2}
+    monkeypatch.setattr(module, "_change", lambda norm, _: {key: norm * share for key, share in shares.items()})
+    made: Any = [row for row in forgetting(NORMS, {}, FULL) if row["norm_of"]]  # type: ignore[arg-type]
+    others = {FULL: (LORA, FROZEN), LORA: (FULL,), FROZEN: (FULL,)}
+    placed = {(row["arm"], row["seed"], row["change"], row["norm_of"]): row for row in made}
+    assert set(placed) == {
+        (arm, seed, change, other)
+        for arm, seed in NORMS
+        for change in ((AT_NORM, MATRICES_AT_NORM) if arm == FULL else (AT_NORM,))
+        for other in others[arm]
+        if (other, seed) in NORMS
+    }
+    for (arm, seed, change, other), row in placed.items():
+        norm, of_matrix = NORMS[other, seed], change == MATRICES_AT_NORM
+        assert row["nats"] == pytest.approx((norm, 0) if of_matrix else (0.8 * norm, 0.6 * norm), rel=1e-5)
+        assert row["factor"] == pytest.approx(norm / NORMS[arm, seed] / (0.8 if of_matrix else 1))
 
 
 def test_the_matrices_alone_are_the_run_s_with_the_rest_as_it_was(runs: Any, rows: Any) -> None:
@@ -90,9 +118,6 @@ def test_the_matrices_alone_are_the_run_s_with_the_rest_as_it_was(runs: Any, row
     assert {"embed_tokens", "norm"} <= {key.split(".")[-2] for key in change.keys() - matrices.keys()}
     (alone,) = _rows(base, matrices, FULL, 0, MATRICES)
     assert nats(rows[FULL, MATRICES]) == nats(alone) != nats(rows[FULL, TRAINED])
-    at_norm, whole = rows[FULL, MATRICES_AT_NORM], rows[FULL, AT_NORM]
-    assert at_norm["norm_of"] == LORA
-    assert at_norm["factor"] / whole["factor"] == pytest.approx(_norm(change) / _norm(matrices))
 
 
 def test_without_intruders_and_with_noise_of_their_size_the_loss_is_another_where_there_are_some(rows: Any) -> None:

@@ -58,7 +58,13 @@ def test_regret_is_the_best_score_less_that_of_the_rule_and_tasks_count_alike() 
 
 
 def test_a_cell_has_the_same_regrets_whichever_scores_are_better(higher: bool) -> None:
-    of_study, _ = which_rank._cell(directed(study(), higher), "reviews")
+    """On validation, where one seed tells what rank 8 gains over rank 1, that is .2."""
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        return line | {"metrics": line["metrics"] | {"validation/accuracy": 0.5 + 0.2 * (line["rank"] == 8)}}
+
+    of_study, _ = which_rank._cell(directed(changed(study(), change), higher), "reviews")
+    assert of_study.signals[which_rank.GAP] == pytest.approx(0.2)
     assert (of_study.needed, of_study.regret(8), of_study.regret(1)) == (8, 0, pytest.approx(0.03))
     assert of_study.scores[8] == pytest.approx(0.801 if higher else -0.199, abs=1e-3)
 
