@@ -54,5 +54,5 @@ def show(mode: str, *folders: Path) -> list[str]:
 def inspected(runs_dir: Path, run_id: str, *flags: str) -> str:
     """The one offline window of a run in JSON, as W&B's own reader sees it."""
     (place,) = runs_dir.glob(f"wandb/offline-run-*-{run_id}")
-    words = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", *flags, "--json", str(place)]
+    words = [sys.executable, "-m", "wandb", "leet", "inspect", *flags, "--json", str(place)]
     return subprocess.check_output(words, text=True)

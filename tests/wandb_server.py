@@ -80,8 +80,21 @@ class Server:
         }  # fmt: skip
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
 
-    def _CreateArtifact(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"createArtifact": {"artifact": {"id": "1", "state": "COMMITTED", "artifactSequence": {}}}}
+    def _CreateArtifact(self, variables: dict[str, Any]) -> dict[str, Any]:
+        artifact = {"id": variables["input"]["runName"], "state": "PENDING", "artifactSequence": {}}
+        return {"createArtifact": {"artifact": artifact}}
+
+    def _CreateArtifactFiles(self, variables: dict[str, Any]) -> dict[str, Any]:
+        asked = [(file["artifactID"], file["name"]) for file in variables["input"]["artifactFiles"]]
+        nodes = [{"uploadUrl": f"{self.url}/upload/{run}/{name}", "artifact": {"id": run}} for run, name in asked]
+        return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+
+    def _CreateArtifactManifest(self, variables: dict[str, Any]) -> dict[str, Any]:
+        file = {"id": "1", "uploadUrl": f"{self.url}/upload/{variables['runName']}/manifest.json"}
+        return {"createArtifactManifest": {"artifactManifest": {"id": "1", "file": file}}}
+
+    def _CommitArtifact(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"commitArtifact": {"artifact": {"id": "1", "digest": ""}}}
 
     def _CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = variables["run"]

@@ -30,7 +30,7 @@ from lorax_lab.record.progress import PROGRESS, Reader
 from lorax_lab.record.record import RECORD, Record, read_record
 from lorax_lab.record.redact import guard, redacted
 from lorax_lab.windows import contents
-from lorax_lab.windows.library import TRACKIO, Window, library_of, resolve
+from lorax_lab.windows.library import Window, library_of, resolve
 
 LOOK = 0.5
 """Seconds between looks at a run's steps."""
@@ -127,7 +127,7 @@ def _show_end(window: Window, folder: Path, tracking: dict[str, Any]) -> None:
             _show_result(window, record, folder, values, update)
             if tracking["artifacts"] and record.result.matrices:
                 names = sorted(name for name in record.result.files if name.endswith((".safetensors", ".json")))
-                window.keep(record.run_id, [folder / name for name in names])
+                window.keep(record.run_id, "adapter", {}, [folder / name for name in names])
     finally:
         window.close({"completed": 0, "killed": 137}.get(record.status, 1))
     mark = {"mode": window.mode, "url": window.url, "record_sha256": digest}
@@ -147,25 +147,24 @@ def _final(folder: Path) -> Record:
 
 
 def _show_result(window: Window, record: Record, folder: Path, values: dict[str, Any], update: dict[str, Any]) -> None:
-    """What only a completed run has: steps that `progress.jsonl` lacks, its update, and all its `values` as a table."""
+    """What only a completed run has: steps that `progress.jsonl` lacks, its update, and its other `values` as a table."""
     at = datetime.fromisoformat(record.written).timestamp()
     for metrics in read_history(folder):
         if (step := int(metrics.pop("step") or 0)) > window.step:
             window.log(step, at, metrics)
+    make = window.library.Table
     rest = [[key, value] for key, value in values.items() if key not in contents.summary(values)]
-    rows = [{"record": window.library.Table(columns=["key", "value"], data=rest, allow_mixed_types=True)}]
+    tables = {"record": make(columns=["key", "value"], data=rest, allow_mixed_types=True)}
     if record.completed.matrices:
         if not update:
             raise LookupError("the measures of its update could not be derived")
         columns = ["layer", "module", "share of noise", "effective rank"]
-        matrices = window.library.Table(columns=columns, data=update["matrices"])
-        spectrum = window.library.Table(columns=["index", "module", "sigma"], data=update["spectrum"])
-        axes = {"x": "index", "y": "sigma", "stroke": "module", "title": "Singular values of the update"}
-        plot = spectrum if window.mode == TRACKIO else window.library.plot.line(spectrum, **axes)
+        tables["matrices"] = make(columns=columns, data=update["matrices"])
+        tables["spectrum"] = make(columns=["index", "module", "sigma"], data=update["spectrum"])
         picture = window.library.Image(contents.heat_map(update["matrices"]))
-        rows += [*update["curves"], {"matrices": matrices}, {"update/effective_rank_map": picture}, {"spectrum": plot}]
-    for row in rows:
-        window.log(window.step + 1, at, row)
+        for row in [*update["curves"], {contents.HEAT_MAP: picture}]:
+            window.log(window.step + 1, at, row)
+    window.keep(f"{record.run_id}-tables", "tables", tables)
 
 
 def main(deadline: float) -> None:

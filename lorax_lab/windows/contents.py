@@ -28,14 +28,17 @@ LONGEST = 64
 UPDATE = ".update.json"
 """The file in a run's folder by which the process that trained hands its child what needs torch."""
 SUMMARY = (
-    "status", "status/why", "collapsed", "collapsed/why", "answer", "score", "score/split", "test/{metric}",
-    "validation/{metric}", "reference/score", "difference/score", "share/kept", "parameters/trainable",
-    "parameters/adapter", "memory/peak_bytes", "time/train_seconds", "time/total_seconds", "update/effective_rank",
-    "update/noise_share", "update/captured/column_share", "update/captured/random_column_share",
+    "status", "status/why", "collapsed", "collapsed/why", "answer", "score", "test/{metric}", "validation/{metric}",
+    "baselines/untrained/{metric}", "baselines/head/{metric}", "reference/score", "difference/score", "share/kept",
+    "parameters/trainable", "memory/peak_bytes", "time/train_seconds", "update/effective_rank", "update/noise_share",
+    "update/captured/column_share", "update/captured/random_column_share",
 )  # fmt: skip
-"""The values in a run's summary, with its baselines; all others are rows of its table `record`."""
+"""The values in a run's summary where they say something; all others are rows of its table `record`."""
 AXES = {"truncation": "truncation/k", "answer": "answer/rank"}
 """Keys that begin with such a word are drawn against the key beside it, not against the training step."""
+HEAT_MAP = "update/effective_rank_map"
+CURVES_ALONE = (f"{HEAT_MAP}*", "train/gradient_norm", "train/learning_rate", "validation/*")
+"""What the library keeps out of the summary: its last value says nothing of a run, or the summary has it anyway."""
 PLACE = re.compile(r"(?<![\w:/.])~?/(?:[^\s/'\"]+/)+")
 """A folder on this machine, in a text."""
 CURVE = 160
@@ -86,9 +89,9 @@ def record_values(record: Record, runs_dir: Path) -> dict[str, Any]:
 
 
 def summary(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a run's values those that stand in its summary (`SUMMARY`)."""
+    """Of a run's values those that stand in its summary (`SUMMARY`); no reasons for what is not so."""
     names = [name.format(metric=values.get("metric")) for name in SUMMARY]
-    return {key: value for key, value in values.items() if key in names or key.startswith("baselines/")}
+    return {key: value for key, value in values.items() if key in names and value != "" and value is not False}
 
 
 def leave_update(folder: Path) -> None:
@@ -122,25 +125,30 @@ def spectrum(record: Record, spectra: Spectra) -> list[list[Any]]:
     by_module: dict[str, list[np.ndarray]] = {}
     for name, matrix in record.completed.matrices.items():
         by_module.setdefault(matrix.module, []).append(spectra[name]["sigma"])
-    rows: list[list[Any]] = []
-    for module, sigmas in by_module.items():
-        most = min(map(len, sigmas))
-        shown = sorted({round(most ** (n / CURVE)) for n in range(CURVE + 1)})
-        rows += [[i, module, mean(float(sigma[i - 1]) for sigma in sigmas)] for i in shown]
-    return rows
+    return [[i, module, sigma] for module, sigmas in by_module.items() for i, sigma in _means(sigmas).items()]
+
+
+def _means(sigmas: Sequence[np.ndarray]) -> dict[int, float]:
+    """The means of the singular values by their index from 1, as far as the shortest goes."""
+    most = min(map(len, sigmas))
+    shown = sorted({round(most ** (n / CURVE)) for n in range(CURVE + 1)})
+    return {i: mean(float(sigma[i - 1]) for sigma in sigmas) for i in shown}
 
 
 def curves(record: Record, spectra: Spectra, share: float | None) -> list[dict[str, float | None]]:
-    """The rows of the curves that have an axis of their own (`AXES`): the truncation curve of a full update, and the
-    score and the share that it keeps against the rank."""
+    """The rows of the curves that have an axis of their own (`AXES`): the singular values, the truncation curve of a
+    full update, and the score and the share that it keeps against the rank."""
     result = record.completed
     scored = [row for row in result.truncation or [] if not row.get("module") and row.get(result.metric) is not None]
     cut = {row["k"]: row[result.metric] for row in scored if row["part"] == "cut"}
     remainder = {row["k"]: row[result.metric] for row in scored if row["part"] == "remainder"}
-    rows: list[dict[str, float | None]] = []
-    for k in sorted(cut):
-        rest = {"truncation/remainder": remainder[k]} if k in remainder else {}
-        rows.append({AXES["truncation"]: k, "truncation/cut": cut[k], "truncation/whole": cut[max(cut)], **rest})
+    sigma = _means([parts["sigma"] for parts in spectra.values()])
+    whole = {k: cut[max(cut)] for k in cut}
+    by_name = {"sigma": sigma, "cut": cut, "whole": whole, "remainder": remainder}
+    rows: list[dict[str, float | None]] = [
+        {AXES["truncation"]: k} | {f"truncation/{name}": line[k] for name, line in by_name.items() if k in line}
+        for k in sorted(sigma.keys() | cut.keys())
+    ]
     # a method without ranks is a line across, from 1 to the most that a matrix can have
     most = max(len(parts["sigma"]) for parts in spectra.values())
     scores = {"answer/score": result.metrics.get(f"{record.split}/{result.metric}")}

@@ -39,11 +39,8 @@ def make(project: str, entity: str) -> int:
 
 def sections() -> dict[str, list[Any]]:
     """The panels of each section."""
-    captured = [f"update/captured/{chance}{side}_share" for side in ("column", "row") for chance in ("", "random_")]
+    captured = [f"update/captured/{chance}column_share" for chance in ("", "random_")]
     cuts = [f"truncation/{part}" for part in ("cut", "remainder", "whole")]
-    # the chart that `wandb.plot.line` makes of a table
-    query = {"id": {}, "name": {}, "_defaultColorIndex": {}, "summaryTable": {"tableKey": "spectrum_table"}}
-    columns, title = {"x": "index", "y": "sigma", "stroke": "module"}, "Singular values of each type of module"
     return {
         ANSWER: [
             _line("Score against rank; a method without ranks is a line across", "answer/score", x="answer/rank"),
@@ -56,7 +53,7 @@ def sections() -> dict[str, list[Any]]:
         ],
         "Spectrum": [
             _bars("Effective rank as a share of noise's; 1 is noise", "update/noise_share"),
-            made.CustomChart(query, "wandb/line/v0", columns, {"title": title}),
+            _line("Singular values of ΔW, the mean over all matrices", "truncation/sigma", x="truncation/k"),
             _bars("Full's directions that LoRA holds, beside chance", *captured),
         ],
         "Cost": [

@@ -5,7 +5,7 @@ Only the process of `child.py` opens one: a call here may hang or fail.
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class Window:
         for prefix, axis in contents.AXES.items():
             self.run.define_metric(axis, hidden=True, summary="none")
             self.run.define_metric(f"{prefix}/*", step_metric=axis, summary="none")
-        for name in ("train/gradient_norm", "train/learning_rate"):  # the last says nothing of a run
+        for name in contents.CURVES_ALONE:
             self.run.define_metric(name, summary="none")
 
     def log(self, step: int, at: float, values: dict[str, Any]) -> None:
@@ -119,13 +119,19 @@ class Window:
         self.run = self.library.init(**self.settings, config=self.config | flat(config) | texts, resume="allow")
         self.run.log({key.removesuffix("/kept"): value for key, value in numbers.items()}, step=self.step)
 
-    def keep(self, name: str, files: Iterable[Path]) -> None:
-        """Keep the trained weights. Trackio does not: its page is served by the machine that has the files."""
-        if self.mode != TRACKIO:
-            artifact = self.library.Artifact(name, "adapter")
-            for path in files:
-                artifact.add_file(str(path), name=path.name, policy="immutable")
-            self.run.log_artifact(artifact)
+    def keep(self, name: str, kind: str, tables: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
+        """Keep tables and files as an artifact: in a history, numbers of rows and columns become panels. Trackio shows
+        tables as rows, and keeps no files: its page is served by the machine that has them."""
+        if self.mode == TRACKIO:
+            for key, table in tables.items():
+                self.run.log({key: table}, step=self.step + 1)
+            return
+        artifact = self.library.Artifact(name, kind)
+        for key, table in tables.items():
+            artifact.add(table, key)
+        for path in files:
+            artifact.add_file(str(path), name=path.name, policy="immutable")
+        self.run.log_artifact(artifact)
 
     def close(self, exit_code: int) -> None:
         """Wait until the window has taken all. Files of earlier offline windows of the run go."""

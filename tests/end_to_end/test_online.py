@@ -45,10 +45,9 @@ def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     assert [row["_timestamp"] for row in run.history] == sorted(row["_timestamp"] for row in run.history)
     assert (run.exit_code, run.summary["status"], run.summary["test/accuracy"]) == (0, "completed", 0.5)
     assert run.config["arm"] == "rank=4 task.group_near_duplicates=false"  # as older records are
-    table = json.loads(run.files[run.summary["spectrum_table"]["path"]])["data"]
+    assert [value for _, value in run.rows("truncation/sigma")] == [4.0, 2.0]
+    table = json.loads(run.files["spectrum.table.json"])["data"]
     assert [row[2] for row in table][:2] == [4.0, 2.0]
-    chart = run.told_config["_wandb"]["value"]["visualize"]["spectrum"]["panel_config"]
-    assert chart["fieldSettings"] == {"x": "index", "y": "sigma", "stroke": "module"}
     told = b"".join(server.heard)
     assert all(folded in told for folded in (b'"groupName":"sweep"', b'"jobType":"lora"'))
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import wandb
 from recorded import run_record
-from shown import MATRICES, RUN_ID, SIGMA, inspected, recorded, show
+from shown import HISTORY, MATRICES, RUN_ID, SIGMA, inspected, recorded, show
 
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
+from lorax_lab.config.defaults import flat
 from lorax_lab.record import progress
 from lorax_lab.record.files import sha256_of
 from lorax_lab.record.folder import SPECTRA, save_arrays
@@ -44,10 +45,31 @@ def summary_of(runs_dir: Path, run_id: str = RUN_ID) -> dict[str, Any]:
     return dict(json.loads(inspected(runs_dir, run_id, "--summary")))
 
 
-def table_of(runs_dir: Path, name: str) -> dict[str, Any]:
-    """A table of the one offline window of the run."""
-    (path,) = runs_dir.glob(f"wandb/offline-run-*-{RUN_ID}/files/media/table/{name}_*.table.json")
-    return dict(json.loads(path.read_text()))
+def records_of(runs_dir: Path) -> list[dict[str, Any]]:
+    """The records of the one offline window of the run, as its file has them."""
+    return [json.loads(line) for line in inspected(runs_dir, RUN_ID).splitlines()]
+
+
+def tables_of(runs_dir: Path) -> dict[str, Any]:
+    """The tables of the one offline window of the run, which are one artifact."""
+    (artifact,) = (record["artifact"] for record in records_of(runs_dir) if record["type"] == "artifact")
+    files = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
+    return {name.split(".")[0]: json.loads(file.read_text()) for name, file in files.items()}
+
+
+def test_the_browser_of_runs_draws_metrics_alone_and_lists_at_most_twenty_values(tmp_path: Path) -> None:
+    """It draws a panel for each number of a history, those of a table's form too, and lists each leaf of a summary."""
+    recorded(tmp_path, "full", metrics={"test/accuracy": 0.75}, baselines={"head/accuracy": 0.25, "head/log_loss": 2.0})
+    cuts = [{"part": part, "k": k, "accuracy": 0.5} for part in ("cut", "remainder") for k in (1, 2)]
+    metrics = {f"{split}/{metric}": 0.5 for split in ("test", "validation") for metric in ("accuracy", "log_loss")}
+    before = {"untrained/accuracy": 0.5, "untrained/log_loss": 1.0}
+    show("offline", recorded(tmp_path, truncation=cuts, reference="full", metrics=metrics, baselines=before))
+    rows = [flat(record["history"]["item"]) for record in records_of(tmp_path) if record["type"] == "history"]
+    media = f"{contents.HEAT_MAP}."
+    panels = {key for row in rows for key in row if not key.startswith(("_", media))}
+    assert {key.split("/")[0] for key in panels} == {"answer", "train", "truncation", "validation"}
+    assert not [key for key in panels if "." in key]
+    assert len(flat(summary_of(tmp_path)["summary"])) + 1 <= 20  # and W&B's own `_wandb.runtime`
 
 
 def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
@@ -70,14 +92,13 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
     values = contents.record_values(read_record(folder), tmp_path)
     values |= contents.derived(read_record(folder), folder)["values"]
     summary = contents.summary(values)
-    own = shown["summary"].keys() - {"record", "spectrum_table", "matrices", "update/effective_rank_map", "train/loss"}
-    assert {key for key in own if not key.startswith("_")} == summary.keys()
-    assert shown["summary"].items() >= summary.items()
-    assert dict(table_of(tmp_path, "record")["data"]) == {key: values[key] for key in values.keys() - summary}
-    spectrum = table_of(tmp_path, "spectrum_table")
-    assert spectrum["columns"] == ["index", "module", "sigma"]
-    assert spectrum["data"][:2] == [[1, "query", 4.0], [2, "query", 2.0]]
-    assert [row[1] for row in table_of(tmp_path, "matrices")["data"]] == [matrix.module for matrix in MATRICES.values()]
+    own = {key: value for key, value in shown["summary"].items() if not key.startswith("_")}
+    assert own == summary | {"train/loss": HISTORY[-1]["train/loss"]}
+    tables = tables_of(tmp_path)
+    assert dict(tables["record"]["data"]) == {key: values[key] for key in values.keys() - summary}
+    assert tables["spectrum"]["columns"] == ["index", "module", "sigma"]
+    assert tables["spectrum"]["data"][:2] == [[1, "query", 4.0], [2, "query", 2.0]]
+    assert [row[1] for row in tables["matrices"]["data"]] == [matrix.module for matrix in MATRICES.values()]
     assert shown["config"].items() >= {"base_sha256": "m", "data_sha256": "d", "versions": {"torch": "2"}}.items()
     assert shown["config"]["git"] == {"commit": "a1b2", "dirty": False}
     assert list(tmp_path.glob(f"wandb/offline-run-*-{RUN_ID}/files/media/images/update/effective_rank_map*.png"))
@@ -172,12 +193,15 @@ def test_the_mean_of_every_measure_the_curves_and_the_difference_from_the_refere
     shown, curves = update["values"], update["curves"]
     assert {f"update/{measure}" for measure in MEASURES} <= shown.keys()
     assert (shown["update/stable_rank"], shown["update/noise_share"]) == (1.25, update["matrices"][0][2])
-    assert curves == [{"answer/rank": 4, "answer/score": 0.5}]
+    assert curves == [
+        {"truncation/k": 1, "truncation/sigma": 4.0}, {"truncation/k": 2, "truncation/sigma": 2.0},
+        {"answer/rank": 4, "answer/score": 0.5},
+    ]  # fmt: skip
     recorded(tmp_path, "full", metrics={"test/accuracy": 0.75}, baselines={"head/accuracy": 0.25})
     values = contents.record_values(run_record(reference="full"), tmp_path)
     assert (values["reference/score"], values["difference/score"], values["share/kept"]) == (0.75, -0.25, 0.5)
     folder = recorded(tmp_path, reference="full")
-    assert contents.derived(read_record(folder), folder)["curves"] == [curves[0] | {"answer/share": 0.5}]
+    assert contents.derived(read_record(folder), folder)["curves"][-1] == curves[-1] | {"answer/share": 0.5}
     assert "difference/score" not in contents.record_values(run_record(reference="gone"), tmp_path)
 
 
