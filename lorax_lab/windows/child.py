@@ -147,7 +147,7 @@ def _final(folder: Path) -> Record:
 
 
 def _show_result(window: Window, record: Record, folder: Path, values: dict[str, Any], update: dict[str, Any]) -> None:
-    """What only a completed run has: steps that `progress.jsonl` lacks, its update, and its other `values` as a table."""
+    """What only a completed run has: steps that `progress.jsonl` lacks, its update, and its other `values`."""
     at = datetime.fromisoformat(record.written).timestamp()
     for metrics in read_history(folder):
         if (step := int(metrics.pop("step") or 0)) > window.step:
