@@ -213,7 +213,7 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     (('-1', '9', '10'), ('10', 'nine'), ('--1', '-1'))
     """
     if all(name.removeprefix("-").isdecimal() for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
+        return tuple(sorted(names, key=lambda name: (Decimal(name), name)))  # int takes 4,300 digits at most
     return tuple(sorted(names))
 
 

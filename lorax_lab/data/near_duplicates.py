@@ -233,6 +233,7 @@ def _alike(hashed: Any) -> np.ndarray:
     having_it = shingles.T.tocsr()
     having_it.data = np.ones_like(having_it.data)
     roots = shingles.sqrt()
+    chance = LETTERS * np.log(len(sizes) ** 2)  # of all pairs one shares so much by chance, if words are independent
     found = []
     for start in range(0, len(sizes), BLOCK):
         rarest = _rarest(shingles[start : start + BLOCK], having)
@@ -246,6 +247,7 @@ def _alike(hashed: Any) -> np.ndarray:
         both = 2 * common / (smaller + larger)
         long = np.minimum(sizes[i], sizes[j]) >= SHORT
         near = (both >= SAME) | long & ((both >= ALIKE) | (common >= INSIDE * smaller))
+        near &= common >= chance
         found.append(np.column_stack([common / smaller, i, j])[near])
     pairs = np.concatenate([np.empty((0, 3)), *found])
     return pairs[np.argsort(-pairs[:, 0], kind="stable"), 1:].astype(int)

@@ -21,12 +21,13 @@ from lorax_lab.config.measured import CONTROLS, CURVE, TEST_CUTS
 from lorax_lab.config.overrides import CONF, parsed, quoted, said_plainly
 from lorax_lab.errors import ConfigError, suggest
 
-GROUPS = ("task", "method", "train", "tracking")
-"""The folders of `conf/`; a run takes one file of each."""
+GROUPS = ("task", "method", "train", "tracking", "experiment")
+"""The folders of `conf/`, of which a run takes one file each; an experiment is the user's."""
 VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]+=(?!\s*{{)")
 """How an override begins that only sets a value: it chooses no file, adds or deletes no key, is none of Hydra's, and is
 no mapping, which Hydra merges."""
 
+OF_THE_USER = "there is no such experiment; it is DIR/experiment/NAME.yaml where --config-dir DIR is typed too"
 LARGEST = 100_000
 """Letters of a configuration at most; a recorded one has about 2,000."""
 BUDGET = {"train.epochs", "train.max_steps", "task.train_examples"}
@@ -67,6 +68,7 @@ def spell_out(overrides: list[str], folder: Path = CONF) -> list[str]:
     """
     spelled: list[str] = []
     for override in overrides:
+        override = re.sub(r"^\+(?=experiment=)", "", override)  # as Hydra's own pages have it
         key, _, value = override.partition("=")
         task = value.strip("'\"") if key == "task" and not re.search(r"[,(\[]", value) else ""
         if not task or task in presets("task", folder):
@@ -134,8 +136,9 @@ def in_our_words() -> Iterator[None]:
             from lorax_lab.methods.peft_bridge import refused  # imports torch
 
             reason = refused(name) if group == "method" else None
-            unknown = f"{group}={name}: there is no such {group}; {suggest(name, presets(group))}"
-            raise ConfigError(reason or unknown) from None
+            unknown = f"there is no such {group}; {suggest(name, presets(group))}"
+            unknown = OF_THE_USER if group == "experiment" else unknown
+            raise ConfigError(reason or f"{group}={name}: {unknown}") from None
         except RuntimeError as error:
             if not str(error).startswith(("Invalid plugin", "Unknown plugin class")):
                 raise
@@ -144,7 +147,7 @@ def in_our_words() -> Iterator[None]:
         except ConfigCompositionException as error:
             if not (key := re.match(r"Could not override '([^']+)'", str(error))):
                 raise
-            raise ConfigError(_no_key(key[1])) from None
+            raise ConfigError(f"experiment: {OF_THE_USER}" if key[1] == "experiment" else _no_key(key[1])) from None
 
 
 def meant(key: str) -> list[str]:

@@ -114,7 +114,7 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], tmp_path:
         (folder / group).mkdir(parents=True)
         (folder / group / "mine.yaml").write_text(text)
     typed = [word for word in small_run if not word.startswith("task")]
-    done = ran(*typed, "+experiment=mine", "--config-dir", str(folder), "seed=7,8", "-m", "--dry-run")
+    done = ran(*typed, "experiment=mine", "--config-dir", str(folder), "seed=7,8", "-m", "--dry-run")
     runs = [line.split()[1] for line in done.splitlines() if line.startswith("missing")]
     assert [run.rpartition("-")[0] for run in runs] == [
         f"tiny-bert-mine-{arm}"
@@ -139,7 +139,8 @@ def test_a_sweep_may_join_grids_of_a_file(small_run: list[str], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
-        (["rank=2,4"], "type -m"), (["method=lora,lroa", "-m"], "method=lroa"), (["+experiment=mine"], "experiment"),
+        (["rank=2,4"], "type -m"), (["method=lora,lroa", "-m"], "method=lroa"),
+        (["experiment=mine"], "--config-dir DIR"),
         (["hydra/launcher=jobli"], "hydra/launcher"), (["--config", "/no/such.yaml"], "/no/such.yaml"),
         (["--config-dir", "/no/such", "rank=2"], "/no/such"), (["rank"], "rank"), (["--dry"], "--dry"),
         (["hydra.launcher._target_=os.system", "rank=2"], "hydra/launcher=joblib"),

@@ -15,7 +15,7 @@ from published import settings
 
 from lorax_lab.config.identity import plain
 from lorax_lab.data import Example, Pools, data_sha256, near_duplicates
-from lorax_lab.data.leaks import notes_of
+from lorax_lab.data.leaks import _notes_of_labels
 from lorax_lab.data.near_duplicates import LARGEST, grouped
 from lorax_lab.data.source import content_key
 from lorax_lab.errors import ConfigError
@@ -166,6 +166,7 @@ def test_images_that_differ_in_a_pixel_or_were_written_again_are_twins(
         [f"What is {i // 24} plus {1000 + i % 24}?" for i in range(600)],
         [f"{a} {b}" for a in NOUNS for b in NOUNS[:6] if a < b],
         [text for noun in NOUNS for text in (noun, f"{noun} is what I bought")],
+        [" ".join(random.Random(i).sample(NOUNS[::16], 8)) for i in range(400)],
     ],
 )
 def test_short_texts_and_templates_are_no_twins(texts: list[str]) -> None:
@@ -199,10 +200,9 @@ def test_a_record_says_whether_it_was_grouped_and_one_without_the_setting_was_no
 
 
 def test_labels_that_look_alike_are_said() -> None:
-    config = settings("local", "task.path=t.csv", "task.text=a", "task.label=b")
-    (note,) = notes_of(Pools("t", ("cat", "c\u0430t"), []), [], config)
+    (note,) = _notes_of_labels(("cat", "c\u0430t"))
     assert r"'cat' and 'c\u0430t'" in note
-    assert notes_of(Pools("t", ("1", "10"), []), [], config) == ()
+    assert _notes_of_labels(("1", "10")) == []
 
 
 def test_a_class_folder_without_a_name_in_unicode_is_refused(tmp_path: Path) -> None:
