@@ -40,6 +40,7 @@ class LoraxLabSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Carry out the sweep of these overrides; ends the program with the sweep's exit code unless it is 0."""
         from lorax_lab.config.defaults import kind_defaults
+        from lorax_lab.config.overrides import check_sweeps
         from lorax_lab.launch.compose import content_of, spell_out, typed
 
         config, launcher = self.config, self.launcher
@@ -50,6 +51,7 @@ class LoraxLabSweeper(BasicSweeper):
         parser, jobs = OverridesParser.create(loader), list[list[str]]()
         for grid in json.loads(Path(self.grids).read_text(encoding="utf-8")) if self.grids else [[]]:
             parsed = parser.parse_overrides([*spell_out([*self._parse_config(), *grid]), *arguments])
+            check_sweeps(parsed, loader)
             jobs += self.split_arguments(parsed, None)[0]
 
         @lru_cache

@@ -1,7 +1,7 @@
 """Overrides `key=value` in Hydra's grammar, read and written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -48,6 +48,24 @@ def parsed(override: str) -> Any:
     with said_plainly():
         (override_read,) = OverridesParser.create().parse_overrides([override])
     return override_read
+
+
+def check_sweeps(overrides: Sequence[Any], loader: Any) -> None:
+    """Refuse what the lab's sweeper cannot list: a ConfigError says what to type.
+
+    Args:
+        overrides: read by Hydra's grammar.
+        loader: Hydra's, which knows the files of `conf/`.
+    """
+    from hydra.core.override_parser.types import Glob
+
+    for override in overrides:
+        key, line = override.key_or_group, override.input_line
+        if override.is_interval_sweep():
+            raise ConfigError(f"{line} is no list; list the values, as in {key}=1,2, or type hydra/sweeper=search too")
+        chosen = override._value
+        if isinstance(chosen, Glob) and not chosen.filter(loader.get_group_options(key)):
+            raise ConfigError(f"{line} names no file of conf/{key}; list the values, as in {key}=1,2")
 
 
 def values_of(override: str) -> list[Any]:

@@ -28,6 +28,8 @@ VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]
 no mapping, which Hydra merges."""
 
 OF_THE_USER = "there is no such experiment; it is DIR/experiment/NAME.yaml where --config-dir DIR is typed too"
+OF_OUR_SWEEPER = ("hydra.sweeper.dry_run", "hydra.sweeper.show")
+UNLISTED = "--dry-run and --cfg job show runs that are known before the first; leave hydra/sweeper out to see them"
 LARGEST = 100_000
 """Letters of a configuration at most; a recorded one has about 2,000."""
 BUDGET = {"train.epochs", "train.max_steps", "task.train_examples"}
@@ -147,7 +149,8 @@ def in_our_words() -> Iterator[None]:
         except ConfigCompositionException as error:
             if not (key := re.match(r"Could not override '([^']+)'", str(error))):
                 raise
-            raise ConfigError(f"experiment: {OF_THE_USER}" if key[1] == "experiment" else _no_key(key[1])) from None
+            known = {"experiment": f"experiment: {OF_THE_USER}"} | dict.fromkeys(OF_OUR_SWEEPER, UNLISTED)
+            raise ConfigError(known.get(key[1]) or _no_key(key[1])) from None
 
 
 def meant(key: str) -> list[str]:

@@ -75,6 +75,11 @@ def load_task(config: TaskConfig) -> Task:
     return Task(config, kind, pools.classes, metric, *splits, under_rules(sha256, config), dropped, notes)
 
 
+def is_higher_better(config: TaskConfig) -> bool:
+    """Of the primary score."""
+    return kind_of(config.kind).metrics[_primary_metric(config)].higher_is_better
+
+
 def _primary_metric(config: TaskConfig) -> str:
     kind = kind_of(config.kind)
     assert type(config) is kind.config, f"settings of task.kind={config.kind} are {kind.config}, not {type(config)}"

@@ -140,7 +140,10 @@ def test_a_sweep_may_join_grids_of_a_file(small_run: list[str], tmp_path: Path) 
     ("typed", "named"),
     [
         (["rank=2,4"], "type -m"), (["method=lora,lroa", "-m"], "method=lroa"),
-        (["experiment=mine"], "--config-dir DIR"),
+        (["experiment=mine"], "--config-dir DIR"), (["rank=glob(*)", "-m"], "rank=1,2"),
+        (["rank=interval(1,8)", "-m"], "hydra/sweeper=search"),
+        (["hydra/sweeper=optuna", "--dry-run"], "leave hydra/"),
+        (["hydra/sweeper=optuna", "--cfg=job"], "leave hydra/"), (["hydra/sweeper=search"], "rank=1,2,4,8"),
         (["hydra/launcher=jobli"], "hydra/launcher"), (["--config", "/no/such.yaml"], "/no/such.yaml"),
         (["--config-dir", "/no/such", "rank=2"], "/no/such"), (["rank"], "rank"), (["--dry"], "--dry"),
         (["hydra.launcher._target_=os.system", "rank=2"], "hydra/launcher=joblib"),
