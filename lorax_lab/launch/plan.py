@@ -14,6 +14,7 @@ from lorax_lab.data.assets import NotFetched
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import reference_of
+from lorax_lab.launch.room import Read, Sizes
 from lorax_lab.launch.runs import Run
 from lorax_lab.methods import METHODS
 from lorax_lab.record.checkpoints import FOLDER as CHECKPOINTS
@@ -22,8 +23,9 @@ from lorax_lab.tasks import kind_of, load_task
 from lorax_lab.tasks.split import check_unlike, encode
 from lorax_lab.train import check_machine, plan_steps
 
-LONG = 128
-"""The size of the longest input that is assumed of a task whose data are not here."""
+LONG, SOME = 128, 64
+"""The size of the longest input that is assumed of a task whose data are not here; how many examples are tokenized and
+counted to say how long a sweep takes."""
 
 
 def run_of(config: RunConfig) -> Run:
@@ -83,13 +85,13 @@ def each_once(jobs: Sequence[Sequence[Run]]) -> list[Run]:
     return list({run.run_id: run for job in jobs for run in job}.values())
 
 
-def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
+def check(runs: Sequence[Run]) -> Sizes:
     """Refuse what cannot train, before the first run: nothing of the sweep trains then, and nothing is recorded.
 
     The matrices are known from the model's configuration: no weight is read. Each data set is read once for each model.
 
     Returns:
-        The size of the longest input, by model and task (its settings as text).
+        What the models read of their tasks, by model and task (its settings as text).
 
     Raises:
         ConfigError: a device, precision or kernel that this machine lacks, a target that the model lacks, a rank above
@@ -107,7 +109,7 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
             sizes[pair] = _check_data(run)
         except NotFetched as missing:
             say(f"note: {missing}; the sweep fetches it, and checks it then")
-            sizes[pair] = getattr(run.config.task, "max_length", None) or LONG
+            sizes[pair] = Read(getattr(run.config.task, "max_length", None) or LONG)
     return sizes
 
 
@@ -156,8 +158,8 @@ def _check_settings(config: RunConfig) -> None:
         raise ConfigError(f"method={config.method.name} is not possible: {pretrained}; type method=lora")
 
 
-def _check_data(run: Run) -> int:
-    """Whether the model can read every example of the run's task. Returns the size of the longest."""
+def _check_data(run: Run) -> Read:
+    """Refuse an example of the run's task that the model cannot read."""
     model, settings = run.config.model, run.config.task
     task = load_task(settings)
     model_class, processor = task.kind.model_class, models.load_processor(model, task.kind.processor_class)
@@ -191,4 +193,5 @@ def _check_data(run: Run) -> int:
         say(f"note: task={settings.name}: {note}")
     if has_head:
         say(f"note: model={model}: the classifier starts from the base's own head, and none is drawn at random")
-    return longest
+    some = list(range(min(SOME, len(splits["train"].rows))))
+    return Read(longest, len(splits["train"].rows), splits["train"].batch(some).tokens / len(some))

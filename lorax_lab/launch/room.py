@@ -4,12 +4,12 @@ more where there are more cores than runs. The sum of what they take, as predict
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 
-from lorax_lab.config import AUTO
+from lorax_lab.config import AUTO, RunConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.fastest import on_a_processor
 from lorax_lab.launch.runs import Run
@@ -25,7 +25,19 @@ LIBRARIES = 750 * 2**20
 """Bytes that a process holds beside its model: the interpreter, the libraries, the data. 670 to 760 MiB on Linux."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a process learns how many threads its products of matrices may take."""
-Sizes = Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a model reads of a task: the size of the longest input, and of training how many examples, of so many
+    tokens each; none where the data are not here."""
+
+    longest: int
+    examples: int = 0
+    tokens: float = 0.0
+
+
+Sizes = Mapping[tuple[str, str], Read]
 """The size of the longest input, by model and task, as `plan.check` returns them."""
 
 
@@ -78,15 +90,14 @@ def needed(run: Run, sizes: Sizes) -> int:
     update in fp64, whichever takes more."""
     config = run.config
     model_class = kind_of(config.task.kind).model_class
-    shapes = matrix_shapes(config.model, model_class)
-    matrices = sum(shapes[name][0] * shapes[name][1] for name in choose(list(shapes), config.method.target_modules))
+    matrices = adapted(config)
     weights = 4 * sum(p.numel() for p in without_weights(config.model, model_class).parameters())
     method = METHODS[config.method.name]
     is_full = method.is_reference
     as_full = is_full or method.steps_as_full or getattr(config.method, "others", False)
     step = Step(
         model=str(resolve(config.model)), rank=None if as_full else config.rank or 1,
-        batch=config.train.batch_size, sequence=sizes[config.model, repr(config.task)],
+        batch=config.train.batch_size, sequence=sizes[config.model, repr(config.task)].longest,
         optimizer=config.train.optimizer, precision="fp32" if config.train.precision == "fp32" else "bf16",
         attention="sdpa", checkpointing=False, head="lm" if "LM" in model_class else "classifier",
         target_modules="all-linear",
@@ -94,6 +105,12 @@ def needed(run: Run, sizes: Sizes) -> int:
     peak = _peak(step) or _peak(replace(step, sequence=None))  # that of images
     measuring = weights + matrices * (6 * 8 if is_full else 8)
     return LIBRARIES + 4 * matrices + max(peak or (4 if is_full else 2) * weights, measuring)
+
+
+def adapted(config: RunConfig) -> int:
+    """Parameters of the matrices that a run's method adapts."""
+    shapes = matrix_shapes(config.model, kind_of(config.task.kind).model_class)
+    return sum(shapes[name][0] * shapes[name][1] for name in choose(list(shapes), config.method.target_modules))
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from joblib import effective_n_jobs  # scikit-learn has it
+
 from lorax_lab import distributed, windows
 from lorax_lab.comparison import lacks_comparison, why_unusable
 from lorax_lab.config import AUTO, RunConfig
@@ -23,7 +25,7 @@ from lorax_lab.launch.compose import as_overrides
 from lorax_lab.launch.fastest import precision_of
 from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
 from lorax_lab.launch.plan import check, check_together, each_once, run_of, with_reference
-from lorax_lab.launch.room import shares, shares_in_words
+from lorax_lab.launch.room import Sizes, shares, shares_in_words
 from lorax_lab.launch.runs import (
     COMPARED,
     ELSEWHERE,
@@ -73,7 +75,7 @@ def _carry_out(configs: list[RunConfig], launcher: Launcher | None, dry_run: boo
         sweep = Sweep(each_once([with_reference(run_of(config)) for config in configs]))
         if distributed.processes() > 1:
             check_together(sweep.waiting, launcher is not None)
-        workers, unmeasured = _outlook(sweep)
+        workers, unmeasured, sizes = _outlook(sweep)
     if not dry_run:
         for run in sweep.runs:
             clear_checkpoints(run.folder)
@@ -89,7 +91,8 @@ def _carry_out(configs: list[RunConfig], launcher: Launcher | None, dry_run: boo
     for line in [*shares_in_words([] if launcher else workers), *unmeasured]:
         say(line)
     if dry_run:
-        for line in dry_run_lines(sweep.runs, max(len(workers), 1)):
+        width = _width(launcher, len(sweep.waiting)) if launcher else max(len(workers), 1)
+        for line in dry_run_lines(sweep.runs, sizes, width, bool(launcher) and not _is_here(launcher)):
             say(line)
         return 0
     if launcher:
@@ -114,7 +117,7 @@ def _start_jobs(sweep: Sweep, launcher: Launcher) -> None:
     runs = [run for run in sweep.left.values() if not is_settled(run)]
     if not runs:
         return
-    failure, trains_here = "", type(launcher).__name__ in HERE
+    failure, trains_here = "", _is_here(launcher)
     try:
         # with all that is settled here, such as what `auto` stands for: another machine might choose otherwise
         launcher.launch([as_overrides(plain(run.config)) for run in runs], initial_job_idx=0)
@@ -131,16 +134,28 @@ def _start_jobs(sweep: Sweep, launcher: Launcher) -> None:
         sweep.left = {run_id: run for run_id, run in sweep.left.items() if is_settled(run)}
 
 
-def _outlook(sweep: Sweep) -> tuple[list[Variables], list[str]]:
-    """The environment of each worker, and what is not measured, after a check of every run. A dry run does not fetch a
-    model that is not here, and so knows less."""
+def _is_here(launcher: Launcher | None) -> bool:
+    """Whether the launcher's jobs run on this machine."""
+    return type(launcher).__name__ in HERE
+
+
+def _width(launcher: Launcher, jobs: int) -> int:
+    """How many jobs a launcher of Hydra's runs at once, by its settings: joblib's or submitit's."""
+    if "n_jobs" in (settings := getattr(launcher, "joblib", {})):
+        return effective_n_jobs(settings["n_jobs"])
+    return getattr(launcher, "params", {}).get("array_parallelism", jobs)
+
+
+def _outlook(sweep: Sweep) -> tuple[list[Variables], list[str], Sizes]:
+    """The environment of each worker, what is not measured, and what is read, after a check of every run. A dry run
+    does not fetch a model that is not here, and so knows less."""
     try:
-        longest = check(sweep.waiting)
-        workers = shares(sweep.waiting, len(sweep.runs), longest) if distributed.processes() == 1 else []
-        return workers, not_measured_lines(sweep.waiting)
+        sizes = check(sweep.waiting)
+        workers = shares(sweep.waiting, len(sweep.runs), sizes) if distributed.processes() == 1 else []
+        return workers, not_measured_lines(sweep.waiting), sizes
     except NotFetched as missing:
         say(f"note: {missing}; the sweep fetches it, and checks it then")
-        return [{}], []
+        return [{}], [], {}
 
 
 def _make_store(run: Run) -> None:

@@ -47,7 +47,7 @@ def test_a_dry_run_fetches_nothing(small_run: list[str], tmp_path: Path, monkeyp
     shown = ran(model, "task=sarcasm", f"runs_dir={store_of(small_run)}", "rank=4", "--dry-run")
     assert "sarcasm (46.3 MB) is not on this machine yet" in shown
     assert "tiny-bert-sarcasm-lora-r4-s0-?" not in shown
-    assert "time unknown" not in shown
+    assert "time unknown: model or data are not on this machine yet" in shown
     hub = launched("model=org/name", "task=sarcasm", "rank=4", "--dry-run")
     assert "name-sarcasm-lora-r4-s0-?" in hub.stdout
     assert not list(tmp_path.glob("cache/sarcasm*"))

@@ -22,7 +22,7 @@ from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch import room
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.fastest import precision_of
-from lorax_lab.launch.outlook import seconds_of
+from lorax_lab.launch.outlook import dry_run_lines
 from lorax_lab.launch.plan import run_of, with_reference
 from lorax_lab.launch.runs import (
     ELSEWHERE,
@@ -40,6 +40,8 @@ from lorax_lab.launch.sweep import Sweep, carry_out
 from lorax_lab.launch.workers import Workers, cause
 from lorax_lab.record import load_runs, record
 from lorax_lab.record.lease import is_leased, lease
+from lorax_lab.record.provenance import hardware
+from lorax_lab.record.result import Coverage
 
 
 def planned(folder: Path, name: str = "the-run", reference: str | None = None, *words: str) -> Run:
@@ -303,7 +305,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, str
         monkeypatch.setattr(room, "free_bytes", lambda: round(free * GIB))
         config = compose(["rank=2", "tracking=disabled", *words])
         left = [Run(config, str(number)) for number in range(runs)]
-        return [dict(share) for share in room.shares(left, planned_runs or runs, {("m", "t"): 64})]
+        return [dict(share) for share in room.shares(left, planned_runs or runs, {("m", "t"): room.Read(64)})]
 
     return shares
 
@@ -345,18 +347,37 @@ def test_each_gpu_has_one_run(machine: Any, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_needs_more_when_its_update_is_measured_in_full(model_folder: Path, tmp_path: Path) -> None:
     words = [f"model={model_folder}", "method=full", f"runs_dir={tmp_path}"]
     full, lora = Run(compose(words), "full"), planned(tmp_path, "lora", None, words[0])
-    sizes = {(full.config.model, repr(full.config.task)): 64}
+    sizes = {(full.config.model, repr(full.config.task)): room.Read(64)}
     assert room.needed(full, sizes) > room.needed(lora, sizes) > room.LIBRARIES
 
 
-def test_a_run_takes_as_long_as_those_like_it_and_else_as_all_do(tmp_path: Path) -> None:
-    lora, trial = planned(tmp_path), planned(tmp_path, "the-run", None, "measure=trial")
-    assert seconds_of([lora]) is None
-    for seconds, model in ((10.0, lora.config.model), (20.0, lora.config.model), (30.0, "another")):
-        done = run_record(f"r{seconds}", config=plain(lora.config) | {"model": model})
-        time_taken = replace(done.completed.time, total_seconds=seconds)
-        record.write_record(tmp_path / done.run_id, replace(done, result=replace(done.completed, time=time_taken)))
-    assert seconds_of([lora, lora, trial]) == 15 + 15 + 15, "a trial was not recorded: as its method with its model"
+def test_a_run_takes_as_long_as_those_like_it_by_parameters_and_tokens_and_else_nobody_knows(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    small = f"model={model_folder}"
+    lora = planned(tmp_path, "a", None, small, "train.epochs=2")
+    trial = planned(tmp_path, "b", None, small, "measure=trial")
+    sizes = {(run.config.model, repr(run.config.task)): room.Read(64, 320, 10.0) for run in (lora, trial)}
+
+    def last(*runs: Run, width: int = 1, elsewhere: bool = False) -> str:
+        return dry_run_lines(list(runs), sizes, width, elsewhere)[-2]
+
+    assert last(lora) == "time unknown: no run of method=lora measure=k90 on such a task is recorded on this machine"
+    like = run_record("done", config=plain(lora.config) | {"model": "another"}, hardware=hardware())
+    time = replace(like.completed.time, train_seconds=30.0, total_seconds=40.0, tokens=1600)  # of 6400
+    half = room.adapted(lora.config) // 2
+    coverage = Coverage(half, 10, half, 10, [])
+    record.write_record(tmp_path / "done", replace(like, result=replace(like.completed, time=time, coverage=coverage)))
+    seconds = 2 * (4 * 30 + 10)
+    assert (
+        last(lora) == f"about {seconds / 60:.0f} min, one run after the other, by the recorded runs that are most alike"
+    )
+    assert last(lora, lora, width=2) == "about 4 min, 2 runs side by side, by the recorded runs that are most alike"
+    assert last(lora, width=16).startswith("about 4 min, one run")
+    assert "measure=trial" in last(lora, trial)
+    assert "on another machine" in last(lora, elsewhere=True)
+    sizes.clear()
+    assert last(lora).startswith("time unknown")
 
 
 @pytest.mark.slow
