@@ -35,6 +35,7 @@ USUAL = 8
 """The constant rank that every other rule is compared with."""
 CLOSE = 0.01
 """A rank is short where its score is more than this below the best one's."""
+NEARLY_ALL = 0.9
 ROUNDING = 1e-9
 DRAWS = 2000
 """Of the bootstrap over tasks."""
@@ -305,13 +306,32 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     of_cells = cells(load_all(RECORDS))
     if words := options.task_like:
-        print(most_like(of_cells, words).to_string(index=False, float_format="{:.4f}".format, na_rep="–"))
+        alike = most_like(of_cells, words)
+        print(alike.to_string(index=False, float_format="{:.4f}".format, na_rep="–"))
+        print(advice(alike, "of the settings above"))
         return 0
     rows = table(of_cells)
     write_csv(DOCS / "which_rank.csv", rows)
     write_text(DOCS / "which_rank.md", page(of_cells, rows))
     print(DOCS / "which_rank.csv", DOCS / "which_rank.md", sep="\n")
+    print(advice(_regrets([cell for cell in of_cells if not cell.unit]), "of all settings"))
     return 0
+
+
+def advice(regrets: pd.DataFrame, of_which: str) -> str:
+    """The rank to take by the settings of `_regrets`, and what to type: the smallest of the ranks that nearly all tried
+    whose mean regret is at most `CLOSE`."""
+    columns = {rank: regrets[f"regret at {rank}"].dropna() for rank in PRINTED_RANKS}
+    enough = {
+        rank: of_rank for rank, of_rank in columns.items()
+        if len(of_rank) >= NEARLY_ALL * len(regrets) and of_rank.mean() <= CLOSE
+    }  # fmt: skip
+    if not enough:
+        return f"advice: none, since no rank is within {CLOSE} of the best in the mean {of_which}"
+    rank = min(enough)
+    short, tried = int((enough[rank] > CLOSE + ROUNDING).sum()), len(enough[rank])
+    because = f"its mean regret is {enough[rank].mean():.4f} and it is more than {CLOSE} short in {short} of {tried}"
+    return f"advice: take rank {rank}, because {because} {of_which}; type python -m lorax_lab.run rank={rank}"
 
 
 def most_like(of_cells: Sequence[Cell], words: Sequence[str]) -> pd.DataFrame:
@@ -338,8 +358,13 @@ def most_like(of_cells: Sequence[Cell], words: Sequence[str]) -> pd.DataFrame:
         return cell not in of_name, cell.kind != words[0], sum(octaves)
 
     chosen = sorted(of_cells, key=unlike)[:PRINTED]
-    places = [{key: getattr(cell, key) for key in PLACE if key != "task"} for cell in chosen]
-    regrets = [{f"regret at {rank}": cell.regret(rank) for rank in PRINTED_RANKS} for cell in chosen]
+    return _regrets(chosen)
+
+
+def _regrets(of_cells: Sequence[Cell]) -> pd.DataFrame:
+    """A row for each cell: its place, and the regret of `PRINTED_RANKS`, NaN where a rank was not tried."""
+    places = [{key: getattr(cell, key) for key in PLACE if key != "task"} for cell in of_cells]
+    regrets = [{f"regret at {rank}": cell.regret(rank) for rank in PRINTED_RANKS} for cell in of_cells]
     return pd.DataFrame([place | regret for place, regret in zip(places, regrets, strict=True)])
 
 

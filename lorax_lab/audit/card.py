@@ -93,11 +93,19 @@ def write(facts: Facts, rows: pd.DataFrame, folder: Path) -> None:
     for line in lines:
         say(line)
     say(f"in {folder}: card.md, card.png, card.json, audit.csv")
+    say(advice(facts))
 
 
 def page(facts: Facts, lines: list[str]) -> str:
     """The card in Markdown, under its headlines."""
-    return findings.render("card.md.j2", {"facts": facts, "lines": lines, "listed": LISTED})
+    words = {"facts": facts, "lines": lines, "listed": LISTED, "advice": advice(facts)}
+    return findings.render("card.md.j2", words)
+
+
+def advice(facts: Facts) -> str:
+    """Which rank to take, because of what, and what to type: the last line of a card."""
+    (line,) = findings.sentences("advice.txt.j2", {"facts": facts})
+    return line
 
 
 def _task_and_base(tuned: str, options: Namespace) -> tuple[RunConfig | None, str | None]:

@@ -186,7 +186,7 @@ def test_a_card_is_the_golden_page() -> None:
         "cuts": [{"k": k, "score": 0.8, "difference": -0.004, "surely": -0.01} for k in (0, 2, 8)], "notes": [],
         "examples": {"test": 2000, "validation": 1000}, "higher_is_better": True,
     }  # fmt: skip
-    headlines = []
+    headlines, advised = [], []
     for k, low, difference, high in [
         (8, 0.0, 0.0, 0.0), (0, -0.015, -0.004, 0.007), (2, None, -0.004, None), (2, -0.03, -0.015, 0.001),
         (2, None, -0.062, None), (2, -0.015, -0.004, 0.007),
@@ -195,7 +195,9 @@ def test_a_card_is_the_golden_page() -> None:
         scored = facts | {"scores": facts["scores"] | {"chosen": k, "test": test}}
         lines = sentences("headlines.txt.j2", {"facts": scored})
         headlines.append(lines[0])
-    check("card", steps.page(scored, [*headlines[:-1], *lines]))
+        advised.append(steps.advice(scored))
+    advised.append(steps.advice(facts | {"scores": None}))
+    check("card", steps.page(scored, [*headlines[:-1], *lines, *advised]))
 
 
 LINEAR = ("mlp.shared_experts.gate_proj", "embeddings_project", "lm_head", "output")

@@ -144,6 +144,19 @@ def test_the_cells_most_like_a_task_come_first() -> None:
         which_rank.most_like(of_cells, ["sarcas"])
 
 
+def test_the_advice_is_the_smallest_rank_that_nearly_all_tried_and_that_is_close_to_the_best_in_the_mean() -> None:
+    steep = cell("sarcasm", {1: 0.7, 4: 0.795, 8: 0.8, 64: 0.8})
+    flat = cell("cloze", {1: 0.8, 8: 0.8, 64: 0.785})
+    of_all = which_rank.most_like([steep, flat], ["sarcasm"])
+    assert which_rank.advice(of_all, "here") == (
+        "advice: take rank 8, because its mean regret is 0.0000 and it is more than 0.01 short in 0 of 2 here; "
+        "type python -m lorax_lab.run rank=8"
+    )
+    assert "take rank 4, because its mean regret is 0.0050" in which_rank.advice(of_all[:1], "here")
+    of_two = which_rank.most_like([cell("a", {1: 0.7, 4: 0.8}), cell("b", {1: 0.8, 4: 0.7})], ["a"])
+    assert which_rank.advice(of_two, "here").startswith("advice: none")
+
+
 @pytest.mark.slow
 def test_the_table_and_the_page_are_what_the_records_give() -> None:
     of_cells = which_rank.cells(load_all(RECORDS))
