@@ -35,6 +35,8 @@ SHORT, CONTAINED = 20, 0.4
 """Shingles of a text from which on it is not short; how small a part may be."""
 LETTERS = 4
 """Letters of a shingle. None reaches over the end of a word, so the order of words does not count."""
+HASHES = 2**22
+"""Columns of hashed shingles: more than a language has, so that few share one."""
 READ = 1000
 """Letters from the beginning of a text that have shingles; equal words are looked for in all of it."""
 RAREST, SHARED, BLOCK = 8, 2, 128
@@ -212,7 +214,7 @@ def _join_texts(texts: Sequence[str], groups: Groups) -> None:
             for key in keys:
                 groups.join(first.setdefault(key, i), i)
 
-    hasher = FeatureHasher(2**31 - 1, input_type="string", alternate_sign=False, dtype=np.float32)
+    hasher = FeatureHasher(HASHES, input_type="string", alternate_sign=False, dtype=np.float32)
     for i, j in _alike(hasher.transform(shingles())):
         groups.join(*sorted((compared[i], compared[j])))
 
@@ -224,9 +226,9 @@ def _alike(hashed: Any) -> np.ndarray:
         hashed: (texts, hashes of shingles), sparse. A shingle's weight is log(texts / texts that have it): what all
             have, such as a template's words, counts nothing.
     """
-    _, columns, having = np.unique(hashed.indices, return_inverse=True, return_counts=True)
-    weight = np.log(hashed.shape[0] / having).astype(np.float32)
-    shingles = type(hashed)((weight[columns], columns, hashed.indptr), (hashed.shape[0], len(having)))
+    having = np.bincount(hashed.indices, minlength=HASHES)
+    weight = np.log(hashed.shape[0] / np.maximum(having, 1)).astype(np.float32)
+    shingles = type(hashed)((weight[hashed.indices], hashed.indices, hashed.indptr), hashed.shape)
     sizes, totals = np.diff(shingles.indptr), np.asarray(shingles.sum(axis=1)).ravel()
     shingles.data[having[shingles.indices] == 1] = 0  # no pair shares it
     shingles.eliminate_zeros()
