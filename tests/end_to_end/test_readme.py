@@ -97,7 +97,11 @@ def test_every_command_is_one_that_the_program_takes(command: str) -> None:
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
         assert {word for word in words[1:] if "=" not in word} <= set(targets)
     elif words[:3] == ["python", "-m", "lorax_lab.run"]:
-        overrides = [word for word in words[3:] if "=" in word and not word.startswith(("-", "+experiment"))]
+        overrides = [
+            word
+            for word in words[3:]
+            if "=" in word and not word.startswith(("-", "experiment=", "hydra/sweeper=")) and "interval(" not in word
+        ]
         for job in {tuple(job) for job in expand(spell_out(overrides))} if "--config" not in words else ():
             compose(list(job))
     else:

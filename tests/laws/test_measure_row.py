@@ -111,3 +111,10 @@ def test_the_smallest_matrices_have_their_measures(shape: tuple[int, int]) -> No
             assert math.isnan(row[name]) == (not sigma.any())
         assert "W0 is zero" in row["undefined"]
         json.dumps(flat(row))
+
+
+def test_a_product_of_factors_is_recorded_with_the_rank_of_its_null() -> None:
+    updates = {"b": LowRank(gaussian(48, 2), gaussian(2, 64)), "wide": LowRank(gaussian(3, 8), gaussian(8, 64))}
+    bases = {"b": torch.zeros(48, 64), "wide": torch.zeros(3, 64)}
+    made = measure(updates, bases, None, torch.float32)
+    assert {name: matrix.rank for name, matrix in made.items()} == {"b": 2, "wide": 3}
