@@ -36,6 +36,7 @@ USUAL = 8
 CLOSE = 0.01
 """A rank is short where its score is more than this below the best one's."""
 NEARLY_ALL = 0.9
+"""Share of the settings that ran a rank, at least, for it to be advised."""
 ROUNDING = 1e-9
 DRAWS = 2000
 """Of the bootstrap over tasks."""
@@ -308,17 +309,17 @@ def main(arguments: list[str]) -> int:
     if words := options.task_like:
         alike = most_like(of_cells, words)
         print(alike.to_string(index=False, float_format="{:.4f}".format, na_rep="–"))
-        print(advice(alike, "of the settings above"))
+        print(advice(alike, "the settings above"))
         return 0
     rows = table(of_cells)
     write_csv(DOCS / "which_rank.csv", rows)
     write_text(DOCS / "which_rank.md", page(of_cells, rows))
     print(DOCS / "which_rank.csv", DOCS / "which_rank.md", sep="\n")
-    print(advice(_regrets([cell for cell in of_cells if not cell.unit]), "of all settings"))
+    print(advice(_regrets([cell for cell in of_cells if not cell.unit]), "all settings"))
     return 0
 
 
-def advice(regrets: pd.DataFrame, of_which: str) -> str:
+def advice(regrets: pd.DataFrame, which: str) -> str:
     """The rank to take by the settings of `_regrets`, and what to type: the smallest of the ranks that nearly all tried
     whose mean regret is at most `CLOSE`."""
     columns = {rank: regrets[f"regret at {rank}"].dropna() for rank in PRINTED_RANKS}
@@ -327,11 +328,12 @@ def advice(regrets: pd.DataFrame, of_which: str) -> str:
         if len(of_rank) >= NEARLY_ALL * len(regrets) and of_rank.mean() <= CLOSE
     }  # fmt: skip
     if not enough:
-        return f"advice: none, since no rank is within {CLOSE} of the best in the mean {of_which}"
+        return f"advice: none, since no rank is within {CLOSE} of the best on average over {which}"
     rank = min(enough)
     short, tried = int((enough[rank] > CLOSE + ROUNDING).sum()), len(enough[rank])
-    because = f"its mean regret is {enough[rank].mean():.4f} and it is more than {CLOSE} short in {short} of {tried}"
-    return f"advice: take rank {rank}, because {because} {of_which}; type python -m lorax_lab.run rank={rank}"
+    regret = f"over {which} it scores {enough[rank].mean():.4f} less than the best rank on average"
+    because = f"{regret}, and more than {CLOSE} less in {short} of {tried}"
+    return f"advice: take rank {rank}, because {because}; type python -m lorax_lab.run task=TASK rank={rank}"
 
 
 def most_like(of_cells: Sequence[Cell], words: Sequence[str]) -> pd.DataFrame:

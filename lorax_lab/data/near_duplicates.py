@@ -235,7 +235,7 @@ def _alike(hashed: Any) -> np.ndarray:
     having_it = shingles.T.tocsr()
     having_it.data = np.ones_like(having_it.data)
     roots = shingles.sqrt()
-    chance = LETTERS * np.log(len(sizes) ** 2)  # of all pairs one shares so much by chance, if words are independent
+    chance = LETTERS * np.log(len(sizes) ** 2)  # what of all pairs about one would share if words were drawn
     found = []
     for start in range(0, len(sizes), BLOCK):
         rarest = _rarest(shingles[start : start + BLOCK], having)

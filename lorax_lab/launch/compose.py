@@ -28,6 +28,10 @@ VALUE = re.compile(rf"(\+\+)?(?!(?:{'|'.join(GROUPS)}|hydra)=)(?!hydra\.)[a-z_.]
 no mapping, which Hydra merges."""
 
 OF_THE_USER = "there is no such experiment; it is DIR/experiment/NAME.yaml where --config-dir DIR is typed too"
+EXTRAS = {"hydra/sweeper/optuna": "search"} | dict.fromkeys(
+    (f"hydra/launcher/{name}" for name in ("joblib", "submitit_local", "submitit_slurm")), "parallel"
+)
+"""The extra of pyproject.toml that a file of Hydra's comes with."""
 OF_OUR_SWEEPER = ("hydra.sweeper.dry_run", "hydra.sweeper.show")
 UNLISTED = "--dry-run and --cfg job show runs that are known before the first; leave hydra/sweeper out to see them"
 LARGEST = 100_000
@@ -133,6 +137,10 @@ def in_our_words() -> Iterator[None]:
             yield
         except MissingConfigException as error:
             group, _, name = (error.missing_cfg_file or "").partition("/")
+            if extra := EXTRAS.get(error.missing_cfg_file or ""):
+                raise ConfigError(
+                    f"{error.missing_cfg_file} is not installed; type pip install -e '.[{extra}]'"
+                ) from None
             if group not in GROUPS or not name:
                 raise
             from lorax_lab.methods.peft_bridge import refused  # imports torch
@@ -149,8 +157,8 @@ def in_our_words() -> Iterator[None]:
         except ConfigCompositionException as error:
             if not (key := re.match(r"Could not override '([^']+)'", str(error))):
                 raise
-            known = {"experiment": f"experiment: {OF_THE_USER}"} | dict.fromkeys(OF_OUR_SWEEPER, UNLISTED)
-            raise ConfigError(known.get(key[1]) or _no_key(key[1])) from None
+            reasons = {"experiment": f"experiment: {OF_THE_USER}"} | dict.fromkeys(OF_OUR_SWEEPER, UNLISTED)
+            raise ConfigError(reasons.get(key[1]) or _no_key(key[1])) from None
 
 
 def meant(key: str) -> list[str]:

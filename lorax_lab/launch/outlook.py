@@ -81,8 +81,9 @@ def _estimate(runs: list[Run], sizes: Sizes, width: int, elsewhere: bool) -> str
     if not runs:
         return "nothing to train"
     records = [record for record in scan(runs[0].runs_dir)[0].values() if record.result]
-    here = [all(record.hardware.get(key) == hardware()[key] for key in ("processor", "device")) for record in records]
-    records = [record for record, is_here in zip(records, here, strict=True) if is_here != elsewhere]
+    here = hardware()
+    is_here = [all(record.hardware.get(key) == here[key] for key in ("processor", "device")) for record in records]
+    records = [record for record, was_here in zip(records, is_here, strict=True) if was_here != elsewhere]
     took = [_seconds(run, sizes, records) for run in runs]
     known, width = [seconds for seconds in took if seconds is not None], min(width, len(runs))
     if len(known) < len(runs):

@@ -24,8 +24,8 @@ from lorax_lab.tasks.split import check_unlike, encode
 from lorax_lab.train import check_machine, plan_steps
 
 LONG, SOME = 128, 64
-"""The size of the longest input that is assumed of a task whose data are not here; how many examples are tokenized and
-counted to say how long a sweep takes."""
+"""The size of the longest input that is assumed of a task whose data are not here; how many examples
+say how many tokens one has."""
 
 
 def run_of(config: RunConfig) -> Run:
@@ -159,7 +159,7 @@ def _check_settings(config: RunConfig) -> None:
 
 
 def _check_data(run: Run) -> Read:
-    """Refuse an example of the run's task that the model cannot read."""
+    """What the model reads of the run's task; a ConfigError names an example that it cannot read."""
     model, settings = run.config.model, run.config.task
     task = load_task(settings)
     model_class, processor = task.kind.model_class, models.load_processor(model, task.kind.processor_class)
@@ -193,5 +193,5 @@ def _check_data(run: Run) -> Read:
         say(f"note: task={settings.name}: {note}")
     if has_head:
         say(f"note: model={model}: the classifier starts from the base's own head, and none is drawn at random")
-    some = list(range(min(SOME, len(splits["train"].rows))))
-    return Read(longest, len(splits["train"].rows), splits["train"].batch(some).tokens / len(some))
+    first = list(range(min(SOME, len(splits["train"].rows))))
+    return Read(longest, len(splits["train"].rows), splits["train"].batch(first).tokens / len(first))

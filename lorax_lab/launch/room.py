@@ -38,7 +38,7 @@ class Read:
 
 
 Sizes = Mapping[tuple[str, str], Read]
-"""The size of the longest input, by model and task, as `plan.check` returns them."""
+"""By model and task (its settings as text), as `plan.check` returns them."""
 
 
 def shares(runs: Sequence[Run], planned: int, sizes: Sizes) -> list[Variables]:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from conftest import launched, ran
 from here import store_of
 
@@ -42,4 +43,6 @@ def test_a_trial_that_diverges_ends_no_search(small_run: list[str]) -> None:
 def test_optunas_own_sweeper_takes_the_score_too(small_run: list[str]) -> None:
     words = ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=2", "rank=1,2"]
     ran(*small_run, *words, "hydra.sweeper.n_jobs=1", "measure=trial", "-m")
-    (store_of(small_run) / ".hydra" / "optimization_results.yaml").read_text()
+    scores = [record.completed.score("validation") for record in scan(store_of(small_run))[0].values()]
+    found = yaml.safe_load((store_of(small_run) / ".hydra" / "optimization_results.yaml").read_text())
+    assert found["best_value"] == max(scores)

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from conftest import launched, ran
 from here import plan, store_of
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 from recorded import run_record
 
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import EXTRAS, in_our_words
 from lorax_lab.launch.runs import Run
 from lorax_lab.record.folder import save_config
 from lorax_lab.record.lease import lease
@@ -158,6 +161,15 @@ def test_a_slip_or_a_word_of_another_trainer_is_answered(typed: list[str], named
     assert done.returncode == 2, shown
     assert named in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(("file", "extra"), EXTRAS.items())
+def test_an_extra_that_is_not_installed_is_named(file: str, extra: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{file} is not installed; type pip .*\[{extra}\]"), in_our_words():
+        pytest.raises(ConfigError, match=rf"{file} is not installed; type pip install -e '\.\[{extra}\]'"),
+        in_our_words(),
+    ):
+        raise MissingConfigException("no such file", file)
 
 
 def test_a_working_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
