@@ -113,8 +113,8 @@ def test_the_real_whisper_has_every_weight_and_learns(tmp_path: Path) -> None:
     model, loading = AutoModelForSpeechSeq2Seq.from_pretrained(resolve("whisper_base"), output_loading_info=True)
     assert not any(loading.values())
     assert sum(parameter.numel() for parameter in model.parameters()) == 72_593_920
-    few = [f"task.{split}_examples={count}" for split, count in (("train", 4), ("validation", 1), ("test", 1))]
-    words = ["model=whisper_base", "task=local", *columns_of(table(tmp_path / "data", rows=8)), *few]
+    few = [f"task.{split}_examples={count}" for split, count in (("train", 4), ("validation", 2), ("test", 2))]
+    words = ["model=whisper_base", "task=local", *columns_of(table(tmp_path / "data", rows=16)), *few]
     ran(*words, "train.batch_size=2", "train.epochs=1", "rank=4", "tracking=disabled", f"runs_dir={tmp_path}")
     full, lora = (read_record(next(tmp_path.glob(f"whisper*{name}*"))).completed for name in ("full", "lora"))
     assert len(full.matrices) == len(lora.matrices) == 96
