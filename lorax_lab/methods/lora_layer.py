@@ -44,8 +44,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float,
         dtype: torch.dtype, onednn: bool,
     ) -> Tensor:  # fmt: skip
-        x, weight, a, b = (tensor.to(dtype) for tensor in (x, weight, a, b))
-        bias = None if bias is None else bias.to(dtype)
+        x, weight, a, b = (tensor.to(dtype) for tensor in (x, weight, a, b))  # autocast does it to a bias
         flat = x.flatten(0, -2)  # (tokens, in)
         # y is no view of another tensor (F.linear's is): some models add to a layer's output in place
         if onednn:

@@ -18,7 +18,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, zip_longest
 from multiprocessing import Pipe
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
@@ -181,7 +181,7 @@ class Trials:
     def runs(self, items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, Callable[[], None]]]:
         """Each test, and what runs it in silence."""
         self.session.config.pluginmanager.unregister(name="terminalreporter")
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for item, following in zip_longest(items, items[1:]):
             yield item, partial(item.config.hook.pytest_runtest_protocol, item=item, nextitem=following)
 
 
