@@ -31,7 +31,7 @@ def test_a_gain_is_a_difference_or_its_mirror(higher: bool, mirrored: tuple[floa
     assert Interval(2.0, 1.0, 4.0, 5, 9).oriented(higher) == Interval(*mirrored, 5, 9)
 
 
-def test_the_interval_of_a_logarithm_is_that_of_what_it_is_of() -> None:
+def test_an_interval_of_logarithms_is_mapped_back_end_by_end() -> None:
     assert Interval(2.0, 1.0, 4.0, 5, 9).mapped(math.exp2) == Interval(4.0, 2.0, 16.0, 5, 9)
 
 
