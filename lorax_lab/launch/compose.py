@@ -139,7 +139,7 @@ def in_our_words() -> Iterator[None]:
             group, _, name = (error.missing_cfg_file or "").partition("/")
             if extra := EXTRAS.get(error.missing_cfg_file or ""):
                 raise ConfigError(
-                    f"{error.missing_cfg_file} is not installed; type pip install -e '.[{extra}]'"
+                    f"{error.missing_cfg_file} is not installed; type pip install 'lorax_lab[{extra}]'"
                 ) from None
             if group not in GROUPS or not name:
                 raise
